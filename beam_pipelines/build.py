@@ -1,0 +1,23 @@
+"""`python -m beam_pipelines.build`: from pictures and masks to a data set."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+
+from beam_pipelines.options import parse_build
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0 the data set is there, 1 it is not, 2 (SystemExit) the arguments are wrong."""
+    started = time.time()
+    settings = parse_build(argv)
+    # Beam takes a second to import: --help and a mistyped option end before this.
+    from beam_pipelines.builder import run
+
+    return run(settings, started)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

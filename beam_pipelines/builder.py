@@ -1,0 +1,188 @@
+"""One build from beginning to end: find, plan, claim the folder, run the pipeline, report."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+from rich.console import Console
+
+from beam_pipelines import lease, progress, report, sample_scenes, storage, workspace
+from beam_pipelines.contract.manifest import Manifest
+from beam_pipelines.errors import BuildError, as_build_error
+from beam_pipelines.estimate import Estimate, estimate
+from beam_pipelines.graph import Job, build_dataset
+from beam_pipelines.options import BuildSettings, pipeline_options
+from beam_pipelines.plan import ShardPlan, choose_pairs, cut_shards, digest_of, write_plan
+from beam_pipelines.publish import check_rejects, write_pairing, write_rejected
+from beam_pipelines.recipe import SCENES, Recipe
+from beam_pipelines.sources import Found, Pair, find_pairs
+from beam_pipelines.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that is known before the work starts."""
+
+    found: Found
+    chosen: Mapping[str, Sequence[Pair]]
+    shards: Sequence[ShardPlan]
+    estimate: Estimate
+
+
+def run(settings: BuildSettings, started: float) -> int:
+    """Builds, and returns the exit code; every BuildError becomes one sentence."""
+    console = Console(stderr=False, soft_wrap=True)
+    if not settings.verbose:
+        logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    try:
+        return _run(settings, pipeline_options(settings.beam_args), started, console)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    except Exception as error:
+        reason = as_build_error(error)
+        if reason is None or settings.verbose:
+            raise
+        print(f"error: {reason}", file=sys.stderr)
+        return 1
+
+
+def _run(settings: BuildSettings, beam_options: PipelineOptions, started: float, console: Console) -> int:
+    recipe, place = settings.recipe, Workspace(settings.output)
+    if settings.plan_only:
+        _make_plan(recipe, place, console)
+        return 0
+    if not settings.overwrite and _finished(place, recipe, console):
+        return 0
+    with lease.hold(place.lease):
+        if settings.overwrite:
+            workspace.clear(place)
+        elif _finished(place, recipe, console):  # by a build that held the lease until now
+            return 0
+        plan = _make_plan(recipe, place, console)
+        _prepare(plan, settings, place)
+        took = _run_pipeline(plan, settings, place, beam_options, started, console)
+        manifest = workspace.read_manifest(place)
+        if manifest is None:
+            raise BuildError(f"the pipeline ended without {place.manifest}; its log (--verbose) says why")
+        _write_transform(manifest, place, console)
+        storage.delete([place.build])
+    report.print_result(manifest, place.root, replace(took, total=time.time() - started), console)
+    _print_next(place, console)
+    return 0
+
+
+def _finished(place: Workspace, recipe: Recipe, console: Console) -> bool:
+    """Whether the data set is complete already; what a killed build did not come to is made up for."""
+    manifest = workspace.finished_build(place, recipe)
+    if manifest is None:
+        return False
+    _write_transform(manifest, place, console)
+    storage.delete([place.build])
+    console.print(f"{place.root} is complete already; --overwrite builds it anew", highlight=False)
+    _print_next(place, console)
+    return True
+
+
+def _make_plan(recipe: Recipe, place: Workspace, console: Console) -> Plan:
+    inputs = _draw_scenes(place, console) if recipe.input == SCENES else recipe.input
+    found = find_pairs(recipe, inputs)
+    report.print_found(found, inputs, console)
+    chosen = choose_pairs(found.pairs, recipe)
+    expected = estimate([pair for pairs in chosen.values() for pair in pairs], recipe)
+    shards = cut_shards(chosen, recipe, expected.example_bytes[recipe.image_encoding])
+    report.print_plan(chosen, shards, expected, recipe, console)
+    return Plan(found, chosen, shards, expected)
+
+
+def _draw_scenes(place: Workspace, console: Console) -> str:
+    """Draws the embedded scenes beside the data set, those that are not there yet. -> their folder."""
+    folder = f"{place.root}-source"
+    scenes = sample_scenes.list_scenes()
+    there = storage.sizes(folder)
+
+    def draw(key: str) -> None:
+        for name, data in sample_scenes.draw_scene_files(key).items():
+            storage.write(storage.join(folder, name), data)
+
+    missing = [key for key in scenes if not all(name in there for name in sample_scenes.scene_file_names(key))]
+    if missing:
+        console.print(f"drawing {len(missing)} street scenes into {folder}", highlight=False)
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            list(pool.map(draw, missing))
+    return folder
+
+
+def _prepare(plan: Plan, settings: BuildSettings, place: Workspace) -> None:
+    """Writes down what the pipeline reads, and refuses what can't end well."""
+    write_pairing(place.pairing, plan.found.rejected)
+    if plan.found.rejected:
+        check_rejects(write_rejected([], place), len(plan.found.pairs), settings.max_rejects, place)
+    workspace.start_build(place, settings.recipe, digest_of(plan.shards))
+    workspace.sweep(place, {shard.file for shard in plan.shards})
+    _check_space(plan, settings.recipe, place)
+    write_plan(place.plan, plan.shards)
+
+
+def _check_space(plan: Plan, recipe: Recipe, place: Workspace) -> None:
+    """Raises BuildError where a local disk can't hold the data set and what is staged for it."""
+    if not storage.is_local(place.root):
+        return
+    pairs = sum(len(shard.pairs) for shard in plan.shards)
+    needed = pairs * (plan.estimate.example_bytes[recipe.image_encoding] + plan.estimate.staged_bytes)
+    needed -= sum(storage.sizes(place.root).values())
+    free = shutil.disk_usage(place.root).free
+    if needed > free:
+        raise BuildError(
+            f"{place.root}: the build needs about {report.readable(needed)} and the disk has {report.readable(free)} "
+            "free; free some space, or choose --image_encoding=uint8 or png (the plan above has their sizes)"
+        )
+
+
+def _run_pipeline(
+    plan: Plan,
+    settings: BuildSettings,
+    place: Workspace,
+    beam_options: PipelineOptions,
+    started: float,
+    console: Console,
+) -> report.Took:
+    watcher = progress.Watcher(place, plan.shards, settings.recipe, plan.estimate)
+    pipeline = beam.Pipeline(options=beam_options)
+    build_dataset(pipeline, Job(settings.recipe, place, settings.max_rejects, started))
+    remote = not storage.is_local(place.root)
+    with progress.shown(watcher, settings.recipe.normalized, console, remote):
+        before, start = watcher.look(), time.time()
+        pipeline.run().wait_until_finish()
+    seconds = time.time() - start
+    return report.Took(total=seconds, pipeline=seconds, images=watcher.images - before.decoded)
+
+
+def _write_transform(manifest: Manifest, place: Workspace, console: Console) -> None:
+    """In a process of its own: TensorFlow stays out of this one, and so does what tensorflow-transform does to it."""
+    if manifest.pixels.height is None or manifest.pixels.width is None:
+        console.print("no transform_fn: its graph needs one image size, and these pictures have several")
+        return
+    if all(storage.sizes(storage.join(place.root, folder)) for folder in workspace.TRANSFORM_FOLDERS):
+        return
+    command = [sys.executable, "-m", "beam_pipelines.transform", place.root]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BuildError(
+            f"the data set is complete, but its transform_fn could not be made; start the same command again. "
+            f"`{' '.join(command)}` ended with {done.returncode}: {done.stderr.strip().splitlines()[-1:]}"
+        )
+
+
+def _print_next(place: Workspace, console: Console) -> None:
+    console.print(f"next: python -m beam_pipelines.verify {place.root}", highlight=False)

@@ -1,0 +1,138 @@
+"""Brings a decoded pair to the size and the ids of the data set: one geometry, two interpolations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from beam_pipelines.contract.labels import IGNORE, UNKNOWN, LabelTable
+from beam_pipelines.recipe import Recipe
+from beam_pipelines.rejects import BadInputError
+
+ASPECT_TOLERANCE = 0.01  # aspect ratios that differ by less are the same: the picture is stretched by so little
+_FILTERS = {
+    "area": Image.Resampling.BOX,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A pair as it is written: `image` uint8[H, W, 3] RGB, `mask` uint8[H, W] of train ids."""
+
+    filename: str
+    image: np.ndarray
+    mask: np.ndarray
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What happens to a pair: cut out `box` (left, top, right, bottom), resize it to `inner` (height, width), and
+    pad that to (height, width) `size`, with the picture in the middle.
+    """
+
+    box: tuple[int, int, int, int]
+    inner: tuple[int, int]
+    size: tuple[int, int]
+
+    @property
+    def padding(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """((above, below), (left, right))."""
+        above, left = ((outer - inner) // 2 for outer, inner in zip(self.size, self.inner, strict=True))
+        return (above, self.size[0] - self.inner[0] - above), (left, self.size[1] - self.inner[1] - left)
+
+
+def conform(filename: str, image: np.ndarray, ids: np.ndarray, recipe: Recipe) -> Sample:
+    """Raises BadInputError of stage `conform`: sizes that do not fit, ids outside the table, only ignored pixels."""
+    if image.shape[:2] != ids.shape:
+        raise _bad(
+            "size_mismatch", f"the image has {_size(image.shape[:2])} and the mask {_size(ids.shape)} pixels (WxH)"
+        )
+    check_ids(ids, recipe.labels)
+    geometry = fit(ids.shape, recipe.image_size, recipe.aspect)
+    mask = conform_mask(ids, recipe.labels, geometry)
+    if mask.min() == IGNORE:
+        raise _bad("all_ignore", "every pixel of the mask is ignored")
+    return Sample(filename, conform_image(image, geometry, recipe.resize), mask)
+
+
+def fit(source: tuple[int, int], target: tuple[int, int] | None, aspect: str) -> Geometry:
+    """The geometry from a (height, width) to another; None is native. Raises BadInputError with aspect `reject`."""
+    height, width = source
+    whole = (0, 0, width, height)
+    if target is None:
+        return Geometry(whole, source, source)
+    ratio = (width * target[0]) / (height * target[1])  # above 1: the picture is wider than the target
+    if aspect == "stretch" or abs(ratio - 1) <= ASPECT_TOLERANCE:
+        return Geometry(whole, target, target)
+    if aspect == "reject":
+        raise _bad("aspect", f"{_size(source)} does not have the shape of {_size(target)} (WxH): give --aspect")
+    if aspect == "pad":
+        inner = (target[0], round(target[1] * ratio)) if ratio < 1 else (round(target[0] / ratio), target[1])
+        return Geometry(whole, (max(1, inner[0]), max(1, inner[1])), target)
+    kept = (height, round(width / ratio)) if ratio > 1 else (round(height * ratio), width)
+    top, left = (height - kept[0]) // 2, (width - kept[1]) // 2
+    return Geometry((left, top, left + kept[1], top + kept[0]), target, target)
+
+
+def conform_image(image: np.ndarray, geometry: Geometry, resize: str) -> np.ndarray:
+    """uint8[H, W, 3] -> uint8[h, w, 3]; the padding repeats the edge, so that it does not shift the moments much."""
+    if geometry.box == (0, 0, geometry.size[1], geometry.size[0]) and geometry.inner == geometry.size:
+        return image
+    picture = _resize_image(Image.fromarray(image), geometry, resize)
+    return np.pad(np.asarray(picture), (*geometry.padding, (0, 0)), mode="edge")
+
+
+def conform_mask(ids: np.ndarray, table: LabelTable, geometry: Geometry) -> np.ndarray:
+    """Ids [H, W] -> uint8[h, w] of train ids, each taken from the source pixel in which its centre lies."""
+    left, top, right, bottom = geometry.box
+    rows = top + _nearest(bottom - top, geometry.inner[0])
+    columns = left + _nearest(right - left, geometry.inner[1])
+    mask = table.train_id_of[ids[np.ix_(rows, columns)]].astype(np.uint8)
+    return np.pad(mask, geometry.padding, constant_values=IGNORE)
+
+
+def check_ids(ids: np.ndarray, table: LabelTable) -> None:
+    """Raises BadInputError that names the ids in `ids` (uint8 or uint16) that the table does not."""
+    if ids.dtype == np.uint8:
+        present = np.frombuffer(ids.tobytes().translate(None, _known_bytes(table)), np.uint8)
+    else:
+        present = ids[table.train_id_of[ids] == UNKNOWN]
+    if present.size:
+        unknown, counts = np.unique(present, return_counts=True)
+        shown = ", ".join(f"{value} ({count:,} px)" for value, count in list(zip(unknown, counts, strict=True))[:20])
+        raise _bad("unknown_ids", f"{unknown.size} ids are not in table {table.name}: {shown}")
+
+
+def _resize_image(picture: Image.Image, geometry: Geometry, resize: str) -> Image.Image:
+    left, top, right, bottom = geometry.box
+    height, width = geometry.inner
+    down, left_over_rows = divmod(bottom - top, height)
+    across, left_over_columns = divmod(right - left, width)
+    if resize == "area" and not left_over_rows and not left_over_columns:
+        return picture.reduce((across, down), geometry.box)  # whole pixels: one exact mean, rounded once
+    enlarges = not down or not across
+    # A box filter does not interpolate: enlarging with it would only repeat pixels.
+    resample = Image.Resampling.BILINEAR if resize == "area" and enlarges else _FILTERS[resize]
+    return picture.resize((width, height), resample, geometry.box)
+
+
+def _nearest(source: int, target: int) -> np.ndarray:
+    """The index of the source pixel in which the centre of each target pixel lies; exact, in integers."""
+    return (2 * np.arange(target) + 1) * source // (2 * target)
+
+
+def _known_bytes(table: LabelTable) -> bytes:
+    return np.flatnonzero(table.train_id_of[:256] != UNKNOWN).astype(np.uint8).tobytes()
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]}x{shape[0]}"
+
+
+def _bad(reason: str, detail: str) -> BadInputError:
+    return BadInputError("conform", reason, detail)

@@ -1,0 +1,72 @@
+"""The TFRecord framing: length, masked CRC-32C of the length, bytes, masked CRC-32C of the bytes.
+
+Format: TensorFlow, `tensorflow/core/lib/io/record_writer.h`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Protocol
+
+import google_crc32c
+
+HEADER_BYTES = 12
+FOOTER_BYTES = 4
+_MASK_DELTA = 0xA282EAD8
+
+
+class CorruptRecordError(ValueError):
+    """A TFRecord file that can't be read on; the message names the file, the record and the byte."""
+
+
+class Readable(Protocol):
+    """What records are read from."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+def masked_crc(data: bytes) -> int:
+    """CRC-32C as the framing stores it: rotated, plus a constant."""
+    crc: int = google_crc32c.value(data)
+    return (((crc >> 15) | (crc << 17)) + _MASK_DELTA) & 0xFFFFFFFF
+
+
+def header_of(record: bytes) -> bytes:
+    """The 12 bytes that stand before `record`."""
+    length = struct.pack("<Q", len(record))
+    return length + struct.pack("<I", masked_crc(length))
+
+
+def footer_of(record: bytes) -> bytes:
+    """The 4 bytes that stand behind `record`."""
+    return struct.pack("<I", masked_crc(record))
+
+
+def framed_bytes(record_bytes: int) -> int:
+    """Size in a file of a record of `record_bytes`."""
+    return HEADER_BYTES + record_bytes + FOOTER_BYTES
+
+
+def read_records(file: Readable, name: str) -> Iterator[bytes]:
+    """Yields each record of `file`, checked; `name` is what error messages call it.
+
+    Raises:
+      CorruptRecordError: a checksum does not fit, or the file ends inside a record.
+    """
+    position, index = 0, 0
+    while header := file.read(HEADER_BYTES):
+        where = f"{name}: record {index} at byte {position:,}"
+        if len(header) < HEADER_BYTES:
+            raise CorruptRecordError(f"{where}: the file ends after {len(header)} of {HEADER_BYTES} header bytes")
+        length, length_crc = struct.unpack("<QI", header)
+        if length_crc != masked_crc(header[:8]):
+            raise CorruptRecordError(f"{where}: length checksum mismatch")
+        record, footer = file.read(length), file.read(FOOTER_BYTES)
+        if len(record) < length or len(footer) < FOOTER_BYTES:
+            raise CorruptRecordError(f"{where}: the file ends inside the record, which has {length:,} bytes")
+        if struct.unpack("<I", footer)[0] != masked_crc(record):
+            raise CorruptRecordError(f"{where}: data checksum mismatch")
+        yield record
+        position += framed_bytes(length)
+        index += 1

@@ -1,0 +1,164 @@
+"""Encoded files -> arrays: images as RGB, masks with their ids as they are. What can't be read exactly is refused."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+
+import imagecodecs
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from beam_pipelines.contract.labels import LabelTable
+from beam_pipelines.rejects import BadInputError
+
+IMAGE_FORMATS = ("PNG", "JPEG", "MPO", "BMP", "TIFF", "WEBP")
+_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*", b"RIFF")
+_EXIF_ORIENTATION = 0x0112
+_GREY_16 = ("I;16", "I;16B", "I;16L", "I")
+_PNG_GREY = 0  # the colour types of a PNG's header; bit depth and colour type are its bytes 24 and 25
+_PNG_RGB = 2
+
+
+def decode_image(data: bytes, max_pixels: int) -> np.ndarray:
+    """-> uint8[H, W, 3], RGB.
+
+    Grey and palette images become RGB without loss, an opaque alpha channel is dropped, 16 bits become 8 where 8
+    hold the same values, CMYK is converted as Pillow does it.
+
+    Raises:
+      BadInputError: of stage `decode`.
+    """
+    header = _open(data, max_pixels)
+    if header.getexif().get(_EXIF_ORIENTATION, 1) != 1:
+        raise _bad("rotated", "the EXIF orientation is not 1: turn the picture upright (and check its mask)")
+    if header.format == "PNG" and data[24:26] == bytes([8, _PNG_RGB]) and "transparency" not in header.info:
+        return _png_pixels(data)
+    if header.format == "PNG" and data[24] == 16:
+        return _to_rgb(Image.fromarray(_eight_bits(_png_pixels(data))))
+    if header.mode in _GREY_16:
+        return _to_rgb(Image.fromarray(_eight_bits(np.asarray(_load(header)))))
+    return _to_rgb(_load(header))
+
+
+def decode_mask(data: bytes, table: LabelTable, max_pixels: int) -> np.ndarray:
+    """-> the ids as stored, uint8[H, W] or uint16[H, W]: palette indices, or grey values of 1 to 16 bits.
+
+    An RGB mask is looked up by the colours of `table`: each colour gives the first source id of its row.
+
+    Raises:
+      BadInputError: of stage `decode`.
+    """
+    header = _open(data, max_pixels)
+    if header.format != "PNG":
+        raise _bad("mask_format", f"the mask is a {header.format} file: only PNG keeps ids exactly")
+    bit_depth, colour_type = data[24], data[25]
+    if colour_type == _PNG_GREY:
+        pixels = _png_pixels(data)
+        # Decoders stretch 1, 2 and 4 bits to 0..255; the division gives back what was stored.
+        return pixels if bit_depth >= 8 else pixels // np.uint8(255 // (2**bit_depth - 1))
+    image = _load(header)
+    if image.mode == "P":
+        return np.asarray(image)
+    if image.mode == "LA":
+        return _opaque(image)[..., 0]
+    if image.mode in ("RGB", "RGBA") and bit_depth == 8:
+        return _ids_of_colours(_opaque(image), table)
+    raise _bad("mask_format", f"the mask has mode {image.mode} with {bit_depth} bits: ids or colours were expected")
+
+
+def image_size(data: bytes, max_pixels: int) -> tuple[int, int]:
+    """(height, width) from the header alone. Raises BadInputError."""
+    width, height = _open(data, max_pixels).size
+    return height, width
+
+
+def _open(data: bytes, max_pixels: int) -> Image.Image:
+    """The header, checked; no pixel is decoded yet."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of large pictures; the limit here is stricter
+            image = Image.open(io.BytesIO(data), formats=IMAGE_FORMATS)
+    except UnidentifiedImageError as error:
+        if data.startswith(_SIGNATURES):
+            raise _bad(_damage(data), f"the header can't be read; the file has {len(data):,} bytes") from error
+        raise _bad("not_an_image", f"it begins with {data[:8]!r}") from error
+    except Image.DecompressionBombError as error:
+        raise _bad("too_many_pixels", str(error)) from error
+    except (OSError, SyntaxError, ValueError, struct.error) as error:
+        raise _bad("corrupt", f"the header can't be read: {error}") from error
+    if image.width * image.height > max_pixels:
+        raise _bad("too_many_pixels", f"{image.width}x{image.height} (WxH) is more than {max_pixels:,} pixels")
+    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+        raise _bad("animated", f"it has {getattr(image, 'n_frames', 1)} frames")
+    return image
+
+
+def _load(image: Image.Image) -> Image.Image:
+    try:
+        image.load()
+    except (OSError, SyntaxError, ValueError, struct.error) as error:
+        raise _bad("truncated" if "truncated" in str(error) else "corrupt", str(error)) from error
+    return image
+
+
+def _png_pixels(data: bytes) -> np.ndarray:
+    """imagecodecs decodes twice as fast as Pillow, without the interpreter's lock, and checks every checksum."""
+    try:
+        return imagecodecs.png_decode(data)
+    except (imagecodecs.PngError, RuntimeError, ValueError) as error:
+        raise _bad(_damage(data), f"{error}; the file has {len(data):,} bytes") from error
+
+
+def _eight_bits(pixels: np.ndarray) -> np.ndarray:
+    """16 bits -> 8, for the values v * 257 that 8-bit pictures have when they are stored in 16 bits."""
+    eight = (pixels >> 8).astype(np.uint8)
+    if not np.array_equal(pixels, eight.astype(np.uint16) * 257):
+        raise _bad(
+            "deep_colour", f"16 bits per channel with values up to {pixels.max()}: convert the picture to 8 bits"
+        )
+    return eight
+
+
+def _to_rgb(image: Image.Image) -> np.ndarray:
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = Image.fromarray(_opaque(image))
+    if image.mode not in ("1", "L", "P", "RGB", "CMYK", "YCbCr"):
+        raise _bad("unsupported_mode", f"mode {image.mode} has no usual conversion to RGB")
+    return np.asarray(image.convert("RGB"))
+
+
+def _opaque(image: Image.Image) -> np.ndarray:
+    """uint8[H, W, 3], the colours without their alpha channel, which must be opaque."""
+    pixels = np.asarray(image.convert("RGBA"))
+    if pixels[..., 3].min() < 255:
+        raise _bad("transparent", f"{np.count_nonzero(pixels[..., 3] < 255):,} pixels are not opaque")
+    return pixels[..., :3]
+
+
+def _ids_of_colours(pixels: np.ndarray, table: LabelTable) -> np.ndarray:
+    codes = pixels.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    present, place = np.unique(codes, return_inverse=True)
+    ids = np.zeros(present.size, np.uint16)
+    unknown = []
+    for index, code in enumerate(present.tolist()):
+        colour = (code >> 16, code >> 8 & 255, code & 255)
+        if colour in table.source_id_of_color:
+            ids[index] = table.source_id_of_color[colour]
+        else:
+            unknown.append(colour)
+    if unknown:
+        shown = ", ".join(map(str, unknown[:20]))
+        raise _bad("unknown_colours", f"{len(unknown)} colours are not in table {table.name}: {shown}")
+    return ids[place].reshape(codes.shape)
+
+
+def _damage(data: bytes) -> str:
+    """Whether a damaged file lacks its end, which PNG and JPEG mark."""
+    ends = b"IEND" in data[-16:] if data.startswith(_SIGNATURES[0]) else b"\xff\xd9" in data[-16:]
+    return "corrupt" if ends or not data.startswith(_SIGNATURES[:2]) else "truncated"
+
+
+def _bad(reason: str, detail: str) -> BadInputError:
+    return BadInputError("decode", reason, detail)

@@ -1,0 +1,41 @@
+"""What ends a build, as a sentence for people; it survives the runners, which pass errors on as text."""
+
+from __future__ import annotations
+
+import errno
+import re
+
+_MARK = "BuildError: "
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_CURES = {
+    errno.ENOSPC: "free some space, or choose a smaller --image_encoding",
+    errno.EDQUOT: "the disk quota is used up: free some space, or choose a smaller --image_encoding",
+    errno.EFBIG: "the file size limit (ulimit -f) is reached: raise it, or lower --shard_size_mb",
+    errno.EACCES: "choose another folder, or ask for the permission",
+    errno.EPERM: "choose another folder, or ask for the permission",
+    errno.EROFS: "the file system is read-only: choose another folder",
+    errno.ENOTDIR: "a part of the path is a file: choose another folder",
+}
+
+
+class BuildError(RuntimeError):
+    """A reason to stop that the user can do something about. The message says what was found and what to do."""
+
+
+def cannot_write(path: str, error: OSError) -> BuildError:
+    """The `BuildError` for a failed write to `path`."""
+    cure = _CURES.get(error.errno or 0, "mend that and start the same command again")
+    kept = "; finished shards are kept, the same command goes on from there" if error.errno in _FULL else ""
+    return BuildError(f"cannot write {path}: {error.strerror or error}; {cure}{kept}")
+
+
+def as_build_error(error: BaseException) -> BuildError | None:
+    """The BuildError that `error` is or quotes; None where it is a fault of the program.
+
+    Runners raise their own errors with the worker's traceback as text: its line `...BuildError: MESSAGE` is the
+    one line that is looked for (a BuildError's message has no line breaks that matter beyond the first).
+    """
+    if isinstance(error, BuildError):
+        return error
+    found = re.findall(rf"^\S*{_MARK}(.*?)(?: \[while running .*)?$", str(error), re.MULTILINE)
+    return BuildError(found[-1]) if found else None

@@ -1,0 +1,158 @@
+"""The pipeline: shards are staged, their moments combined, the shards normalized, the data set published."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+
+from beam_pipelines import plan, storage
+from beam_pipelines.conform import Sample
+from beam_pipelines.contract.manifest import Manifest
+from beam_pipelines.contract.moments import Moments
+from beam_pipelines.measure import CombineClassPixelsFn, CombineMomentsFn
+from beam_pipelines.plan import ShardReference
+from beam_pipelines.publish import WrittenShard, publish
+from beam_pipelines.recipe import Recipe
+from beam_pipelines.rejects import Rejected
+from beam_pipelines.shards import StagedShard, finish_shard, stage_shard
+from beam_pipelines.workspace import Workspace
+
+METRICS = "beam_pipelines"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every step of one build knows. `started` is the time.time() at which the command began."""
+
+    recipe: Recipe
+    workspace: Workspace
+    max_rejects: float
+    started: float
+
+
+def build_dataset(root: beam.Pipeline, job: Job) -> beam.PCollection[Manifest]:
+    """The whole graph."""
+    staged = root | "ListShards" >> ListShards(job) | "StageShards" >> StageShards(job)
+    moments = staged | "CombineMoments" >> CombineMoments()
+    class_pixels = staged | "CombineClassPixels" >> CombineClassPixels()
+    written = staged | "FinishShards" >> FinishShards(job, moments)
+    return written | "PublishDataset" >> PublishDataset(job, moments, class_pixels)
+
+
+class ListShards(beam.PTransform):
+    """-> ShardReference of every shard of the plan, spread over the workers. Only these cross a shuffle."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__()
+        self._job = job
+
+    def expand(self, root: beam.Pipeline) -> beam.PCollection[ShardReference]:
+        paths = root | "PlanFile" >> beam.Create([self._job.workspace.plan])
+        return paths | "ReadPlan" >> beam.FlatMap(plan.list_shards) | "Spread" >> beam.Reshuffle()
+
+
+class StageShards(beam.PTransform):
+    """ShardReference -> StagedShard."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__()
+        self._job = job
+
+    def expand(self, shards: beam.PCollection[ShardReference]) -> beam.PCollection[StagedShard]:
+        return shards | "Stage" >> beam.ParDo(StageShardFn(self._job))
+
+
+class CombineMoments(beam.PTransform):
+    """StagedShard -> the Moments of the split that they are taken of."""
+
+    def expand(self, staged: beam.PCollection[StagedShard]) -> beam.PCollection[Moments]:
+        of_split = staged | "OfSplit" >> beam.Filter(lambda shard: shard.split == plan.MOMENTS_SPLIT)
+        return of_split | "Moments" >> beam.Map(lambda shard: shard.moments) | beam.CombineGlobally(CombineMomentsFn())
+
+
+class CombineClassPixels(beam.PTransform):
+    """StagedShard -> (split, int64[256] pixels of each train id)."""
+
+    def expand(self, staged: beam.PCollection[StagedShard]) -> beam.PCollection:
+        pixels = staged | "BySplit" >> beam.Map(lambda shard: (shard.split, shard.class_pixels))
+        return pixels | beam.CombinePerKey(CombineClassPixelsFn())
+
+
+class FinishShards(beam.PTransform):
+    """StagedShard -> WrittenShard; without normalization the staged shard is the final one."""
+
+    def __init__(self, job: Job, moments: beam.PCollection[Moments]) -> None:
+        super().__init__()
+        self._job, self._moments = job, moments
+
+    def expand(self, staged: beam.PCollection[StagedShard]) -> beam.PCollection[WrittenShard]:
+        if not self._job.recipe.normalized:
+            return staged | "AsWritten" >> beam.Map(lambda shard: WrittenShard.of(shard, shard.shard))
+        return staged | "Normalize" >> beam.ParDo(FinishShardFn(self._job), beam.pvalue.AsSingleton(self._moments))
+
+
+class PublishDataset(beam.PTransform):
+    """All WrittenShards -> the Manifest."""
+
+    def __init__(self, job: Job, moments: beam.PCollection[Moments], class_pixels: beam.PCollection) -> None:
+        super().__init__()
+        self._job, self._moments, self._class_pixels = job, moments, class_pixels
+
+    def expand(self, written: beam.PCollection[WrittenShard]) -> beam.PCollection[Manifest]:
+        everything = written | "Gather" >> beam.combiners.ToList()
+        return everything | "Publish" >> beam.Map(
+            publish,
+            beam.pvalue.AsSingleton(self._moments),
+            beam.pvalue.AsDict(self._class_pixels),
+            recipe=self._job.recipe,
+            workspace=self._job.workspace,
+            max_rejects=self._job.max_rejects,
+            started=self._job.started,
+        )
+
+
+class StageShardFn(beam.DoFn):
+    """Decodes, conforms and counts a shard's pairs; counts images, rejects by reason, bytes and milliseconds."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def setup(self) -> None:
+        self._reader = storage.FileReader(8 * self._job.recipe.max_image_pixels)
+        self._images = Metrics.counter(METRICS, "images")
+        self._bytes = Metrics.counter(METRICS, "staged_bytes")
+        self._milliseconds = Metrics.distribution(METRICS, "decode_milliseconds")
+
+    def process(self, reference: ShardReference) -> Iterator[StagedShard]:
+        shard = plan.read_shard(reference)
+        staged = stage_shard(shard, self._job.recipe, self._job.workspace, self._reader, self._count)
+        self._bytes.inc(staged.shard.bytes)
+        yield staged
+
+    def teardown(self) -> None:
+        self._reader.close()
+
+    def _count(self, sample: Sample | Rejected, seconds: float) -> None:
+        self._milliseconds.update(round(seconds * 1000))
+        if isinstance(sample, Rejected):
+            Metrics.counter(METRICS, f"rejected_{sample.reason}").inc()
+        else:
+            self._images.inc()
+
+
+class FinishShardFn(beam.DoFn):
+    """Normalizes staged shards into their final files."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def setup(self) -> None:
+        self._bytes = Metrics.counter(METRICS, "written_bytes")
+
+    def process(self, staged: StagedShard, moments: Moments) -> Iterator[WrittenShard]:
+        shard = finish_shard(staged, moments, self._job.recipe, self._job.workspace)
+        self._bytes.inc(shard.bytes)
+        yield WrittenShard.of(staged, shard)

@@ -1,0 +1,111 @@
+"""One build at a time in one folder: the second is refused, and the claim of a killed one lapses."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from beam_pipelines import storage
+from beam_pipelines.errors import BuildError, cannot_write
+
+HEARTBEAT_SECONDS = 20
+LAPSE_SECONDS = 90  # without a heartbeat; longer than any pause of a living build
+
+
+@contextlib.contextmanager
+def hold(path: str) -> Iterator[None]:
+    """Holds the lease at `path` for the block. Raises BuildError where another build holds it."""
+    with _hold_local(path) if storage.is_local(path) else _hold_object(path):
+        yield
+
+
+@contextlib.contextmanager
+def _hold_local(path: str) -> Iterator[None]:
+    """A lock of the operating system, which ends with the process that holds it, however that ends."""
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        file = open(path, "a+")  # noqa: SIM115 closed below, and the lock with it
+    except OSError as error:
+        raise cannot_write(os.path.dirname(path), error) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            raise BuildError(_held(path, file.read() or "another process")) from error
+        file.truncate(0)
+        file.write(_owner())
+        file.flush()
+        yield
+
+
+@contextlib.contextmanager
+def _hold_object(path: str) -> Iterator[None]:
+    """An object whose every version is conditional on the one before it, renewed by a heartbeat."""
+    blob = _blob(path)
+    with storage.cloud_errors(path):
+        generation = _claim(blob, path)
+    stop = threading.Event()
+    beat = threading.Thread(target=_renew, args=(blob, generation, stop), daemon=True)
+    beat.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        beat.join()
+        with contextlib.suppress(Exception):
+            blob.delete()
+
+
+def _claim(blob: Any, path: str) -> int:
+    """-> the generation of the new object."""
+    from google.api_core.exceptions import PreconditionFailed
+
+    generation = 0
+    if blob.exists():
+        blob.reload()
+        age = time.time() - blob.updated.timestamp()
+        if age < LAPSE_SECONDS:
+            wait = f"{age:.0f} s ago; if that one was killed, start again in {LAPSE_SECONDS - age:.0f} s"
+            raise BuildError(_held(path, f"{blob.download_as_text()}, last seen {wait}"))
+        generation = blob.generation
+    try:
+        blob.upload_from_string(_owner(), if_generation_match=generation)
+    except PreconditionFailed as error:
+        raise BuildError(_held(path, "another build that started at the same moment")) from error
+    return int(blob.generation)
+
+
+def _renew(blob: Any, generation: int, stop: threading.Event) -> None:
+    from google.api_core.exceptions import GoogleAPIError
+
+    while not stop.wait(HEARTBEAT_SECONDS):
+        # A heartbeat that fails is made up for by the next one: it lapses only after several.
+        with contextlib.suppress(GoogleAPIError, OSError):
+            blob.upload_from_string(_owner(), if_generation_match=generation)
+            generation = int(blob.generation)
+
+
+def _blob(path: str) -> Any:
+    from apache_beam.io.gcp.gcsio import create_storage_client, parse_gcs_path
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    bucket, name = parse_gcs_path(path)
+    with storage.cloud_errors(path):
+        return create_storage_client(PipelineOptions([])).bucket(bucket).blob(name)
+
+
+def _owner() -> str:
+    return json.dumps({"host": socket.gethostname(), "process": os.getpid()})
+
+
+def _held(path: str, owner: str) -> str:
+    folder = path.rsplit("/", 2)[0]
+    return f"another build is writing to {folder} ({owner}): wait for it, or choose another --output"

@@ -1,0 +1,57 @@
+"""Counts what is written: pixel values for mean and std, and pixels of each class; and Beam's exact sums of both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import apache_beam as beam
+import numpy as np
+from PIL import Image
+
+from beam_pipelines.contract.moments import CHANNELS, LEVELS, Moments
+
+
+def moments_of(image: np.ndarray) -> Moments:
+    """Of uint8[H, W, 3]."""
+    counts = Image.fromarray(image).histogram()
+    return Moments(np.array(counts, np.int64).reshape(CHANNELS, LEVELS))
+
+
+def class_pixels_of(mask: np.ndarray) -> np.ndarray:
+    """How often each train id occurs in `mask` (uint8[H, W]) -> int64[256]; the last is IGNORE."""
+    return np.array(Image.fromarray(mask).histogram(), np.int64)
+
+
+class CombineMomentsFn(beam.CombineFn):
+    """Sums Moments: exact, so that every grouping and order gives the same bits."""
+
+    def create_accumulator(self) -> Moments:
+        return Moments.zero()
+
+    def add_input(self, total: Moments, moments: Moments) -> Moments:
+        return total + moments
+
+    def merge_accumulators(self, totals: Iterable[Moments]) -> Moments:
+        return sum(totals, Moments.zero())
+
+    def extract_output(self, total: Moments) -> Moments:
+        return total
+
+
+class CombineClassPixelsFn(beam.CombineFn):
+    """Sums class pixel counts, int64[256]."""
+
+    def create_accumulator(self) -> np.ndarray:
+        return np.zeros(LEVELS, np.int64)
+
+    def add_input(self, total: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        return np.add(total, counts)
+
+    def merge_accumulators(self, totals: Iterable[np.ndarray]) -> np.ndarray:
+        merged = self.create_accumulator()
+        for total in totals:
+            merged += total
+        return merged
+
+    def extract_output(self, total: np.ndarray) -> np.ndarray:
+        return total

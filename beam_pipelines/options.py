@@ -1,0 +1,326 @@
+"""The command line, parsed once: argv -> a frozen Recipe, settings, and what is left for Beam."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from beam_pipelines.contract.labels import BUILTIN_TABLES, LabelTableError
+from beam_pipelines.label_files import load_labels
+from beam_pipelines.recipe import SCENES, Recipe
+
+if TYPE_CHECKING:
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+DEFAULT_OUTPUT = "out/scenes"
+RESIZES = ("area", "bilinear", "bicubic", "lanczos")
+ASPECTS = ("reject", "crop", "pad", "stretch")
+LOCAL_RUNNERS = ("DirectRunner", "FnApiRunner", "SwitchingDirectRunner")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildSettings:
+    """A parsed command line. `beam_args` is what only Beam understands."""
+
+    recipe: Recipe
+    output: str
+    max_rejects: float
+    overwrite: bool
+    plan_only: bool
+    verbose: bool
+    beam_args: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifySettings:
+    """A parsed command line of `beam_pipelines.verify`."""
+
+    dataset: str
+    verbose: bool
+    beam_args: tuple[str, ...]
+
+
+def parse_build(argv: Sequence[str] | None = None) -> BuildSettings:
+    """Raises SystemExit with a message where the arguments don't fit together."""
+    parser = _build_parser()
+    args, beam_args = parser.parse_known_args(argv)
+    if args.input and not args.output:
+        parser.error("--output is needed with --input: the folder (local or gs://) for the data set")
+    if args.shards and args.shard_size_mb:
+        parser.error("--shards and --shard_size_mb both set the number of shards: give one")
+    try:
+        labels = load_labels(args.labels)
+        split_names, split_fractions = _splits(args.splits)
+    except (LabelTableError, argparse.ArgumentTypeError) as error:
+        parser.error(str(error))
+    if args.group_by and not split_fractions:
+        parser.error("--group_by keeps groups together when --splits=train=0.8,val=0.2 assigns them: give --splits")
+    recipe = Recipe(
+        input=args.input or SCENES,
+        annotations=args.annotations,
+        split_names=split_names,
+        split_fractions=split_fractions,
+        group_by=args.group_by,
+        labels=labels,
+        image_size=args.image_size,
+        resize=args.resize,
+        aspect=args.aspect,
+        image_encoding=args.image_encoding,
+        mask_encoding=args.mask_encoding or ("png" if args.image_encoding == "png" else "uint8"),
+        shard_size_mb=args.shard_size_mb or 128.0,
+        shards=args.shards or {},
+        seed=args.seed,
+        max_pairs=args.max_pairs,
+        max_image_pixels=args.max_image_pixels,
+    )
+    return BuildSettings(
+        recipe=recipe,
+        output=(args.output or DEFAULT_OUTPUT).rstrip("/"),
+        max_rejects=args.max_rejects,
+        overwrite=args.overwrite,
+        plan_only=args.plan,
+        verbose=args.verbose,
+        beam_args=_with_runner(args.runner, beam_args),
+    )
+
+
+def parse_verify(argv: Sequence[str] | None = None) -> VerifySettings:
+    """Raises SystemExit with a message where the arguments are wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m beam_pipelines.verify",
+        description="Reads every record of a data set back and proves it: checksums, counts, shapes, ids, moments. "
+        "Exit code 0 where all holds, 1 where something does not, 2 where there is no data set.",
+        epilog="Every other option goes to Apache Beam.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("dataset", metavar="DATASET", help="the data set's folder, local or gs://")
+    _add_running(parser)
+    args, beam_args = parser.parse_known_args(argv)
+    return VerifySettings(
+        dataset=args.dataset.rstrip("/"), verbose=args.verbose, beam_args=_with_runner(args.runner, beam_args)
+    )
+
+
+def pipeline_options(beam_args: Sequence[str]) -> PipelineOptions:
+    """Beam's view of the arguments. Local runners get a thread for each core, unless the arguments say otherwise.
+
+    Raises:
+      SystemExit: an argument that neither this project nor Beam knows.
+    """
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
+    for view in PipelineOptions.__subclasses__():
+        view._add_argparse_args(parser)
+    _, unknown = parser.parse_known_args(list(beam_args))
+    if unknown:
+        known = [*_build_parser()._option_string_actions, *parser._option_string_actions]
+        raise SystemExit(_unknown_option(unknown[0], known))
+    return PipelineOptions([*_local_defaults(beam_args), *beam_args])
+
+
+def _build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m beam_pipelines.build",
+        description="Builds a normalized, sharded, self-describing segmentation data set from pictures and masks. "
+        "Without --input it draws street scenes and builds from them.",
+        epilog="Every other option goes to Apache Beam: --runner=DataflowRunner --project=..., "
+        "--direct_num_workers=8, and so on.",
+        allow_abbrev=False,
+    )
+    _add_input(parser.add_argument_group("what goes in"))
+    _add_pixels(parser.add_argument_group("what the records hold"))
+    _add_output(parser.add_argument_group("where and how it is written"))
+    _add_running(parser.add_argument_group("running"))
+    return parser
+
+
+def _add_input(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--input",
+        metavar="PATHS",
+        help="a folder, zip archives, or both, separated by commas, local or gs://: Cityscapes as downloaded "
+        "(tree or zips), or folders images/ and masks/ with the same file names",
+    )
+    group.add_argument(
+        "--labels",
+        metavar="TABLE",
+        default="cityscapes19",
+        help=f"{', '.join(BUILTIN_TABLES)}, or a YAML file (default: cityscapes19)",
+    )
+    group.add_argument("--annotations", choices=["gtFine", "gtCoarse"], help="of Cityscapes (default: gtFine if there)")
+    group.add_argument(
+        "--splits",
+        metavar="SPLITS",
+        default="",
+        help="which splits to take (train,val), or shares to assign by a hash of the key where the folders have "
+        "none (train=0.8,val=0.2). Default: all splits with true annotations",
+    )
+    group.add_argument(
+        "--group_by",
+        metavar="REGEX",
+        type=_regex,
+        help="with shares in --splits: keys for which this finds the same text (its first group) share a split",
+    )
+    group.add_argument("--max_pairs", metavar="N", type=_positive(int), help="take at most N pairs of each split")
+    group.add_argument(
+        "--max_image_pixels",
+        metavar="N",
+        type=_positive(int),
+        default=100_000_000,
+        help="a larger picture is rejected before it is decoded (default: 100000000)",
+    )
+
+
+def _add_pixels(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--image_size",
+        metavar="HxW",
+        type=_image_size,
+        default=(256, 512),
+        help="height x width, or native (default: 256x512)",
+    )
+    group.add_argument(
+        "--resize", choices=RESIZES, default="area", help="of images; masks are always nearest (default: area)"
+    )
+    group.add_argument(
+        "--aspect",
+        choices=ASPECTS,
+        default="reject",
+        help="a picture of another aspect ratio than HxW: reject it, crop it around its centre, pad it (edge pixels; "
+        "the mask is ignored there), or stretch it (default: reject)",
+    )
+    group.add_argument(
+        "--image_encoding",
+        choices=["float32", "float16", "uint8", "png"],
+        default="float32",
+        help="float32 and float16 are stored normalized, (x/255 - mean)/std; uint8 and png as they are, and the "
+        "reader normalizes with the same moments (default: float32)",
+    )
+    group.add_argument(
+        "--mask_encoding", choices=["uint8", "png"], help="(default: uint8, and png with --image_encoding=png)"
+    )
+
+
+def _add_output(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--output", metavar="DIR", help=f"the data set's folder, local or gs:// (default: {DEFAULT_OUTPUT})"
+    )
+    group.add_argument(
+        "--shard_size_mb", metavar="MB", type=_positive(float), help="aimed-at size of a shard in MB (default: 128)"
+    )
+    group.add_argument("--shards", metavar="SPLIT=N,...", type=_shards, help="number of shards instead: train=32,val=8")
+    group.add_argument("--seed", type=int, default=0, help="of the global shuffle (default: 0)")
+    group.add_argument(
+        "--max_rejects",
+        metavar="SHARE",
+        type=_share,
+        default=0.01,
+        help="above this share of bad pairs, 0.01 or 1%%, nothing is published (default: 1%%)",
+    )
+    group.add_argument("--overwrite", action="store_true", help="delete what an earlier build left in --output first")
+    group.add_argument("--plan", action="store_true", help="print what would be built, with sizes, and stop")
+
+
+def _add_running(group: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
+    group.add_argument(
+        "--runner",
+        default="DirectRunner",
+        help="DirectRunner (default; all cores), DataflowRunner, FlinkRunner, PrismRunner",
+    )
+    group.add_argument("--verbose", action="store_true", help="show Beam's own log")
+
+
+def _with_runner(runner: str, beam_args: Sequence[str]) -> tuple[str, ...]:
+    return (f"--runner={runner}", *beam_args)
+
+
+def is_local_runner(beam_args: Sequence[str]) -> bool:
+    """Whether the runner is one that takes --direct_num_workers."""
+    return any(argument == f"--runner={name}" for argument in beam_args for name in LOCAL_RUNNERS)
+
+
+def _local_defaults(beam_args: Sequence[str]) -> list[str]:
+    """Threads, one for each core: decoding releases the interpreter's lock."""
+    if not is_local_runner(beam_args):
+        return []
+    given = {argument.split("=")[0] for argument in beam_args}
+    defaults = {
+        "--direct_num_workers": str(len(os.sched_getaffinity(0))),
+        "--direct_running_mode": "multi_threading",
+    }
+    return [f"{name}={value}" for name, value in defaults.items() if name not in given]
+
+
+def _unknown_option(argument: str, known: Sequence[str]) -> str:
+    name = argument.split("=")[0]
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"unknown option {name}" + (f"; did you mean {near[0]}?" if near else "; --help lists what there is")
+
+
+def _splits(text: str) -> tuple[tuple[str, ...], dict[str, float]]:
+    """-> (names to take, shares to assign); at most one of them is not empty."""
+    if not text:
+        return (), {}
+    if "=" not in text:
+        return tuple(name.strip() for name in text.split(",")), {}
+    shares = {name: _share(share) for name, share in _assignments(text, "--splits").items()}
+    if abs(sum(shares.values()) - 1) > 1e-9:
+        raise argparse.ArgumentTypeError(f"--splits={text}: the shares add up to {sum(shares.values()):g}, not to 1")
+    return (), shares
+
+
+def _shards(text: str) -> dict[str, int]:
+    return {name: _positive(int)(number) for name, number in _assignments(text, "--shards").items()}
+
+
+def _assignments(text: str, option: str) -> dict[str, str]:
+    parts = [part.partition("=") for part in text.split(",")]
+    if not all(name and equals and value for name, equals, value in parts):
+        raise argparse.ArgumentTypeError(f"{option}={text}: expected NAME=NUMBER,NAME=NUMBER")
+    return {name.strip(): value.strip() for name, _, value in parts}
+
+
+def _image_size(text: str) -> tuple[int, int] | None:
+    if text == "native":
+        return None
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if not match or not all(1 <= int(side) <= 65535 for side in match.groups()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH, like 256x512, nor native")
+    return int(match[1]), int(match[2])
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share: give 0.01 or 1%")
+    return value
+
+
+def _positive(number: type) -> Any:
+    def parse(text: str) -> Any:
+        try:
+            value = number(text)
+        except ValueError:
+            value = 0
+        if not value > 0:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+        return value
+
+    return parse
+
+
+def _regex(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a regular expression: {error}") from error
+    return text

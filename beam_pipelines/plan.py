@@ -1,0 +1,118 @@
+"""Cuts the pairs into shards, by identity alone, and keeps the plan in a file that the pipeline reads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass
+
+from beam_pipelines import storage
+from beam_pipelines.errors import BuildError
+from beam_pipelines.recipe import Recipe
+from beam_pipelines.sources import Pair
+
+MIN_SHARDS = 16  # of a split, where it has the pairs: work for many workers, and a shuffle of files for the reader
+MIN_SHARD_PAIRS = 4
+MOMENTS_SPLIT = "train"
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """The pairs that go, in this order, into one file. `digest` is of the recipe and of all that is listed here."""
+
+    split: str
+    index: int
+    count: int
+    pairs: tuple[Pair, ...]
+    digest: str
+
+    @property
+    def file(self) -> str:
+        return f"{self.split}-{self.index:05d}-of-{self.count:05d}.tfrecord"
+
+
+@dataclass(frozen=True)
+class ShardReference:
+    """Where a shard's line stands in the plan file: what travels through the pipeline in place of the paths."""
+
+    path: str
+    offset: int
+    length: int
+
+
+def choose_pairs(pairs: Sequence[Pair], recipe: Recipe) -> dict[str, list[Pair]]:
+    """Split -> its pairs in the global shuffle's order, that of a hash of (seed, key); the first --max_pairs."""
+    by_split = defaultdict(list)
+    for pair in sorted(pairs, key=lambda pair: _place(pair.key, recipe.seed)):
+        by_split[pair.split].append(pair)
+    return {split: by_split[split][: recipe.max_pairs] for split in sorted(by_split)}
+
+
+def cut_shards(chosen: Mapping[str, Sequence[Pair]], recipe: Recipe, example_bytes: float) -> list[ShardPlan]:
+    """Shards of each split, their numbers of pairs equal to ±1.
+
+    Raises:
+      BuildError: there is no split to take the moments of, or --shards does not fit the splits.
+    """
+    if MOMENTS_SPLIT not in chosen:
+        raise BuildError(f"mean and std are those of the split {MOMENTS_SPLIT!r}; the input has {', '.join(chosen)}")
+    strange = recipe.shards.keys() ^ chosen.keys() if recipe.shards else ()
+    if strange:
+        raise BuildError(f"--shards must name each split ({', '.join(chosen)}) once: {', '.join(sorted(strange))}?")
+    shards = []
+    for split, pairs in chosen.items():
+        count = recipe.shards.get(split) or _shard_count(len(pairs), example_bytes, recipe.shard_size_mb)
+        if count > len(pairs):
+            raise BuildError(f"--shards={split}={count} is more than its {len(pairs)} pairs")
+        for index in range(count):
+            start, end = index * len(pairs) // count, (index + 1) * len(pairs) // count
+            shards.append(_shard(split, index, count, tuple(pairs[start:end]), recipe))
+    return shards
+
+
+def digest_of(shards: Sequence[ShardPlan]) -> str:
+    """SHA-256 of a whole plan: other pictures, another digest."""
+    return hashlib.sha256("".join(shard.digest for shard in shards).encode()).hexdigest()
+
+
+def write_plan(path: str, shards: Sequence[ShardPlan]) -> None:
+    """One JSON line for each shard."""
+    with storage.writing(path) as file:
+        for shard in shards:
+            value = [shard.split, shard.index, shard.count, shard.digest, [astuple(pair) for pair in shard.pairs]]
+            file.write(json.dumps(value, ensure_ascii=False).encode() + b"\n")
+
+
+def list_shards(path: str) -> Iterator[ShardReference]:
+    """The shards of a plan file."""
+    offset = 0
+    with storage.open_read(path) as file:
+        for line in file:
+            yield ShardReference(path, offset, len(line))
+            offset += len(line)
+
+
+def read_shard(reference: ShardReference) -> ShardPlan:
+    """Reads one line of the plan file."""
+    with storage.open_read(reference.path) as file:
+        file.seek(reference.offset)
+        split, index, count, digest, pairs = json.loads(file.read(reference.length))
+    return ShardPlan(split, index, count, tuple(Pair(*pair) for pair in pairs), digest)
+
+
+def _place(key: str, seed: int) -> bytes:
+    return hashlib.sha256(f"{seed}:{key}".encode()).digest()
+
+
+def _shard_count(pairs: int, example_bytes: float, shard_size_mb: float) -> int:
+    by_size = math.ceil(pairs * example_bytes / (shard_size_mb * 1e6))
+    for_workers = min(MIN_SHARDS, max(1, pairs // MIN_SHARD_PAIRS))
+    return min(pairs, max(by_size, for_workers))
+
+
+def _shard(split: str, index: int, count: int, pairs: tuple[Pair, ...], recipe: Recipe) -> ShardPlan:
+    identity = json.dumps([recipe.fingerprint, split, index, count, [astuple(pair) for pair in pairs]])
+    return ShardPlan(split, index, count, pairs, hashlib.sha256(identity.encode()).hexdigest())

@@ -1,0 +1,124 @@
+"""How far a running build is, seen from outside: it looks at the files, so that it works with every runner."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from beam_pipelines import storage
+from beam_pipelines.errors import BuildError
+from beam_pipelines.estimate import Estimate
+from beam_pipelines.plan import ShardPlan
+from beam_pipelines.recipe import Recipe
+from beam_pipelines.workspace import Workspace
+
+_LOCAL_SECONDS = 0.5
+_REMOTE_SECONDS = 10.0  # a listing is a request that costs money
+_LINE_SECONDS = 10.0  # between lines, where the output is no terminal
+
+
+@dataclass(frozen=True)
+class State:
+    """Images decoded, images in final shards, and bytes written in all."""
+
+    decoded: int
+    finished: int
+    bytes: int
+
+
+class Watcher:
+    """Estimates the State of a build: whole shards by their receipts, those being written by their size."""
+
+    def __init__(self, workspace: Workspace, shards: Sequence[ShardPlan], recipe: Recipe, estimate: Estimate) -> None:
+        self._workspace = workspace
+        self._pairs = {shard.file: len(shard.pairs) for shard in shards}
+        self._normalized = recipe.normalized
+        self._final_bytes = estimate.example_bytes[recipe.image_encoding]
+        self._staged_bytes = estimate.staged_bytes or self._final_bytes
+        self.images = sum(self._pairs.values())
+
+    def look(self) -> State:
+        files = storage.sizes(self._workspace.root)
+        staged = self._whole(files, "_build/staged/")
+        finished = self._whole(files, "_build/finished/")
+        final_size = sum(size for name, size in files.items() if "/" not in name and ".tfrecord" in name)
+        staged_size = sum(size for name, size in files.items() if name.startswith("_build/staged/"))
+        being_staged = self._being_written(files, "_build/staged/" if self._normalized else "", self._staged_bytes)
+        being_finished = self._being_written(files, "", self._final_bytes) if self._normalized else 0
+        decoded = min(self.images, staged + being_staged)
+        return State(decoded, min(self.images, finished + being_finished), staged_size + final_size)
+
+    def _whole(self, files: dict[str, int], folder: str) -> int:
+        return sum(pairs for file, pairs in self._pairs.items() if f"{folder}{file}.json" in files)
+
+    def _being_written(self, files: dict[str, int], folder: str, example_bytes: float) -> int:
+        """Images in files that still have their temporary names."""
+        sizes = (
+            size
+            for name, size in files.items()
+            if name.endswith(storage.TEMPORARY)
+            and ".tfrecord." in name
+            and ".json." not in name
+            and name.rpartition("/")[0] == folder.rstrip("/")
+        )
+        return int(sum(sizes) / example_bytes)
+
+
+@contextlib.contextmanager
+def shown(watcher: Watcher, normalized: bool, console: Console, remote: bool) -> Iterator[None]:
+    """Shows progress while the block runs: bars in a terminal, else a line now and then."""
+    stop = threading.Event()
+    show = _show_bars if console.is_terminal else _show_lines
+    thread = threading.Thread(target=show, args=(watcher, normalized, console, stop, remote), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _show_bars(watcher: Watcher, normalized: bool, console: Console, stop: threading.Event, remote: bool) -> None:
+    columns = (
+        TextColumn("{task.description:9}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        decode = progress.add_task("decode", total=watcher.images, rate="")
+        finish = progress.add_task("normalize", total=watcher.images, rate="", visible=normalized)
+        for state, rate, _ in _states(watcher, stop, _REMOTE_SECONDS if remote else _LOCAL_SECONDS):
+            busy = decode if state.decoded < watcher.images else finish
+            progress.update(decode, completed=state.decoded, rate=rate if busy == decode else "")
+            progress.update(finish, completed=state.finished, rate=rate if busy == finish else "")
+
+
+def _show_lines(watcher: Watcher, normalized: bool, console: Console, stop: threading.Event, remote: bool) -> None:
+    for state, rate, left in _states(watcher, stop, _LINE_SECONDS):
+        finished = f", normalized {state.finished:,}" if normalized else ""
+        console.print(
+            f"decoded {state.decoded:,} of {watcher.images:,} images{finished}; {rate}; {left}", highlight=False
+        )
+
+
+def _states(watcher: Watcher, stop: threading.Event, seconds: float) -> Iterator[tuple[State, str, str]]:
+    """Yields (state, rate, time left) every so many seconds until `stop`."""
+    start, first = time.monotonic(), None
+    while not stop.wait(seconds):
+        try:
+            state = watcher.look()
+        except (OSError, BuildError):
+            continue  # a file that went while it was looked at; the next look sees more
+        first = first or state
+        elapsed = max(time.monotonic() - start, 1e-9)
+        images = state.decoded - first.decoded
+        left = f"about {elapsed / images * (watcher.images - state.decoded):.0f} s to decode" if images else "starting"
+        yield state, f"{images / elapsed:.1f} img/s, {max(0, state.bytes - first.bytes) / elapsed / 1e6:.0f} MB/s", left

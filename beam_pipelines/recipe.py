@@ -1,0 +1,71 @@
+"""The recipe: all that decides the bytes of a data set, besides the pictures themselves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from beam_pipelines.contract.labels import LabelTable
+
+SCENES = "sample_scenes"  # the input where none is given: the embedded scenes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """All that decides the bytes of a data set, besides the pictures themselves.
+
+    `image_size` is (height, width), or None for native. `shards` and `split_fractions` are split -> number.
+    """
+
+    input: str
+    annotations: str | None
+    split_names: tuple[str, ...]
+    split_fractions: Mapping[str, float]
+    group_by: str | None
+    labels: LabelTable
+    image_size: tuple[int, int] | None
+    resize: str
+    aspect: str
+    image_encoding: str
+    mask_encoding: str
+    shard_size_mb: float
+    shards: Mapping[str, int]
+    seed: int
+    max_pairs: int | None
+    max_image_pixels: int
+
+    def to_json(self) -> dict[str, Any]:
+        value = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        value["labels"] = self.labels.name
+        value["split_fractions"], value["shards"] = dict(self.split_fractions), dict(self.shards)
+        return value
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the recipe with its whole label table, in hex."""
+        value = json.dumps(self.to_json() | {"labels": self.labels.to_json()}, sort_keys=True)
+        return hashlib.sha256(value.encode()).hexdigest()
+
+    @property
+    def image_format(self) -> str:
+        return _format_of(self.image_encoding)
+
+    @property
+    def mask_format(self) -> str:
+        return _format_of(self.mask_encoding)
+
+    @property
+    def normalized(self) -> bool:
+        return self.image_encoding in ("float32", "float16")
+
+    @property
+    def staged_format(self) -> str:
+        """The image format of the first pass, which does not know the moments yet."""
+        return "raw_uint8" if self.normalized else self.image_format
+
+
+def _format_of(encoding: str) -> str:
+    return "png" if encoding == "png" else f"raw_{encoding}"

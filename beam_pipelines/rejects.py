@@ -1,0 +1,63 @@
+"""Pairs that can't become a record: each has a stage, a reason and a detail, and is written to `rejected.jsonl`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+FILE_NAME = "rejected.jsonl"
+
+# Reason -> what it means. A reason outside this table is a programming error.
+REASONS = {
+    "missing_image": "a mask without an image",
+    "missing_mask": "an image without a mask",
+    "duplicate_key": "two files claim the same key",
+    "unreadable": "the file is missing or can't be opened",
+    "empty_file": "the file has no bytes",
+    "bad_zip_member": "the archive's checksum or compression is broken",
+    "not_an_image": "not a picture of a format that is read",
+    "truncated": "the picture ends too early",
+    "corrupt": "the picture's data is damaged",
+    "animated": "more than one frame",
+    "too_many_pixels": "larger than --max_image_pixels, perhaps a decompression bomb",
+    "transparent": "pixels that are not opaque have no defined colour",
+    "deep_colour": "more than 8 bits per channel that 8 bits can't hold",
+    "unsupported_mode": "a pixel format that has no usual conversion to RGB",
+    "rotated": "an EXIF orientation that the mask may or may not share",
+    "mask_format": "a mask that is not a PNG of ids or of the table's colours",
+    "size_mismatch": "image and mask differ in size",
+    "aspect": "another aspect ratio than --image_size, and --aspect=reject",
+    "unknown_ids": "ids that the label table does not name",
+    "unknown_colours": "colours that the label table does not name",
+    "all_ignore": "a mask in which every pixel is ignored",
+}
+
+
+class BadInputError(Exception):
+    """Something is wrong with one pair. `stage` is pair, read, decode or conform; `reason` a key of `REASONS`."""
+
+    def __init__(self, stage: str, reason: str, detail: str) -> None:
+        if reason not in REASONS:
+            raise KeyError(reason)
+        super().__init__(stage, reason, detail)
+        self.stage, self.reason, self.detail = stage, reason, detail
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rejected:
+    """A line of `rejected.jsonl`. `image` and `mask` are paths; None where that partner is missing."""
+
+    key: str
+    split: str
+    image: str | None
+    mask: str | None
+    stage: str
+    reason: str
+    detail: str
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, line: str) -> Rejected:
+        return cls(**json.loads(line))

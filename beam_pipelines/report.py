@@ -1,0 +1,135 @@
+"""What a person reads: the plan before the work, and the table after it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from beam_pipelines.checks import Checked
+from beam_pipelines.contract.manifest import Manifest
+from beam_pipelines.estimate import Estimate
+from beam_pipelines.plan import ShardPlan
+from beam_pipelines.recipe import Recipe
+from beam_pipelines.rejects import REASONS, Rejected
+from beam_pipelines.sources import Found, Pair
+
+SHOWN_PROBLEMS = 20
+
+
+@dataclass(frozen=True)
+class Took:
+    """Seconds of the whole command and of its pipeline, and the images that this run decoded: an earlier one, which
+    was stopped, may have done the others.
+    """
+
+    total: float
+    pipeline: float
+    images: int
+
+
+def print_found(found: Found, inputs: str, console: Console) -> None:
+    """Says what the input holds, with every note and the pairing problems."""
+    console.print(f"found {len(found.pairs):,} pairs in {inputs}", highlight=False)
+    for note in found.notes:
+        console.print(f"  {note}", highlight=False)
+    print_problems(found.rejected, console)
+
+
+def print_problems(rejected: Sequence[Rejected], console: Console) -> None:
+    """The first pairing problems, and how many more there are."""
+    for problem in rejected[:SHOWN_PROBLEMS]:
+        console.print(f"  {problem.reason}: {problem.detail}", highlight=False, markup=False)
+    if len(rejected) > SHOWN_PROBLEMS:
+        console.print(
+            f"  ... and {len(rejected) - SHOWN_PROBLEMS:,} more; rejected.jsonl has them all", highlight=False
+        )
+
+
+def print_plan(
+    chosen: Mapping[str, Sequence[Pair]],
+    shards: Sequence[ShardPlan],
+    estimate: Estimate,
+    recipe: Recipe,
+    console: Console,
+) -> None:
+    """Pairs and shards per split, and the size of the data set in each encoding."""
+    count = Counter(shard.split for shard in shards)
+    splits = _table("plan", "split", "pairs", "shards", "MB per shard")
+    size = estimate.example_bytes[recipe.image_encoding]
+    for split, pairs in chosen.items():
+        splits.add_row(split, f"{len(pairs):,}", f"{count[split]:,}", f"{len(pairs) * size / count[split] / 1e6:.1f}")
+    console.print(splits)
+    total = sum(len(pairs) for pairs in chosen.values())
+    shape = "native" if recipe.image_size is None else "x".join(map(str, recipe.image_size))
+    encodings = _table(f"predicted size at {shape}", "--image_encoding", "per example", "data set", "")
+    for encoding, example_bytes in estimate.example_bytes.items():
+        mark = "<- this build" if encoding == recipe.image_encoding else ""
+        encodings.add_row(encoding, readable(example_bytes), readable(example_bytes * total), mark)
+    console.print(encodings)
+
+
+def print_result(manifest: Manifest, root: str, took: Took, console: Console) -> None:
+    """The closing table."""
+    table = _table(f"data set {root}", "split", "examples", "shards", "bytes")
+    for split, shards in manifest.splits.items():
+        table.add_row(split, f"{manifest.examples(split):,}", f"{len(shards):,}", readable(manifest.bytes(split)))
+    console.print(table)
+    moments = manifest.moments
+    console.print(f"RGB mean of {manifest.moments_split}  {_numbers(moments.mean)}", highlight=False)
+    console.print(f"RGB std  of {manifest.moments_split}  {_numbers(moments.std)}", highlight=False)
+    rejected = sum(manifest.rejected.values())
+    console.print(f"rejected pairs     {rejected:,}" + (", in rejected.jsonl:" if rejected else ""), highlight=False)
+    for reason, count in manifest.rejected.items():
+        console.print(f"  {reason} {count:,}: {REASONS[reason]}", highlight=False)
+    console.print(
+        f"took {took.total:.1f} s, of which the pipeline {took.pipeline:.1f} s"
+        f" ({took.images:,} images, {took.images / took.pipeline:.1f} img/s)",
+        highlight=False,
+    )
+
+
+def print_checked(checked: Checked, manifest: Manifest, root: str, problems: Sequence[str], console: Console) -> None:
+    """What was read back of each split, and every problem."""
+    table = _table(f"data set {root}", "split", "examples", "shards", "bytes", "mean as stored", "std as stored")
+    for split, shards in manifest.splits.items():
+        tally = checked.tallies.get(split)
+        stored = tally.stored_moments() if tally and tally.examples else ((), ())
+        mean, std = (" ".join(f"{value:.5f}" for value in values) for values in stored)
+        table.add_row(
+            split,
+            f"{tally.examples if tally else 0:,} of {manifest.examples(split):,}",
+            f"{len(shards):,}",
+            readable(manifest.bytes(split)),
+            mean,
+            std,
+        )
+    console.print(table)
+    for problem in problems:
+        console.print(f"problem: {problem}", highlight=False, markup=False)
+    console.print(
+        f"{len(problems):,} problems" if problems else "all records read, every check passed", highlight=False
+    )
+
+
+def readable(size: float) -> str:
+    """Bytes as a number of at most four digits with its decimal unit."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if size < 1000 or unit == "TB":
+            break
+        size /= 1000
+    return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.2f} {unit}"
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index else "left")
+    return table
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return " ".join(f"{value:.8f}" for value in values)

@@ -1,0 +1,233 @@
+"""Files, local and gs:// alike, through Beam's FileSystems; a file appears under its name whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+import zipfile
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from apache_beam.io.filesystem import BeamIOError, CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+from beam_pipelines.errors import BuildError, cannot_write
+from beam_pipelines.rejects import BadInputError
+
+TEMPORARY = ".tmp"
+_MEMBER = ".zip!/"  # ARCHIVE.zip!/MEMBER names a member of an archive
+_LOGIN = "log in with `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS"
+_CLOUD_CURES = {401: _LOGIN, 403: "ask for read and write access to the bucket", 404: "check the bucket and the path"}
+
+
+def is_local(path: str) -> bool:
+    """Whether `path` is on this machine, not gs:// or another service."""
+    return "://" not in path
+
+
+def join(folder: str, *names: str) -> str:
+    """`folder/name/...`, for local folders and buckets."""
+    return "/".join([folder.rstrip("/"), *names])
+
+
+def list_files(folder: str) -> Iterator[tuple[str, int]]:
+    """Yields (path below `folder`, bytes) of every file below it, in no certain order; follows links.
+
+    Raises:
+      BuildError: the folder does not exist, or can't be listed.
+    """
+    if is_local(folder):
+        yield from _list_local(folder)
+        return
+    with cloud_errors(folder):
+        (match,) = FileSystems.match([join(folder, "**")])
+        for found in match.metadata_list:
+            yield found.path[len(folder.rstrip("/")) + 1 :], found.size_in_bytes
+
+
+def open_read(path: str) -> BinaryIO:
+    """A seekable stream of the file's bytes as they are."""
+    return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)  # type: ignore[no-any-return]
+
+
+def read_text(path: str) -> str | None:
+    """None where there is no such file."""
+    try:
+        with cloud_errors(path), open_read(path) as file:
+            return file.read().decode()
+    except FileNotFoundError:
+        return None
+
+
+def exists(path: str) -> bool:
+    """Whether there is a file, or a folder, at `path`."""
+    with cloud_errors(path):
+        return bool(FileSystems.exists(path))
+
+
+def size_of(path: str) -> int | None:
+    """Bytes of a file; None where there is none."""
+    with cloud_errors(path):
+        found = FileSystems.exists(path)
+        return FileSystems.get_filesystem(path).size(path) if found else None
+
+
+def sizes(folder: str) -> dict[str, int]:
+    """Name -> bytes of the files directly in `folder`, and below it; empty where there is no such folder."""
+    if is_local(folder) and not os.path.isdir(folder):
+        return {}
+    return dict(list_files(folder))
+
+
+def write(path: str, data: bytes) -> None:
+    """Writes a whole file; see `writing`."""
+    with writing(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def writing(path: str) -> Iterator[BinaryIO]:
+    """A stream under a temporary name, which becomes `path` when the block ends without an error.
+
+    Raises:
+      BuildError: the disk is full, the folder can't be written, the bucket does not exist.
+    """
+    temporary = f"{path}.{uuid.uuid4().hex[:12]}{TEMPORARY}"
+    try:
+        with cloud_errors(path):
+            with FileSystems.create(temporary, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+                yield file
+            FileSystems.rename([temporary], [path])
+    except BaseException as error:
+        with contextlib.suppress(Exception):
+            delete([temporary])
+        if isinstance(error, OSError):
+            raise cannot_write(path, _root_cause(error)) from error
+        raise
+
+
+def delete(paths: list[str]) -> None:
+    """Deletes files, and folders with all that is in them; those that do not exist are no error."""
+    found = [path for path in paths if FileSystems.exists(path)]
+    if found:
+        try:
+            FileSystems.delete(found)
+        except BeamIOError as error:
+            if any(exists(path) for path in found):
+                raise cannot_write(found[0], _root_cause(error)) from error
+
+
+@contextlib.contextmanager
+def cloud_errors(path: str) -> Iterator[None]:
+    """Turns what the cloud answers about `path` into a BuildError with a cure; other errors pass."""
+    try:
+        yield
+    except Exception as error:
+        status = _cloud_status(error)
+        if status is None:
+            raise
+        cure = _CLOUD_CURES.get(status, "try again later")
+        raise BuildError(f"{path}: the storage answered {status}, {_first_line(error)}; {cure}") from error
+
+
+def archive_members(archive: str) -> Iterator[tuple[str, int]]:
+    """Yields (name, bytes) of the files in a zip archive.
+
+    Raises:
+      BuildError: it is no zip archive, or the end of it is missing.
+    """
+    try:
+        with cloud_errors(archive), open_read(archive) as file, zipfile.ZipFile(file) as opened:
+            members = [(member.filename, member.file_size) for member in opened.infolist() if not member.is_dir()]
+    except FileNotFoundError as error:
+        raise BuildError(f"{archive} does not exist") from error
+    except zipfile.BadZipFile as error:
+        raise BuildError(f"{archive} is not a zip archive, or was cut off: {error}; download it again") from error
+    yield from members
+
+
+def member_path(archive: str, member: str) -> str:
+    """What names a member of an archive in a plan."""
+    return f"{archive}!/{member}"
+
+
+class FileReader:
+    """Reads whole files, and members of zip archives in place; each worker thread has one of its own."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._archives: dict[str, tuple[BinaryIO, zipfile.ZipFile]] = {}
+
+    def read(self, path: str) -> bytes:
+        """Raises BadInputError of stage `read` where the fault lies with this one file."""
+        archive, found, member = path.partition(_MEMBER)
+        try:
+            with self._open_member(archive + ".zip", member) if found else open_read(path) as file:
+                data = file.read(self._max_bytes + 1)
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+            if not found:
+                raise
+            raise BadInputError("read", "bad_zip_member", f"{path}: {_first_line(error)}") from error
+        except (OSError, KeyError) as error:
+            raise BadInputError("read", "unreadable", f"{path}: {_first_line(error)}") from error
+        except Exception as error:
+            if _cloud_status(error) not in (403, 404):
+                raise
+            raise BadInputError("read", "unreadable", f"{path}: {_first_line(error)}") from error
+        if not data:
+            raise BadInputError("read", "empty_file", f"{path} has no bytes")
+        if len(data) > self._max_bytes:
+            raise BadInputError("read", "too_many_pixels", f"{path} has more than {self._max_bytes:,} bytes")
+        return data
+
+    def close(self) -> None:
+        for file, archive in self._archives.values():
+            archive.close()
+            file.close()
+        self._archives.clear()
+
+    def _open_member(self, archive: str, member: str) -> BinaryIO:
+        if archive not in self._archives:
+            file = open_read(archive)
+            self._archives[archive] = (file, zipfile.ZipFile(file))
+        return self._archives[archive][1].open(member)  # type: ignore[return-value]
+
+
+def _list_local(folder: str) -> Iterator[tuple[str, int]]:
+    if not os.path.isdir(folder):
+        raise BuildError(f"{folder} is not a folder" if os.path.exists(folder) else f"{folder} does not exist")
+    for parent, _, names in os.walk(folder, followlinks=True, onerror=_raise_unlistable):
+        for name in names:
+            path = os.path.join(parent, name)
+            below = os.path.relpath(path, folder).replace(os.sep, "/")
+            # A broken link is listed with no bytes: reading it names it as unreadable.
+            yield below, os.path.getsize(path) if os.path.exists(path) else 0
+
+
+def _raise_unlistable(error: OSError) -> None:
+    raise BuildError(f"{error.filename} can't be listed: {error.strerror}") from error
+
+
+def _cloud_status(error: BaseException) -> int | None:
+    """The HTTP status that `error` of a google client or of Beam stands for; 401 where there are no credentials."""
+    if type(error).__name__ in ("DefaultCredentialsError", "RefreshError"):
+        return 401
+    if isinstance(error, BeamIOError):
+        causes = [cause for cause in (error.exception_details or {}).values() if isinstance(cause, BaseException)]
+        return next((status for status in map(_cloud_status, causes) if status), None)
+    code = getattr(error, "code", None)
+    return int(code) if isinstance(code, int) and 400 <= code < 600 else None
+
+
+def _root_cause(error: OSError) -> OSError:
+    """The OSError with an error number at the bottom of what Beam wrapped it in."""
+    nested = list((getattr(error, "exception_details", None) or {}).values()) + list(error.args) + [error.__cause__]
+    found = next((item for item in nested if isinstance(item, OSError)), None)
+    return _root_cause(found) if error.errno is None and found is not None else error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__

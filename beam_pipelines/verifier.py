@@ -1,0 +1,76 @@
+"""One verification from beginning to end: manifest, pipeline, table, exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import pickle
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+from rich.console import Console
+
+from beam_pipelines import checks, report, storage
+from beam_pipelines.checks import Checked, CheckShards
+from beam_pipelines.contract.manifest import Manifest, ManifestError, not_built
+from beam_pipelines.errors import BuildError, as_build_error
+from beam_pipelines.options import VerifySettings, pipeline_options
+from beam_pipelines.workspace import Workspace, read_manifest
+
+
+def run(settings: VerifySettings) -> int:
+    """Verifies, prints, and returns the exit code: 0 all holds, 1 something does not, 2 there is no data set."""
+    console = Console(soft_wrap=True)
+    if not settings.verbose:
+        logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    place, options = Workspace(settings.dataset), pipeline_options(settings.beam_args)
+    try:
+        manifest = read_manifest(place)
+        if manifest is None:
+            raise BuildError(not_built(settings.dataset))
+        checked = _check(manifest, place, options)
+    except Exception as error:
+        reason = error if isinstance(error, ManifestError) else as_build_error(error)
+        if reason is None or settings.verbose:
+            raise
+        print(f"error: {reason}", file=sys.stderr)
+        return 2
+    problems = [
+        *checked.problems,
+        *checks.problems_of_splits(checked, manifest),
+        *checks.strange_files(manifest, place),
+    ]
+    report.print_checked(checked, manifest, place.root, problems, console)
+    return 1 if problems else 0
+
+
+def _check(manifest: Manifest, place: Workspace, options: PipelineOptions) -> Checked:
+    """The result comes back by a file: not every runner runs in this process."""
+    with _result_path(place) as path:
+        with beam.Pipeline(options=options) as pipeline:
+            checked = pipeline | "CheckShards" >> CheckShards(manifest, place.root)
+            (
+                checked
+                | "Dump" >> beam.Map(pickle.dumps)
+                | "WriteResult" >> beam.Map(lambda data: storage.write(path, data))
+            )
+        with storage.open_read(path) as file:
+            return pickle.loads(file.read())  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def _result_path(place: Workspace) -> Iterator[str]:
+    """A local path for a local data set, which may be read-only; else one that remote workers reach, too."""
+    if storage.is_local(place.root):
+        with tempfile.TemporaryDirectory() as folder:
+            yield storage.join(folder, "checked")
+        return
+    path = storage.join(place.root, f"_verify-{uuid.uuid4().hex[:12]}")
+    try:
+        yield path
+    finally:
+        storage.delete([path])

@@ -1,0 +1,34 @@
+"""One distribution: the pipeline's workers install it bare, everything heavier is an extra."""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="street-scenes",
+    version="0.1.0",
+    description="Street-scene segmentation: from pictures and masks to normalized, sharded TFRecords",
+    license="Apache-2.0",
+    packages=find_packages(include=["beam_pipelines", "beam_pipelines.*"]),
+    python_requires=">=3.10",
+    # What the pixel path needs, and nothing else: a remote worker that gets this package starts fast.
+    install_requires=["google-crc32c>=1.5", "imagecodecs>=2024.9.22", "numpy>=1.26", "pillow>=10.3"],
+    extras_require={
+        "pipelines": [
+            "apache-beam[gcp]>=2.77,<2.78",
+            "google-cloud-storage>=2.18",
+            "pyyaml>=6",
+            "rich>=13",
+            "tensorflow-transform>=1.21,<1.22",
+        ],
+        "trainer": ["tensorflow>=2.17,<2.22"],
+        "dev": [
+            "gcp-storage-emulator>=2024.8.3",
+            "hypothesis>=6.100",
+            "mypy>=1.15",
+            "psutil>=5.9",
+            "pytest>=8",
+            "pytest-timeout>=2.3",
+            "ruff>=0.9",
+            "types-PyYAML",
+        ],
+    },
+)

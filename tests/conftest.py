@@ -1,0 +1,57 @@
+"""What the tests share: real street scenes where they are at hand, small data sets made here, and the command line."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+PROJECT = Path(__file__).parent.parent
+REAL_DATA = PROJECT.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def camvid() -> Path:
+    return _real("camvid")
+
+
+@pytest.fixture(scope="session")
+def cityscapes_sample() -> Path:
+    return _real("cityscapes_sample")
+
+
+def _real(name: str) -> Path:
+    folder = REAL_DATA / name
+    if not folder.is_dir():
+        pytest.skip(f"the real street scenes are not at hand: {folder} does not exist")
+    return folder
+
+
+def run_module(module: str, *arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+    """Runs `python -m beam_pipelines.MODULE ARGUMENTS` as a user would."""
+    command = [sys.executable, "-m", f"beam_pipelines.{module}", *map(str, arguments)]
+    return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False, **options)
+
+
+def digests(dataset: Path) -> dict[str, str]:
+    """SHA-256 of each shard."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(dataset.glob("*.tfrecord"))}
+
+
+def make_flat(folder: Path, train: int = 12, val: int = 4, size: tuple[int, int] = (32, 64), seed: int = 0) -> Path:
+    """A flat data set for the table camvid11: noise images and blocky masks with ids 0..11, `size` is (height, width)."""
+    rng = np.random.default_rng(seed)
+    for split, count in (("train", train), ("val", val)):
+        for kind in ("images", "masks"):
+            (folder / kind / split).mkdir(parents=True, exist_ok=True)
+        for index in range(count):
+            image = rng.integers(0, 256, (*size, 3), np.uint8)
+            mask = np.kron(rng.integers(0, 12, (size[0] // 8, size[1] // 8)), np.ones((8, 8))).astype(np.uint8)
+            Image.fromarray(image).save(folder / "images" / split / f"{split}_{index:04d}.png")
+            Image.fromarray(mask).save(folder / "masks" / split / f"{split}_{index:04d}.png")
+    return folder
