@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 
 import apache_beam as beam
@@ -18,7 +19,7 @@ from rich.console import Console
 
 from beam_pipelines import lease, progress, report, sample_scenes, storage, workspace
 from beam_pipelines.contract.manifest import Manifest
-from beam_pipelines.errors import BuildError, as_build_error
+from beam_pipelines.errors import BuildError, as_build_error, without_worker_tracebacks
 from beam_pipelines.estimate import Estimate, estimate
 from beam_pipelines.graph import Job, build_dataset
 from beam_pipelines.options import BuildSettings, pipeline_options
@@ -111,15 +112,14 @@ def _draw_scenes(place: Workspace, console: Console) -> str:
     scenes = sample_scenes.list_scenes()
     there = storage.sizes(folder)
 
-    def draw(key: str) -> None:
-        for name, data in sample_scenes.draw_scene_files(key).items():
-            storage.write(storage.join(folder, name), data)
-
     missing = [key for key in scenes if not all(name in there for name in sample_scenes.scene_file_names(key))]
     if missing:
         console.print(f"drawing {len(missing)} street scenes into {folder}", highlight=False)
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-            list(pool.map(draw, missing))
+        # Processes, since drawing holds the interpreter's lock; spawned, since Beam's threads do not survive a fork.
+        with ProcessPoolExecutor(len(os.sched_getaffinity(0)), multiprocessing.get_context("spawn")) as pool:
+            for files in pool.map(sample_scenes.draw_scene_files, missing):
+                for name, data in files.items():
+                    storage.write(storage.join(folder, name), data)
     return folder
 
 
@@ -161,7 +161,8 @@ def _run_pipeline(
     pipeline = beam.Pipeline(options=beam_options)
     build_dataset(pipeline, Job(settings.recipe, place, settings.max_rejects, started))
     remote = not storage.is_local(place.root)
-    with progress.shown(watcher, settings.recipe.normalized, console, remote):
+    shown = progress.shown(watcher, settings.recipe.normalized, console, remote)
+    with shown, without_worker_tracebacks(settings.verbose):
         before, start = watcher.look(), time.time()
         pipeline.run().wait_until_finish()
     seconds = time.time() - start
@@ -176,7 +177,8 @@ def _write_transform(manifest: Manifest, place: Workspace, console: Console) -> 
     if all(storage.sizes(storage.join(place.root, folder)) for folder in workspace.TRANSFORM_FOLDERS):
         return
     command = [sys.executable, "-m", "beam_pipelines.transform", place.root]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    with console.status("making transform_fn"):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise BuildError(
             f"the data set is complete, but its transform_fn could not be made; start the same command again. "

@@ -74,17 +74,16 @@ def fit(source: tuple[int, int], target: tuple[int, int] | None, aspect: str) ->
     if aspect == "pad":
         inner = (target[0], round(target[1] * ratio)) if ratio < 1 else (round(target[0] / ratio), target[1])
         return Geometry(whole, (max(1, inner[0]), max(1, inner[1])), target)
-    kept = (height, round(width / ratio)) if ratio > 1 else (round(height * ratio), width)
+    kept = (height, max(1, round(width / ratio))) if ratio > 1 else (max(1, round(height * ratio)), width)
     top, left = (height - kept[0]) // 2, (width - kept[1]) // 2
     return Geometry((left, top, left + kept[1], top + kept[0]), target, target)
 
 
 def conform_image(image: np.ndarray, geometry: Geometry, resize: str) -> np.ndarray:
     """uint8[H, W, 3] -> uint8[h, w, 3]; the padding repeats the edge, so that it does not shift the moments much."""
-    if geometry.box == (0, 0, geometry.size[1], geometry.size[0]) and geometry.inner == geometry.size:
+    if image.shape[:2] == geometry.inner == geometry.size:
         return image
-    picture = _resize_image(Image.fromarray(image), geometry, resize)
-    return np.pad(np.asarray(picture), (*geometry.padding, (0, 0)), mode="edge")
+    return np.pad(_resize_image(image, geometry, resize), (*geometry.padding, (0, 0)), mode="edge")
 
 
 def conform_mask(ids: np.ndarray, table: LabelTable, geometry: Geometry) -> np.ndarray:
@@ -108,17 +107,29 @@ def check_ids(ids: np.ndarray, table: LabelTable) -> None:
         raise _bad("unknown_ids", f"{unknown.size} ids are not in table {table.name}: {shown}")
 
 
-def _resize_image(picture: Image.Image, geometry: Geometry, resize: str) -> Image.Image:
+def _resize_image(image: np.ndarray, geometry: Geometry, resize: str) -> np.ndarray:
     left, top, right, bottom = geometry.box
     height, width = geometry.inner
     down, left_over_rows = divmod(bottom - top, height)
     across, left_over_columns = divmod(right - left, width)
     if resize == "area" and not left_over_rows and not left_over_columns:
-        return picture.reduce((across, down), geometry.box)  # whole pixels: one exact mean, rounded once
+        return _mean_of_blocks(image[top:bottom, left:right], down, across)
     enlarges = not down or not across
     # A box filter does not interpolate: enlarging with it would only repeat pixels.
     resample = Image.Resampling.BILINEAR if resize == "area" and enlarges else _FILTERS[resize]
-    return picture.resize((width, height), resample, geometry.box)
+    return np.asarray(Image.fromarray(image).resize((width, height), resample, geometry.box))
+
+
+def _mean_of_blocks(image: np.ndarray, down: int, across: int) -> np.ndarray:
+    """The exact mean of each `down` x `across` pixels, rounded once, half up."""
+    count = down * across
+    if count & (count - 1) == 0:  # Pillow multiplies by a rounded 1 / count: exact for powers of two, and fast
+        return np.asarray(Image.fromarray(image).reduce((across, down)))
+    total = np.zeros((image.shape[0] // down, image.shape[1] // across, 3), np.uint32)
+    for row in range(down):
+        for column in range(across):
+            total += image[row::down, column::across]
+    return ((2 * total + count) // (2 * count)).astype(np.uint8)
 
 
 def _nearest(source: int, target: int) -> np.ndarray:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import warnings
+from collections.abc import Iterator
 
 import imagecodecs
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
 
 from beam_pipelines.contract.labels import LabelTable
 from beam_pipelines.rejects import BadInputError
 
-IMAGE_FORMATS = ("PNG", "JPEG", "MPO", "BMP", "TIFF", "WEBP")
+# Image.open looks among the formats that are imported: BMP, JPEG (which knows MPO) and PNG always are.
+IMAGE_FORMATS = ("PNG", "JPEG", "BMP", TiffImagePlugin.TiffImageFile.format, WebPImagePlugin.WebPImageFile.format)
 _SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*", b"RIFF")
 _EXIF_ORIENTATION = 0x0112
+_PNG_EXIF = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")  # where a PNG can hold an orientation
+_TIFF_BITS_PER_SAMPLE = 258
+# What Pillow's parsers stumble over in damaged files.
+_DAMAGE = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, struct.error)
 _GREY_16 = ("I;16", "I;16B", "I;16L", "I")
 _PNG_GREY = 0  # the colour types of a PNG's header; bit depth and colour type are its bytes 24 and 25
 _PNG_RGB = 2
@@ -31,7 +38,7 @@ def decode_image(data: bytes, max_pixels: int) -> np.ndarray:
       BadInputError: of stage `decode`.
     """
     header = _open(data, max_pixels)
-    if header.getexif().get(_EXIF_ORIENTATION, 1) != 1:
+    if _orientation(header, data) != 1:
         raise _bad("rotated", "the EXIF orientation is not 1: turn the picture upright (and check its mask)")
     if header.format == "PNG" and data[24:26] == bytes([8, _PNG_RGB]) and "transparency" not in header.info:
         return _png_pixels(data)
@@ -39,6 +46,11 @@ def decode_image(data: bytes, max_pixels: int) -> np.ndarray:
         return _to_rgb(Image.fromarray(_eight_bits(_png_pixels(data))))
     if header.mode in _GREY_16:
         return _to_rgb(Image.fromarray(_eight_bits(np.asarray(_load(header)))))
+    if isinstance(header, TiffImagePlugin.TiffImageFile):
+        with _damage_refused():
+            bits = max(header.tag_v2.get(_TIFF_BITS_PER_SAMPLE, (1,)))
+        if header.mode != "F" and bits > 8:  # Pillow would cut them off
+            raise _bad("deep_colour", f"{bits} bits per channel in a TIFF file: convert the picture to 8 bits")
     return _to_rgb(_load(header))
 
 
@@ -56,6 +68,8 @@ def decode_mask(data: bytes, table: LabelTable, max_pixels: int) -> np.ndarray:
     bit_depth, colour_type = data[24], data[25]
     if colour_type == _PNG_GREY:
         pixels = _png_pixels(data)
+        if pixels.ndim == 3:
+            pixels = pixels[..., 0]  # one id is marked as transparent (tRNS): it is an id all the same
         # Decoders stretch 1, 2 and 4 bits to 0..255; the division gives back what was stored.
         return pixels if bit_depth >= 8 else pixels // np.uint8(255 // (2**bit_depth - 1))
     image = _load(header)
@@ -76,31 +90,45 @@ def image_size(data: bytes, max_pixels: int) -> tuple[int, int]:
 
 def _open(data: bytes, max_pixels: int) -> Image.Image:
     """The header, checked; no pixel is decoded yet."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of large pictures; the limit here is stricter
+    with _damage_refused("the header can't be read: "):
+        try:
             image = Image.open(io.BytesIO(data), formats=IMAGE_FORMATS)
-    except UnidentifiedImageError as error:
-        if data.startswith(_SIGNATURES):
-            raise _bad(_damage(data), f"the header can't be read; the file has {len(data):,} bytes") from error
-        raise _bad("not_an_image", f"it begins with {data[:8]!r}") from error
-    except Image.DecompressionBombError as error:
-        raise _bad("too_many_pixels", str(error)) from error
-    except (OSError, SyntaxError, ValueError, struct.error) as error:
-        raise _bad("corrupt", f"the header can't be read: {error}") from error
+        except UnidentifiedImageError as error:
+            if data.startswith(_SIGNATURES):
+                raise _bad(_damage(data), f"the header can't be read; the file has {len(data):,} bytes") from error
+            raise _bad("not_an_image", f"it begins with {data[:8]!r}") from error
+        frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
     if image.width * image.height > max_pixels:
         raise _bad("too_many_pixels", f"{image.width}x{image.height} (WxH) is more than {max_pixels:,} pixels")
-    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
-        raise _bad("animated", f"it has {getattr(image, 'n_frames', 1)} frames")
+    if frames > 1:
+        raise _bad("animated", f"it has {frames} frames")
     return image
+
+
+def _orientation(image: Image.Image, data: bytes) -> int:
+    if image.format == "PNG" and not any(mark in data for mark in _PNG_EXIF):
+        return 1  # Pillow would decode the whole picture to be sure of it
+    with _damage_refused():
+        return int(image.getexif().get(_EXIF_ORIENTATION, 1))
 
 
 def _load(image: Image.Image) -> Image.Image:
-    try:
+    with _damage_refused():
         image.load()
-    except (OSError, SyntaxError, ValueError, struct.error) as error:
-        raise _bad("truncated" if "truncated" in str(error) else "corrupt", str(error)) from error
     return image
+
+
+@contextlib.contextmanager
+def _damage_refused(what: str = "") -> Iterator[None]:
+    """What Pillow raises for damaged files, as BadInputError; its warnings (of large pictures, odd tags) are mute."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except Image.DecompressionBombError as error:
+        raise _bad("too_many_pixels", str(error)) from error
+    except _DAMAGE as error:
+        raise _bad("truncated" if "truncated" in str(error) else "corrupt", f"{what}{error}") from error
 
 
 def _png_pixels(data: bytes) -> np.ndarray:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import io
 import re
+import sys
+from collections.abc import Iterator
+from typing import TextIO
 
 _MARK = "BuildError: "
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -39,3 +44,24 @@ def as_build_error(error: BaseException) -> BuildError | None:
         return error
     found = re.findall(rf"^\S*{_MARK}(.*?)(?: \[while running .*)?$", str(error), re.MULTILINE)
     return BuildError(found[-1]) if found else None
+
+
+@contextlib.contextmanager
+def without_worker_tracebacks(verbose: bool) -> Iterator[None]:
+    """Keeps off stderr what Beam's worker threads print there of an error that they raise as well."""
+    with contextlib.nullcontext() if verbose else contextlib.redirect_stderr(_TracebackFilter(sys.stderr)):
+        yield
+
+
+class _TracebackFilter(io.TextIOBase):
+    """A stream that drops tracebacks; Beam prints each by one call."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream, self._dropped = stream, False
+
+    def write(self, text: str) -> int:
+        self._dropped = text.startswith("Traceback (most recent call last):") or (self._dropped and text == "\n")
+        return len(text) if self._dropped else self._stream.write(text)
+
+    def flush(self) -> None:
+        self._stream.flush()

@@ -16,7 +16,7 @@ from beam_pipelines.rejects import Rejected
 from beam_pipelines.shards import prepare, to_record
 from beam_pipelines.sources import Pair
 
-SAMPLES = 4
+SAMPLES = 3
 TRIES = 32  # pairs looked at to find SAMPLES good ones
 _VALUE_BYTES = {"float32": 4, "float16": 2, "uint8": 1}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE, Label, LabelTable, LabelTableError
@@ -20,7 +21,7 @@ def load_labels(name: str) -> LabelTable:
         with open(name, encoding="utf-8") as file:
             value = yaml.safe_load(file)
         return _labels_from_yaml(value, os.path.splitext(os.path.basename(name))[0])
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, LabelTableError):
             raise
         raise LabelTableError(f"--labels={name}: {error!r}; the README shows what such a file looks like") from error
@@ -34,11 +35,13 @@ def _labels_from_yaml(value: Any, name: str) -> LabelTable:
         raise LabelTableError(f"label table {name!r}: unknown keys {sorted(unknown)}; known: name, classes, ignore")
     ignore = value.get("ignore", [])
     ignore_rest = ignore == "rest"
+    if not (ignore_rest or isinstance(ignore, list)):
+        raise LabelTableError(f"label table {name!r}: `ignore` must be a list or `rest`, found {ignore!r}")
     rows = [_label(row, index, f"class {index}") for index, row in enumerate(value["classes"])]
     for index, row in enumerate([] if ignore_rest else ignore):
         if isinstance(row, int):
             row = {"name": f"ignored {row}", "ids": [row]}
-        rows.append(_label(row | {"train_id": IGNORE}, IGNORE, f"ignore {index}"))
+        rows.append(replace(_label(row, IGNORE, f"ignore {index}"), train_id=IGNORE))
     return LabelTable(name=value.get("name", name), labels=tuple(rows), ignore_rest=ignore_rest)
 
 

@@ -45,12 +45,11 @@ class CombineClassPixelsFn(beam.CombineFn):
         return np.zeros(LEVELS, np.int64)
 
     def add_input(self, total: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        return np.add(total, counts)
+        added: np.ndarray = total + counts
+        return added
 
     def merge_accumulators(self, totals: Iterable[np.ndarray]) -> np.ndarray:
-        merged = self.create_accumulator()
-        for total in totals:
-            merged += total
+        merged: np.ndarray = np.sum([self.create_accumulator(), *totals], axis=0)
         return merged
 
     def extract_output(self, total: np.ndarray) -> np.ndarray:

@@ -259,7 +259,7 @@ def _local_defaults(beam_args: Sequence[str]) -> list[str]:
 
 def _unknown_option(argument: str, known: Sequence[str]) -> str:
     name = argument.split("=")[0]
-    near = difflib.get_close_matches(name, known, n=1)
+    near = difflib.get_close_matches(name, [option for option in known if option != name], n=1)
     return f"unknown option {name}" + (f"; did you mean {near[0]}?" if near else "; --help lists what there is")
 
 

@@ -56,9 +56,9 @@ def publish(
     rejected = write_rejected(written, workspace)
     examples = sum(shard.shard.examples for shard in written)
     check_rejects(rejected, examples, max_rejects, workspace)
-    _check_shards(written, workspace)
     if not moments.pixels:
         raise BuildError(f"every pair of the split {MOMENTS_SPLIT!r} was rejected: {workspace.rejected} says why")
+    _check_shards(written, workspace)
     classes = recipe.labels.num_classes
     manifest = Manifest(
         fingerprint=recipe.fingerprint,

@@ -150,6 +150,8 @@ def finish_shard(staged: StagedShard, moments: Moments, recipe: Recipe, workspac
 
     A shard that an earlier run finished with the same moments is not finished again.
     """
+    if not moments.pixels:
+        return staged.shard  # every pair was rejected that the moments are taken of: publishing ends with that
     digest = hashlib.sha256(staged.plan_digest.encode() + moments.histogram.tobytes()).hexdigest()
     done = _finished_before(staged.shard.file, digest, workspace)
     if done:

@@ -27,6 +27,8 @@ _SPLIT_OF_FOLDER = {
 _SPLIT = "|".join(_SPLIT_OF_FOLDER)
 _CITYSCAPES_IMAGE = re.compile(r"(?:.*/)?leftImg8bit/([^/]+)/(.+)_leftImg8bit\.png")
 _FLAT_IMAGE = re.compile(rf"(?:({_SPLIT})/)?images/(?:({_SPLIT})/)?(.+)\.(?:{_IMAGE_TYPES})", re.IGNORECASE)
+_PICTURE = re.compile(rf".+\.(?:{_IMAGE_TYPES})", re.IGNORECASE)
+_PICTURE = re.compile(rf".+\.(?:{_IMAGE_TYPES})", re.IGNORECASE)
 _UNLABELLED = "test"  # the split of Cityscapes whose annotations are dummies
 
 
@@ -97,7 +99,8 @@ def _list_inputs(inputs: str) -> _Files:
     files: dict[str, tuple[str, int]] = {}
     for source in inputs.split(","):
         listing = _list_zip(source) if source.endswith(".zip") else _list_folder(source.rstrip("/"))
-        twice = files.keys() & listing.keys()
+        # Only pictures: each archive of Cityscapes has a README and a license.txt.
+        twice = {name for name in files.keys() & listing.keys() if _PICTURE.fullmatch(name)}
         if twice:
             raise BuildError(f"--input={inputs}: {min(twice)} is in more than one of them")
         files |= listing
@@ -183,7 +186,7 @@ def _select_splits(
     missing = set(recipe.split_names) - there.keys()
     if missing:
         raise BuildError(f"--splits names {', '.join(sorted(missing))}; the input has {', '.join(sorted(there))}")
-    labelled = {split for split, _ in masks}
+    labelled = Counter(split for split, _ in masks)
     notes, taken = [], set(recipe.split_names)
     for split, count in sorted(there.items()):
         if recipe.split_names:
@@ -194,6 +197,9 @@ def _select_splits(
             notes.append(f"{split}: {count:,} images left out, none of them has a mask")
         else:
             taken.add(split)
+    if not recipe.split_names:
+        without = {split: count for split, count in sorted(labelled.items()) if split not in there}
+        notes += [f"{split}: {count:,} masks left out, none of them has an image" for split, count in without.items()]
     return {key for key in keys if key[0] in taken}, notes
 
 
@@ -209,7 +215,7 @@ def _assigned_split(keys: set[tuple[str, str]], recipe: Recipe) -> Callable[[str
 
     def assign(stem: str) -> str:
         place = int.from_bytes(hashlib.sha256(_group_of(stem, recipe.group_by).encode()).digest()[:8], "big") / 2**64
-        for split, share in recipe.split_fractions.items():
+        for split, share in sorted(recipe.split_fractions.items()):
             place -= share
             if place < 0:
                 return split
@@ -222,9 +228,10 @@ def _group_of(stem: str, group_by: str | None) -> str:
     if group_by is None:
         return stem
     match = re.search(group_by, stem)
-    if not match:
+    group = match and match.group(1 if match.re.groups else 0)
+    if not group:
         raise BuildError(f"--group_by={group_by} finds nothing in {stem!r}: every key needs a group")
-    return match.group(1 if match.re.groups else 0)
+    return group
 
 
 def _pairing_problem(images: list[str], masks: list[str]) -> tuple[str, str] | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
+import shutil
 import uuid
 import zipfile
 import zlib
@@ -42,7 +44,7 @@ def list_files(folder: str) -> Iterator[tuple[str, int]]:
         yield from _list_local(folder)
         return
     with cloud_errors(folder):
-        (match,) = FileSystems.match([join(folder, "**")])
+        (match,) = FileSystems.match([join(glob.escape(folder), "**")])
         for found in match.metadata_list:
             yield found.path[len(folder.rstrip("/")) + 1 :], found.size_in_bytes
 
@@ -110,13 +112,11 @@ def writing(path: str) -> Iterator[BinaryIO]:
 
 def delete(paths: list[str]) -> None:
     """Deletes files, and folders with all that is in them; those that do not exist are no error."""
-    found = [path for path in paths if FileSystems.exists(path)]
-    if found:
-        try:
-            FileSystems.delete(found)
-        except BeamIOError as error:
-            if any(exists(path) for path in found):
-                raise cannot_write(found[0], _root_cause(error)) from error
+    for path in paths:
+        if is_local(path):
+            _delete_local(path)
+        else:
+            _delete_objects(path)
 
 
 @contextlib.contextmanager
@@ -204,6 +204,26 @@ def _list_local(folder: str) -> Iterator[tuple[str, int]]:
             below = os.path.relpath(path, folder).replace(os.sep, "/")
             # A broken link is listed with no bytes: reading it names it as unreadable.
             yield below, os.path.getsize(path) if os.path.exists(path) else 0
+
+
+def _delete_local(path: str) -> None:
+    """Not by Beam, for whom the brackets of `data [1]` are a pattern."""
+    try:
+        if os.path.isdir(path):
+            shutil.rmtree(path)
+        else:
+            os.remove(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def _delete_objects(path: str) -> None:
+    """An object, or where there is none, all below the path: buckets have no folders that one could ask for."""
+    with cloud_errors(path):
+        found = FileSystems.exists(path)
+        FileSystems.delete([glob.escape(path) if found else path + "/"])
 
 
 def _raise_unlistable(error: OSError) -> None:

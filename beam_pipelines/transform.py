@@ -108,3 +108,5 @@ if __name__ == "__main__":
     from beam_pipelines.transform import main as run
 
     run(sys.argv[1])
+    sys.stdout.flush()
+    os._exit(0)  # all is written; TensorFlow's own way out takes its time, and can crash on it

@@ -17,7 +17,7 @@ from rich.console import Console
 from beam_pipelines import checks, report, storage
 from beam_pipelines.checks import Checked, CheckShards
 from beam_pipelines.contract.manifest import Manifest, ManifestError, not_built
-from beam_pipelines.errors import BuildError, as_build_error
+from beam_pipelines.errors import BuildError, as_build_error, without_worker_tracebacks
 from beam_pipelines.options import VerifySettings, pipeline_options
 from beam_pipelines.workspace import Workspace, read_manifest
 
@@ -32,7 +32,8 @@ def run(settings: VerifySettings) -> int:
         manifest = read_manifest(place)
         if manifest is None:
             raise BuildError(not_built(settings.dataset))
-        checked = _check(manifest, place, options)
+        with without_worker_tracebacks(settings.verbose):
+            checked = _check(manifest, place, options)
     except Exception as error:
         reason = error if isinstance(error, ManifestError) else as_build_error(error)
         if reason is None or settings.verbose:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from beam_pipelines import builder
+from beam_pipelines.build import main as build_main
+from beam_pipelines.options import parse_build
+from beam_pipelines.recipe import Recipe
 
 PROJECT = Path(__file__).parent.parent
 REAL_DATA = PROJECT.parent / "shared" / "data"
@@ -44,7 +52,7 @@ def digests(dataset: Path) -> dict[str, str]:
 
 
 def make_flat(folder: Path, train: int = 12, val: int = 4, size: tuple[int, int] = (32, 64), seed: int = 0) -> Path:
-    """A flat data set for the table camvid11: noise images and blocky masks with ids 0..11, `size` is (height, width)."""
+    """A flat data set for the table camvid11: noise images, blocky masks of ids 0..11; `size` is (height, width)."""
     rng = np.random.default_rng(seed)
     for split, count in (("train", train), ("val", val)):
         for kind in ("images", "masks"):
@@ -55,3 +63,39 @@ def make_flat(folder: Path, train: int = 12, val: int = 4, size: tuple[int, int]
             Image.fromarray(image).save(folder / "images" / split / f"{split}_{index:04d}.png")
             Image.fromarray(mask).save(folder / "masks" / split / f"{split}_{index:04d}.png")
     return folder
+
+
+def make_uneven(folder: Path, **options: int) -> Path:
+    """Like `make_flat`, and one more pair of another size: built as native it has no one size, so no transform_fn,
+    which takes seconds.
+    """
+    make_flat(folder, **options)
+    image = np.random.default_rng(99).integers(0, 256, (24, 40, 3), np.uint8)
+    Image.fromarray(image).save(folder / "images" / "train" / "uneven.png")
+    Image.fromarray(np.full((24, 40), 3, np.uint8)).save(folder / "masks" / "train" / "uneven.png")
+    return folder
+
+
+def build(*arguments: object) -> int:
+    """`python -m beam_pipelines.build ARGUMENTS` in this process. -> the exit code."""
+    return build_main([str(argument) for argument in arguments])
+
+
+def published(dataset: Path) -> tuple[dict[str, str], dict[str, Any]]:
+    """What two builds of the same inputs and recipe share: the digests of the shards, the manifest but for `timing`."""
+    manifest = json.loads((dataset / "dataset.json").read_text())
+    del manifest["timing"]
+    return digests(dataset), manifest
+
+
+@pytest.fixture(scope="module")
+def without_transform() -> Iterator[None]:
+    """Builds in this process leave out transform_fn, which takes seconds in a process of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(builder, "_write_transform", lambda *_: None)
+        yield
+
+
+def recipe_of(*arguments: str) -> Recipe:
+    """The recipe that the command line `--input=in --output=out ARGUMENTS` gives."""
+    return parse_build(["--input=in", "--output=out", *arguments]).recipe

@@ -111,7 +111,7 @@ class Manifest:
             )
         try:
             return cls._from_value(value)
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
             raise ManifestError(f"{name} is damaged ({error!r}); build the data set again") from error
 
     @classmethod

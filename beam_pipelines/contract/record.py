@@ -30,6 +30,9 @@ FIELDS = {
     "image/segmentation/class/format": "mask_format",
     "image/width": "width",
 }
+NUMBERS = ("image/channels", "image/height", "image/width")
+BLOBS = ("image/encoded", "image/segmentation/class/encoded")
+MAX_FIELD_NUMBER = (1 << 29) - 1
 
 
 class RecordError(ValueError):
@@ -65,7 +68,7 @@ def decode(serialized: bytes) -> Record:
     """The inverse of `encode`, without TensorFlow; reads what TensorFlow wrote, in any order of the fields.
 
     Raises:
-      RecordError: the bytes are no Example, or a field is missing.
+      RecordError: the bytes are no Example, or a field is missing or of another type.
     """
     try:
         features = dict(_features(memoryview(serialized)))
@@ -74,7 +77,7 @@ def decode(serialized: bytes) -> Record:
     missing = FIELDS.keys() - features.keys()
     if missing:
         raise RecordError(f"the Example has no {', '.join(sorted(missing))}")
-    values: dict[str, Any] = {attribute: _typed(attribute, features[field]) for field, attribute in FIELDS.items()}
+    values: dict[str, Any] = {attribute: _value(field, features[field]) for field, attribute in FIELDS.items()}
     return Record(**values)
 
 
@@ -134,18 +137,45 @@ def _varint(value: int) -> bytes:
     return bytes(encoded)
 
 
-def _features(example: memoryview) -> Iterator[tuple[str, memoryview | int]]:
-    for features in _fields(example, 1):
-        for entry in _fields(features, 1):
-            (name,), (feature,) = _fields(entry, 1), _fields(entry, 2)
-            for values in (*_fields(feature, 1), *_fields(feature, 3)):
-                (value,) = _fields(values, 1)
-                yield bytes(name).decode(), value
+def _features(example: memoryview) -> Iterator[tuple[str, list[Any]]]:
+    """The name of each feature and its values, memoryview or int; of a float_list none, no field has one."""
+    for features in _messages(example, 1):
+        for entry in _messages(features, 1):
+            (name,), (feature,) = _messages(entry, 1), _messages(entry, 2)
+            yield bytes(name).decode(), _values(feature)
 
 
-def _fields(message: memoryview, number: int) -> list[Any]:
-    """The values of the fields `number`: of a length-delimited field its bytes, of a varint the integer."""
-    found: list[Any] = []
+def _values(feature: memoryview) -> list[Any]:
+    lists = list(_fields(feature))
+    if len(lists) > 1:
+        raise ValueError("a feature with more than one list of values")
+    texts = [text for values in _messages(feature, 1) for text in _messages(values, 1)]
+    numbers = [number for values in _messages(feature, 3) for number in _numbers(values)]
+    return texts or numbers
+
+
+def _numbers(values: memoryview) -> Iterator[int]:
+    """Of an Int64List, packed or not."""
+    for number, packed in _fields(values):
+        if number == 1 and isinstance(packed, int):
+            yield packed
+        elif number == 1:
+            position = 0
+            while position < len(packed):
+                value, position = _read_varint(packed, position)
+                yield value
+
+
+def _messages(message: memoryview, number: int) -> list[memoryview]:
+    """The length-delimited fields `number`."""
+    found = [value for field, value in _fields(message) if field == number]
+    if any(isinstance(value, int) for value in found):
+        raise ValueError(f"field {number} is a number where bytes belong")
+    return found
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, Any]]:
+    """The number of each field, and its value: of a length-delimited field its bytes, of a varint the integer."""
     position = 0
     while position < len(message):
         tag, position = _read_varint(message, position)
@@ -158,24 +188,33 @@ def _fields(message: memoryview, number: int) -> list[Any]:
             value = message[start:position]
         elif tag & 7 != 0:
             raise ValueError(f"unexpected wire type {tag & 7}")
-        if tag >> 3 == number:
-            found.append(value)
-    return found
+        if not 0 < tag >> 3 <= MAX_FIELD_NUMBER:
+            raise ValueError(f"there is no field {tag >> 3}")
+        yield tag >> 3, value
 
 
 def _read_varint(message: memoryview, position: int) -> tuple[int, int]:
-    value, shift = 0, 0
-    while True:
+    value = 0
+    for shift in range(0, 70, 7):
         byte = message[position]
         value |= (byte & 127) << shift
-        position, shift = position + 1, shift + 7
+        position += 1
         if byte < 128:
             return value, position
+    raise ValueError(f"the varint before byte {position} does not end")
 
 
-def _typed(attribute: str, value: memoryview | int) -> bytes | str | int:
-    if attribute in ("height", "width", "channels"):
-        return value if isinstance(value, int) else _read_varint(value, 0)[0]
+def _value(field: str, values: list[Any]) -> bytes | str | int:
+    if len(values) != 1:
+        raise RecordError(f"{field} has {len(values)} values and 1 belongs there")
+    (value,) = values
+    if (field in NUMBERS) != isinstance(value, int):
+        raise RecordError(f"{field} is {'not ' if field in NUMBERS else ''}a number")
     if isinstance(value, int):
-        raise RecordError(f"{attribute} is a number where bytes belong")
-    return bytes(value) if attribute in ("image", "mask") else bytes(value).decode()
+        return value
+    if field in BLOBS:
+        return bytes(value)
+    try:
+        return bytes(value).decode()
+    except UnicodeDecodeError as error:
+        raise RecordError(f"{field} is not UTF-8: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -74,8 +75,7 @@ class Canvas:
         self.polygon([_point_on(face, *corner) for corner in corners], color, label)
 
     def ground(self, x: Span, z: Span, color: Color, label: str) -> None:
-        cuts = _cuts(z)
-        for near, far in zip(cuts, cuts[1:], strict=False):
+        for near, far in pairwise(_cuts(z)):
             self.polygon([(x[0], 0, near), (x[1], 0, near), (x[1], 0, far), (x[0], 0, far)], color, label)
 
     def shade(self, x: Span, z: Span, opacity: int) -> None:
@@ -111,6 +111,7 @@ class Canvas:
 
 
 def scale_color(color: Color, gain: float) -> Color:
+    """`color`, `gain` times as bright."""
     return tuple(channel * gain for channel in color)
 
 

@@ -1,4 +1,4 @@
-"""Who and what is on the street, people, bicycles, signs and vehicles: their shapes, and how they are drawn."""
+"""People, bicycles, poles, signs and vehicles: the tables of their shapes, and how they are drawn."""
 
 from __future__ import annotations
 
@@ -164,6 +164,7 @@ def draw_figure(canvas: Canvas, name: str, x: float, z: float, stretch: Span = (
 
 
 def draw_vehicle(canvas: Canvas, label: str, x: float, z: float) -> None:
+    """Draws one of the models of `label`, its near end at `z`; on the lanes left of the camera it comes towards us."""
     model: Sequence[Any] = VEHICLES[label][canvas.rng.integers(len(VEHICLES[label]))]
     width, length, oncoming = model[0][1], max(part[5] for part in model), x < -1.5
     colors = {paint: canvas.pick(paint) for paint in ("glass", *(part[0] for part in model))}

@@ -17,7 +17,7 @@ _FAR = 240.0  # the street's end, metres
 
 
 def draw_street(canvas: Canvas) -> None:
-    """Draws a street, planned from the canvas's random numbers: skyline and ground, then all on it, far things first."""
+    """Draws a street planned from the canvas's random numbers: skyline, ground, then all on it, far things first."""
     street = _Street(canvas.rng)
     _draw_skyline(canvas)
     _draw_ground(canvas, street)
