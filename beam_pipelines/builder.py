@@ -44,7 +44,8 @@ def run(settings: BuildSettings, started: float) -> int:
     """Builds, and returns the exit code; every BuildError becomes one sentence."""
     console = Console(stderr=False, soft_wrap=True)
     if not settings.verbose:
-        logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+        for name in ("apache_beam", "google.auth"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         return _run(settings, pipeline_options(settings.beam_args), started, console)
     except KeyboardInterrupt:
@@ -63,6 +64,7 @@ def _run(settings: BuildSettings, beam_options: PipelineOptions, started: float,
     if settings.plan_only:
         _make_plan(recipe, place, console)
         return 0
+    storage.check_login(place.root)
     if not settings.overwrite and _finished(place, recipe, console):
         return 0
     with lease.hold(place.lease):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -202,6 +203,9 @@ def problems_of_splits(checked: Checked, manifest: Manifest) -> Iterator[str]:
         counted = tuple(tally.class_pixels[: manifest.labels.num_classes].tolist())
         if shards and counted != manifest.class_pixels[split]:
             yield f"{split}: class pixels are {counted}, and the manifest says {manifest.class_pixels[split]}"
+        ignored = int(tally.class_pixels[IGNORE])
+        if shards and ignored != manifest.ignored_pixels[split]:
+            yield f"{split}: {ignored:,} pixels are ignored, and the manifest says {manifest.ignored_pixels[split]:,}"
     tally = checked.tallies.get(manifest.moments_split, Tally())
     if tally.examples == manifest.examples(manifest.moments_split):
         yield from _problems_of_moments(tally, manifest)
@@ -217,6 +221,22 @@ def _problems_of_moments(tally: Tally, manifest: Manifest) -> Iterator[str]:
     wanted = np.array([1.0 if value else 0.0 for value in manifest.moments.std])
     if np.abs(mean).max() > MOMENTS_TOLERANCE or np.abs(std - wanted).max() > MOMENTS_TOLERANCE:
         yield f"{split}: the normalized mean is {mean} and the std {std}: 0 and 1 within {MOMENTS_TOLERANCE} were due"
+
+
+def problems_of_manifest(text: str, manifest: Manifest) -> list[str]:
+    """Where the manifest contradicts itself: its mean and std, for one, must be those of its histogram."""
+    return [
+        f"dataset.json: {name} is {found}, and the rest of the file says {derived}"
+        for name, found, derived in _differences(json.loads(text), json.loads(manifest.to_json()))
+    ]
+
+
+def _differences(found: object, derived: object, name: str = "") -> Iterator[tuple[str, object, object]]:
+    if isinstance(found, dict) and isinstance(derived, dict):
+        for key in sorted(found.keys() | derived.keys()):
+            yield from _differences(found.get(key), derived.get(key), f"{name}.{key}" if name else key)
+    elif found != derived:
+        yield name, found, derived
 
 
 def strange_files(manifest: Manifest, place: Workspace) -> list[str]:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import struct
 import warnings
+import zlib
 from collections.abc import Iterator
 
 import imagecodecs
@@ -17,7 +18,8 @@ from beam_pipelines.rejects import BadInputError
 
 # Image.open looks among the formats that are imported: BMP, JPEG (which knows MPO) and PNG always are.
 IMAGE_FORMATS = ("PNG", "JPEG", "BMP", TiffImagePlugin.TiffImageFile.format, WebPImagePlugin.WebPImageFile.format)
-_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*", b"RIFF")
+_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+_SIGNATURES = (_PNG, _JPEG, b"BM", b"II*\0", b"MM\0*", b"RIFF")
 _EXIF_ORIENTATION = 0x0112
 _PNG_EXIF = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")  # where a PNG can hold an orientation
 _TIFF_BITS_PER_SAMPLE = 258
@@ -45,13 +47,13 @@ def decode_image(data: bytes, max_pixels: int) -> np.ndarray:
     if header.format == "PNG" and data[24] == 16:
         return _to_rgb(Image.fromarray(_eight_bits(_png_pixels(data))))
     if header.mode in _GREY_16:
-        return _to_rgb(Image.fromarray(_eight_bits(np.asarray(_load(header)))))
+        return _to_rgb(Image.fromarray(_eight_bits(np.asarray(_load(header, data)))))
     if isinstance(header, TiffImagePlugin.TiffImageFile):
-        with _damage_refused():
+        with _damage_refused(data):
             bits = max(header.tag_v2.get(_TIFF_BITS_PER_SAMPLE, (1,)))
         if header.mode != "F" and bits > 8:  # Pillow would cut them off
             raise _bad("deep_colour", f"{bits} bits per channel in a TIFF file: convert the picture to 8 bits")
-    return _to_rgb(_load(header))
+    return _to_rgb(_load(header, data))
 
 
 def decode_mask(data: bytes, table: LabelTable, max_pixels: int) -> np.ndarray:
@@ -72,7 +74,7 @@ def decode_mask(data: bytes, table: LabelTable, max_pixels: int) -> np.ndarray:
             pixels = pixels[..., 0]  # one id is marked as transparent (tRNS): it is an id all the same
         # Decoders stretch 1, 2 and 4 bits to 0..255; the division gives back what was stored.
         return pixels if bit_depth >= 8 else pixels // np.uint8(255 // (2**bit_depth - 1))
-    image = _load(header)
+    image = _load(header, data)
     if image.mode == "P":
         return np.asarray(image)
     if image.mode == "LA":
@@ -90,7 +92,7 @@ def image_size(data: bytes, max_pixels: int) -> tuple[int, int]:
 
 def _open(data: bytes, max_pixels: int) -> Image.Image:
     """The header, checked; no pixel is decoded yet."""
-    with _damage_refused("the header can't be read: "):
+    with _damage_refused(data, "the header can't be read: "):
         try:
             image = Image.open(io.BytesIO(data), formats=IMAGE_FORMATS)
         except UnidentifiedImageError as error:
@@ -108,18 +110,20 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
 def _orientation(image: Image.Image, data: bytes) -> int:
     if image.format == "PNG" and not any(mark in data for mark in _PNG_EXIF):
         return 1  # Pillow would decode the whole picture to be sure of it
-    with _damage_refused():
+    with _damage_refused(data):
         return int(image.getexif().get(_EXIF_ORIENTATION, 1))
 
 
-def _load(image: Image.Image) -> Image.Image:
-    with _damage_refused():
+def _load(image: Image.Image, data: bytes) -> Image.Image:
+    if image.format == "PNG":
+        _check_chunks(data)
+    with _damage_refused(data):
         image.load()
     return image
 
 
 @contextlib.contextmanager
-def _damage_refused(what: str = "") -> Iterator[None]:
+def _damage_refused(data: bytes, what: str = "") -> Iterator[None]:
     """What Pillow raises for damaged files, as BadInputError; its warnings (of large pictures, odd tags) are mute."""
     try:
         with warnings.catch_warnings():
@@ -128,7 +132,21 @@ def _damage_refused(what: str = "") -> Iterator[None]:
     except Image.DecompressionBombError as error:
         raise _bad("too_many_pixels", str(error)) from error
     except _DAMAGE as error:
-        raise _bad("truncated" if "truncated" in str(error) else "corrupt", f"{what}{error}") from error
+        raise _bad(_damage(data, str(error)), f"{what}{error}") from error
+
+
+def _check_chunks(data: bytes) -> None:
+    """Refuses a PNG of which a checksum does not fit, or the end is missing: Pillow does not look at all of them."""
+    view, position = memoryview(data), len(_PNG)
+    while position + 12 <= len(data):
+        end = position + 12 + int.from_bytes(view[position : position + 4], "big")
+        name = data[position + 4 : position + 8]
+        if end <= len(data) and zlib.crc32(view[position + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
+            raise _bad("corrupt", f"the checksum of the chunk {name!r} at byte {position:,} does not fit")
+        if name == b"IEND":
+            return
+        position = end
+    raise _bad(_damage(data), f"the last chunk, IEND, is missing; the file has {len(data):,} bytes")
 
 
 def _png_pixels(data: bytes) -> np.ndarray:
@@ -182,10 +200,13 @@ def _ids_of_colours(pixels: np.ndarray, table: LabelTable) -> np.ndarray:
     return ids[place].reshape(codes.shape)
 
 
-def _damage(data: bytes) -> str:
-    """Whether a damaged file lacks its end, which PNG and JPEG mark."""
-    ends = b"IEND" in data[-16:] if data.startswith(_SIGNATURES[0]) else b"\xff\xd9" in data[-16:]
-    return "corrupt" if ends or not data.startswith(_SIGNATURES[:2]) else "truncated"
+def _damage(data: bytes, error: str = "") -> str:
+    """The reason: whether a damaged file lacks its end, which PNG and JPEG mark; of others `error` may tell."""
+    if data.startswith(_PNG):
+        return "corrupt" if b"IEND" in data[-16:] else "truncated"
+    if data.startswith(_JPEG):
+        return "corrupt" if b"\xff\xd9" in data[-16:] else "truncated"
+    return "truncated" if "truncated" in error.lower() else "corrupt"
 
 
 def _bad(reason: str, detail: str) -> BadInputError:

@@ -28,7 +28,6 @@ _SPLIT = "|".join(_SPLIT_OF_FOLDER)
 _CITYSCAPES_IMAGE = re.compile(r"(?:.*/)?leftImg8bit/([^/]+)/(.+)_leftImg8bit\.png")
 _FLAT_IMAGE = re.compile(rf"(?:({_SPLIT})/)?images/(?:({_SPLIT})/)?(.+)\.(?:{_IMAGE_TYPES})", re.IGNORECASE)
 _PICTURE = re.compile(rf".+\.(?:{_IMAGE_TYPES})", re.IGNORECASE)
-_PICTURE = re.compile(rf".+\.(?:{_IMAGE_TYPES})", re.IGNORECASE)
 _UNLABELLED = "test"  # the split of Cityscapes whose annotations are dummies
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
+import re
 import shutil
 import uuid
 import zipfile
@@ -34,6 +34,21 @@ def join(folder: str, *names: str) -> str:
     return "/".join([folder.rstrip("/"), *names])
 
 
+def check_login(path: str) -> None:
+    """Raises BuildError where a bucket is to be written and no Google account is set up: Beam looks for one for 20 s,
+    and then goes on without. An emulator needs none.
+    """
+    if not path.startswith("gs://") or "STORAGE_EMULATOR_HOST" in os.environ:
+        return
+    import google.auth
+    from google.auth.exceptions import DefaultCredentialsError
+
+    try:
+        google.auth.default()
+    except DefaultCredentialsError as error:
+        raise BuildError(f"{path}: there is no Google account to write with; {_LOGIN}") from error
+
+
 def list_files(folder: str) -> Iterator[tuple[str, int]]:
     """Yields (path below `folder`, bytes) of every file below it, in no certain order; follows links.
 
@@ -44,7 +59,7 @@ def list_files(folder: str) -> Iterator[tuple[str, int]]:
         yield from _list_local(folder)
         return
     with cloud_errors(folder):
-        (match,) = FileSystems.match([join(glob.escape(folder), "**")])
+        (match,) = FileSystems.match([join(_escaped(folder), "**")])
         for found in match.metadata_list:
             yield found.path[len(folder.rstrip("/")) + 1 :], found.size_in_bytes
 
@@ -59,8 +74,14 @@ def read_text(path: str) -> str | None:
     try:
         with cloud_errors(path), open_read(path) as file:
             return file.read().decode()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except BuildError as error:
+        if error.__cause__ is not None and _cloud_status(error.__cause__) == 404:
+            return None
+        raise
+    except OSError as error:
+        raise BuildError(f"{path} can't be read: {_root_cause(error).strerror or error}") from error
 
 
 def exists(path: str) -> bool:
@@ -223,7 +244,12 @@ def _delete_objects(path: str) -> None:
     """An object, or where there is none, all below the path: buckets have no folders that one could ask for."""
     with cloud_errors(path):
         found = FileSystems.exists(path)
-        FileSystems.delete([glob.escape(path) if found else path + "/"])
+        FileSystems.delete([_escaped(path) if found else path + "/"])
+
+
+def _escaped(path: str) -> str:
+    """A pattern of Beam's that `path` fits; where it has a bracket, Python warns of the plain way, `[[]`."""
+    return re.sub(r"[*?[]", lambda found: r"[\[]" if found[0] == "[" else f"[{found[0]}]", path)
 
 
 def _raise_unlistable(error: OSError) -> None:
@@ -232,7 +258,7 @@ def _raise_unlistable(error: OSError) -> None:
 
 def _cloud_status(error: BaseException) -> int | None:
     """The HTTP status that `error` of a google client or of Beam stands for; 401 where there are no credentials."""
-    if type(error).__name__ in ("DefaultCredentialsError", "RefreshError"):
+    if type(error).__name__ in ("DefaultCredentialsError", "RefreshError", "InvalidOperation"):  # of google.auth
         return 401
     if isinstance(error, BeamIOError):
         causes = [cause for cause in (error.exception_details or {}).values() if isinstance(cause, BaseException)]

@@ -26,11 +26,12 @@ def run(settings: VerifySettings) -> int:
     """Verifies, prints, and returns the exit code: 0 all holds, 1 something does not, 2 there is no data set."""
     console = Console(soft_wrap=True)
     if not settings.verbose:
-        logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+        for name in ("apache_beam", "google.auth"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     place, options = Workspace(settings.dataset), pipeline_options(settings.beam_args)
     try:
-        manifest = read_manifest(place)
-        if manifest is None:
+        manifest, text = read_manifest(place), storage.read_text(place.manifest)
+        if manifest is None or text is None:
             raise BuildError(not_built(settings.dataset))
         with without_worker_tracebacks(settings.verbose):
             checked = _check(manifest, place, options)
@@ -41,6 +42,7 @@ def run(settings: VerifySettings) -> int:
         print(f"error: {reason}", file=sys.stderr)
         return 2
     problems = [
+        *checks.problems_of_manifest(text, manifest),
         *checked.problems,
         *checks.problems_of_splits(checked, manifest),
         *checks.strange_files(manifest, place),

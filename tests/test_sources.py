@@ -302,6 +302,11 @@ def test_hidden_files_and_shadows_of_file_managers_are_not_seen(tmp_path) -> Non
     assert keys(find(archive)) == ["train/a"]
 
 
+def test_the_shadows_of_cityscapes_are_not_seen(tree, tmp_path) -> None:
+    lay(tmp_path, *cityscapes_names(), *(f"__MACOSX/{name}" for name in cityscapes_names()))
+    assert keys(find(tmp_path)) == keys(find(tree))
+
+
 def test_links_are_followed(tmp_path) -> None:
     lay(tmp_path / "far", "images/a.png", "masks/a.png")
     for kind in ("images", "masks"):

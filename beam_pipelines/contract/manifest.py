@@ -161,8 +161,8 @@ def _render(value: Any, indent: str = "") -> str:
         rows = [f"{deeper}{json.dumps(key)}: {_render(item, deeper)}" for key, item in value.items()]
         return "{\n" + ",\n".join(rows) + f"\n{indent}}}"
     if isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value):
-        rows = [deeper + (json.dumps(item) if _is_flat(item) else _render(item, deeper)) for item in value]
-        return "[\n" + ",\n".join(rows) + f"\n{indent}]"
+        rows = [json.dumps(item, ensure_ascii=False) if _is_flat(item) else _render(item, deeper) for item in value]
+        return "[\n" + ",\n".join(deeper + row for row in rows) + f"\n{indent}]"
     return json.dumps(value, ensure_ascii=False)
 
 

@@ -42,10 +42,7 @@ def gradient(phase: int) -> np.ndarray:
     return ((rows * 61 + columns * 17 + channels * 89 + phase * 37) % 256).astype(np.uint8)
 
 
-SAMPLES = [
-    Sample(f"train/scene_{index}.png", gradient(index), gradient(index)[..., 0] % 2 + np.uint8(index))
-    for index in (0, 1)
-]
+SAMPLES = [Sample(f"train/scene_{index}.png", gradient(index), gradient(index)[..., 0] % 2) for index in (0, 1)]
 
 
 def golden_shard(image_format: str) -> bytes:
@@ -71,6 +68,7 @@ def small_manifest() -> Manifest:
         bytes=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
     )
+    road = sum(int((sample.mask == 0).sum()) for sample in SAMPLES)
     return Manifest(
         fingerprint="0123456789abcdef" * 4,
         recipe={"input": "gs://bücket/scenes", "image_size": [4, 6], "shards": {}, "seed": 0, "max_pairs": None},
@@ -78,8 +76,8 @@ def small_manifest() -> Manifest:
         labels=LABELS,
         moments_split="train",
         moments=sum((moments_of(sample.image) for sample in SAMPLES), Moments.zero()),
-        class_pixels={"train": (12, 24), "val": (0, 0)},
-        ignored_pixels={"train": 12, "val": 0},
+        class_pixels={"train": (road, 48 - road), "val": (0, 0)},
+        ignored_pixels={"train": 0, "val": 0},
         splits={"train": (shard,), "val": ()},
         rejected={"image_unreadable": 2, "unknown_id": 1},
         timing={"seconds": 1.5, "images_per_second": 1.25},
@@ -208,6 +206,14 @@ def places(value: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return found
 
 
+def refusal_of(text: str) -> str | None:
+    try:
+        Manifest.from_json(text)
+    except ManifestError as error:
+        return str(error)
+    return None
+
+
 @given(st.data())
 @settings(max_examples=300)
 def test_a_damaged_value_raises_nothing_but_manifest_error(data: st.DataObject) -> None:
@@ -217,10 +223,8 @@ def test_a_damaged_value_raises_nothing_but_manifest_error(data: st.DataObject) 
     for key in parents:
         holder = holder[key]
     holder[last] = data.draw(values | st.just(2**80))
-    try:
-        Manifest.from_json(json.dumps(value))
-    except ManifestError as error:
-        assert str(error).startswith("dataset.json ")
+    refusal = refusal_of(json.dumps(value))
+    assert refusal is None or refusal.startswith("dataset.json ")
 
 
 @pytest.mark.parametrize(

@@ -194,6 +194,10 @@ def test_an_empty_example_has_no_fields(serialized: bytes) -> None:
         (b"\x0a", "index out of bounds on dimension 1"),
         (b"\x02\x00", "there is no field 0"),
         (b"\x80" * 1000 + b"\x01", "the varint before byte 10 does not end"),
+        (
+            field(1, field(1, field(1, b"a") + field(2, field(3, b"") + field(1, field(1, b"b"))))),
+            "a feature with more than one list of values",
+        ),
         (b"\x89PNG\r\n\x1a\n", "unexpected wire type"),
     ],
 )

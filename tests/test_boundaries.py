@@ -1,0 +1,238 @@
+"""Who may import whom, proved in clean interpreters and on the source; the probes are shown to fail, too."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import make_flat
+
+PROJECT = Path(__file__).parent.parent
+PACKAGE = "beam_pipelines"
+SOURCES = {
+    ".".join(path.relative_to(PROJECT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted((PROJECT / PACKAGE).rglob("*.py"))
+}
+CONTRACT = [module for module in SOURCES if module.startswith(f"{PACKAGE}.contract")]
+SCENES = [module for module in SOURCES if module.startswith(f"{PACKAGE}.sample_scenes")]
+ENTRY_POINTS = [f"{PACKAGE}.{name}" for name in ("build", "verify")]
+TENSORFLOW_USER = f"{PACKAGE}.transform"  # runs in a process of its own
+WORKERS = [f"{PACKAGE}.{name}" for name in ("graph", "checks")]  # what a remote worker unpickles
+INSTALLED_ON_WORKERS = {"PIL", "apache_beam", "google_crc32c", "imagecodecs", "numpy"}
+
+
+def loaded_by(*arguments: str) -> set[str]:
+    """Every module that `python ARGUMENTS` imports in a clean interpreter."""
+    command = [sys.executable, "-X", "importtime", *arguments]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
+    return set(re.findall(r"^import time:.*\| +(\S+)$", done.stderr, re.MULTILINE))
+
+
+def loads_without(banned: set[str], *arguments: str) -> bool:
+    return not banned & {name.split(".")[0] for name in loaded_by(*arguments)}
+
+
+def imports_of(module: str, lazy: bool = True) -> set[str]:
+    """What the source of `module` imports, as whole module names; without `lazy` only what importing it imports."""
+    return set(_imports(ast.parse(SOURCES[module].read_text(encoding="utf-8")), lazy)) - {module}
+
+
+def _imports(node: ast.AST, lazy: bool) -> Iterator[str]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            assert child.level == 0, "imports are absolute"
+            parts = [f"{child.module}.{alias.name}" for alias in child.names]
+            yield from (part if part in SOURCES else str(child.module) for part in parts)
+        elif lazy or not (isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)) or _is_for_types_only(child)):
+            yield from _imports(child, lazy)
+
+
+def _is_for_types_only(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def third_party(imports: set[str]) -> set[str]:
+    return {name.split(".")[0] for name in imports} - sys.stdlib_module_names - {PACKAGE}
+
+
+def needed_by(modules: list[str]) -> set[str]:
+    """`modules` and every module of the package that importing them imports."""
+    found, waiting = set(), list(modules)
+    while waiting:
+        module = waiting.pop()
+        if module not in found:
+            found.add(module)
+            waiting += [name for name in imports_of(module, lazy=False) if name in SOURCES]
+    return found
+
+
+def order_of(graph: dict[str, set[str]]) -> list[str]:
+    return list(graphlib.TopologicalSorter(graph).static_order())
+
+
+def test_the_probe_can_fail() -> None:
+    assert "json.decoder" in loaded_by("-c", "import json")
+    assert not loads_without({"json"}, "-c", "import json.decoder")
+    assert loads_without({"json"}, "-c", "import string")
+
+
+def test_the_probe_sees_what_a_run_imports_late() -> None:
+    assert not loads_without({"apache_beam"}, "-c", "def late(): import apache_beam.version\nlate()")
+
+
+def test_the_modules_that_the_pixel_path_consists_of_are_there() -> None:
+    pixel_path = (
+        "sources",
+        "plan",
+        "decode",
+        "conform",
+        "measure",
+        "normalize",
+        "shards",
+        "publish",
+        "graph",
+        "checks",
+    )
+    assert {f"{PACKAGE}.{name}" for name in pixel_path} <= SOURCES.keys()
+    assert needed_by(WORKERS) >= {f"{PACKAGE}.{name}" for name in pixel_path}
+
+
+def test_no_module_but_the_one_that_writes_its_graph_loads_tensorflow() -> None:
+    statement = "import " + ", ".join(module for module in SOURCES if module != TENSORFLOW_USER)
+    loaded = loaded_by("-c", statement)
+    assert "apache_beam" in loaded
+    assert not {name for name in loaded if name.split(".")[0].startswith("tensorflow")}
+
+
+def test_the_contract_loads_neither_beam_nor_tensorflow_nor_yaml() -> None:
+    assert loads_without({"apache_beam", "tensorflow", "yaml", "PIL"}, "-c", "import " + ", ".join(CONTRACT))
+
+
+def test_the_scenes_load_neither_beam_nor_tensorflow() -> None:
+    assert loads_without({"apache_beam", "tensorflow", "yaml"}, "-c", "import " + ", ".join(SCENES))
+
+
+def test_a_whole_build_and_its_verification_load_no_tensorflow(tmp_path: Path) -> None:
+    """Pictures of two sizes, of which no graph is written: all runs in the processes that are looked at."""
+    small, large = (
+        make_flat(tmp_path / "in", train=1, val=1),
+        make_flat(tmp_path / "in2", train=2, val=0, size=(48, 96)),
+    )
+    for kind in ("images", "masks"):
+        shutil.copy(large / kind / "train" / "train_0001.png", small / kind / "train")
+    output = tmp_path / "out"
+    options = [f"--input={small}", f"--output={output}", "--labels=camvid11", "--image_size=native"]
+    for arguments in (["-m", f"{PACKAGE}.build", *options], ["-m", f"{PACKAGE}.verify", str(output)]):
+        loaded = loaded_by(*arguments)
+        assert f"{PACKAGE}.shards" in loaded
+        assert not {name for name in loaded if name.split(".")[0].startswith("tensorflow")}
+
+
+@pytest.mark.parametrize("module", ENTRY_POINTS)
+def test_help_comes_before_anything_heavy(module: str) -> None:
+    heavy = {"PIL", "apache_beam", "google", "google_crc32c", "imagecodecs", "rich", "tensorflow", "yaml"}
+    assert loads_without(heavy, "-m", module, "--help")
+
+
+def test_a_mistyped_value_is_told_before_anything_heavy() -> None:
+    code = (
+        "import sys; from beam_pipelines.build import main\n"
+        "try: main(['--image_size=big'])\n"
+        "except SystemExit as error: sys.exit(error.code != 2)"
+    )
+    assert loads_without({"apache_beam", "PIL", "rich", "tensorflow"}, "-c", code)
+
+
+def test_the_contract_imports_nothing_else_of_the_package() -> None:
+    for module in CONTRACT:
+        assert {name for name in imports_of(module) if name.startswith(PACKAGE)} <= set(CONTRACT), module
+
+
+def test_the_contract_needs_little_and_tensorflow_only_to_parse() -> None:
+    for module in CONTRACT:
+        assert third_party(imports_of(module, lazy=False)) <= {"google_crc32c", "numpy"}, module
+        if module != f"{PACKAGE}.contract.record":
+            assert third_party(imports_of(module)) <= {"google_crc32c", "numpy"}, module
+
+
+def test_workers_need_only_what_is_installed_on_them() -> None:
+    for module in needed_by(WORKERS):
+        assert third_party(imports_of(module, lazy=False)) <= INSTALLED_ON_WORKERS, module
+
+
+def test_tensorflow_is_named_only_where_it_is_used() -> None:
+    users = {module for module in SOURCES if any("tensorflow" in name for name in imports_of(module))}
+    assert users == {TENSORFLOW_USER, f"{PACKAGE}.contract.record"}
+
+
+def test_modules_import_only_what_stands_above_them() -> None:
+    graph = {module: {name for name in imports_of(module) if name in SOURCES} for module in SOURCES}
+    order = order_of(graph)
+    assert set(order) == set(SOURCES)
+    for entry_point in ENTRY_POINTS:
+        assert not [module for module in SOURCES if entry_point in graph[module]]
+
+
+def test_the_probe_of_the_order_can_fail() -> None:
+    with pytest.raises(graphlib.CycleError):
+        order_of({"plan": {"sources"}, "sources": {"storage"}, "storage": {"plan"}})
+    assert f"{PACKAGE}.builder" in imports_of(f"{PACKAGE}.build")
+    assert f"{PACKAGE}.builder" not in imports_of(f"{PACKAGE}.build", lazy=False)
+    assert third_party(imports_of(TENSORFLOW_USER)) >= {"apache_beam", "tensorflow", "tensorflow_transform"}
+    assert third_party(imports_of(f"{PACKAGE}.contract.record")) == {"tensorflow"}
+    assert not third_party(imports_of(f"{PACKAGE}.contract.record", lazy=False))
+
+
+@pytest.fixture(scope="module")
+def metadata(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The metadata that the distribution is installed with: its egg-info folder."""
+    pytest.importorskip("setuptools")
+    folder = tmp_path_factory.mktemp("project")
+    shutil.copy(PROJECT / "setup.py", folder)
+    shutil.copytree(PROJECT / PACKAGE, folder / PACKAGE, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "tests").mkdir()
+    (folder / "tests" / "__init__.py").touch()
+    command = [sys.executable, "setup.py", "--quiet", "egg_info"]
+    subprocess.run(command, cwd=folder, capture_output=True, check=True)
+    (info,) = folder.glob("*.egg-info")
+    return info
+
+
+def requirements(metadata: Path) -> dict[str, set[str]]:
+    """Extra -> names of what it installs; the extra "" is installed always."""
+    found: dict[str, set[str]] = {"": set()}
+    extra = ""
+    for line in (metadata / "requires.txt").read_text(encoding="utf-8").split():
+        if line.startswith("["):
+            extra = line.strip("[]")
+            found[extra] = set()
+        else:
+            found[extra] |= set(re.findall(r"^[\w-]+", line))
+    return found
+
+
+def test_a_bare_installation_has_neither_beam_nor_tensorflow(metadata: Path) -> None:
+    assert requirements(metadata)[""] == {"google-crc32c", "imagecodecs", "numpy", "pillow"}
+
+
+def test_beam_and_tensorflow_are_extras(metadata: Path) -> None:
+    extras = requirements(metadata)
+    assert {"apache-beam", "tensorflow-transform"} <= extras["pipelines"]
+    assert "tensorflow" in extras["trainer"]
+
+
+def test_the_distribution_has_every_module_and_no_tests(metadata: Path) -> None:
+    listed = (metadata / "SOURCES.txt").read_text(encoding="utf-8").split()
+    assert {name for name in listed if name.startswith(PACKAGE)} == {
+        str(path.relative_to(PROJECT)) for path in SOURCES.values()
+    }
+    assert (metadata / "top_level.txt").read_text(encoding="utf-8").split() == [PACKAGE]

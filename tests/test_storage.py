@@ -1,0 +1,250 @@
+"""Files appear whole or not at all, locally and in a bucket; and a whole build from a bucket into a bucket."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import build, digests, make_flat, make_uneven, published, run_module
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from beam_pipelines import lease, storage
+from beam_pipelines.errors import BuildError
+from beam_pipelines.rejects import BadInputError
+from beam_pipelines.verify import main as verify
+
+EMULATOR = Path(__file__).parent / "storage_emulator.py"
+ARGUMENTS = ("--labels=camvid11", "--image_size=native", "--shards=train=4,val=2")
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """gs://street, in an emulator on this machine, with a service account that its token server accepts."""
+    command = [sys.executable, str(EMULATOR), "street"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, **pipes) as emulator, pytest.MonkeyPatch.context() as patch:
+        assert emulator.stdout is not None
+        ports = json.loads(emulator.stdout.readline())
+        account = tmp_path_factory.mktemp("account") / "account.json"
+        account.write_text(json.dumps(service_account(ports["token"])))
+        patch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{ports['storage']}")
+        patch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(account))
+        patch.setenv("GOOGLE_CLOUD_PROJECT", "street")
+        # Google's client asks another service about the account, in the background: nothing leaves this machine.
+        patch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{ports['token']}")
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        yield "gs://street"
+        emulator.terminate()
+
+
+def service_account(token_port: int) -> dict[str, str]:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return {
+        "type": "service_account",
+        "project_id": "street",
+        "private_key_id": "none",
+        "private_key": key.decode(),
+        "client_email": "tests@street.iam.gserviceaccount.com",
+        "token_uri": f"http://127.0.0.1:{token_port}/token",
+    }
+
+
+@pytest.fixture(params=["local", "bucket"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "local":
+        return str(tmp_path / "data [1] *")
+    return f"{request.getfixturevalue('bucket')}/{tmp_path.name}/data [1]"
+
+
+def test_a_file_is_written_read_listed_measured_and_deleted(folder: str) -> None:
+    path = storage.join(folder, "a", "b.txt")
+    assert storage.read_text(path) is None
+    assert storage.size_of(path) is None
+    assert storage.sizes(folder) == {}
+    storage.write(path, b"street")
+    storage.write(storage.join(folder, "c"), b"")
+    assert storage.read_text(path) == "street"
+    assert storage.size_of(path) == 6
+    assert storage.exists(path)
+    assert storage.sizes(folder) == dict(storage.list_files(folder)) == {"a/b.txt": 6, "c": 0}
+    storage.write(path, b"other")
+    assert storage.read_text(path) == "other"
+    storage.delete([path, storage.join(folder, "nothing")])
+    assert storage.sizes(folder) == {"c": 0}
+
+
+def test_a_folder_is_deleted_with_all_in_it_and_nothing_beside_it(folder: str) -> None:
+    for name in ("_build/plan", "_build/staged/x", "_builder/y", "_build.txt"):
+        storage.write(storage.join(folder, name), b"1")
+    storage.delete([storage.join(folder, "_build"), storage.join(folder, "_nothing")])
+    assert sorted(storage.sizes(folder)) == ["_build.txt", "_builder/y"]
+
+
+def test_an_error_while_writing_leaves_what_was_there(folder: str) -> None:
+    path = storage.join(folder, "file")
+
+    def write_half(error: BaseException) -> None:
+        with storage.writing(path) as file:
+            file.write(b"half")
+            raise error
+
+    for error in (ValueError("stop"), KeyboardInterrupt()):
+        with pytest.raises(type(error)):
+            write_half(error)
+        assert storage.sizes(folder) == {}
+    storage.write(path, b"whole")
+    with pytest.raises(ValueError, match="stop"):
+        write_half(ValueError("stop"))
+    assert storage.sizes(folder) == {"file": 5}
+    with pytest.raises(BuildError, match=r"cannot write .*file: No space left on device; free some space"):
+        write_half(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    assert storage.read_text(path) == "whole"
+    assert storage.sizes(folder) == {"file": 5}
+
+
+def test_while_it_is_written_a_file_does_not_have_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "file"
+    with storage.writing(str(path)) as file:
+        file.write(b"street")
+        file.flush()
+        assert not path.exists()
+        (temporary,) = path.parent.iterdir()
+        assert temporary.name.startswith("file.")
+        assert temporary.name.endswith(storage.TEMPORARY)
+    assert [found.name for found in path.parent.iterdir()] == ["file"]
+
+
+def test_paths_are_joined() -> None:
+    assert storage.join("gs://b/d/", "x", "y") == "gs://b/d/x/y"
+    assert storage.join("out", "x") == "out/x"
+    assert storage.is_local("out")
+    assert not storage.is_local("gs://b")
+
+
+def test_a_broken_link_is_listed_and_named_when_it_is_read(tmp_path: Path) -> None:
+    (tmp_path / "picture.png").symlink_to(tmp_path / "nowhere")
+    assert storage.sizes(str(tmp_path)) == {"picture.png": 0}
+    with pytest.raises(BadInputError) as caught:
+        storage.FileReader(100).read(str(tmp_path / "picture.png"))
+    assert (caught.value.stage, caught.value.reason) == ("read", "unreadable")
+
+
+def test_an_object_that_is_not_there_is_one_bad_file(bucket: str) -> None:
+    with pytest.raises(BadInputError) as caught:
+        storage.FileReader(100).read(f"{bucket}/nothing.png")
+    assert (caught.value.stage, caught.value.reason) == ("read", "unreadable")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_uneven(tmp_path_factory.mktemp("flat"))
+
+
+@pytest.fixture(scope="module")
+def uploaded(source: Path, bucket: str) -> str:
+    upload(source, f"{bucket}/input")
+    return f"{bucket}/input"
+
+
+def upload(source: Path, target: str) -> None:
+    for name, _ in storage.list_files(str(source)):
+        storage.write(storage.join(target, name), (source / name).read_bytes())
+
+
+def download(dataset: str, folder: Path) -> Path:
+    for name in storage.sizes(dataset):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        with storage.open_read(storage.join(dataset, name)) as file:
+            (folder / name).write_bytes(file.read())
+    return folder
+
+
+@pytest.mark.parametrize("encoding", ["float32", "png"])
+def test_a_build_from_a_bucket_into_a_bucket_is_the_local_one(
+    source: Path, uploaded: str, bucket: str, tmp_path: Path, encoding: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, local = f"{bucket}/out-{encoding}", tmp_path / "local"
+    options = (*ARGUMENTS, f"--image_encoding={encoding}")
+    assert build(f"--input={uploaded}", f"--output={output}", *options) == 0
+    assert build(f"--input={source}", f"--output={local}", *options) == 0
+    assert sorted(storage.sizes(output)) == sorted(path.name for path in local.iterdir())
+    shards, manifest = published(download(output, tmp_path / "remote"))
+    local_shards, local_manifest = published(local)
+    assert shards == local_shards
+    for value in (manifest, local_manifest):
+        del value["fingerprint"], value["recipe"]["input"]
+    assert manifest == local_manifest
+    capsys.readouterr()
+    assert verify([output]) == 0
+    assert "all records read, every check passed" in capsys.readouterr().out
+    assert sorted(storage.sizes(output)) == sorted(path.name for path in local.iterdir())
+    assert build(f"--input={uploaded}", f"--output={output}", *options) == 0
+    assert "is complete already" in capsys.readouterr().out
+
+
+def test_the_command_line_does_it_with_the_transform(bucket: str, tmp_path: Path) -> None:
+    source, output = make_flat(tmp_path / "in", train=4, val=1), f"{bucket}/out-command"
+    arguments = ("--labels=camvid11", "--image_size=32x64")
+    done = run_module("build", f"--input={source}", f"--output={output}", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert {"transform_fn/saved_model.pb", "dataset.json"} <= storage.sizes(output).keys()
+    assert not [name for name in storage.sizes(output) if name.startswith("_") or name.endswith(".tmp")]
+
+
+def test_in_a_bucket_bad_pairs_stop_the_build_and_the_same_command_goes_on(
+    source: Path, bucket: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inputs, output = f"{bucket}/input-bad", f"{bucket}/out-bad"
+    upload(source, inputs)
+    storage.write(f"{inputs}/images/train/train_0003.png", b"no picture")
+    arguments = (f"--input={inputs}", f"--output={output}", *ARGUMENTS)
+    assert build(*arguments) == 1
+    errors = capsys.readouterr().err
+    assert errors.startswith("error: 1 of 17 pairs were rejected")
+    assert errors.count("\n") == 1
+    assert f"{output}/rejected.jsonl lists each" in errors
+    staged = [name for name in storage.sizes(output) if name.startswith("_build/")]
+    assert staged
+    assert build(*arguments, "--max_rejects=6%") == 0
+    assert not [name for name in storage.sizes(output) if name.startswith("_build")]
+    assert len(digests(download(output, tmp_path / "remote"))) == 6
+    assert build(*arguments, "--max_rejects=6%", "--overwrite", "--seed=9") == 0
+    assert verify([output]) == 0
+
+
+def test_in_a_bucket_a_second_build_at_once_is_refused(
+    uploaded: str, bucket: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = f"{bucket}/out-twice"
+    arguments = (f"--input={uploaded}", f"--output={output}", *ARGUMENTS)
+    with lease.hold(f"{output}/_build/lease"):
+        assert build(*arguments) == 1
+        errors = capsys.readouterr().err
+        assert errors.startswith(f"error: another build is writing to {output} (")
+        assert f'"process": {os.getpid()}' in errors
+        assert "if that one was killed, start again in " in errors
+        assert errors.count("\n") == 1
+        assert sorted(storage.sizes(output)) == ["_build/lease"]
+    assert storage.sizes(output) == {}
+    assert build(*arguments) == 0
+
+
+def test_a_bucket_that_does_not_exist_is_told(source: Path, bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (
+        (f"--input={source}", "--output=gs://nobody/out"),
+        ("--input=gs://nobody/in", f"--output={bucket}/out-nobody"),
+    ):
+        assert build(*arguments, *ARGUMENTS) == 1
+        errors = capsys.readouterr().err
+        assert errors.startswith("error: ")
+        assert "gs://nobody/" in errors
+        assert errors.count("\n") == 1
