@@ -21,6 +21,7 @@ setup(
         ],
         "trainer": ["tensorflow>=2.17,<2.22"],
         "dev": [
+            "cryptography>=42",
             "gcp-storage-emulator>=2024.8.3",
             "hypothesis>=6.100",
             "mypy>=1.15",

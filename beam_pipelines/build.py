@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 from collections.abc import Sequence
@@ -14,7 +15,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     started = time.time()
     settings = parse_build(argv)
     # Beam takes a second to import: --help and a mistyped option end before this.
+    gc.disable()  # it has nothing to find among imported modules, and looks at all of them, again and again
     from beam_pipelines.builder import run
+
+    gc.freeze()
+    gc.enable()
 
     return run(settings, started)
 

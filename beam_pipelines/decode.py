@@ -84,12 +84,6 @@ def decode_mask(data: bytes, table: LabelTable, max_pixels: int) -> np.ndarray:
     raise _bad("mask_format", f"the mask has mode {image.mode} with {bit_depth} bits: ids or colours were expected")
 
 
-def image_size(data: bytes, max_pixels: int) -> tuple[int, int]:
-    """(height, width) from the header alone. Raises BadInputError."""
-    width, height = _open(data, max_pixels).size
-    return height, width
-
-
 def _open(data: bytes, max_pixels: int) -> Image.Image:
     """The header, checked; no pixel is decoded yet."""
     with _damage_refused(data, "the header can't be read: "):

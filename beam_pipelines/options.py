@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -246,15 +247,10 @@ def is_local_runner(beam_args: Sequence[str]) -> bool:
 
 
 def _local_defaults(beam_args: Sequence[str]) -> list[str]:
-    """Threads, one for each core: decoding releases the interpreter's lock."""
+    """Threads, one for each core: decoding releases the interpreter's lock. The user's arguments come later and win."""
     if not is_local_runner(beam_args):
         return []
-    given = {argument.split("=")[0] for argument in beam_args}
-    defaults = {
-        "--direct_num_workers": str(len(os.sched_getaffinity(0))),
-        "--direct_running_mode": "multi_threading",
-    }
-    return [f"{name}={value}" for name, value in defaults.items() if name not in given]
+    return [f"--direct_num_workers={len(os.sched_getaffinity(0))}", "--direct_running_mode=multi_threading"]
 
 
 def _unknown_option(argument: str, known: Sequence[str]) -> str:
@@ -268,7 +264,10 @@ def _splits(text: str) -> tuple[tuple[str, ...], dict[str, float]]:
     if not text:
         return (), {}
     if "=" not in text:
-        return tuple(name.strip() for name in text.split(",")), {}
+        names = tuple(name.strip() for name in text.split(","))
+        if not all(names):
+            raise argparse.ArgumentTypeError(f"--splits={text}: a name is empty")
+        return names, {}
     shares = {name: _share(share) for name, share in _assignments(text, "--splits").items()}
     if abs(sum(shares.values()) - 1) > 1e-9:
         raise argparse.ArgumentTypeError(f"--splits={text}: the shares add up to {sum(shares.values()):g}, not to 1")
@@ -283,7 +282,10 @@ def _assignments(text: str, option: str) -> dict[str, str]:
     parts = [part.partition("=") for part in text.split(",")]
     if not all(name and equals and value for name, equals, value in parts):
         raise argparse.ArgumentTypeError(f"{option}={text}: expected NAME=NUMBER,NAME=NUMBER")
-    return {name.strip(): value.strip() for name, _, value in parts}
+    found = {name.strip(): value.strip() for name, _, value in parts}
+    if len(found) < len(parts):
+        raise argparse.ArgumentTypeError(f"{option}={text}: a name stands there twice")
+    return found
 
 
 def _image_size(text: str) -> tuple[int, int] | None:
@@ -311,7 +313,7 @@ def _positive(number: type) -> Any:
             value = number(text)
         except ValueError:
             value = 0
-        if not value > 0:
+        if not 0 < value < math.inf:
             raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
         return value
 

@@ -67,23 +67,28 @@ class StagedShard:
 
 
 class ShardWriter:
-    """Writes records in TFRecord framing to `file`, and keeps count of them, their bytes and their SHA-256."""
+    """Writes records in TFRecord framing to `file`, and keeps count of them, their bytes and their SHA-256.
 
-    def __init__(self, file: BinaryIO) -> None:
+    A file that is only read once more, record by record, can do without the last: `hashed` False.
+    """
+
+    def __init__(self, file: BinaryIO, hashed: bool = True) -> None:
         self._file = file
-        self._hash = hashlib.sha256()
+        self._hash = hashlib.sha256() if hashed else None
         self.examples = 0
         self.bytes = 0
 
     def write(self, serialized: bytes) -> None:
         for part in (tfrecord.header_of(serialized), serialized, tfrecord.footer_of(serialized)):
             self._file.write(part)
-            self._hash.update(part)
+            if self._hash:
+                self._hash.update(part)
             self.bytes += len(part)
         self.examples += 1
 
     def shard(self, file: str) -> Shard:
-        return Shard(file=file, examples=self.examples, bytes=self.bytes, sha256=self._hash.hexdigest())
+        sha256 = self._hash.hexdigest() if self._hash else ""
+        return Shard(file=file, examples=self.examples, bytes=self.bytes, sha256=sha256)
 
 
 def prepare(pair: Pair, recipe: Recipe, reader: storage.FileReader) -> Sample | Rejected:
@@ -118,7 +123,7 @@ def stage_shard(
     moments, class_pixels = Moments.zero(), np.zeros(LEVELS, np.int64)
     shapes, rejected = [], []
     with storage.writing(path) as file:
-        writer = ShardWriter(file)
+        writer = ShardWriter(file, hashed=not recipe.normalized)
         for pair in plan.pairs:
             start = time.perf_counter()
             sample = prepare(pair, recipe, reader)

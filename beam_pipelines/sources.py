@@ -123,7 +123,15 @@ def _list_zip(archive: str) -> dict[str, tuple[str, int]]:
 
 
 def _visible(name: str) -> bool:
-    """Not one of the shadow files that file managers leave behind."""
+    """Not one of the shadow files that file managers leave behind.
+
+    Raises:
+      BuildError: the name is not UTF-8, so that no list or record could hold it.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise BuildError(f"the file name {name!r} is not UTF-8: rename it") from error
     return not name.startswith("__MACOSX/") and not name.rpartition("/")[2].startswith(".")
 
 

@@ -211,8 +211,10 @@ class FileReader:
 
     def _open_member(self, archive: str, member: str) -> BinaryIO:
         if archive not in self._archives:
-            file = open_read(archive)
-            self._archives[archive] = (file, zipfile.ZipFile(file))
+            with contextlib.ExitStack() as opened:
+                file = opened.enter_context(open_read(archive))
+                self._archives[archive] = (file, zipfile.ZipFile(file))
+                opened.pop_all()  # both are kept, for `close`
         return self._archives[archive][1].open(member)  # type: ignore[return-value]
 
 

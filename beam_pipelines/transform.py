@@ -11,12 +11,14 @@ its own.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import tempfile
 from collections.abc import Callable
 from typing import Any
 
+gc.disable()  # a fifth of this short process's time would go into looking for garbage among imported modules
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import apache_beam as beam
@@ -26,11 +28,13 @@ import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 
 from beam_pipelines import storage
+from beam_pipelines.conform import ASPECT_TOLERANCE
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.contract.moments import CHANNELS, LEVELS, Moments
 from beam_pipelines.measure import CombineMomentsFn
 from beam_pipelines.workspace import TRANSFORM_FOLDERS, Workspace, read_manifest
 
+_METHODS = {"area": "area", "bilinear": "bilinear", "bicubic": "bicubic", "lanczos": "lanczos3"}  # of tf.image.resize
 _RAW = {
     "histogram": tf.io.FixedLenFeature([CHANNELS, LEVELS], tf.int64),
     "image": tf.io.FixedLenFeature([], tf.string),
@@ -45,15 +49,17 @@ class NormalizationTable(beam.PTransform):
         return moments | beam.Map(lambda total: total.normalization_table().astype(np.float32))
 
 
-def preprocessing_fn(height: int, width: int) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """The function of tensorflow-transform for images of the data set's size."""
+def preprocessing_fn(height: int, width: int, resize: str, aspect: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """The function of tensorflow-transform for a data set of one image size; `resize` and `aspect` as in its recipe."""
 
     def preprocess(inputs: dict[str, Any]) -> dict[str, Any]:
         (table,) = tft.experimental.ptransform_analyzer(
             [inputs["histogram"]], NormalizationTable(), [tf.float32], [[CHANNELS, LEVELS]]
         )
         pixels = tf.map_fn(
-            lambda encoded: _resized(encoded, height, width), inputs["image"], fn_output_signature=tf.int32
+            lambda encoded: _conformed(_decoded(encoded), (height, width), resize, aspect),
+            inputs["image"],
+            fn_output_signature=tf.int32,
         )
         channels = [tf.gather(table[channel], pixels[..., channel]) for channel in range(CHANNELS)]
         return {"image": tf.ensure_shape(tf.stack(channels, -1), [None, height, width, CHANNELS])}
@@ -71,7 +77,8 @@ def write_transform(manifest: Manifest, workspace: Workspace) -> None:
     with tempfile.TemporaryDirectory() as made, tempfile.TemporaryDirectory() as scratch:
         with beam.Pipeline(runner="FnApiRunner") as pipeline, tft_beam.Context(temp_dir=scratch):
             rows = pipeline | beam.Create([row])
-            analyzed = (rows, metadata) | tft_beam.AnalyzeDataset(preprocessing_fn(height, width))
+            preprocess = preprocessing_fn(height, width, manifest.recipe["resize"], manifest.recipe["aspect"])
+            analyzed = (rows, metadata) | tft_beam.AnalyzeDataset(preprocess)
             analyzed | tft_beam.WriteTransformFn(made)
         _copy(made, workspace)
 
@@ -80,11 +87,46 @@ def _moments_of_rows(batch: tuple[np.ndarray]) -> list[Moments]:
     return [Moments(histogram) for histogram in np.reshape(batch[0], (-1, CHANNELS, LEVELS))]
 
 
-def _resized(encoded: Any, height: int, width: int) -> Any:
-    """Encoded image -> int32[height, width, 3] of 0..255; rounded as the shards are, halves up."""
+def _decoded(encoded: Any) -> Any:
+    """Encoded image -> uint8[h, w, 3]."""
     image = tf.io.decode_image(encoded, channels=CHANNELS, expand_animations=False)
-    resized = tf.image.resize(tf.ensure_shape(image, [None, None, CHANNELS]), (height, width), method="area")
-    return tf.cast(tf.floor(resized + 0.5), tf.int32)
+    return tf.ensure_shape(image, [None, None, CHANNELS])
+
+
+def _conformed(image: Any, size: tuple[int, int], resize: str, aspect: str) -> Any:
+    """What conform.py does to an image, in TensorFlow -> int32[height, width, 3] of 0..255, halves rounded up.
+
+    A graph can't reject: with aspect `reject` a picture of another shape is stretched.
+    """
+    height, width = (tf.cast(tf.shape(image)[axis], tf.float64) for axis in (0, 1))
+    ratio = (width * size[0]) / (height * size[1])  # above 1: the picture is wider than the target
+    other_shape = tf.abs(ratio - 1) > ASPECT_TOLERANCE
+    wider, taller = tf.where(other_shape, tf.maximum(ratio, 1), 1), tf.where(other_shape, tf.minimum(ratio, 1), 1)
+    if aspect == "crop":
+        image = _middle(image, _whole(height * taller), _whole(width / wider))
+    inner = (_whole(size[0] / wider), _whole(size[1] * taller)) if aspect == "pad" else size
+    resized = tf.image.resize(image, inner, method=_METHODS[resize], antialias=True)
+    pixels = tf.cast(tf.clip_by_value(tf.floor(resized + 0.5), 0, LEVELS - 1), tf.int32)
+    return tf.ensure_shape(_edge_padded(pixels, size), [*size, CHANNELS])
+
+
+def _middle(image: Any, height: Any, width: Any) -> Any:
+    """Cut by hand: the assertions in TensorFlow's own crop would be run on the analyzed row, which has no image."""
+    top, left = (tf.shape(image)[0] - height) // 2, (tf.shape(image)[1] - width) // 2
+    return image[top : top + height, left : left + width]
+
+
+def _edge_padded(pixels: Any, size: tuple[int, int]) -> Any:
+    """The picture in the middle of `size`, its edge repeated around it."""
+    for axis in (0, 1):
+        inner = tf.shape(pixels)[axis]
+        places = tf.range(size[axis]) - (size[axis] - inner) // 2
+        pixels = tf.gather(pixels, tf.clip_by_value(places, 0, inner - 1), axis=axis)
+    return pixels
+
+
+def _whole(length: Any) -> Any:
+    return tf.maximum(1, tf.cast(tf.round(length), tf.int32))
 
 
 def _copy(made: str, workspace: Workspace) -> None:

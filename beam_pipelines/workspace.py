@@ -98,12 +98,13 @@ def finished_build(workspace: Workspace, recipe: Recipe) -> Manifest | None:
 
 
 def start_build(workspace: Workspace, recipe: Recipe, plan_digest: str) -> None:
-    """Marks the folder as this recipe's, and forgets finished shards where the pictures are not those they were
-    finished with: with other pictures come other moments.
+    """Marks the folder as this recipe's, and forgets what was made with other moments: an old transform_fn, and
+    finished shards where the pictures are not those they were finished with.
     """
     text = storage.read_text(workspace.recipe)
     if text is not None and json.loads(text)["plan"] != plan_digest:
         storage.delete([workspace.finished])
+    storage.delete([storage.join(workspace.root, folder) for folder in TRANSFORM_FOLDERS])
     value = {"fingerprint": recipe.fingerprint, "plan": plan_digest, "recipe": recipe.to_json()}
     storage.write(workspace.recipe, json.dumps(value, indent=2).encode())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import zipfile
 from collections import Counter
@@ -87,6 +88,13 @@ def refused(folder: object, *arguments: str) -> str:
 
 
 # --- Cityscapes
+
+
+def test_a_name_that_is_not_utf8_is_refused_by_name(tmp_path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / os.fsdecode(b"caf\xe9.png")).write_bytes(b"")
+    with pytest.raises(BuildError, match=r"caf.udce9\.png' is not UTF-8: rename it"):
+        find_pairs(recipe_of(), str(tmp_path))
 
 
 def test_the_tree_gives_train_and_val_of_gtfine_and_says_what_it_leaves_out(tree) -> None:

@@ -55,10 +55,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_flat(tmp_path_factory.mktemp("made"), train=6, val=2, size=(128, 128))
 
 
-@pytest.fixture(scope="module")
-def dataset(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=["stretch", "crop", "pad"])
+def dataset(request: pytest.FixtureRequest, made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("dataset")
-    arguments = (f"--input={made}", f"--output={output}", "--labels=camvid11", "--aspect=stretch")
+    arguments = (f"--input={made}", f"--output={output}", "--labels=camvid11", f"--aspect={request.param}")
     assert build(*arguments, "--image_size=32x64") == 0
     return output
 
