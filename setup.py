@@ -7,7 +7,7 @@ setup(
     version="0.1.0",
     description="Street-scene segmentation: from pictures and masks to normalized, sharded TFRecords",
     license="Apache-2.0",
-    packages=find_packages(include=["beam_pipelines", "beam_pipelines.*"]),
+    packages=find_packages(include=["beam_pipelines", "beam_pipelines.*", "trainer", "trainer.*"]),
     python_requires=">=3.10",
     # What the pixel path needs, and nothing else: a remote worker that gets this package starts fast.
     install_requires=["google-crc32c>=1.5", "imagecodecs>=2024.9.22", "numpy>=1.26", "pillow>=10.3"],
@@ -21,6 +21,7 @@ setup(
         ],
         "trainer": ["tensorflow>=2.17,<2.22"],
         "dev": [
+            "cityscapesscripts>=2.2.3",
             "cryptography>=42",
             "gcp-storage-emulator>=2024.8.3",
             "hypothesis>=6.100",
