@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
-import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -22,8 +23,8 @@ from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.errors import BuildError, as_build_error, without_worker_tracebacks
 from beam_pipelines.estimate import Estimate, estimate
 from beam_pipelines.graph import Job, build_dataset
-from beam_pipelines.options import BuildSettings, pipeline_options
-from beam_pipelines.plan import ShardPlan, choose_pairs, cut_shards, digest_of, write_plan
+from beam_pipelines.options import BuildSettings, cores, pipeline_options
+from beam_pipelines.plan import ShardPlan, choose_pairs, cut_shards, write_plan
 from beam_pipelines.publish import check_rejects, write_pairing, write_rejected
 from beam_pipelines.recipe import SCENES, Recipe
 from beam_pipelines.sources import Found, Pair, find_pairs
@@ -42,7 +43,7 @@ class Plan:
 
 def run(settings: BuildSettings, started: float) -> int:
     """Builds, and returns the exit code; every BuildError becomes one sentence."""
-    console = Console(stderr=False, soft_wrap=True)
+    console = Console(soft_wrap=True, markup=False)  # a path may hold brackets
     if not settings.verbose:
         for name in ("apache_beam", "google.auth"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -65,36 +66,45 @@ def _run(settings: BuildSettings, beam_options: PipelineOptions, started: float,
         _make_plan(recipe, place, console)
         return 0
     storage.check_login(place.root)
-    if not settings.overwrite and _finished(place, recipe, console):
-        return 0
+    if not settings.overwrite and _is_complete(place, recipe):
+        return _say_complete(place, console)
     with lease.hold(place.lease):
-        if settings.overwrite:
-            workspace.clear(place)
-        elif _finished(place, recipe, console):  # by a build that held the lease until now
-            return 0
+        if not settings.overwrite and (manifest := workspace.finished_build(place, recipe)):
+            _tidy(manifest, place, console)  # what a build that was killed at its end did not come to
+            return _say_complete(place, console)
         plan = _make_plan(recipe, place, console)
+        if settings.overwrite:  # not before it is clear that there is something to put in its place
+            workspace.clear(place)
         _prepare(plan, settings, place)
         took = _run_pipeline(plan, settings, place, beam_options, started, console)
         manifest = workspace.read_manifest(place)
         if manifest is None:
             raise BuildError(f"the pipeline ended without {place.manifest}; its log (--verbose) says why")
-        _write_transform(manifest, place, console)
-        storage.delete([place.build])
+        _tidy(manifest, place, console)
     report.print_result(manifest, place.root, replace(took, total=time.time() - started), console)
     _print_next(place, console)
     return 0
 
 
-def _finished(place: Workspace, recipe: Recipe, console: Console) -> bool:
-    """Whether the data set is complete already; what a killed build did not come to is made up for."""
+def _is_complete(place: Workspace, recipe: Recipe) -> bool:
+    """Whether there is nothing left to do; only looks, so that it needs no lease."""
     manifest = workspace.finished_build(place, recipe)
-    if manifest is None:
+    if manifest is None or any(name.startswith(f"{workspace.BUILD}/") for name in storage.sizes(place.root)):
         return False
-    _write_transform(manifest, place, console)
-    storage.delete([place.build])
+    return not manifest.pixels.uniform or storage.exists(place.transform_graph)
+
+
+def _say_complete(place: Workspace, console: Console) -> int:
     console.print(f"{place.root} is complete already; --overwrite builds it anew", highlight=False)
     _print_next(place, console)
-    return True
+    return 0
+
+
+def _tidy(manifest: Manifest, place: Workspace, console: Console) -> None:
+    """What comes after the manifest: the transform_fn, and the end of all that only the build needed."""
+    _write_transform(manifest, place, console)
+    workspace.sweep(place, {shard.file for shards in manifest.splits.values() for shard in shards})
+    storage.delete([place.build])
 
 
 def _make_plan(recipe: Recipe, place: Workspace, console: Console) -> Plan:
@@ -113,12 +123,11 @@ def _draw_scenes(place: Workspace, console: Console) -> str:
     folder = f"{place.root}-source"
     scenes = sample_scenes.list_scenes()
     there = storage.sizes(folder)
-
     missing = [key for key in scenes if not all(name in there for name in sample_scenes.scene_file_names(key))]
     if missing:
         console.print(f"drawing {len(missing)} street scenes into {folder}", highlight=False)
         # Processes, since drawing holds the interpreter's lock; spawned, since Beam's threads do not survive a fork.
-        with ProcessPoolExecutor(len(os.sched_getaffinity(0)), multiprocessing.get_context("spawn")) as pool:
+        with ProcessPoolExecutor(cores(), multiprocessing.get_context("spawn")) as pool:
             for files in pool.map(sample_scenes.draw_scene_files, missing):
                 for name, data in files.items():
                     storage.write(storage.join(folder, name), data)
@@ -130,7 +139,7 @@ def _prepare(plan: Plan, settings: BuildSettings, place: Workspace) -> None:
     write_pairing(place.pairing, plan.found.rejected)
     if plan.found.rejected:
         check_rejects(write_rejected([], place), len(plan.found.pairs), settings.max_rejects, place)
-    workspace.start_build(place, settings.recipe, digest_of(plan.shards))
+    workspace.start_build(place, settings.recipe)
     workspace.sweep(place, {shard.file for shard in plan.shards})
     _check_space(plan, settings.recipe, place)
     write_plan(place.plan, plan.shards)
@@ -166,17 +175,23 @@ def _run_pipeline(
     shown = progress.shown(watcher, settings.recipe.normalized, console, remote)
     with shown, without_worker_tracebacks(settings.verbose):
         before, start = watcher.look(), time.time()
-        pipeline.run().wait_until_finish()
+        result = pipeline.run()
+        try:
+            result.wait_until_finish()
+        except BaseException:
+            with contextlib.suppress(Exception):
+                result.cancel()  # a remote job must not write on when the lease is given up
+            raise
     seconds = time.time() - start
     return report.Took(total=seconds, pipeline=seconds, images=watcher.images - before.decoded)
 
 
 def _write_transform(manifest: Manifest, place: Workspace, console: Console) -> None:
     """In a process of its own: TensorFlow stays out of this one, and so does what tensorflow-transform does to it."""
-    if manifest.pixels.height is None or manifest.pixels.width is None:
+    if not manifest.pixels.uniform:
         console.print("no transform_fn: its graph needs one image size, and these pictures have several")
         return
-    if all(storage.sizes(storage.join(place.root, folder)) for folder in workspace.TRANSFORM_FOLDERS):
+    if storage.exists(place.transform_graph):
         return
     command = [sys.executable, "-m", "beam_pipelines.transform", place.root]
     with console.status("making transform_fn"):
@@ -184,9 +199,9 @@ def _write_transform(manifest: Manifest, place: Workspace, console: Console) -> 
     if done.returncode:
         raise BuildError(
             f"the data set is complete, but its transform_fn could not be made; start the same command again. "
-            f"`{' '.join(command)}` ended with {done.returncode}: {done.stderr.strip().splitlines()[-1:]}"
+            f"`{' '.join(command)}` ended with {done.returncode}: {done.stderr.strip().rpartition(chr(10))[2]}"
         )
 
 
 def _print_next(place: Workspace, console: Console) -> None:
-    console.print(f"next: python -m beam_pipelines.verify {place.root}", highlight=False)
+    console.print(f"next: python -m beam_pipelines.verify {shlex.quote(place.root)}", highlight=False)

@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import apache_beam as beam
 import imagecodecs
@@ -50,6 +50,15 @@ class Tally:
             self.squares + other.squares,
         )
 
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        return self.moments.histogram, self.class_pixels, self.sums, self.squares
+
+    @classmethod
+    def of(cls, examples: int, histogram: Any, class_pixels: Any, sums: Any, squares: Any) -> Tally:
+        """From `examples` and `arrays`, as lists."""
+        moments = Moments(np.array(histogram, np.int64))
+        return cls(examples, moments, np.array(class_pixels, np.int64), np.array(sums), np.array(squares))
+
     def stored_moments(self) -> tuple[np.ndarray, np.ndarray]:
         """(mean, population std) of the pixels as stored, each float64[3]."""
         mean = self.sums / self.moments.pixels
@@ -62,6 +71,21 @@ class Checked:
 
     tallies: Mapping[str, Tally]
     problems: tuple[str, ...]
+
+    def to_json(self) -> str:
+        tallies = {
+            split: [tally.examples, *(array.tolist() for array in tally.arrays())]
+            for split, tally in self.tallies.items()
+        }
+        return json.dumps({"tallies": tallies, "problems": self.problems})
+
+    @classmethod
+    def from_json(cls, text: str) -> Checked:
+        value = json.loads(text)
+        return cls(
+            {split: Tally.of(*tally) for split, tally in value["tallies"].items()},
+            tuple(value["problems"]),
+        )
 
 
 class CheckShards(beam.PTransform):

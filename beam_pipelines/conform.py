@@ -125,11 +125,11 @@ def _mean_of_blocks(image: np.ndarray, down: int, across: int) -> np.ndarray:
     count = down * across
     if count & (count - 1) == 0:  # Pillow multiplies by a rounded 1 / count: exact for powers of two, and fast
         return np.asarray(Image.fromarray(image).reduce((across, down)))
-    total = np.zeros((image.shape[0] // down, image.shape[1] // across, 3), np.uint32)
+    total = np.zeros((image.shape[0] // down, image.shape[1] // across, 3), np.uint64)
     for row in range(down):
         for column in range(across):
             total += image[row::down, column::across]
-    return ((2 * total + count) // (2 * count)).astype(np.uint8)
+    return ((2 * total + np.uint64(count)) // np.uint64(2 * count)).astype(np.uint8)
 
 
 def _nearest(source: int, target: int) -> np.ndarray:

@@ -23,6 +23,7 @@ _SIGNATURES = (_PNG, _JPEG, b"BM", b"II*\0", b"MM\0*", b"RIFF")
 _EXIF_ORIENTATION = 0x0112
 _PNG_EXIF = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")  # where a PNG can hold an orientation
 _TIFF_BITS_PER_SAMPLE = 258
+Image.MAX_IMAGE_PIXELS = None  # the limit is max_pixels, checked on the header
 # What Pillow's parsers stumble over in damaged files.
 _DAMAGE = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, struct.error)
 _GREY_16 = ("I;16", "I;16B", "I;16L", "I")
@@ -123,8 +124,6 @@ def _damage_refused(data: bytes, what: str = "") -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except Image.DecompressionBombError as error:
-        raise _bad("too_many_pixels", str(error)) from error
     except _DAMAGE as error:
         raise _bad(_damage(data, str(error)), f"{what}{error}") from error
 

@@ -9,6 +9,7 @@ import os
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,7 +38,7 @@ def _hold_local(path: str) -> Iterator[None]:
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             file.seek(0)
             raise BuildError(_held(path, file.read() or "another process")) from error
         file.truncate(0)
@@ -49,11 +50,11 @@ def _hold_local(path: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _hold_object(path: str) -> Iterator[None]:
     """An object whose every version is conditional on the one before it, renewed by a heartbeat."""
-    blob = _blob(path)
+    blob, owner = _blob(path), _owner()
     with storage.cloud_errors(path):
-        generation = _claim(blob, path)
+        _claim(blob, owner, path)
     stop = threading.Event()
-    beat = threading.Thread(target=_renew, args=(blob, generation, stop), daemon=True)
+    beat = threading.Thread(target=_renew, args=(blob, owner, stop), daemon=True)
     beat.start()
     try:
         yield
@@ -61,11 +62,11 @@ def _hold_object(path: str) -> Iterator[None]:
         stop.set()
         beat.join()
         with contextlib.suppress(Exception):
-            blob.delete()
+            blob.delete(if_generation_match=blob.generation)  # not a successor's
 
 
-def _claim(blob: Any, path: str) -> int:
-    """-> the generation of the new object."""
+def _claim(blob: Any, owner: str, path: str) -> None:
+    """Makes the object ours; afterwards `blob.generation` is that of our version."""
     from google.api_core.exceptions import PreconditionFailed
 
     generation = 0
@@ -77,20 +78,23 @@ def _claim(blob: Any, path: str) -> int:
             raise BuildError(_held(path, f"{blob.download_as_text()}, last seen {wait}"))
         generation = blob.generation
     try:
-        blob.upload_from_string(_owner(), if_generation_match=generation)
+        blob.upload_from_string(owner, if_generation_match=generation)
     except PreconditionFailed as error:
         raise BuildError(_held(path, "another build that started at the same moment")) from error
-    return int(blob.generation)
 
 
-def _renew(blob: Any, generation: int, stop: threading.Event) -> None:
-    from google.api_core.exceptions import GoogleAPIError
+def _renew(blob: Any, owner: str, stop: threading.Event) -> None:
+    from google.api_core.exceptions import GoogleAPIError, PreconditionFailed
 
     while not stop.wait(HEARTBEAT_SECONDS):
         # A heartbeat that fails is made up for by the next one: it lapses only after several.
         with contextlib.suppress(GoogleAPIError, OSError):
-            blob.upload_from_string(_owner(), if_generation_match=generation)
-            generation = int(blob.generation)
+            try:
+                blob.upload_from_string(owner, if_generation_match=blob.generation)
+            except PreconditionFailed:
+                if blob.download_as_text() != owner:
+                    return  # it lapsed, and another build has it: that one's heartbeat counts now
+                blob.reload()  # ours, written by a heartbeat whose answer was lost
 
 
 def _blob(path: str) -> Any:
@@ -103,7 +107,7 @@ def _blob(path: str) -> Any:
 
 
 def _owner() -> str:
-    return json.dumps({"host": socket.gethostname(), "process": os.getpid()})
+    return json.dumps({"host": socket.gethostname(), "process": os.getpid(), "build": uuid.uuid4().hex[:8]})
 
 
 def _held(path: str, owner: str) -> str:

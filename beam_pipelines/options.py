@@ -50,6 +50,8 @@ def parse_build(argv: Sequence[str] | None = None) -> BuildSettings:
     """Raises SystemExit with a message where the arguments don't fit together."""
     parser = _build_parser()
     args, beam_args = parser.parse_known_args(argv)
+    if args.input == "":
+        parser.error("--input is empty: name a folder or archives, or leave the option out for the embedded scenes")
     if args.input and not args.output:
         parser.error("--output is needed with --input: the folder (local or gs://) for the data set")
     if args.shards and args.shard_size_mb:
@@ -62,7 +64,7 @@ def parse_build(argv: Sequence[str] | None = None) -> BuildSettings:
     if args.group_by and not split_fractions:
         parser.error("--group_by keeps groups together when --splits=train=0.8,val=0.2 assigns them: give --splits")
     recipe = Recipe(
-        input=args.input or SCENES,
+        input=",".join(map(_path, args.input.split(","))) if args.input else SCENES,
         annotations=args.annotations,
         split_names=split_names,
         split_fractions=split_fractions,
@@ -81,7 +83,7 @@ def parse_build(argv: Sequence[str] | None = None) -> BuildSettings:
     )
     return BuildSettings(
         recipe=recipe,
-        output=(args.output or DEFAULT_OUTPUT).rstrip("/"),
+        output=_path(args.output or DEFAULT_OUTPUT),
         max_rejects=args.max_rejects,
         overwrite=args.overwrite,
         plan_only=args.plan,
@@ -103,7 +105,7 @@ def parse_verify(argv: Sequence[str] | None = None) -> VerifySettings:
     _add_running(parser)
     args, beam_args = parser.parse_known_args(argv)
     return VerifySettings(
-        dataset=args.dataset.rstrip("/"), verbose=args.verbose, beam_args=_with_runner(args.runner, beam_args)
+        dataset=_path(args.dataset), verbose=args.verbose, beam_args=_with_runner(args.runner, beam_args)
     )
 
 
@@ -113,7 +115,8 @@ def pipeline_options(beam_args: Sequence[str]) -> PipelineOptions:
     Raises:
       SystemExit: an argument that neither this project nor Beam knows.
     """
-    from apache_beam.options.pipeline_options import PipelineOptions
+    from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+    from apache_beam.runners.runner import create_runner
 
     parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
     for view in PipelineOptions.__subclasses__():
@@ -122,7 +125,12 @@ def pipeline_options(beam_args: Sequence[str]) -> PipelineOptions:
     if unknown:
         known = [*_build_parser()._option_string_actions, *parser._option_string_actions]
         raise SystemExit(_unknown_option(unknown[0], known))
-    return PipelineOptions([*_local_defaults(beam_args), *beam_args])
+    options = PipelineOptions([*_local_defaults(beam_args), *beam_args])
+    try:
+        create_runner(options.view_as(StandardOptions).runner)
+    except (ValueError, ImportError) as error:
+        raise SystemExit(str(error).splitlines()[0]) from error
+    return options
 
 
 def _build_parser() -> argparse.ArgumentParser:
@@ -237,8 +245,18 @@ def _add_running(group: argparse._ArgumentGroup | argparse.ArgumentParser) -> No
     group.add_argument("--verbose", action="store_true", help="show Beam's own log")
 
 
+def _path(text: str) -> str:
+    """Without a slash at the end; shells do not expand the ~ of `--output=~/x`."""
+    return os.path.expanduser(text).rstrip("/") or "/"
+
+
 def _with_runner(runner: str, beam_args: Sequence[str]) -> tuple[str, ...]:
     return (f"--runner={runner}", *beam_args)
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def is_local_runner(beam_args: Sequence[str]) -> bool:
@@ -250,7 +268,7 @@ def _local_defaults(beam_args: Sequence[str]) -> list[str]:
     """Threads, one for each core: decoding releases the interpreter's lock. The user's arguments come later and win."""
     if not is_local_runner(beam_args):
         return []
-    return [f"--direct_num_workers={len(os.sched_getaffinity(0))}", "--direct_running_mode=multi_threading"]
+    return [f"--direct_num_workers={cores()}", "--direct_running_mode=multi_threading"]
 
 
 def _unknown_option(argument: str, known: Sequence[str]) -> str:

@@ -57,6 +57,9 @@ def cut_shards(chosen: Mapping[str, Sequence[Pair]], recipe: Recipe, example_byt
     Raises:
       BuildError: there is no split to take the moments of, or --shards does not fit the splits.
     """
+    empty = recipe.split_fractions.keys() - chosen.keys()
+    if empty:
+        raise BuildError(f"--splits: the hash gave no pair to {', '.join(sorted(empty))}: too few pairs or groups")
     if MOMENTS_SPLIT not in chosen:
         raise BuildError(f"mean and std are those of the split {MOMENTS_SPLIT!r}; the input has {', '.join(chosen)}")
     strange = recipe.shards.keys() ^ chosen.keys() if recipe.shards else ()
@@ -71,11 +74,6 @@ def cut_shards(chosen: Mapping[str, Sequence[Pair]], recipe: Recipe, example_byt
             start, end = index * len(pairs) // count, (index + 1) * len(pairs) // count
             shards.append(_shard(split, index, count, tuple(pairs[start:end]), recipe))
     return shards
-
-
-def digest_of(shards: Sequence[ShardPlan]) -> str:
-    """SHA-256 of a whole plan: other pictures, another digest."""
-    return hashlib.sha256("".join(shard.digest for shard in shards).encode()).hexdigest()
 
 
 def write_plan(path: str, shards: Sequence[ShardPlan]) -> None:

@@ -91,18 +91,24 @@ def write_rejected(written: Sequence[WrittenShard], workspace: Workspace) -> Cou
     """All lines of `rejected.jsonl`: pairing problems, then those of each shard in turn. -> counts by reason."""
     reasons: Counter[str] = Counter()
     with storage.writing(workspace.rejected) as file:
-        pairing = storage.read_text(workspace.pairing) or ""
-        for line in pairing.splitlines():
+        for line in _read_needed(workspace.pairing).splitlines():
             reasons[Rejected.from_json(line).reason] += 1
             file.write(line.encode() + b"\n")
         for shard in written:
             if not shard.rejected:
                 continue
-            receipt = storage.read_text(workspace.staged_receipt(shard.shard.file))
-            for problem in StagedShard.from_json(receipt or "").rejected:
+            receipt = _read_needed(workspace.staged_receipt(shard.shard.file))
+            for problem in StagedShard.from_json(receipt).rejected:
                 reasons[problem.reason] += 1
                 file.write(problem.to_json().encode() + b"\n")
     return reasons
+
+
+def _read_needed(path: str) -> str:
+    text = storage.read_text(path)
+    if text is None:
+        raise BuildError(f"{path} is gone: something else changed the folder; start the same command again")
+    return text
 
 
 def check_rejects(rejected: Counter[str], examples: int, max_rejects: float, workspace: Workspace) -> None:

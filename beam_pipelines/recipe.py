@@ -10,7 +10,7 @@ from typing import Any
 
 from beam_pipelines.contract.labels import LabelTable
 
-SCENES = "sample_scenes"  # the input where none is given: the embedded scenes
+SCENES = "(embedded scenes)"  # the input where none is given: the embedded scenes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from beam_pipelines.rejects import REASONS, Rejected
 from beam_pipelines.sources import Found, Pair
 
 SHOWN_PROBLEMS = 20
+SUSPICIOUS_IGNORED = 0.5  # Cityscapes ignores an eighth of its pixels, CamVid a thirtieth
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ def print_result(manifest: Manifest, root: str, took: Took, console: Console) ->
     moments = manifest.moments
     console.print(f"RGB mean of {manifest.moments_split}  {_numbers(moments.mean)}", highlight=False)
     console.print(f"RGB std  of {manifest.moments_split}  {_numbers(moments.std)}", highlight=False)
+    for note in _notes_on_classes(manifest):
+        console.print(note, highlight=False)
     rejected = sum(manifest.rejected.values())
     console.print(f"rejected pairs     {rejected:,}" + (", in rejected.jsonl:" if rejected else ""), highlight=False)
     for reason, count in manifest.rejected.items():
@@ -122,6 +125,20 @@ def readable(size: float) -> str:
             break
         size /= 1000
     return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.2f} {unit}"
+
+
+def _notes_on_classes(manifest: Manifest) -> list[str]:
+    """What looks like the wrong label table: much that is ignored, classes without a pixel."""
+    pixels = manifest.class_pixels[manifest.moments_split]
+    ignored = manifest.ignored_pixels[manifest.moments_split]
+    share = ignored / max(1, sum(pixels) + ignored)
+    absent = [row.name for row, count in zip(manifest.labels.classes, pixels, strict=True) if not count]
+    notes = [f"ignored pixels     {share:.1%} of {manifest.moments_split}"]
+    if absent:
+        notes.append(f"no pixel in {manifest.moments_split}: {', '.join(absent)}")
+    if share > SUSPICIOUS_IGNORED:
+        notes.append(f"is {manifest.labels.name} the right label table (--labels)? So much is seldom ignored")
+    return notes
 
 
 def _table(title: str, *columns: str) -> Table:

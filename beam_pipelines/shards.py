@@ -151,7 +151,8 @@ def stage_shard(
 
 
 def finish_shard(staged: StagedShard, moments: Moments, recipe: Recipe, workspace: Workspace) -> Shard:
-    """Streams a staged shard through normalization into its final file, and deletes the staged one.
+    """Streams a staged shard through normalization into its final file. The staged one stays until the data set is
+    published: other moments, after a picture was mended, can then be applied without decoding anything again.
 
     A shard that an earlier run finished with the same moments is not finished again.
     """
@@ -170,7 +171,6 @@ def finish_shard(staged: StagedShard, moments: Moments, recipe: Recipe, workspac
     shard = writer.shard(staged.shard.file)
     receipt = {"digest": digest, "shard": asdict(shard)}
     storage.write(workspace.finished_receipt(shard.file), json.dumps(receipt).encode())
-    storage.delete([path])
     return shard
 
 
@@ -199,18 +199,15 @@ def _pixels(array: np.ndarray, pixel_format: str) -> bytes:
 
 
 def _staged_before(plan: ShardPlan, recipe: Recipe, workspace: Workspace) -> StagedShard | None:
-    """The receipt of an earlier run, if its shard is still there: staged, or finished already."""
+    """The receipt of an earlier run, if it is of the same plan and its shard is still there."""
     text = storage.read_text(workspace.staged_receipt(plan.file))
     if text is None:
         return None
     staged = StagedShard.from_json(text)
     if staged.plan_digest != plan.digest:
         return None
-    if not recipe.normalized:
-        return staged if _has_size(workspace.final(plan.file), staged.shard.bytes) else None
-    if _has_size(workspace.staged(plan.file), staged.shard.bytes) or _finished_receipt(plan.file, workspace):
-        return staged
-    return None
+    path = workspace.staged(plan.file) if recipe.normalized else workspace.final(plan.file)
+    return staged if _has_size(path, staged.shard.bytes) else None
 
 
 def _finished_before(file: str, digest: str, workspace: Workspace) -> Shard | None:

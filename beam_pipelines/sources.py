@@ -41,6 +41,7 @@ class Pair:
     image: str
     mask: str
     bytes: int
+    modified: int = 0  # of both files together, where the file system tells: what a resumed build knows changes by
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ def find_pairs(recipe: Recipe, inputs: str) -> Found:
     """
     files = _list_inputs(inputs)
     cityscapes = any(_CITYSCAPES_IMAGE.fullmatch(name) for name in files)
+    if recipe.annotations and not cityscapes:
+        raise BuildError(f"--annotations={recipe.annotations} is for Cityscapes, and {inputs} is not laid out like it")
     layout = _cityscapes_layout(files, recipe, inputs) if cityscapes else _flat_layout(files, inputs)
     images, masks = _by_key(files, layout.image), _by_key(files, layout.mask)
     if not images or not masks:
@@ -253,7 +256,9 @@ def _pairing_problem(images: list[str], masks: list[str]) -> tuple[str, str] | N
 
 
 def _pair(key: str, split: str, files: _Files, image: str, mask: str) -> Pair:
-    return Pair(key, split, image, files[image][0], files[mask][0], files[image][1] + files[mask][1])
+    (image_path, image_bytes), (mask_path, mask_bytes) = files[image], files[mask]
+    modified = storage.modified(image_path) + storage.modified(mask_path)
+    return Pair(key, split, image, image_path, mask_path, image_bytes + mask_bytes, modified)
 
 
 def _reject(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -21,6 +22,10 @@ from beam_pipelines.rejects import BadInputError
 TEMPORARY = ".tmp"
 _MEMBER = ".zip!/"  # ARCHIVE.zip!/MEMBER names a member of an archive
 _LOGIN = "log in with `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS"
+_FAULTS_OF_A_FILE = {
+    *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EIO),
+    *(errno.ENAMETOOLONG, errno.EINVAL),
+}
 _CLOUD_CURES = {401: _LOGIN, 403: "ask for read and write access to the bucket", 404: "check the bucket and the path"}
 
 
@@ -65,7 +70,16 @@ def list_files(folder: str) -> Iterator[tuple[str, int]]:
 
 
 def open_read(path: str) -> BinaryIO:
-    """A seekable stream of the file's bytes as they are."""
+    """A seekable stream of the file's bytes as they are. Raises FileNotFoundError, whatever the file system."""
+    try:
+        return _open(path)
+    except Exception as error:
+        if _cloud_status(error) == 404:
+            raise FileNotFoundError(errno.ENOENT, "there is no such object", path) from error
+        raise
+
+
+def _open(path: str) -> BinaryIO:
     return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)  # type: ignore[no-any-return]
 
 
@@ -76,10 +90,6 @@ def read_text(path: str) -> str | None:
             return file.read().decode()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except BuildError as error:
-        if error.__cause__ is not None and _cloud_status(error.__cause__) == 404:
-            return None
-        raise
     except OSError as error:
         raise BuildError(f"{path} can't be read: {_root_cause(error).strerror or error}") from error
 
@@ -174,6 +184,17 @@ def member_path(archive: str, member: str) -> str:
     return f"{archive}!/{member}"
 
 
+def modified(path: str) -> int:
+    """When a local file, or the archive that it is a member of, was last changed, in ns; 0 where nothing tells."""
+    if not is_local(path):
+        return 0
+    archive, found, _ = path.partition(_MEMBER)
+    try:
+        return os.stat(archive + ".zip" if found else path).st_mtime_ns
+    except OSError:
+        return 0
+
+
 class FileReader:
     """Reads whole files, and members of zip archives in place; each worker thread has one of its own."""
 
@@ -185,13 +206,16 @@ class FileReader:
         """Raises BadInputError of stage `read` where the fault lies with this one file."""
         archive, found, member = path.partition(_MEMBER)
         try:
-            with self._open_member(archive + ".zip", member) if found else open_read(path) as file:
+            with self._open_member(archive + ".zip", member) if found else _open(path) as file:
                 data = file.read(self._max_bytes + 1)
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
             if not found:
                 raise
             raise BadInputError("read", "bad_zip_member", f"{path}: {_first_line(error)}") from error
         except (OSError, KeyError) as error:
+            if isinstance(error, OSError) and error.errno not in _FAULTS_OF_A_FILE:
+                self.close()  # a broken connection is no fault of the file: the bundle fails, and is tried again
+                raise
             raise BadInputError("read", "unreadable", f"{path}: {_first_line(error)}") from error
         except Exception as error:
             if _cloud_status(error) not in (403, 404):

@@ -131,10 +131,11 @@ def _whole(length: Any) -> Any:
 
 def _copy(made: str, workspace: Workspace) -> None:
     """TensorFlow writes to a local folder; the files are copied through Beam's file systems, the graph last."""
-    for folder in reversed(TRANSFORM_FOLDERS):
-        for name, _ in sorted(storage.list_files(os.path.join(made, folder))):
-            with open(os.path.join(made, folder, name), "rb") as file:
-                storage.write(storage.join(workspace.root, folder, name), file.read())
+    names = [f"{folder}/{name}" for folder in TRANSFORM_FOLDERS for name, _ in storage.list_files(f"{made}/{folder}")]
+    graph = workspace.transform_graph
+    for name in sorted(names, key=lambda name: (storage.join(workspace.root, name) == graph, name)):
+        with open(os.path.join(made, name), "rb") as file:
+            storage.write(storage.join(workspace.root, name), file.read())
 
 
 def main(root: str) -> None:

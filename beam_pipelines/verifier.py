@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import pickle
 import sys
 import tempfile
 import uuid
@@ -24,7 +23,7 @@ from beam_pipelines.workspace import Workspace, read_manifest
 
 def run(settings: VerifySettings) -> int:
     """Verifies, prints, and returns the exit code: 0 all holds, 1 something does not, 2 there is no data set."""
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, markup=False)  # a path may hold brackets
     if not settings.verbose:
         for name in ("apache_beam", "google.auth"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -56,13 +55,8 @@ def _check(manifest: Manifest, place: Workspace, options: PipelineOptions) -> Ch
     with _result_path(place) as path:
         with beam.Pipeline(options=options) as pipeline:
             checked = pipeline | "CheckShards" >> CheckShards(manifest, place.root)
-            (
-                checked
-                | "Dump" >> beam.Map(pickle.dumps)
-                | "WriteResult" >> beam.Map(lambda data: storage.write(path, data))
-            )
-        with storage.open_read(path) as file:
-            return pickle.loads(file.read())  # type: ignore[no-any-return]
+            checked | "WriteResult" >> beam.Map(lambda found: storage.write(path, found.to_json().encode()))
+        return Checked.from_json(storage.read_text(path) or "")
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from beam_pipelines.rejects import FILE_NAME as REJECTED
 
 _SHARD = re.compile(r"[^/]+-\d{5}-of-\d{5}\.tfrecord")
 TRANSFORM_FOLDERS = ("transform_fn", "transformed_metadata")  # the names that tensorflow-transform looks for
-_BUILD = "_build"  # all that a build needs until the data set is published, and nobody after that
+BUILD = "_build"  # all that a build needs until the data set is published, and nobody after that
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Workspace:
 
     @property
     def build(self) -> str:
-        return storage.join(self.root, _BUILD)
+        return storage.join(self.root, BUILD)
 
     @property
     def recipe(self) -> str:
@@ -55,6 +55,11 @@ class Workspace:
     @property
     def lease(self) -> str:
         return storage.join(self.build, "lease")
+
+    @property
+    def transform_graph(self) -> str:
+        """The file of the transform_fn that is written last."""
+        return storage.join(self.root, TRANSFORM_FOLDERS[0], "saved_model.pb")
 
     def final(self, file: str) -> str:
         return storage.join(self.root, file)
@@ -94,18 +99,17 @@ def finished_build(workspace: Workspace, recipe: Recipe) -> Manifest | None:
             f"{workspace.root} holds a finished data set of another recipe ({different}): "
             "choose another --output, or --overwrite to delete it first"
         )
+    there = storage.sizes(workspace.root)
+    for shard in (shard for shards in found.splits.values() for shard in shards):
+        if there.get(shard.file) != shard.bytes:
+            raise BuildError(f"{workspace.final(shard.file)} is missing or cut off: restore it, or --overwrite")
     return found
 
 
-def start_build(workspace: Workspace, recipe: Recipe, plan_digest: str) -> None:
-    """Marks the folder as this recipe's, and forgets what was made with other moments: an old transform_fn, and
-    finished shards where the pictures are not those they were finished with.
-    """
-    text = storage.read_text(workspace.recipe)
-    if text is not None and json.loads(text)["plan"] != plan_digest:
-        storage.delete([workspace.finished])
+def start_build(workspace: Workspace, recipe: Recipe) -> None:
+    """Marks the folder as this recipe's; a transform_fn that is still there was made with other moments."""
     storage.delete([storage.join(workspace.root, folder) for folder in TRANSFORM_FOLDERS])
-    value = {"fingerprint": recipe.fingerprint, "plan": plan_digest, "recipe": recipe.to_json()}
+    value = {"fingerprint": recipe.fingerprint, "recipe": recipe.to_json()}
     storage.write(workspace.recipe, json.dumps(value, indent=2).encode())
 
 
@@ -114,9 +118,7 @@ def clear(workspace: Workspace) -> None:
     storage.delete([workspace.manifest])
     names = storage.sizes(workspace.root)
     build = [
-        name
-        for name in names
-        if name.startswith(f"{_BUILD}/") and storage.join(workspace.root, name) != workspace.lease
+        name for name in names if name.startswith(f"{BUILD}/") and storage.join(workspace.root, name) != workspace.lease
     ]
     shards = [name for name in names if _SHARD.fullmatch(name)]
     temporary = [name for name in names if "/" not in name and name.endswith(storage.TEMPORARY)]

@@ -236,3 +236,25 @@ def test_the_distribution_has_every_module_and_no_tests(metadata: Path) -> None:
         str(path.relative_to(PROJECT)) for path in SOURCES.values()
     }
     assert (metadata / "top_level.txt").read_text(encoding="utf-8").split() == [PACKAGE]
+
+
+def test_the_trainer_knows_nothing_of_the_pipeline_but_the_contract() -> None:
+    found = imported_by(PROJECT / "trainer")
+    assert found, "the trainer imports the contract"
+    assert all(name.startswith("beam_pipelines.contract") for name in found), sorted(found)
+
+
+def test_the_look_at_imports_can_fail() -> None:
+    assert any(not name.startswith("beam_pipelines.contract") for name in imported_by(PROJECT / "tests"))
+
+
+def imported_by(folder: Path) -> set[str]:
+    """Modules of the pipeline that the code in `folder` imports, wherever in a file it does."""
+    found: set[str] = set()
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                found |= {f"{node.module}.{alias.name}" for alias in node.names}
+            elif isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+    return {name for name in found if name.split(".")[0] == "beam_pipelines"}

@@ -16,7 +16,6 @@ from beam_pipelines.plan import (
     MIN_SHARDS,
     choose_pairs,
     cut_shards,
-    digest_of,
     list_shards,
     read_shard,
     write_plan,
@@ -166,7 +165,7 @@ def test_the_plan_file_keeps_names_with_spaces_quotes_line_separators_and_other_
 
 def test_the_digest_is_of_recipe_keys_sizes_and_places() -> None:
     def digest(pairs=None, *arguments: str) -> str:
-        return digest_of(shards_of(pairs or pairs_of(6), "--shards=train=2", *arguments))
+        return "".join(shard.digest for shard in shards_of(pairs or pairs_of(6), "--shards=train=2", *arguments))
 
     same, *others = [
         digest(pairs_of(6)[::-1]),
@@ -176,7 +175,8 @@ def test_the_digest_is_of_recipe_keys_sizes_and_places() -> None:
         digest([replace(pair, bytes=pair.bytes + (pair.key == "train/0003")) for pair in pairs_of(6)]),
         digest([replace(pair, key=pair.key.replace("3", "x")) for pair in pairs_of(6)]),
         digest([replace(pair, mask=pair.mask + "x") for pair in pairs_of(6)]),
-        digest_of(shards_of(pairs_of(6), "--shards=train=3")),
+        "".join(shard.digest for shard in shards_of(pairs_of(6), "--shards=train=3")),
+        digest([replace(pair, modified=1) for pair in pairs_of(6)]),
     ]
     assert same == digest()
     assert len({same, *others}) == 1 + len(others)

@@ -218,11 +218,12 @@ def test_above_the_budget_nothing_is_published_and_the_second_run_decodes_nothin
     assert "--max_rejects is 12.00%" in capsys.readouterr().err
     before = {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in output.glob("*.tfrecord")}
     assert len(before) == 7
-    expected = {path: path.stat().st_size for path in source.rglob("*.png")}
+    expected = {path: path.stat() for path in source.rglob("*.png")}
     kept = tmp_path / "kept"
     shutil.copytree(source, kept)
-    for path, size in expected.items():  # what is decoded now would be rejected
-        path.write_bytes(bytes(size))
+    for path, state in expected.items():  # what is decoded now would be rejected
+        path.write_bytes(bytes(state.st_size))
+        os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))  # or else it would be decoded
     monkeypatch.setattr("beam_pipelines.builder.estimate", estimate_of(kept, source))
     assert build(*arguments, "--max_rejects=13%") == 0
     assert {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in output.glob("*.tfrecord")} == before

@@ -36,6 +36,11 @@ class PixelFormat:
         return self.image_format in ("raw_float32", "raw_float16")
 
     @property
+    def uniform(self) -> bool:
+        """Whether all records have one size."""
+        return self.height is not None and self.width is not None
+
+    @property
     def dtype(self) -> str:
         return RAW_DTYPES.get(self.image_format, "uint8")
 

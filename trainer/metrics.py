@@ -1,0 +1,231 @@
+"""Scores from a confusion matrix, equal to those of cityscapesScripts, and how certain they are."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from beam_pipelines.contract.labels import IGNORE, LabelTable
+
+
+def confusions(labels: tf.Tensor, predictions: tf.Tensor, num_classes: int) -> tf.Tensor:
+    """Counts of each image's pixels by true and predicted class; pixels that are `IGNORE` in `labels` do not count.
+
+    Works eagerly, in tf.function and under XLA with static shapes. One image may have up to 2^31 pixels.
+
+    Args:
+      labels: train ids, uint8 or integer [B, ...].
+      predictions: train ids below `num_classes`, integer [B, ...].
+      num_classes: static.
+
+    Returns:
+      int64 [B, num_classes, num_classes]; rows are the truth.
+    """
+    images, cells = tf.shape(labels)[0], num_classes * num_classes
+    truth = tf.cast(tf.reshape(labels, [images, -1]), tf.int32)
+    shown = tf.cast(tf.reshape(predictions, [images, -1]), tf.int32)
+    cell = tf.range(images)[:, tf.newaxis] * cells + truth * num_classes + shown
+    cell = tf.where(truth == IGNORE, -1, cell)  # a negative segment is dropped
+    counts = tf.math.unsorted_segment_sum(tf.ones_like(cell), cell, images * cells)
+    return tf.cast(tf.reshape(counts, [images, num_classes, num_classes]), tf.int64)
+
+
+def confusion(labels: tf.Tensor, predictions: tf.Tensor, num_classes: int) -> tf.Tensor:
+    """The sum of `confusions` over the batch. -> int64 [num_classes, num_classes]; rows are the truth."""
+    return tf.reduce_sum(confusions(labels, predictions, num_classes), axis=0)
+
+
+def confusion_numpy(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
+    """`confusion` of arrays of one shape. -> int64 [num_classes, num_classes].
+
+    Raises:
+      ValueError: the shapes differ, or an id that counts is not a class.
+    """
+    if labels.shape != predictions.shape:
+        raise ValueError(f"labels {labels.shape} and predictions {predictions.shape} differ in shape")
+    valid = labels != IGNORE
+    truth, shown = labels[valid].astype(np.int64), predictions[valid].astype(np.int64)
+    for name, ids in (("labels", truth), ("predictions", shown)):
+        if ids.size and not 0 <= ids.min() <= ids.max() < num_classes:
+            raise ValueError(f"{name} hold ids from {ids.min()} to {ids.max()}, but there are {num_classes} classes")
+    return np.bincount(truth * num_classes + shown, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scores:
+    """What a confusion matrix says. All are shares from 0 to 1, in float64; NaN is a share of nothing.
+
+    A class that is neither in the truth nor in the predictions has no IoU: NaN, left out of the mean, and listed in
+    `absent`. cityscapesScripts and keras.metrics.MeanIoU do the same. A class that is predicted but never true has 0.
+
+    Attributes:
+      confusion: int64 [C, C]; rows are the truth.
+      labels: the table with the names and categories of the C classes.
+
+    Raises:
+      ValueError: the shapes do not fit, or a count is negative.
+    """
+
+    confusion: np.ndarray
+    labels: LabelTable
+
+    def __post_init__(self) -> None:
+        classes = self.labels.num_classes
+        if self.confusion.shape != (classes, classes) or not np.issubdtype(self.confusion.dtype, np.integer):
+            found = f"{self.confusion.dtype}{list(self.confusion.shape)}"
+            raise ValueError(f"confusion {found}: integer[{classes}, {classes}] was expected for {classes} classes")
+        if (self.confusion < 0).any():
+            raise ValueError("a confusion matrix can't have negative counts")
+
+    @functools.cached_property
+    def class_iou(self) -> np.ndarray:
+        """float64[C]: true positives / (true positives + false positives + false negatives)."""
+        return _iou(self.confusion)
+
+    @property
+    def mean_iou(self) -> float:
+        """Mean of `class_iou` over the classes that have one."""
+        return _mean(self.class_iou)
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """Names of the classes without an IoU."""
+        return tuple(row.name for row, iou in zip(self.labels.classes, self.class_iou, strict=True) if math.isnan(iou))
+
+    @functools.cached_property
+    def category_iou(self) -> dict[str, float]:
+        """IoU of each category of the table's classes, in the order of their first classes.
+
+        The classes of a category count as one: taking a car for a bus is no error. cityscapesScripts defines it so
+        (`getIouScoreForCategory`): true positives are the block of the category's evaluated labels, false negatives the
+        rest of their rows, false positives the rest of their columns. In all three, rows of labels that are ignored in
+        evaluation are skipped, those with the same category (parking is "flat") too. Only columns of such labels could
+        make a difference, and a model of the evaluated classes never predicts them.
+        """
+        names = tuple(dict.fromkeys(row.category for row in self.labels.classes))
+        member = np.array([[row.category == name for name in names] for row in self.labels.classes], np.int64)
+        ious = _iou(member.T @ self.confusion @ member)
+        return {name: float(iou) for name, iou in zip(names, ious, strict=True)}
+
+    @property
+    def mean_category_iou(self) -> float:
+        """Mean of `category_iou` over the categories that have one."""
+        return _mean(np.array(list(self.category_iou.values())))
+
+    @property
+    def pixel_accuracy(self) -> float:
+        """Share of the valid pixels that have their true class."""
+        return _share(np.trace(self.confusion), self.confusion.sum())
+
+    @property
+    def frequency_weighted_iou(self) -> float:
+        """Mean of `class_iou`, each class weighted by its true pixels (Long et al. 2015, section 5)."""
+        pixels = self.confusion.sum(axis=1)
+        return _share((pixels * np.nan_to_num(self.class_iou)).sum(), pixels.sum())
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a JSON file; NaN is null there."""
+        names = [row.name for row in self.labels.classes]
+        return {
+            "pixels": int(self.confusion.sum()),
+            "mean_iou": _plain(self.mean_iou),
+            "mean_category_iou": _plain(self.mean_category_iou),
+            "pixel_accuracy": _plain(self.pixel_accuracy),
+            "frequency_weighted_iou": _plain(self.frequency_weighted_iou),
+            "class_iou": {name: _plain(iou) for name, iou in zip(names, self.class_iou, strict=True)},
+            "category_iou": {name: _plain(iou) for name, iou in self.category_iou.items()},
+            "absent": list(self.absent),
+            "confusion": self.confusion.tolist(),
+        }
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Intervals:
+    """Limits, low and high, between which a score lies with the asked-for level of confidence.
+
+    Attributes:
+      mean_iou: float64 [2].
+      class_iou: float64 [C, 2]; NaN for a class that no sample had.
+    """
+
+    mean_iou: np.ndarray
+    class_iou: np.ndarray
+
+    def to_json(self, labels: LabelTable) -> dict[str, Any]:
+        """Plain values for a JSON file; NaN is null there."""
+        pairs = [[_plain(limit) for limit in pair] for pair in (self.mean_iou, *self.class_iou)]
+        return {
+            "mean_iou": pairs[0],
+            "class_iou": {row.name: pair for row, pair in zip(labels.classes, pairs[1:], strict=True)},
+        }
+
+
+def bootstrap_interval(
+    confusions: np.ndarray, *, seed: int, samples: int = 1000, confidence: float = 0.95
+) -> Intervals:
+    """Percentile bootstrap (Efron 1979) over images: what other images of the same kind might have scored.
+
+    Each sample draws as many images as there are, with replacement, and scores the sum of their confusions. Images are
+    drawn, not pixels, as the pixels of an image are far from independent. It says nothing of other cities or seeds, and
+    with fewer than some tens of images it is too narrow.
+
+    Args:
+      confusions: integer [N, C, C], one for each image; rows are the truth. Sums below 2^53.
+      seed: equal seeds give equal intervals.
+      samples: draws.
+      confidence: from 0 to below 1.
+
+    Raises:
+      ValueError: there are no images, or a number is out of its range.
+    """
+    if confusions.ndim != 3 or not len(confusions):
+        raise ValueError(f"confusions of shape {confusions.shape}: [images, classes, classes] was expected, images > 0")
+    if samples < 1 or not 0 <= confidence < 1:
+        raise ValueError(f"samples {samples}, confidence {confidence}: 1 or more, and 0 to below 1, were expected")
+    images = len(confusions)
+    draws = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), samples).astype(np.float64)
+    parts = (np.diagonal(confusions, axis1=1, axis2=2), confusions.sum(2), confusions.sum(1))
+    hits, truth, shown = (draws @ part.astype(np.float64) for part in parts)  # exact: integers below 2^53
+    ious = _divide(hits, truth + shown - hits)
+    levels = ((1 - confidence) / 2, (1 + confidence) / 2)
+    limits = [_quantiles(column, levels) for column in (_row_means(ious), *ious.T)]
+    return Intervals(mean_iou=limits[0], class_iou=np.stack(limits[1:]))
+
+
+def _iou(confusion: np.ndarray) -> np.ndarray:
+    hits = np.diagonal(confusion)
+    return _divide(hits, confusion.sum(axis=0) + confusion.sum(axis=1) - hits)
+
+
+def _divide(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """above / below in float64, NaN where below is 0."""
+    shares: np.ndarray = np.divide(above, below, out=np.full(np.shape(below), np.nan), where=below != 0)
+    return shares
+
+
+def _row_means(values: np.ndarray) -> np.ndarray:
+    """Means of [S, C] along C without its NaNs; NaN for a row of nothing else."""
+    known = ~np.isnan(values)
+    return _divide(np.where(known, values, 0.0).sum(axis=1), known.sum(axis=1))
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(_row_means(values[np.newaxis])[0])
+
+
+def _quantiles(values: np.ndarray, levels: tuple[float, float]) -> np.ndarray:
+    known = values[~np.isnan(values)]
+    return np.quantile(known, levels) if known.size else np.full(2, np.nan)
+
+
+def _share(part: float, whole: int) -> float:
+    return float(part) / float(whole) if whole else math.nan
+
+
+def _plain(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)

@@ -1,0 +1,155 @@
+"""keras.applications.Xception (Chollet 2017, arXiv 1610.02357, figure 5) made atrous, so that its weights load.
+
+Layers have the names of keras.applications.Xception; the convolutions of its shortcuts, which have none there, are
+blockN_residual here. Two things differ and change no weight: the first two convolutions pad (there they are "valid",
+which shifts the features by three pixels), and strides beyond the output stride are dilations.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+from trainer.models.layers import AtrousMaxPool, Convolutions
+from trainer.models.xception import Features
+
+EPSILON = 1e-3  # of batch normalization, the default that keras.applications.Xception uses
+
+NOTOP = "xception_weights_tf_dim_ordering_tf_kernels_notop.h5"  # as keras.applications names its file
+
+
+def keras_xception(images: Any, convolutions: Convolutions, *, output_stride: int) -> Features:
+    """Features of images [B, H, W, 3] in -1..1: high [B, H / output_stride, W / output_stride, 2048],
+    low [B, H / 4, W / 4, 256], which is block3_sepconv2_bn, where the aligned Xception gives its own.
+    """
+    x = convolutions.conv(images, 32, 3, stride=2, name="block1_conv1")
+    x = convolutions.conv(x, 64, 3, name="block1_conv2")
+    x, _ = _strided_block(x, 2, (128, 128), convolutions, stride=2, rate=1, relu_first=False)
+    x, low = _strided_block(x, 3, (256, 256), convolutions, stride=2, rate=1)
+    stride, rate = (2, 1) if output_stride == 16 else (1, 1)
+    x, _ = _strided_block(x, 4, (728, 728), convolutions, stride=stride, rate=rate)
+    rate = 16 // output_stride
+    for block in range(5, 13):
+        y = _separables(x, block, (728, 728, 728), convolutions, rate)
+        x = layers.Add(name=f"block{block}_add")([y, x])
+    x, _ = _strided_block(x, 13, (728, 1024), convolutions, stride=1, rate=rate)
+    for number, filters in enumerate((1536, 2048), start=1):
+        name = f"block14_sepconv{number}"
+        x = layers.ReLU(name=f"{name}_act")(_separable(x, filters, convolutions, 2 * rate, name))
+    return Features(low, x)
+
+
+def pretrained_xception(source: str) -> keras.Model:
+    """keras.applications.Xception with the weights of `source`.
+
+    source: "imagenet" (Keras downloads them), or a file that Keras can load: .h5, .weights.h5 or .keras, with or
+    without the classifier. Raises ValueError for a file that does not fit, OSError where there is none to read.
+    """
+    return _downloaded() if source == "imagenet" else _from_file(Path(source))
+
+
+def copy_weights(reference: keras.Model, model: keras.Model) -> None:
+    """Copies the weights of keras.applications.Xception into the layers of `model` that match."""
+    for theirs, ours in matching_layers(reference):
+        model.get_layer(ours).set_weights(theirs.get_weights())
+
+
+def matching_layers(reference: keras.Model) -> list[tuple[Any, str]]:
+    """Each layer of keras.applications.Xception that has weights, without the classifier, and its name here."""
+    weighted = [layer for layer in reference.layers if layer.weights and not isinstance(layer, layers.Dense)]
+    pairs = [(layer, layer.name) for layer in weighted if layer.name.startswith("block")]
+    unnamed = [layer for layer in weighted if not layer.name.startswith("block")]
+    for kind, suffix in ((layers.Conv2D, ""), (layers.BatchNormalization, "_bn")):
+        shortcuts = [layer for layer in unnamed if isinstance(layer, kind)]
+        blocks = (f"block{number}_residual{suffix}" for number in (2, 3, 4, 13))
+        pairs.extend(zip(shortcuts, blocks, strict=True))
+    return pairs
+
+
+def _downloaded() -> keras.Model:
+    try:
+        return keras.applications.Xception(weights="imagenet", include_top=False)
+    except Exception as error:  # Keras raises a bare Exception
+        raise OSError(
+            "the ImageNet weights of keras.applications.Xception could not be downloaded: fetch the file "
+            f"{NOTOP} on a machine with a network and give it as --backbone_weights=PATH"
+        ) from error
+
+
+def _from_file(path: Path) -> keras.Model:
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"backbone_weights: there is no file {path}; give `none`, `imagenet` or the path of a weights file of "
+            "keras.applications.Xception"
+        )
+    problems = []
+    for include_top in (False, True):
+        model = keras.applications.Xception(weights=None, include_top=include_top)
+        try:
+            _load(model, path)
+        except (ValueError, KeyError, OSError) as error:
+            problems.append(str(error).partition("\n")[0])
+        else:
+            return model
+    raise ValueError(
+        f"backbone_weights: {path} does not hold the weights of keras.applications.Xception ({problems[0]}); "
+        f"give a file such as {NOTOP}"
+    )
+
+
+def _load(model: keras.Model, path: Path) -> None:
+    """Loads all convolutions from `path`: Keras only warns of some that it leaves as they were."""
+    kernels = [
+        variable for layer, _ in matching_layers(model) for variable in layer.weights if len(variable.shape) == 4
+    ]
+    before = [kernel.numpy() for kernel in kernels]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.load_weights(path)
+    for kernel, old in zip(kernels, before, strict=True):
+        if np.array_equal(kernel.numpy(), old):
+            raise ValueError(f"nothing for {kernel.path}")
+
+
+def _strided_block(
+    x: Any,
+    block: int,
+    filters: tuple[int, ...],
+    convolutions: Convolutions,
+    *,
+    stride: int,
+    rate: int,
+    relu_first: bool = True,
+) -> tuple[Any, Any]:
+    """-> the block's output, and what it has before its pooling: separable convolutions, max pooling and a shortcut."""
+    name = f"block{block}"
+    shortcut = convolutions.conv(x, filters[-1], 1, stride=stride, relu=False, name=f"{name}_residual")
+    before = _separables(x, block, filters, convolutions, rate, relu_first=relu_first)
+    if rate == 1:
+        pool = layers.MaxPooling2D(3, strides=stride, padding="same", name=f"{name}_pool")
+    else:
+        pool = AtrousMaxPool(rate, name=f"{name}_pool")
+    return layers.Add(name=f"{name}_add")([pool(before), shortcut]), before
+
+
+def _separables(
+    x: Any, block: int, filters: tuple[int, ...], convolutions: Convolutions, rate: int, *, relu_first: bool = True
+) -> Any:
+    for number, each in enumerate(filters, start=1):
+        name = f"block{block}_sepconv{number}"
+        if number > 1 or relu_first:
+            x = layers.ReLU(name=f"{name}_act")(x)
+        x = _separable(x, each, convolutions, rate, name)
+    return x
+
+
+def _separable(x: Any, filters: int, convolutions: Convolutions, rate: int, name: str) -> Any:
+    x = layers.SeparableConv2D(
+        convolutions.filters(filters), 3, dilation_rate=rate, padding="same", use_bias=False, name=name
+    )(x)
+    return convolutions.norm(x, name)

@@ -1,0 +1,188 @@
+"""What the architectures share: padding to a size that fits, resizing, cropping back, convolution with normalization.
+
+Which pixels a convolution with stride 2 looks at depends on the size: TensorFlow's padding="same" is symmetric for odd
+sizes only, and an even size shifts the features by a pixel at every stride (the docstring of separable_conv2d_same in
+tensorflow/models research/deeplab/core/xception.py). DeepLab therefore works at sizes of k * stride + 1 (513, 769,
+1025x2049), where features lie on pixels 0, stride, 2 * stride, ..., and resizes with aligned corners, which is exact
+there. U2-Net halves even sizes with 2x2 windows, which resizing at half-pixel centres undoes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+PACKAGE = "trainer"
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class PadToMultiple(layers.Layer):
+    """Pads [B, H, W, C] with zeros at the bottom and right to sizes of k * multiple + extra.
+
+    Zero is the mean colour of normalized images, which is what the official code pads with
+    (feature_extractor.mean_pixel); it goes on as the convolutions' own padding does, and unlike reflection it also
+    works where the padding is larger than the image.
+    """
+
+    def __init__(self, multiple: int, extra: int = 0, **options: Any) -> None:
+        super().__init__(**{"autocast": False, **options})
+        self.multiple = multiple
+        self.extra = extra
+
+    def call(self, images: tf.Tensor) -> tf.Tensor:
+        rows, columns = ((self.extra - size) % self.multiple for size in _sizes(images))
+        padded = tf.pad(images, [[0, 0], [0, rows], [0, columns], [0, 0]])
+        sizes = [None if size is None else size + (self.extra - size) % self.multiple for size in images.shape[1:3]]
+        return tf.ensure_shape(padded, [images.shape[0], *sizes, images.shape[3]])
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "multiple": self.multiple, "extra": self.extra}
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class ResizeLike(layers.Layer):
+    """Resizes [B, h, w, C] bilinearly, computed in float32, to the H and W of `like`; the result has the layer's dtype.
+
+    align_corners=True: pixel i of n lies at i / (n - 1), as tf.image.resize_bilinear in the official DeepLab code.
+    align_corners=False: it lies at (i + 0.5) / n, as torch.nn.Upsample in the official U2-Net code.
+    """
+
+    def __init__(self, align_corners: bool, **options: Any) -> None:
+        super().__init__(**{"autocast": False, **options})
+        self.align_corners = align_corners
+
+    def call(self, x: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
+        resized = tf.raw_ops.ResizeBilinear(
+            images=tf.cast(x, tf.float32),
+            size=tf.stack(_sizes(like)),
+            align_corners=self.align_corners,
+            half_pixel_centers=not self.align_corners,
+        )
+        resized = tf.ensure_shape(resized, [x.shape[0], *like.shape[1:3], x.shape[3]])
+        return tf.cast(resized, self.compute_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "align_corners": self.align_corners}
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class CropLike(layers.Layer):
+    """Crops [B, H', W', C] at the bottom and right to the H and W of `like`: undoes PadToMultiple."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"autocast": False, **options})
+
+    def call(self, x: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
+        rows, columns = _sizes(like)
+        return tf.ensure_shape(x[:, :rows, :columns], [x.shape[0], *like.shape[1:3], x.shape[3]])
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config()}  # without a method of its own, Keras would leave out the name and the dtype
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class AtrousMaxPool(layers.Layer):
+    """The maximum of the 3x3 pixels that lie `rate` apart, at stride 1: max pooling of a strided map, kept dense."""
+
+    def __init__(self, rate: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.rate = rate
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        rate, border = self.rate, [self.rate, self.rate]
+        rows = tf.pad(x, [[0, 0], border, [0, 0], [0, 0]], constant_values=x.dtype.min)
+        x = tf.maximum(x, tf.maximum(rows[:, : -2 * rate], rows[:, 2 * rate :]))
+        columns = tf.pad(x, [[0, 0], [0, 0], border, [0, 0]], constant_values=x.dtype.min)
+        return tf.maximum(x, tf.maximum(columns[:, :, : -2 * rate], columns[:, :, 2 * rate :]))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "rate": self.rate}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convolutions:
+    """Convolution + batch normalization + ReLU, with what the blocks of a network have in common.
+
+    width: multiplies every number of filters but the classes; 1 is the published network, small ones are for tests.
+    epsilon, momentum, synchronized: of batch normalization; synchronized means over all replicas.
+    stddev, depthwise_stddev: of the truncated normal that kernels start from; None is Glorot uniform.
+    """
+
+    width: float
+    epsilon: float
+    momentum: float
+    synchronized: bool
+    stddev: float | None = None
+    depthwise_stddev: float | None = None
+
+    def filters(self, number: int) -> int:
+        return max(1, round(number * self.width))
+
+    def norm(self, x: Any, name: str) -> Any:
+        return layers.BatchNormalization(
+            epsilon=self.epsilon, momentum=self.momentum, synchronized=self.synchronized, name=f"{name}_bn"
+        )(x)
+
+    def conv(
+        self,
+        x: Any,
+        filters: int,
+        size: int,
+        *,
+        name: str,
+        stride: int = 1,
+        rate: int = 1,
+        relu: bool = True,
+        bias: bool = False,
+    ) -> Any:
+        """size x size convolution of `filters` * width filters, batch normalization and, if asked, ReLU."""
+        x = layers.Conv2D(
+            self.filters(filters),
+            size,
+            strides=stride,
+            dilation_rate=rate,
+            padding="same",
+            use_bias=bias,
+            kernel_initializer=_initializer(self.stddev),
+            name=name,
+        )(x)
+        x = self.norm(x, name)
+        return layers.ReLU(name=f"{name}_relu")(x) if relu else x
+
+    def separable(
+        self, x: Any, filters: int, *, name: str, depthwise_relu: bool, relu: bool, stride: int = 1, rate: int = 1
+    ) -> Any:
+        """3x3 depthwise and 1x1 pointwise convolution, each normalized, which Keras' SeparableConv2D has no place for.
+
+        TensorFlow computes rate > 1 as space-to-batch, on every device, and refuses it together with stride > 1, which
+        an atrous network never needs: a stride that is kept comes before the first rate.
+        """
+        depthwise = f"{name}_depthwise"
+        x = layers.DepthwiseConv2D(
+            3,
+            strides=stride,
+            dilation_rate=rate,
+            padding="same",
+            use_bias=False,
+            depthwise_initializer=_initializer(self.depthwise_stddev),
+            name=depthwise,
+        )(x)
+        x = self.norm(x, depthwise)
+        if depthwise_relu:
+            x = layers.ReLU(name=f"{depthwise}_relu")(x)
+        return self.conv(x, filters, 1, relu=relu, name=f"{name}_pointwise")
+
+
+def _initializer(stddev: float | None) -> Any:
+    """A new one for each layer: Keras' initializers give the same numbers each time they are called."""
+    return "glorot_uniform" if stddev is None else keras.initializers.TruncatedNormal(stddev=stddev)
+
+
+def _sizes(x: tf.Tensor) -> list[Any]:
+    """H and W of [B, H, W, C]: int where they are static, else int32 scalars."""
+    dynamic = tf.shape(x)
+    return [dynamic[axis] if x.shape[axis] is None else x.shape[axis] for axis in (1, 2)]

@@ -1,0 +1,184 @@
+"""U2-Net and U2-NetP for any number of classes: Qin et al. 2020, arXiv 2005.09007.
+
+Numbers are from the paper's table 1 and from the official model/u2net.py of xuebinqin/U-2-Net (classes U2NET, U2NETP).
+There each of seven maps is one channel with a sigmoid; here it is `num_classes` channels of logits.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import keras
+from keras import layers
+
+from trainer.models.layers import Convolutions, CropLike, PadToMultiple, ResizeLike
+
+STRIDE = 32  # five halvings in the network, and five in RSU-7: even sizes all the way down need multiples of it
+
+DILATED = 0  # the height of RSU-4F, which dilates instead of pooling
+
+# BatchNorm2d of PyTorch as the official code uses it: eps=1e-5 and momentum=0.1, which is 0.9 in Keras' terms.
+EPSILON, MOMENTUM = 1e-5, 0.9
+
+
+class Stage(NamedTuple):
+    """RSU-`height`(C_in, middle, out): the columns L (DILATED for 4F), M and O of table 1."""
+
+    height: int
+    middle: int
+    out: int
+
+
+class Network(NamedTuple):
+    """Stages 1..6 of the encoder and 5..1 of the decoder."""
+
+    encoder: tuple[Stage, ...]
+    decoder: tuple[Stage, ...]
+
+
+U2NET = Network(
+    encoder=(
+        Stage(7, 32, 64),
+        Stage(6, 32, 128),
+        Stage(5, 64, 256),
+        Stage(4, 128, 512),
+        Stage(DILATED, 256, 512),
+        Stage(DILATED, 256, 512),
+    ),
+    decoder=(Stage(DILATED, 256, 512), Stage(4, 128, 256), Stage(5, 64, 128), Stage(6, 32, 64), Stage(7, 16, 64)),
+)
+U2NETP = Network(
+    encoder=tuple(Stage(height, 16, 64) for height in (7, 6, 5, 4, DILATED, DILATED)),
+    decoder=tuple(Stage(height, 16, 64) for height in (DILATED, 4, 5, 6, 7)),
+)
+
+
+def u2net(
+    num_classes: int,
+    input_shape: tuple[int | None, int | None, int] = (None, None, 3),
+    *,
+    batch_norm_momentum: float = MOMENTUM,
+    sync_batch_norm: bool = False,
+    width: float = 1.0,
+) -> keras.Model:
+    """Normalized images float32[B, H, W, 3] -> seven logits float32[B, H, W, num_classes], of any H and W.
+
+    The first is fused from the other six, the side outputs of the decoder's stages 1..5 and of the encoder's stage 6,
+    all at the size of the images: section 3.2 and figure 5.
+
+    batch_norm_momentum: of the moving averages. sync_batch_norm: batch statistics over all replicas.
+    width: multiplies the numbers of filters.
+    """
+    convolutions = Convolutions(
+        width=width, epsilon=EPSILON, momentum=batch_norm_momentum, synchronized=sync_batch_norm
+    )
+    return _build("u2net", U2NET, convolutions, num_classes, input_shape)
+
+
+def u2netp(
+    num_classes: int,
+    input_shape: tuple[int | None, int | None, int] = (None, None, 3),
+    *,
+    batch_norm_momentum: float = MOMENTUM,
+    sync_batch_norm: bool = False,
+    width: float = 1.0,
+) -> keras.Model:
+    """The small version, with 1/39 of the parameters: like `u2net`."""
+    convolutions = Convolutions(
+        width=width, epsilon=EPSILON, momentum=batch_norm_momentum, synchronized=sync_batch_norm
+    )
+    return _build("u2netp", U2NETP, convolutions, num_classes, input_shape)
+
+
+def _build(
+    name: str,
+    network: Network,
+    convolutions: Convolutions,
+    num_classes: int,
+    input_shape: tuple[int | None, int | None, int],
+) -> keras.Model:
+    images = keras.Input(input_shape, name="images")
+    padded = PadToMultiple(STRIDE, name="pad")(images)
+    encoded = _encode(padded, network.encoder, convolutions)
+    decoded = _decode(encoded, network.decoder, convolutions)
+    logits = _logits(decoded, padded, num_classes)
+    crops = ["logits_fused_crop", *(f"logits_side{number}_crop" for number in range(1, 7))]
+    outputs = [CropLike(dtype="float32", name=crop)(each, images) for crop, each in zip(crops, logits, strict=True)]
+    return keras.Model(images, outputs, name=name)
+
+
+def _encode(x: Any, stages: tuple[Stage, ...], convolutions: Convolutions) -> list[Any]:
+    """-> the outputs of stages 1..6, each at half the size of the one before."""
+    outputs: list[Any] = []
+    for number, stage in enumerate(stages, start=1):
+        if outputs:
+            x = layers.MaxPooling2D(2, name=f"stage{number}_pool")(x)
+        x = _rsu(x, stage, convolutions, name=f"stage{number}")
+        outputs.append(x)
+    return outputs
+
+
+def _decode(encoded: list[Any], stages: tuple[Stage, ...], convolutions: Convolutions) -> list[Any]:
+    """-> the outputs of the decoder's stages 1..5 and of the encoder's stage 6."""
+    outputs = [encoded[-1]]
+    for number, stage in zip(range(5, 0, -1), stages, strict=True):
+        name = f"stage{number}d"
+        x = _concat_resized(outputs[0], encoded[number - 1], name)
+        outputs.insert(0, _rsu(x, stage, convolutions, name=name))
+    return outputs
+
+
+def _logits(decoded: list[Any], padded: Any, num_classes: int) -> list[Any]:
+    """The fused and the six side logits at the size of the padded image, in float32 whatever the policy."""
+    sides = []
+    for number, x in enumerate(decoded, start=1):
+        name = f"logits_side{number}"
+        x = layers.Conv2D(num_classes, 3, padding="same", dtype="float32", name=name)(x)
+        if number > 1:
+            x = ResizeLike(align_corners=False, dtype="float32", name=f"{name}_resize")(x, padded)
+        sides.append(x)
+    together = layers.Concatenate(dtype="float32", name="logits_concat")(sides)
+    return [layers.Conv2D(num_classes, 1, dtype="float32", name="logits_fused")(together), *sides]
+
+
+def _rsu(x: Any, stage: Stage, convolutions: Convolutions, *, name: str) -> Any:
+    """A residual U-block: section 3.1 and figure 2; RSU-4F in section 3.2."""
+    residual = convolutions.conv(x, stage.out, 3, bias=True, name=f"{name}_in")
+    block = _dilated_u if stage.height == DILATED else _pooled_u
+    return layers.Add(name=f"{name}_add")([block(residual, stage, convolutions, name), residual])
+
+
+def _pooled_u(x: Any, stage: Stage, convolutions: Convolutions, name: str) -> Any:
+    """RSU-7, 6, 5 and 4: `height` - 2 halvings, a dilated convolution at the bottom, and the way back up."""
+    skips = []
+    for level in range(1, stage.height):
+        if level > 1:
+            x = layers.MaxPooling2D(2, name=f"{name}_pool{level}")(x)
+        x = convolutions.conv(x, stage.middle, 3, bias=True, name=f"{name}_conv{level}")
+        skips.append(x)
+    x = convolutions.conv(x, stage.middle, 3, rate=2, bias=True, name=f"{name}_conv{stage.height}")
+    for level in range(stage.height - 1, 0, -1):
+        up = f"{name}_conv{level}d"
+        x = _concat_resized(x, skips.pop(), up, resize=level < stage.height - 1)
+        x = convolutions.conv(x, stage.out if level == 1 else stage.middle, 3, bias=True, name=up)
+    return x
+
+
+def _dilated_u(x: Any, stage: Stage, convolutions: Convolutions, name: str) -> Any:
+    """RSU-4F: rates 1, 2, 4 and 8 down, 4, 2 and 1 up."""
+    skips = []
+    for level, rate in enumerate((1, 2, 4, 8), start=1):
+        x = convolutions.conv(x, stage.middle, 3, rate=rate, bias=True, name=f"{name}_conv{level}")
+        skips.append(x)
+    x = skips.pop()
+    for level, rate in ((3, 4), (2, 2), (1, 1)):
+        up = f"{name}_conv{level}d"
+        x = _concat_resized(x, skips.pop(), up, resize=False)
+        x = convolutions.conv(x, stage.out if level == 1 else stage.middle, 3, rate=rate, bias=True, name=up)
+    return x
+
+
+def _concat_resized(x: Any, skip: Any, name: str, *, resize: bool = True) -> Any:
+    if resize:
+        x = ResizeLike(align_corners=False, name=f"{name}_resize")(x, skip)
+    return layers.Concatenate(name=f"{name}_concat")([x, skip])

@@ -1,0 +1,102 @@
+"""The modified aligned Xception of DeepLabV3+: Chen et al. 2018, arXiv 1802.02611, section 3.2 and figure 4.
+
+Numbers are from figure 4 and from tensorflow/models, research/deeplab/core/xception.py (`xception_41`, `xception_65`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from keras import layers
+
+from trainer.models.layers import Convolutions
+
+EPSILON = 1e-3  # of batch normalization: batch_norm_epsilon in research/deeplab/core/feature_extractor.py
+STDDEV = 0.09  # of all kernels at the start: weights_initializer_stddev of xception_arg_scope
+
+# Repetitions of the middle flow: figure 4 has 16, which makes 65 layers of weights; the official code's xception_41 8.
+MIDDLE_UNITS = {"xception65": 16, "xception41": 8}
+
+
+class Features(NamedTuple):
+    """What the decoder takes from a backbone: `low` at stride 4, `high` at the output stride."""
+
+    low: Any
+    high: Any
+
+
+class Module(NamedTuple):
+    """Three separable convolutions, the last with the stride, and what is added to them: "conv", "sum" or "none"."""
+
+    name: str
+    filters: tuple[int, int, int]
+    skip: str
+    stride: int = 1
+
+
+def aligned_xception(
+    images: Any, convolutions: Convolutions, *, middle_units: int, output_stride: int, depthwise_relu: bool
+) -> Features:
+    """Features of images [B, H, W, 3]: high [B, H / output_stride, W / output_stride, 2048] and
+    low [B, H / 4, W / 4, 256], rounded up.
+
+    Once the stride reaches `output_stride`, modules lose their strides, and those behind them are dilated instead:
+    stack_blocks_dense of the official code. `low` is the end point entry_flow/block2/.../separable_conv2_pointwise
+    (networks_to_feature_maps in feature_extractor.py).
+
+    depthwise_relu: ReLU after the batch normalization of each depthwise convolution, as the paper says. The official
+    code, which the released checkpoints were trained with, has it in the last module only
+    (activation_fn_in_separable_conv=False elsewhere): depthwise_relu=False. It changes no parameter count.
+    """
+    x = convolutions.conv(images, 32, 3, stride=2, name="entry_conv1")
+    x = convolutions.conv(x, 64, 3, name="entry_conv2")
+    low, stride, rate = None, 2, 1
+    for module in _modules(middle_units):
+        atrous = stride == output_stride
+        kept = 1 if atrous else module.stride
+        x, second = _apply(module, x, convolutions, stride=kept, rate=rate, depthwise_relu=depthwise_relu)
+        stride *= kept
+        rate *= module.stride // kept
+        if module.name == "entry_block2":
+            low = second
+    return Features(low, x)
+
+
+def _modules(middle_units: int) -> list[Module]:
+    return [
+        Module("entry_block1", (128, 128, 128), "conv", stride=2),
+        Module("entry_block2", (256, 256, 256), "conv", stride=2),
+        Module("entry_block3", (728, 728, 728), "conv", stride=2),
+        *(Module(f"middle_unit{unit}", (728, 728, 728), "sum") for unit in range(1, middle_units + 1)),
+        Module("exit_block1", (728, 1024, 1024), "conv", stride=2),
+        Module("exit_block2", (1536, 1536, 2048), "none"),
+    ]
+
+
+def _apply(
+    module: Module, x: Any, convolutions: Convolutions, *, stride: int, rate: int, depthwise_relu: bool
+) -> tuple[Any, Any]:
+    """-> the module's output, and that of its second separable convolution.
+
+    ReLU comes before each separable convolution, but for the last module, where it comes after (xception_module).
+    """
+    last = module.skip == "none"
+    points = [x]
+    for number, filters in enumerate(module.filters, start=1):
+        name = f"{module.name}_separable{number}"
+        before = points[-1] if last else layers.ReLU(name=f"{name}_before_relu")(points[-1])
+        step = stride if number == len(module.filters) else 1
+        points.append(
+            convolutions.separable(
+                before, filters, stride=step, rate=rate, depthwise_relu=depthwise_relu or last, relu=last, name=name
+            )
+        )
+    return _skip(module, x, points[-1], convolutions, stride), points[2]
+
+
+def _skip(module: Module, x: Any, residual: Any, convolutions: Convolutions, stride: int) -> Any:
+    if module.skip == "none":
+        return residual
+    if module.skip == "conv":
+        x = convolutions.conv(x, module.filters[-1], 1, stride=stride, relu=False, name=f"{module.name}_shortcut")
+    return layers.Add(name=f"{module.name}_add")([x, residual])
