@@ -101,7 +101,7 @@ def print_checked(checked: Checked, manifest: Manifest, root: str, problems: Seq
     for split, shards in manifest.splits.items():
         tally = checked.tallies.get(split)
         stored = tally.stored_moments() if tally and tally.examples else ((), ())
-        mean, std = (" ".join(f"{value:.5f}" for value in values) for values in stored)
+        mean, std = (" ".join(f"{round(value, 5) + 0.0:.5f}" for value in values) for values in stored)
         table.add_row(
             split,
             f"{tally.examples if tally else 0:,} of {manifest.examples(split):,}",
