@@ -19,7 +19,13 @@ setup(
             "rich>=13",
             "tensorflow-transform>=1.21,<1.22",
         ],
-        "trainer": ["tensorflow>=2.17,<2.22"],
+        "trainer": [
+            "cloudml-hypertune>=0.1.0.dev6",
+            "matplotlib>=3.9",
+            "rich>=13",
+            "tensorboard>=2.17",
+            "tensorflow>=2.17,<2.22",
+        ],
         "dev": [
             "cityscapesscripts>=2.2.3",
             "cryptography>=42",

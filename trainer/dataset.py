@@ -201,12 +201,14 @@ def training_batches(
     return examples.batch(batch, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
 
-def evaluation_batches(split: Split, batch: int) -> tf.data.Dataset:
-    """Every example once, in stored order: {image, mask, filename, position}; the last batch is filled with ignored
-    repeats whose position is -1. Pictures of several sizes come one by one.
+def evaluation_batches(split: Split, batch: int, batches: int | None = None) -> tf.data.Dataset:
+    """Every example once, in stored order: {image, mask, filename, position}; what is missing in the last batch, or
+    to the number of `batches`, is filled with ignored repeats whose position is -1. Pictures of several sizes need a
+    batch of 1.
     """
     parse = parser(split.manifest)
-    rest = -split.examples % batch
+    needed = -(-split.examples // batch)
+    rest = max(needed, batches or 0) * batch - split.examples
     records = _stored_records(split)
     filling = records.take(1).repeat(rest).map(lambda serialized: (tf.constant(-1, tf.int64), serialized))
     numbered = records.enumerate().concatenate(filling)

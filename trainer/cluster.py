@@ -1,0 +1,68 @@
+"""This process's place among the hosts of a run, as TF_CONFIG and Vertex AI's CLUSTER_SPEC describe it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+_KINDS = {"chief": "chief", "worker": "worker", "workerpool0": "chief", "workerpool1": "worker"}
+
+
+class ClusterError(ValueError):
+    """A description of a cluster that makes no sense."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """`hosts` holds the addresses of the `chief` (at most one) and of each `worker`; it is empty for a single host.
+
+    This process is the task `index` of `kind`.
+    """
+
+    hosts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    kind: str = "worker"
+    index: int = 0
+
+    @property
+    def workers(self) -> int:
+        return max(1, sum(map(len, self.hosts.values())))
+
+    @property
+    def is_chief(self) -> bool:
+        """The task that writes: the chief, or the first worker where there is none."""
+        return self.kind == "chief" or ("chief" not in self.hosts and self.index == 0)
+
+
+def parse_cluster(environment: Mapping[str, str]) -> Cluster:
+    """From TF_CONFIG, or else CLUSTER_SPEC, whose pools 0 and 1 are the chief and the workers.
+
+    Parameter servers and evaluators have no part in synchronous training.
+
+    Raises:
+      ClusterError: it is no JSON, or names a task that the cluster does not have.
+    """
+    for name in ("TF_CONFIG", "CLUSTER_SPEC"):
+        if environment.get(name):
+            return _cluster_of(name, environment[name])
+    return Cluster()
+
+
+def _cluster_of(name: str, text: str) -> Cluster:
+    try:
+        value: dict[str, Any] = json.loads(text)
+        pools = dict(value.get("cluster") or {})
+        task = dict(value.get("task") or {})
+        kind, index = str(task.get("type", "worker")), int(task.get("index", 0))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ClusterError(f"{name} is not a description of a cluster ({error}): {text}") from error
+    hosts = {_KINDS[pool]: tuple(addresses) for pool, addresses in pools.items() if pool in _KINDS and addresses}
+    if not hosts:
+        return Cluster()
+    kind = _KINDS.get(kind, kind)
+    if index >= len(hosts.get(kind, ())):
+        raise ClusterError(f"{name} says that this is {kind} {index}, but its cluster has {hosts}")
+    if len(hosts.get("chief", ())) > 1:
+        raise ClusterError(f"{name} has {len(hosts['chief'])} chiefs: one is the most")
+    return Cluster(hosts=hosts, kind=kind, index=index)

@@ -1,0 +1,126 @@
+"""On what a run computes: the strategy, and the arithmetic of its batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from trainer.cluster import Cluster
+
+STRATEGIES = ("auto", "one", "mirrored", "multiworker", "tpu")
+
+
+class DeviceError(ValueError):
+    """Devices or batches that do not fit what was asked for; the message says what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batches:
+    """`global_batch` images make an update: on each of `replicas` `per_replica` images, `accumulate` times."""
+
+    replicas: int
+    per_replica: int
+    accumulate: int = 1
+
+    @property
+    def global_batch(self) -> int:
+        return self.replicas * self.per_replica * self.accumulate
+
+
+def make_strategy(
+    kind: str = "auto", *, cluster: Cluster | None = None, logical_devices: int | None = None
+) -> tf.distribute.Strategy:
+    """The strategy of that kind, or with `auto` the one that fits what is there.
+
+    To be called before anything else computes. `logical_devices` cuts the CPU into so many, to try several replicas on
+    a machine without GPUs.
+
+    Raises:
+      DeviceError: there is no such device, or no cluster.
+    """
+    if logical_devices:
+        cut_cpu(logical_devices)
+    if kind == "auto":
+        kind = _fitting(cluster)
+    if kind == "multiworker":
+        return _multiworker(cluster)
+    if kind == "tpu":
+        return _tpu()
+    if kind == "mirrored":
+        return tf.distribute.MirroredStrategy([device.name for device in devices()])
+    return tf.distribute.OneDeviceStrategy(devices()[0].name)
+
+
+def cut_cpu(parts: int) -> None:
+    """Makes `parts` logical CPUs of the CPU. Raises DeviceError where TensorFlow has already computed on it."""
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    if len(tf.config.get_logical_device_configuration(cpu) or [None]) == parts:
+        return
+    try:
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * parts)
+    except RuntimeError as error:
+        raise DeviceError(f"the CPU can't be cut into {parts} any more: {error}") from error
+
+
+def devices() -> list[tf.config.LogicalDevice]:
+    """This host's GPUs, or without one its CPUs."""
+    return tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+
+
+def plan_batches(replicas: int, *, per_replica: int, global_batch: int | None, accumulate: int) -> Batches:
+    """`per_replica` images on each device at a time, or what each gets of `global_batch`.
+
+    Raises:
+      DeviceError: `global_batch` can't be shared equally.
+    """
+    if global_batch is None:
+        return Batches(replicas=replicas, per_replica=per_replica, accumulate=accumulate)
+    share, rest = divmod(global_batch, replicas * accumulate)
+    if rest or not share:
+        factor = f"{replicas} replicas" + (f" x {accumulate} accumulated batches" if accumulate > 1 else "")
+        raise DeviceError(
+            f"--global_batch={global_batch} can't be shared equally by {factor}: give a multiple of "
+            f"{replicas * accumulate}, or --batch_per_replica"
+        )
+    return Batches(replicas=replicas, per_replica=share, accumulate=accumulate)
+
+
+def describe(strategy: tf.distribute.Strategy, batches: Batches) -> str:
+    """One line: what computes, and what makes an update."""
+    kind = "TPU" if isinstance(strategy, tf.distribute.TPUStrategy) else devices()[0].device_type
+    replicas = f"{batches.replicas} replica{'s' if batches.replicas > 1 else ''}"
+    parts = f"{batches.replicas} x {batches.per_replica}" + (
+        f" x {batches.accumulate} accumulated" if batches.accumulate > 1 else ""
+    )
+    return f"{type(strategy).__name__}, {replicas} on {kind}; global batch {batches.global_batch} = {parts}"
+
+
+def _fitting(cluster: Cluster | None) -> str:
+    if cluster is not None and cluster.workers > 1:
+        return "multiworker"
+    if tf.config.list_physical_devices("TPU"):
+        return "tpu"
+    return "mirrored" if len(devices()) > 1 else "one"
+
+
+def _multiworker(cluster: Cluster | None) -> tf.distribute.Strategy:
+    if cluster is None or not cluster.hosts:
+        raise DeviceError("several hosts need to know of each other: set TF_CONFIG, as Vertex AI does, on each of them")
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec({kind: list(addresses) for kind, addresses in cluster.hosts.items()}),
+        task_type=cluster.kind,
+        task_id=cluster.index,
+        rpc_layer="grpc",
+    )
+    return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+
+
+def _tpu() -> tf.distribute.Strategy:
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver()
+    except ValueError as error:
+        raise DeviceError(f"no TPU was found ({error}); on a TPU VM set TPU_NAME=local") from error
+    tf.config.experimental_connect_to_cluster(resolver)
+    tf.tpu.experimental.initialize_tpu_system(resolver)
+    return tf.distribute.TPUStrategy(resolver)
