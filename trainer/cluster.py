@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+STRATEGIES = ("auto", "one", "mirrored", "multiworker", "tpu")  # of trainer.devices
+
 _KINDS = {"chief": "chief", "worker": "worker", "workerpool0": "chief", "workerpool1": "worker"}
 
 

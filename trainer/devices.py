@@ -8,8 +8,6 @@ import tensorflow as tf
 
 from trainer.cluster import Cluster
 
-STRATEGIES = ("auto", "one", "mirrored", "multiworker", "tpu")
-
 
 class DeviceError(ValueError):
     """Devices or batches that do not fit what was asked for; the message says what to do."""
@@ -65,7 +63,19 @@ def cut_cpu(parts: int) -> None:
 
 def devices() -> list[tf.config.LogicalDevice]:
     """This host's GPUs, or without one its CPUs."""
-    return tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    return list(tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU"))
+
+
+def input_pipelines(strategy: tf.distribute.Strategy) -> int:
+    """On how many hosts the strategy reads data."""
+    seen: list[int] = []
+
+    def pipeline(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        seen.append(context.num_input_pipelines)
+        return tf.data.Dataset.range(1)
+
+    strategy.distribute_datasets_from_function(pipeline)
+    return seen[0]
 
 
 def plan_batches(replicas: int, *, per_replica: int, global_batch: int | None, accumulate: int) -> Batches:

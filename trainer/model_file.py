@@ -1,7 +1,7 @@
 """A trained model as one file: `.keras`, with a description inside that tells what it takes and what it gives.
 
 A `.keras` file is a zip archive; the description is one more member of it, which Keras does not look at. So the file
-also loads with `keras.saving.load_model`, once `trainer.models` is imported.
+also loads with `keras.saving.load_model`, after `trainer.models.register_layers()`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-import trainer.models  # noqa: F401  registers the layers that a file names
 from beam_pipelines.contract.labels import LabelTable, LabelTableError
 from beam_pipelines.contract.manifest import Manifest
+from trainer.models import register_layers
 
 BEST = "best.keras"  # in the folder of a run
 _MEMBER = "street_scenes.json"
@@ -98,6 +98,7 @@ def load_model(path: str) -> tuple[keras.Model, Description]:
     Raises:
       ModelFileError: there is no such file, it is damaged, or Keras alone wrote it.
     """
+    register_layers()
     file = find_model(path)
     with tempfile.TemporaryDirectory() as scratch:
         local = os.path.join(scratch, "model.keras")

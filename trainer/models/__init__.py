@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
+if TYPE_CHECKING:
+    import keras
 
-from trainer.models.deeplab import deeplabv3plus
-from trainer.models.u2net import u2net, u2netp
-
-MODELS: dict[str, Callable[..., keras.Model]] = {
-    "deeplabv3plus": deeplabv3plus,
-    "u2net": u2net,
-    "u2netp": u2netp,
+# The module of the builder that has the model's name. Nothing is imported before it is built: command lines list them.
+MODELS = {
+    "deeplabv3plus": "trainer.models.deeplab",
+    "u2net": "trainer.models.u2net",
+    "u2netp": "trainer.models.u2net",
 }
 
 
@@ -39,17 +39,28 @@ def build(
         raise ValueError(f"{name} has no option {unknown[0]!r}: it has {', '.join(known)}")
     if num_classes < 1:
         raise ValueError(f"num_classes is {num_classes}: at least 1 is needed")
-    return MODELS[name](num_classes, tuple(input_shape), **dict(options or {}))
+    return _builder(name)(num_classes, tuple(input_shape), **dict(options or {}))
 
 
 def option_defaults(name: str) -> dict[str, Any]:
     """The options of model `name` with their defaults: the keyword-only arguments of its builder."""
-    if name not in MODELS:
-        raise ValueError(f"unknown model {name!r}: one of {', '.join(MODELS)}")
-    parameters = inspect.signature(MODELS[name]).parameters.values()
+    parameters = inspect.signature(_builder(name)).parameters.values()
     return {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
 
 
 def as_list(outputs: Any) -> list[Any]:
     """What a call of a model returned, as a list of logits: Keras unpacks a list of one output."""
     return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+
+
+def register_layers() -> None:
+    """Makes Keras know the layers of all models, so that it can load their files."""
+    for module in set(MODELS.values()):
+        importlib.import_module(module)
+
+
+def _builder(name: str) -> Callable[..., keras.Model]:
+    if name not in MODELS:
+        raise ValueError(f"unknown model {name!r}: one of {', '.join(MODELS)}")
+    builder: Callable[..., keras.Model] = getattr(importlib.import_module(MODELS[name]), name)
+    return builder

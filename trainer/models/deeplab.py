@@ -15,7 +15,7 @@ from keras import layers
 
 from trainer.models import xception
 from trainer.models.keras_xception import copy_weights, keras_xception, pretrained_xception
-from trainer.models.layers import Convolutions, CropLike, PadToMultiple, ResizeLike
+from trainer.models.layers import Convolutions, CropLike, PadToMultiple, ResizeLike, head_dtype
 
 BACKBONES = (*xception.MIDDLE_UNITS, "keras_xception")
 
@@ -148,7 +148,7 @@ def _decode(encoded: Any, low: Any, convolutions: Convolutions) -> Any:
 def _logits(x: Any, padded: Any, images: Any, num_classes: int) -> Any:
     """1x1 convolution, resized to the padded image and cropped to the image, in float32 whatever the policy."""
     start = keras.initializers.TruncatedNormal(stddev=LOGITS_STDDEV)
-    x = layers.Conv2D(num_classes, 1, kernel_initializer=start, dtype="float32", name="logits")(x)
+    x = layers.Conv2D(num_classes, 1, kernel_initializer=start, dtype=head_dtype(), name="logits")(x)
     x = ResizeLike(align_corners=True, dtype="float32", name="logits_resize")(x, padded)
     return CropLike(dtype="float32", name="logits_crop")(x, images)
 

@@ -177,6 +177,11 @@ class Convolutions:
         return self.conv(x, filters, 1, relu=relu, name=f"{name}_pointwise")
 
 
+def head_dtype() -> str:
+    """Of the layers that make logits: float32 also in mixed precision, and float64 where all is."""
+    return "float64" if keras.config.dtype_policy().compute_dtype == "float64" else "float32"
+
+
 def _initializer(stddev: float | None) -> Any:
     """A new one for each layer: Keras' initializers give the same numbers each time they are called."""
     return "glorot_uniform" if stddev is None else keras.initializers.TruncatedNormal(stddev=stddev)

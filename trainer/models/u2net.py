@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import layers
 
-from trainer.models.layers import Convolutions, CropLike, PadToMultiple, ResizeLike
+from trainer.models.layers import Convolutions, CropLike, PadToMultiple, ResizeLike, head_dtype
 
 STRIDE = 32  # five halvings in the network, and five in RSU-7: even sizes all the way down need multiples of it
 
@@ -133,12 +133,12 @@ def _logits(decoded: list[Any], padded: Any, num_classes: int) -> list[Any]:
     sides = []
     for number, x in enumerate(decoded, start=1):
         name = f"logits_side{number}"
-        x = layers.Conv2D(num_classes, 3, padding="same", dtype="float32", name=name)(x)
+        x = layers.Conv2D(num_classes, 3, padding="same", dtype=head_dtype(), name=name)(x)
         if number > 1:
             x = ResizeLike(align_corners=False, dtype="float32", name=f"{name}_resize")(x, padded)
         sides.append(x)
     together = layers.Concatenate(dtype="float32", name="logits_concat")(sides)
-    return [layers.Conv2D(num_classes, 1, dtype="float32", name="logits_fused")(together), *sides]
+    return [layers.Conv2D(num_classes, 1, dtype=head_dtype(), name="logits_fused")(together), *sides]
 
 
 def _rsu(x: Any, stage: Stage, convolutions: Convolutions, *, name: str) -> Any:

@@ -1,0 +1,69 @@
+"""The state of a run on disk: the newest few, each of them complete or absent."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+KEPT = 2  # the newest, and one to fall back on should it be damaged
+
+
+class CheckpointError(RuntimeError):
+    """A state that can't be read or written; the message says what to do."""
+
+
+class Checkpoints:
+    """Saves and restores variables. On several hosts all must call each method, and only the chief's files stay.
+
+    TensorFlow writes a checkpoint's parts under other names and its index last, then names it in the file
+    `checkpoint`; a run that is killed in between goes on from the one before.
+    """
+
+    def __init__(self, folder: str, values: dict[str, Sequence[keras.Variable | tf.Variable]], is_chief: bool) -> None:
+        self.folder = folder
+        self._is_chief = is_chief
+        self._state = tf.train.Checkpoint(**{name: [_raw(each) for each in group] for name, group in values.items()})
+        self._manager = tf.train.CheckpointManager(self._state, folder, max_to_keep=KEPT)
+
+    def restore(self) -> bool:
+        """Sets all variables as the newest whole checkpoint has them. -> False where there is none.
+
+        Raises:
+          CheckpointError: what is there is damaged, or of another model.
+        """
+        paths = list(reversed(self._manager.checkpoints))
+        problems = []
+        for path in paths:
+            try:
+                self._state.restore(path).assert_consumed()
+                return True
+            except (tf.errors.OpError, ValueError, AssertionError) as error:
+                problems.append(f"{path}: {str(error).splitlines()[0]}")
+        if problems:
+            raise CheckpointError(
+                "no checkpoint can be read: " + "; ".join(problems) + f". Delete {self.folder} to start over"
+            )
+        return False
+
+    @property
+    def newest_step(self) -> int | None:
+        newest = self._manager.latest_checkpoint
+        return None if newest is None else int(newest.rpartition("-")[2])
+
+    def save(self, step: int) -> None:
+        """Raises CheckpointError where it can't be written; those before it stay."""
+        try:
+            if self._is_chief:
+                self._manager.save(checkpoint_number=step)
+            else:  # a part of the reading is done together, the chief alone keeps the result
+                with tempfile.TemporaryDirectory() as scratch:
+                    self._state.write(f"{scratch}/state")
+        except (tf.errors.OpError, OSError) as error:
+            raise CheckpointError(f"{self.folder}: step {step} can't be saved: {error}") from error
+
+
+def _raw(variable: keras.Variable | tf.Variable) -> tf.Variable:
+    return variable if isinstance(variable, tf.Variable) else variable.value

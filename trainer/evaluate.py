@@ -1,0 +1,177 @@
+"""`python -m trainer.evaluate`: scores a trained model on a split of a data set, and writes a report."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trainer.quiet import import_tensorflow
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+    from rich.console import Console
+
+    from trainer.dataset import Split
+    from trainer.evaluation import Evaluation
+
+STRATEGIES = ("auto", "one", "mirrored", "tpu")  # of trainer.devices, but for several hosts
+_LINE_SECONDS = 20.0  # between lines, where the output is no terminal
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateSettings:
+    """A parsed command line; a `report` of None is a folder beside the model."""
+
+    model: str
+    dataset: str
+    split: str = "val"
+    report: str | None = None
+    batch: int = 4
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    strategy: str = "auto"
+    logical_devices: int | None = None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0 evaluated, 1 it failed, 2 (SystemExit) the arguments are wrong."""
+    settings = parse_evaluate(argv)
+    # TensorFlow takes seconds to import: --help and a mistyped option end before this.
+    import_tensorflow()
+    import tensorflow as tf
+
+    from beam_pipelines.contract.manifest import ManifestError
+    from trainer.dataset import DatasetError
+    from trainer.devices import DeviceError
+    from trainer.evaluation import EvaluationError
+    from trainer.model_file import ModelFileError
+
+    try:
+        run(settings)
+    except (DatasetError, DeviceError, EvaluationError, ManifestError, ModelFileError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except tf.errors.ResourceExhaustedError:
+        views = " or fewer views (--scales, --flip)" if settings.flip or len(settings.scales) > 1 else ""
+        print(f"the device has too little memory: give less than --batch={settings.batch}{views}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def run(settings: EvaluateSettings) -> None:
+    """Evaluates, prints the table, and writes the report.
+
+    Raises:
+      DatasetError, DeviceError, EvaluationError, ManifestError, ModelFileError: see where they are defined.
+    """
+    from rich.console import Console
+
+    from trainer import dataset, devices, journal, model_file, report
+    from trainer.evaluation import renormalized
+
+    console = Console(soft_wrap=True)
+    strategy = devices.make_strategy(settings.strategy, logical_devices=settings.logical_devices)
+    split = dataset.open_split(settings.dataset, settings.split)
+    with strategy.scope():
+        model, description = model_file.load_model(settings.model)
+        model_file.check_labels(description, split.manifest, settings.dataset)
+        model = renormalized(model, description, split.manifest)
+    evaluation = _evaluate(settings, model, split, strategy, console)
+    report.print_scores(evaluation.scores, evaluation.intervals, console)
+    home = os.path.dirname(model_file.find_model(settings.model)) or "."
+    folder = settings.report or f"{home}/report-{settings.split}"
+    rows = journal.read_rows(home)
+    report.write_report(folder, evaluation, split, model, description=description, rows=rows)
+    console.print(f"report: {folder}", highlight=False, markup=False)
+
+
+def parse_evaluate(argv: Sequence[str] | None = None) -> EvaluateSettings:
+    """Ends the process with exit code 2 where the arguments are wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer.evaluate",
+        description="Scores a trained model on every image of a split, with 95 % intervals, and writes a report: "
+        "metrics.json, per_class.csv, per_image.csv and pictures.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--model", required=True, metavar="RUN|FILE", help="a run's folder, or a best.keras")
+    add("--dataset", required=True, metavar="DIR", help="the data set's folder, local or gs://")
+    add("--split", default="val", help="default %(default)s")
+    add("--report", metavar="DIR", help="where to write, local or gs:// (default: report-SPLIT beside the model)")
+    add("--batch", type=_whole, default=4, metavar="N", help="images on a device at a time (default %(default)s)")
+    add("--scales", type=_scales, default=(1.0,), metavar="S,...", help="mean over these multiples of the images' size")
+    add("--flip", action="store_true", help="mean over each image and its mirror image")
+    add("--strategy", choices=STRATEGIES, default="auto", help="default %(default)s: all GPUs, else the CPU")
+    add("--logical_devices", type=_whole, metavar="N", help="cut the CPU into so many devices, to try several")
+    return EvaluateSettings(**vars(parser.parse_args(argv)))
+
+
+def _evaluate(
+    settings: EvaluateSettings, model: keras.Model, split: Split, strategy: tf.distribute.Strategy, console: Console
+) -> Evaluation:
+    import tensorflow as tf
+
+    from trainer.dataset import DatasetError, diagnose
+    from trainer.evaluation import evaluate
+
+    try:
+        with _progress(console) as on_progress:
+            return evaluate(
+                model,
+                split,
+                batch=settings.batch,
+                strategy=strategy,
+                scales=settings.scales,
+                flip=settings.flip,
+                on_progress=on_progress,
+            )
+    except tf.errors.DataLossError as error:
+        raise DatasetError(diagnose(split)) from error
+
+
+@contextlib.contextmanager
+def _progress(console: Console) -> Iterator[Callable[[int, int], None]]:
+    """Shows how many images are done: a bar in a terminal, else a line now and then."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("evaluate"), BarColumn(), MofNCompleteColumn(), TextColumn("images"), TimeRemainingColumn())
+    said = time.monotonic()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=None)
+
+        def show(done: int, images: int) -> None:
+            nonlocal said
+            bar.update(task, completed=done, total=images)
+            if not console.is_terminal and time.monotonic() - said >= _LINE_SECONDS:
+                said = time.monotonic()
+                console.print(f"evaluated {done:,} of {images:,} images", highlight=False)
+
+        yield show
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _scales(text: str) -> tuple[float, ...]:
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers, like 0.75,1,1.25") from error
+    if not all(0 < value < math.inf for value in values):
+        raise argparse.ArgumentTypeError(f"{text}: each must be above 0")
+    return values
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""`python -m trainer.export`: from a trained model to a SavedModel that needs TensorFlow alone."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from trainer.quiet import import_tensorflow
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportSettings:
+    """A parsed command line."""
+
+    model: str
+    output: str
+    overwrite: bool
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0 the SavedModel is there, 1 it is not, 2 (SystemExit) the arguments are wrong."""
+    settings = parse_export(argv)
+    # TensorFlow takes seconds to import: --help and a mistyped option end before this.
+    import_tensorflow()
+    from trainer.model_file import ModelFileError, load_model
+    from trainer.saved_model import ExportError, check_free, export_model
+
+    try:
+        check_free(settings.output, settings.overwrite)
+        model, description = load_model(settings.model)
+        export_model(settings.output, model, description, overwrite=settings.overwrite)
+    except (ExportError, ModelFileError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    classes = f"{description.labels.num_classes} classes ({description.labels.name})"
+    print(f"{settings.output}: {description.model} of {classes}, from image_bytes to class_map")
+    return 0
+
+
+def parse_export(argv: Sequence[str] | None = None) -> ExportSettings:
+    """Ends the process with exit code 2 where the arguments are wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer.export",
+        description="Writes a SavedModel: it takes encoded pictures of any size and gives train ids at their size.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--model", required=True, metavar="RUN|FILE", help="a run's folder, or a best.keras")
+    parser.add_argument("--output", required=True, metavar="DIR", help="the folder to write, local or gs://")
+    parser.add_argument("--overwrite", action="store_true", help="replace a SavedModel that is there")
+    return ExportSettings(**vars(parser.parse_args(argv)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

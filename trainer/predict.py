@@ -1,0 +1,89 @@
+"""`python -m trainer.predict`: from a trained model and pictures to their class maps, colours and overlays."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from trainer.quiet import import_tensorflow
+
+FORMS = ("train_ids", "cityscapes_submission")
+_LARGEST_SCALE = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictSettings:
+    """A parsed command line; what each value means stands in its --help."""
+
+    model: str
+    images: str
+    output: str
+    form: str = "train_ids"
+    overlay_opacity: float = 0.5
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0 some pictures are segmented (those that can't be are named), 1 none is, 2 (SystemExit)
+    the arguments are wrong.
+    """
+    settings = parse_predict(argv)
+    # TensorFlow takes seconds to import: --help and a mistyped option end before this.
+    import_tensorflow()
+    from trainer.model_file import ModelFileError
+    from trainer.prediction import PredictionError, predict
+
+    try:
+        return 0 if predict(settings).segmented else 1
+    except (ModelFileError, PredictionError) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def parse_predict(argv: Sequence[str] | None = None) -> PredictSettings:
+    """Ends the process with exit code 2 where the arguments are wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer.predict",
+        description=(
+            "Segments pictures of any size. train_ids: ids/NAME.png holds train ids, colors/NAME.png the same as a "
+            "palette picture in the colours of the classes, overlays/NAME.jpg these over the picture. "
+            "cityscapes_submission: NAME.png holds label ids, all in one folder. Folders are searched for BMP, JPEG, "
+            "PNG, TIFF and WebP files, and keep their tree. An EXIF orientation is not applied: maps fit the pixels as "
+            "they are stored. A picture that can't be read is named and left out."
+        ),
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--model", required=True, metavar="RUN|FILE", help="a run's folder, or a best.keras")
+    add("--images", required=True, metavar="FOLDER|FILE|GLOB", help="what to segment, local or gs://")
+    add("--output", required=True, metavar="DIR", help="where to write, local or gs://; what is there is replaced")
+    add("--as", dest="form", choices=FORMS, default=FORMS[0], help="default %(default)s")
+    add("--overlay_opacity", type=_opacity, default=0.5, metavar="0..1", help="of the colours (default %(default)s)")
+    add(
+        "--scales", type=_scales, default=(1.0,), metavar="S,...", help="mean over these multiples of the trained scale"
+    )
+    add("--flip", action="store_true", help="mean over each picture and its mirror image")
+    return PredictSettings(**vars(parser.parse_args(argv)))
+
+
+def _opacity(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) <= 1:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+
+
+def _scales(text: str) -> tuple[float, ...]:
+    with contextlib.suppress(ValueError):
+        values = tuple(map(float, text.split(",")))
+        if all(0 < value <= _LARGEST_SCALE for value in values):
+            return values
+    raise argparse.ArgumentTypeError(f"{text!r}: scales are numbers from 0 to {_LARGEST_SCALE}, as in 0.75,1,1.25")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""How far a run is: a bar in a terminal, else a line now and then. Driven from the loop as a Keras callback."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+_LINE_SECONDS = 20.0  # between lines, where the output is no terminal
+
+
+class ShowProgress(keras.callbacks.Callback):
+    """Shows loss, mean IoU, learning rate, images per second and the time that is left.
+
+    Keras counts batches from 0 within an epoch; `params["steps"]` are those of an epoch, and `logs["step"]` counts all
+    updates done.
+    """
+
+    def __init__(self, console: Console, *, first: int, total: int, images_per_step: int) -> None:
+        super().__init__()
+        self._console, self._first, self._total, self._images = console, first, total, images_per_step
+        self._started = self._said = time.monotonic()
+        self._paused = 0.0  # seconds of evaluation, in which there are no updates
+        self._evaluation_started = 0.0
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[values]}"),
+            TimeRemainingColumn(),
+        )
+        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._bar.add_task("train", total=total, completed=first, values="compiling")
+
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        self._bar.start()
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        values = dict(logs or {})
+        step, text = int(values["step"]), _line(values)
+        self._bar.update(self._task, completed=step, values=text)
+        now = time.monotonic()
+        if self._bar.disable and now - self._said >= _LINE_SECONDS:
+            self._said = now
+            took = now - self._started - self._paused
+            left = took / max(1, step - self._first) * (self._total - step)
+            self._console.print(f"step {step:,} of {self._total:,}: {text}, {_duration(left)} left", highlight=False)
+
+    def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        self._evaluation_started = time.monotonic()
+        self._bar.update(self._task, description="evaluate")
+
+    def on_test_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        self._paused += time.monotonic() - self._evaluation_started
+        self._bar.update(self._task, description="train")
+
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        self._bar.stop()
+
+
+def _line(values: Mapping[str, Any]) -> str:
+    return (
+        f"loss {values['loss']:.4f}, IoU {values['mean_iou']:.3f}, rate {values['learning_rate']:.2g}, "
+        f"{values['images_per_second']:.1f} img/s"
+    )
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,160 @@
+"""A trained model as a SavedModel: a folder that segments encoded pictures with TensorFlow alone.
+
+Signatures; `image_bytes` string[B] are whole files (JPEG, PNG, BMP, or GIF, of which the first frame counts):
+
+    serving_default   image_bytes -> class_map uint8[B, H, W], train ids at the size of the pictures
+    probabilities     image_bytes -> probabilities float32[B, H, W, C]
+    png               image_bytes -> class_map_bytes string[B], train ids as one-channel PNG files
+    labels            -> names string[C] and colors uint8[C, 3], by train id
+
+The pictures of one call must have one size, but for `png`. The names with `_bytes` are those that the REST interface of
+TensorFlow Serving and Vertex AI takes and gives as {"b64": "..."}; `png` is also much less to send than a JSON list.
+An EXIF orientation is not applied; of 16 bits per channel the upper 8 count. `assets/description.json` tells what
+the model was trained on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import uuid
+
+import keras
+import tensorflow as tf
+
+from trainer.model_file import Description
+from trainer.serving import Segmenter
+
+DESCRIPTION = "description.json"
+_GRAPH = "saved_model.pb"  # TensorFlow loads no folder without it
+_PARTS = {_GRAPH, "fingerprint.pb", "assets", "variables"}
+_FILES = tf.TensorSpec([None], tf.string, name="image_bytes")
+
+
+class ExportError(ValueError):
+    """A SavedModel that can't be written there; the message says what to do."""
+
+
+def export_model(folder: str, model: keras.Model, description: Description, *, overwrite: bool = False) -> None:
+    """Writes `folder`, local or gs://: a local one is whole or absent, in a bucket `saved_model.pb` comes last.
+
+    Raises:
+      ExportError: something is there and `overwrite` is false, or it is no SavedModel; or it can't be written.
+    """
+    folder = folder.rstrip("/")
+    check_free(folder, overwrite)
+    try:
+        (_publish_remote if "://" in folder else _publish_local)(folder, model, description)
+    except (OSError, tf.errors.OpError) as error:
+        raise ExportError(f"{folder} can't be written: {error}; choose another folder, or mend that") from error
+
+
+class _Served(tf.Module):
+    """The signatures, over the bytes of files."""
+
+    def __init__(self, model: keras.Model, description: Description, description_file: str) -> None:
+        super().__init__(name="street_scenes")
+        # The bare variables: tracking the Keras model would save each of its layers as functions of their own.
+        self.weights = [weight.value for weight in model.variables]
+        self.description = tf.saved_model.Asset(description_file)
+        self._segmenter = Segmenter(model, description)
+        classes = description.labels.classes
+        self._names = [row.name for row in classes]
+        self._colors = description.labels.palette[: len(classes)]
+
+    @tf.function(input_signature=[_FILES])
+    def class_map(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"class_map": self._segmenter.class_map(_decoded(image_bytes))}
+
+    @tf.function(input_signature=[_FILES])
+    def probabilities(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"probabilities": self._segmenter.probabilities(_decoded(image_bytes))}
+
+    @tf.function(input_signature=[_FILES])
+    def png(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        def segment(numbered: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+            ids = self._segmenter.class_map(_decoded_picture(numbered)[tf.newaxis])
+            return tf.io.encode_png(tf.transpose(ids, [1, 2, 0]))
+
+        return {"class_map_bytes": tf.map_fn(segment, _numbered(image_bytes), fn_output_signature=tf.string)}
+
+    @tf.function(input_signature=[])
+    def labels(self) -> dict[str, tf.Tensor]:
+        return {"names": tf.constant(self._names), "colors": tf.constant(self._colors)}
+
+    def save(self, folder: str) -> None:
+        signatures = {"serving_default": self.class_map}
+        signatures |= {name: getattr(self, name) for name in ("probabilities", "png", "labels")}
+        tf.saved_model.save(self, folder, signatures=signatures)
+
+
+def _numbered(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    return tf.range(tf.size(image_bytes)), image_bytes
+
+
+def _decoded(image_bytes: tf.Tensor) -> tf.Tensor:
+    """string[B] -> RGB uint8[B, H, W, 3]."""
+    return tf.map_fn(_decoded_picture, _numbered(image_bytes), fn_output_signature=tf.uint8)
+
+
+def _decoded_picture(numbered: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+    """(its place in the batch, the bytes of a file) -> RGB uint8[H, W, 3]."""
+    number, file = numbered
+    known = tf.reduce_any(tf.strings.substr(file, 0, 2) == [b"\xff\xd8", b"\x89P", b"BM", b"GI"])
+    fault = ["image_bytes", number, "is no JPEG, PNG, BMP or GIF file; its length in bytes is", tf.strings.length(file)]
+    with tf.control_dependencies([tf.debugging.Assert(known, fault)]):
+        image = tf.cond(
+            tf.io.is_jpeg(file),
+            # As accurate as the decoder of the data set; TensorFlow's default is faster, and off by a few levels.
+            lambda: tf.io.decode_jpeg(file, channels=3, dct_method="INTEGER_ACCURATE"),
+            lambda: tf.io.decode_image(file, channels=3, expand_animations=False),
+        )
+    return tf.ensure_shape(image, [None, None, 3])
+
+
+def check_free(folder: str, overwrite: bool) -> None:
+    """Raises ExportError where `export_model` would refuse to write."""
+    if tf.io.gfile.exists(folder) and not tf.io.gfile.isdir(folder):
+        raise ExportError(f"{folder} is a file: name a folder")
+    there = {name.rstrip("/") for name in tf.io.gfile.listdir(folder)} if tf.io.gfile.isdir(folder) else set()
+    others = sorted(there - _PARTS)
+    if others:
+        raise ExportError(f"{folder} holds {others[0]}, which is no part of a SavedModel: choose another folder")
+    if there and not overwrite:
+        raise ExportError(f"{folder} holds a SavedModel already: choose another folder, or replace it with --overwrite")
+
+
+def _publish_local(folder: str, model: keras.Model, description: Description) -> None:
+    """Makes it beside `folder`, then renames: there is no moment in which a part of it could be loaded."""
+    made, replaced = (f"{folder}.{kind}-{uuid.uuid4().hex[:8]}" for kind in ("tmp", "old"))
+    try:
+        _save(made, model, description)
+        if os.path.isdir(folder):
+            os.rename(folder, replaced)
+        os.rename(made, folder)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _publish_remote(folder: str, model: keras.Model, description: Description) -> None:
+    """Buckets rename no folders: the graph, without which nothing loads the rest, goes first and comes last."""
+    with tempfile.TemporaryDirectory() as scratch:
+        made = os.path.join(scratch, "model")
+        _save(made, model, description)
+        if tf.io.gfile.exists(f"{folder}/{_GRAPH}"):
+            tf.io.gfile.remove(f"{folder}/{_GRAPH}")
+        files = [os.path.relpath(os.path.join(at, name), made) for at, _, names in os.walk(made) for name in names]
+        for name in sorted(files, key=lambda name: name == _GRAPH):
+            tf.io.gfile.makedirs(os.path.dirname(f"{folder}/{name}"))
+            tf.io.gfile.copy(os.path.join(made, name), f"{folder}/{name}", overwrite=True)
+
+
+def _save(folder: str, model: keras.Model, description: Description) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        file = os.path.join(scratch, DESCRIPTION)
+        with open(file, "w", encoding="utf-8") as opened:
+            json.dump(description.to_json(), opened, indent=1)
+        _Served(model, description, file).save(folder)

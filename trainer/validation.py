@@ -1,0 +1,108 @@
+"""What a run does at the end of epochs: scores the validation split, and keeps the best model so far."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import tensorflow as tf
+from rich.console import Console
+
+from trainer import dataset
+from trainer.averages import WeightAverages
+from trainer.dataset import Split
+from trainer.evaluation import Evaluation, Evaluator
+from trainer.journal import Journal, Row
+from trainer.loop import State
+from trainer.model_file import Description, save_model
+from trainer.models import as_list
+
+_PICTURES = 3
+
+
+@dataclass(kw_only=True)
+class Validation:
+    """Called with the step. With averages it is they that are scored and kept.
+
+    Without a split the newest model is kept. `journal` is None on all hosts but the chief, which alone writes.
+    """
+
+    model: keras.Model
+    averages: WeightAverages | None
+    state: State
+    split: Split | None
+    train: Split
+    strategy: tf.distribute.Strategy
+    batch: int
+    name: str
+    path: str
+    journal: Journal | None
+    steps_per_epoch: int
+    console: Console
+
+    def __post_init__(self) -> None:
+        self._evaluator: Evaluator | None = None
+        if self.split is not None:
+            batch = self.batch if self.split.manifest.pixels.uniform else 1
+            self._evaluator = Evaluator(self.model, self.split, batch=batch, strategy=self.strategy)
+        self._predict = tf.function(lambda images: tf.argmax(as_list(self.model(images, training=False))[0], -1))
+
+    def __call__(self, step: int) -> dict[str, float]:
+        """-> {"val_loss": ..., "val_mean_iou": ...}, or nothing without a split."""
+        averaged: AbstractContextManager[None] = self.averages.applied() if self.averages else contextlib.nullcontext()
+        with averaged:
+            if self._evaluator is None:
+                self._keep(step, None)
+                return {}
+            evaluation = self._evaluator()
+            mean_iou = evaluation.scores.mean_iou
+            is_best = mean_iou > float(self.state.best)
+            if is_best or float(self.state.best) < 0:
+                self.state.best.assign(0.0 if math.isnan(mean_iou) else mean_iou)
+                self._keep(step, mean_iou)
+            self._write(evaluation, step, is_best)
+        return {"val_loss": evaluation.loss, "val_mean_iou": mean_iou}
+
+    def _keep(self, step: int, mean_iou: float | None) -> None:
+        if self.journal is not None:
+            description = Description.of(self.name, self.train.manifest, step=step, mean_iou=mean_iou)
+            save_model(self.path, self.model, description)
+
+    def _write(self, evaluation: Evaluation, step: int, is_best: bool) -> None:
+        if self.journal is None or self.split is None:
+            return
+        epoch, scores = step / self.steps_per_epoch, evaluation.scores
+        values = scores.to_json()
+        row = Row(
+            step=step,
+            epoch=epoch,
+            split="val",
+            loss=None if math.isnan(evaluation.loss) else evaluation.loss,
+            mean_iou=values["mean_iou"],
+            class_iou=values["class_iou"],
+        )
+        self.journal.add(row)
+        self.journal.add_pictures(self._pictures(self.split), step)
+        self.journal.flush()
+        self.journal.report_metric(scores.mean_iou, step)
+        self.console.print(
+            f"epoch {epoch:.4g}, step {step:,}: validation mean IoU {scores.mean_iou:.4f}"
+            + (", the best" if is_best else ""),
+            highlight=False,
+        )
+
+    def _pictures(self, split: Split) -> np.ndarray:
+        """uint8[N, H, 3 W, 3]: the first images that have one size, their truth and prediction."""
+        moments, palette = split.manifest.moments, split.manifest.labels.palette
+        std = np.array([value or 1.0 for value in moments.std])
+        pictures = []
+        for example in dataset.evaluation_batches(split, 1).take(_PICTURES):
+            image = np.clip((example["image"][0].numpy() * std + moments.mean) * 255, 0, 255).astype(np.uint8)
+            ids = self._predict(example["image"])[0].numpy()
+            pictures.append(np.concatenate([image, palette[example["mask"][0].numpy()], palette[ids]], axis=1))
+        same = [picture for picture in pictures if picture.shape == pictures[0].shape]
+        return np.stack(same)
