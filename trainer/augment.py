@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import tensorflow as tf
 
 from beam_pipelines.contract.labels import IGNORE
 
 Pair = tuple[tf.Tensor, tf.Tensor]
+
+# RGB -> luma and the two axes of hue, YIQ (NTSC, 1953): hue is an angle there, and a rotation keeps the luma.
+_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]], np.float32)
+_RGB = np.linalg.inv(_YIQ)
 
 
 def make_augment(
@@ -17,15 +23,20 @@ def make_augment(
     """-> augment(image, mask, seed): float32[H, W, 3] normalized, uint8[H, W], int64[2] -> the same at `size`.
 
     Outside the picture the image is 0, the mean, and the mask is ignored. Ids never blend: the mask is taken from the
-    nearest pixel. `mean` and `std` (of x / 255) undo the normalization for the colours; `color` 0 leaves them.
+    nearest pixel. `mean` and `std` (of x / 255) are those of the normalization. `color` is the most that brightness,
+    contrast and saturation change by, and the hue by a tenth of it; 0 leaves the colours.
     """
-    std = [value or 1.0 for value in std]  # as in the normalization: a channel of one value is only centred
+    center = np.array(mean, np.float32)
+    spread = np.array([value or 1.0 for value in std], np.float32)  # as in the normalization
 
     def augment(image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor) -> Pair:
         numbers = tf.random.stateless_uniform([8], seed)
+        zoom = scale[0] * (scale[1] / scale[0]) ** numbers[0]
+        window = _window(tf.shape(mask), size, zoom, numbers[1:3])
+        image, mask = cut(image, mask, window)
         if color:
-            image = _recolor(image, numbers[:4], color, tf.constant(mean, tf.float32), tf.constant(std, tf.float32))
-        return cut(image, mask, size, _transform(tf.shape(mask), size, scale, numbers[4:]))
+            image = recolor(image, (2 * numbers[4:] - 1) * color, center, spread)
+        return _pad(*_flip(image, mask, numbers[3] < 0.5), size, window)
 
     return augment
 
@@ -35,57 +46,81 @@ def make_center_crop(size: tuple[int, int]) -> Callable[[tf.Tensor, tf.Tensor, t
 
     def crop(image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor) -> Pair:
         del seed
-        half = tf.constant([0.5, 0.5, 0.5, 1.0])
-        return cut(image, mask, size, _transform(tf.shape(mask), size, (1.0, 1.0), half))
+        window = _window(tf.shape(mask), size, tf.constant(1.0), tf.constant([0.5, 0.5]))
+        return _pad(*cut(image, mask, window), size, window)
 
     return crop
 
 
-def cut(image: tf.Tensor, mask: tf.Tensor, size: tuple[int, int], transform: tf.Tensor) -> Pair:
-    """Takes each pixel of the result from where `transform` (float32[8], of ImageProjectiveTransformV3) points."""
+@dataclass(frozen=True)
+class Span:
+    """Along one axis: the `taken` pixels of the picture from `start` become `filled` ones, from `offset` on. int32."""
 
-    def projected(pixels: tf.Tensor, interpolation: str, fill: float) -> tf.Tensor:
-        return tf.raw_ops.ImageProjectiveTransformV3(
-            images=pixels[None],
-            transforms=transform[None],
-            output_shape=tf.constant(size),
-            fill_value=fill,
-            interpolation=interpolation,
-            fill_mode="CONSTANT",
-        )[0]
+    start: tf.Tensor
+    taken: tf.Tensor
+    filled: tf.Tensor
+    offset: tf.Tensor
 
-    moved = tf.ensure_shape(projected(image, "BILINEAR", 0.0), [*size, 3])
-    ids = tf.ensure_shape(projected(mask[..., None], "NEAREST", float(IGNORE))[..., 0], size)
-    return moved, ids
+    def nearest(self) -> tf.Tensor:
+        """int32[filled]: the pixel of the picture that each one lies in. Integers: none is off by a rounding."""
+        return self.start + (2 * tf.range(self.filled) + 1) * self.taken // (2 * self.filled)
 
 
-def _transform(shape: tf.Tensor, size: tuple[int, int], scale: tuple[float, float], numbers: tf.Tensor) -> tf.Tensor:
-    """float32[8]: a random scale between `scale`, a random place, a flip in half of the cases.
+def cut(image: tf.Tensor, mask: tf.Tensor, window: tuple[Span, Span]) -> Pair:
+    """Takes the window (rows, columns) out of the pair, scaled."""
+    rows, columns = window
+    taken = image[rows.start : rows.start + rows.taken, columns.start : columns.start + columns.taken]
+    scaled = tf.image.resize(taken, tf.stack([rows.filled, columns.filled]))
+    return scaled, tf.gather(tf.gather(mask, rows.nearest()), columns.nearest(), axis=1)
 
-    In the scaled picture a window of `size` is placed where it fits, or, if the picture is smaller, around it.
+
+def _window(shape: tf.Tensor, size: tuple[int, int], zoom: tf.Tensor, numbers: tf.Tensor) -> tuple[Span, Span]:
+    rows, columns = (_span(shape[axis], size[axis], zoom, numbers[axis]) for axis in (0, 1))
+    return rows, columns
+
+
+def _span(length: tf.Tensor, output: int, zoom: tf.Tensor, number: tf.Tensor) -> Span:
+    """In the scaled picture `output` pixels are placed where they fit, or, if it is smaller, around it. Whole pixels of
+    the picture are taken: a shift by parts of one would blur the image.
     """
-    zoom = scale[0] * (scale[1] / scale[0]) ** numbers[0]
-    height, width = (tf.cast(shape[axis], tf.float32) for axis in (0, 1))
-    top = _place(height - size[0] / zoom, numbers[1])
-    left = _place(width - size[1] / zoom, numbers[2])
-    step_x = tf.where(numbers[3] < 0.5, -1.0, 1.0) / zoom
-    start_x = tf.where(numbers[3] < 0.5, left + size[1] / zoom, left)
-    # Output pixel i has its centre at i + 1/2; the half pixels keep image and mask on one grid.
-    x = start_x + 0.5 * step_x - 0.5
-    y = top + 0.5 / zoom - 0.5
-    zero = tf.zeros_like(x)
-    return tf.stack([step_x, zero, x, zero, 1.0 / zoom, y, zero, zero])
+    taken = tf.clip_by_value(_round(output / zoom), 1, length)
+    filled = tf.clip_by_value(_round(tf.cast(length, tf.float32) * zoom), 1, output)
+    return Span(_place(length - taken, number), taken, filled, _place(output - filled, number))
 
 
 def _place(room: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
-    """A whole pixel from 0 to `room`, which may be negative: a shift by parts of a pixel would blur the image."""
-    return tf.sign(room) * tf.floor((tf.floor(tf.abs(room)) + 1) * number)
+    """One of the whole numbers 0 to `room`, each as likely."""
+    return tf.cast(tf.cast(room + 1, tf.float32) * number, tf.int32)
 
 
-def _recolor(image: tf.Tensor, numbers: tf.Tensor, strength: float, mean: tf.Tensor, std: tf.Tensor) -> tf.Tensor:
-    """Brightness, contrast, saturation within 1 +- strength (brightness: added), hue within +- strength / 10."""
-    amounts = (2 * numbers - 1) * strength
-    colors = image * std + mean
-    colors = tf.image.adjust_contrast(colors + amounts[0], 1 + amounts[1])
-    colors = tf.image.adjust_saturation(tf.clip_by_value(colors, 0.0, 1.0), 1 + amounts[2])
-    return (tf.image.adjust_hue(colors, amounts[3] / 10) - mean) / std
+def _round(value: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.round(value), tf.int32)
+
+
+def _flip(image: tf.Tensor, mask: tf.Tensor, flipped: tf.Tensor) -> Pair:
+    mirrored: Pair = tf.cond(flipped, lambda: (tf.reverse(image, [1]), tf.reverse(mask, [1])), lambda: (image, mask))
+    return mirrored
+
+
+def _pad(image: tf.Tensor, mask: tf.Tensor, size: tuple[int, int], window: tuple[Span, Span]) -> Pair:
+    margins = [[span.offset, length - span.filled - span.offset] for span, length in zip(window, size, strict=True)]
+    padded = tf.pad(image, [*margins, [0, 0]]), tf.pad(mask, margins, constant_values=IGNORE)
+    return tf.ensure_shape(padded[0], [*size, 3]), tf.ensure_shape(padded[1], size)
+
+
+def recolor(image: tf.Tensor, amounts: tf.Tensor, mean: np.ndarray, std: np.ndarray) -> tf.Tensor:
+    """Adds amounts[0] to the brightness, and to 1, the factor of contrast and of saturation, amounts[1] and [2]; turns
+    the hue by amounts[3] / 10 of a circle. All of it is linear: one matrix for each pixel, and colours stay in 0..1.
+    """
+    brightness, contrast, saturation = amounts[0], 1 + amounts[1], 1 + amounts[2]
+    angle = 2 * np.pi * amounts[3] / 10
+    cosine, sine = saturation * tf.cos(angle), saturation * tf.sin(angle)
+    chroma = tf.reshape(tf.stack([1.0, 0.0, 0.0, 0.0, cosine, -sine, 0.0, sine, cosine]), [3, 3])
+    matrix = tf.transpose(_RGB @ chroma @ _YIQ)  # of colours that are rows
+    average = tf.reduce_mean(image, [0, 1]) * std + mean
+    offset = tf.linalg.matvec(matrix, contrast * mean + (1 - contrast) * average + brightness, transpose_a=True)
+    # Straight from normalized to normalized; three numbers are repeated for a whole row, which is much faster.
+    shape = tf.shape(image)
+    pixels = tf.reshape(image, [-1, 3]) @ (contrast * std[:, None] * matrix / std)
+    shift, least, most = (tf.tile((value - mean) / std, shape[1:2]) for value in (offset, 0.0, 1.0))
+    return tf.reshape(tf.clip_by_value(tf.reshape(pixels, [shape[0], -1]) + shift, least, most), shape)

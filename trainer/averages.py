@@ -23,6 +23,7 @@ class WeightAverages:
         if not 0 < momentum < 1:
             raise ValueError(f"momentum {momentum}: above 0 and below 1 was expected")
         self.momentum = momentum
+        self._strategy = tf.distribute.get_strategy()
         self._weights = [weight.value for weight in weights]
         self.variables = [tf.Variable(tf.zeros(weight.shape, weight.dtype), trainable=False) for weight in weights]
         self.start()
@@ -36,7 +37,7 @@ class WeightAverages:
         count = tf.cast(updates, tf.float32)
         momentum = tf.minimum(self.momentum, (1.0 + count) / (10.0 + count))
         for average, weight in zip(self.variables, self._weights, strict=True):
-            tf.distribute.get_strategy().extended.update(
+            self._strategy.extended.update(
                 average,
                 lambda old, new: old.assign_add((1.0 - tf.cast(momentum, old.dtype)) * (new - old)),
                 args=(weight,),

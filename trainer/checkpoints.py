@@ -40,7 +40,7 @@ class Checkpoints:
             try:
                 self._state.restore(path).assert_consumed()
                 return True
-            except (tf.errors.OpError, ValueError, AssertionError) as error:
+            except (tf.errors.OpError, IndexError, ValueError, AssertionError) as error:  # IndexError: cut short
                 problems.append(f"{path}: {str(error).splitlines()[0]}")
         if problems:
             raise CheckpointError(

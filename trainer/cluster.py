@@ -57,14 +57,20 @@ def _cluster_of(name: str, text: str) -> Cluster:
         pools = dict(value.get("cluster") or {})
         task = dict(value.get("task") or {})
         kind, index = str(task.get("type", "worker")), int(task.get("index", 0))
+        hosts = {_KINDS[pool]: _addresses(pool, pools[pool]) for pool in pools if pool in _KINDS and pools[pool]}
     except (ValueError, TypeError, AttributeError) as error:
         raise ClusterError(f"{name} is not a description of a cluster ({error}): {text}") from error
-    hosts = {_KINDS[pool]: tuple(addresses) for pool, addresses in pools.items() if pool in _KINDS and addresses}
     if not hosts:
         return Cluster()
     kind = _KINDS.get(kind, kind)
-    if index >= len(hosts.get(kind, ())):
+    if not 0 <= index < len(hosts.get(kind, ())):
         raise ClusterError(f"{name} says that this is {kind} {index}, but its cluster has {hosts}")
     if len(hosts.get("chief", ())) > 1:
         raise ClusterError(f"{name} has {len(hosts['chief'])} chiefs: one is the most")
     return Cluster(hosts=hosts, kind=kind, index=index)
+
+
+def _addresses(pool: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise TypeError(f"{pool} is {value!r} and no list of addresses")
+    return tuple(map(str, value))

@@ -116,7 +116,7 @@ def parse_train(argv: Sequence[str] | None = None, environment: Mapping[str, str
     options = {name: args.pop(name) for name in _MODEL_OPTIONS}
     return TrainConfig(
         **(args | places),
-        dataset=_folder(dataset.removesuffix("dataset.json")),
+        dataset=_dataset_folder(dataset),
         model_options={name: value for name, value in options.items() if value is not None},
         cluster=cluster,
         reports_metric="CLOUD_ML_TRIAL_ID" in environment,
@@ -137,6 +137,12 @@ def _places(output: str | None, environment: Mapping[str, str]) -> dict[str, Any
     base = _folder(output) if output else (bases or [DEFAULT_OUTPUT])[0]
     chosen = {name: f"{base}/{name}" if output or not path else _folder(path) for name, path in given.items()}
     return {"output": base, **chosen}
+
+
+def _dataset_folder(path: str) -> str:
+    """The folder itself, or that of the dataset.json whose path was given."""
+    folder, name = os.path.split(path)
+    return _folder((folder or ".") if name == "dataset.json" else path)
 
 
 def _folder(path: str) -> str:
@@ -180,9 +186,9 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--backbone", help="of deeplabv3plus: xception65, xception41 or keras_xception")
     group.add_argument("--output_stride", type=_whole(1), help="of deeplabv3plus: 16, or 8, denser and 4 times slower")
     group.add_argument("--backbone_weights", metavar="none|imagenet|PATH", help="of keras_xception; a Keras file")
-    group.add_argument("--dropout", type=_number(0), help="of deeplabv3plus: share of features before the decoder")
-    group.add_argument("--batch_norm_momentum", type=_number(0), help="of the moving statistics: nearer 1 is slower")
-    group.add_argument("--width", type=_number(0, open_end=True), help="multiplies the numbers of filters")
+    group.add_argument("--dropout", type=_number(0, below=1), help="of deeplabv3plus: before the decoder")
+    group.add_argument("--batch_norm_momentum", type=_number(0, below=1), help="of moving statistics: near 1 is slow")
+    group.add_argument("--width", type=_number(above=0), help="multiplies the numbers of filters")
     group.add_argument(
         "--initial_model",
         metavar="RUN|FILE.keras",
@@ -207,7 +213,7 @@ def _add_batches(group: argparse._ArgumentGroup) -> None:
 def _add_objective(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--class_weights", choices=CLASS_WEIGHTS, default="none", help="from the split's pixel counts")
     group.add_argument(
-        "--top_k", type=_number(0, open_end=True), default=1.0, help="share of each image's pixels that count: hardest"
+        "--top_k", type=_number(above=0, most=1), default=1.0, help="share of each image's pixels that count: hardest"
     )
     group.add_argument("--top_k_ramp_steps", type=_whole(0), default=0, help="updates in which that share sinks from 1")
     group.add_argument("--lovasz", type=_number(0), default=0.0, help="weight of the Lovasz-softmax term")
@@ -215,11 +221,11 @@ def _add_objective(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd", help="SGD with momentum, or AdamW")
     group.add_argument("--learning_rate", type=_number(0), default=0.01, help="the schedule's peak")
     group.add_argument("--schedule", choices=SCHEDULES, default="poly", help="of the learning rate")
-    group.add_argument("--warmup", type=_number(0), default=0.0, help="share of the updates in which the rate rises")
-    group.add_argument("--momentum", type=_number(0), default=0.9, help="of sgd")
+    group.add_argument("--warmup", type=_number(0, below=1), default=0.0, help="share of updates in which it rises")
+    group.add_argument("--momentum", type=_number(0, below=1), default=0.9, help="of sgd")
     group.add_argument("--weight_decay", type=_number(0), default=1e-4, help="decoupled; not of norms and biases")
-    group.add_argument("--clip_norm", type=_number(0, open_end=True), help="largest norm of the global gradient")
-    group.add_argument("--ema", type=_number(0, open_end=True), help="evaluate averaged weights: their momentum, 0.999")
+    group.add_argument("--clip_norm", type=_number(above=0), help="largest norm of the global gradient")
+    group.add_argument("--ema", type=_number(above=0, below=1), help="evaluate averaged weights: momentum, like 0.999")
 
 
 def _add_machine(group: argparse._ArgumentGroup) -> None:
@@ -252,16 +258,20 @@ def _whole(least: int) -> Callable[[str], int]:
     return parse
 
 
-def _number(least: float, open_end: bool = False) -> Callable[[str], float]:
-    """A finite number of `least` or more; above `least` where that end is open."""
+def _number(
+    least: float = -math.inf, *, above: float = -math.inf, most: float = math.inf, below: float = math.inf
+) -> Callable[[str], float]:
+    """A finite number of `least` or more, and of `most` or less; larger than `above`, smaller than `below`."""
+    limits = {"at least": least, "above": above, "at most": most, "below": below}
+    expected = " and ".join(f"{name} {limit:g}" for name, limit in limits.items() if math.isfinite(limit))
 
     def parse(text: str) -> float:
         try:
             value = float(text)
         except ValueError as error:
             raise argparse.ArgumentTypeError(f"{text!r} is not a number") from error
-        if not math.isfinite(value) or value < least or (open_end and value == least):
-            raise argparse.ArgumentTypeError(f"{text}: {'above' if open_end else 'at least'} {least:g} was expected")
+        if not (math.isfinite(value) and least <= value <= most and above < value < below):
+            raise argparse.ArgumentTypeError(f"{text}: {expected} was expected")
         return value
 
     return parse

@@ -10,6 +10,7 @@ import json
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -133,11 +134,14 @@ def check_labels(description: Description, manifest: Manifest, folder: str) -> N
 def _read_description(local: str, file: str) -> Description:
     try:
         with zipfile.ZipFile(local) as archive:
+            damaged = archive.testzip()
             value = json.loads(archive.read(_MEMBER))
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError) as error:  # as damage has it
         raise ModelFileError(f"{file} is not a .keras file, or damaged: {error}") from error
     except KeyError as error:
         raise ModelFileError(f"{file} has no {_MEMBER}: it was not written by this trainer") from error
+    if damaged is not None:
+        raise ModelFileError(f"{file} is damaged: the checksum of its {damaged} is wrong")
     if value.get("version") != _VERSION:
         raise ModelFileError(
             f"{file} has version {value.get('version')!r} of {_MEMBER}, and this code reads {_VERSION}"

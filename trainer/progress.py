@@ -20,9 +20,10 @@ class ShowProgress(keras.callbacks.Callback):
     updates done.
     """
 
-    def __init__(self, console: Console, *, first: int, total: int, images_per_step: int) -> None:
+    def __init__(self, console: Console, *, first: int, total: int) -> None:
         super().__init__()
-        self._console, self._first, self._total, self._images = console, first, total, images_per_step
+        self._console, self._total = console, total
+        self._first: int | None = None  # the step of the first call, which compiles and says nothing of the pace
         self._started = self._said = time.monotonic()
         self._paused = 0.0  # seconds of evaluation, in which there are no updates
         self._evaluation_started = 0.0
@@ -44,10 +45,11 @@ class ShowProgress(keras.callbacks.Callback):
         step, text = int(values["step"]), _line(values)
         self._bar.update(self._task, completed=step, values=text)
         now = time.monotonic()
-        if self._bar.disable and now - self._said >= _LINE_SECONDS:
+        if self._first is None:
+            self._first, self._started, self._paused = step, now, 0.0
+        elif self._bar.disable and now - self._said >= _LINE_SECONDS:
             self._said = now
-            took = now - self._started - self._paused
-            left = took / max(1, step - self._first) * (self._total - step)
+            left = (now - self._started - self._paused) / (step - self._first) * (self._total - step)
             self._console.print(f"step {step:,} of {self._total:,}: {text}, {_duration(left)} left", highlight=False)
 
     def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:

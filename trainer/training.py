@@ -276,9 +276,7 @@ def _make_loop(inputs: _Inputs, callbacks: Sequence[keras.callbacks.Callback], c
         console.print(f"going on from step {int(state.step):,}", highlight=False)
     _check_common_step(inputs.strategy, int(state.step), config)
     journal = _open_journal(config, int(state.step))
-    shown = ShowProgress(
-        console, first=int(state.step), total=plan.total_steps, images_per_step=inputs.batches.global_batch
-    )
+    shown = ShowProgress(console, first=int(state.step), total=plan.total_steps)
     validation = Validation(
         model=model,
         averages=averages,
@@ -377,7 +375,7 @@ def _check_common_step(strategy: tf.distribute.Strategy, step: int, config: Trai
     """Raises TrainingError where the hosts have restored different states."""
     if config.cluster.workers == 1:
         return
-    steps = strategy.run(lambda: _all_steps(tf.constant(float(step), tf.float64)))
+    steps = tf.function(lambda: strategy.run(_all_steps, args=(tf.constant(float(step), tf.float64),)))()
     mean, square = (float(strategy.experimental_local_results(value)[0]) for value in steps)
     if square != mean**2:
         raise TrainingError(

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from handmade import moments_of
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from beam_pipelines.contract.moments import Moments
-from beam_pipelines.measure import moments_of
 
 COUNTS = st.integers(0, 2**40)
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tensorflow as tf
+from handmade import to_record
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -24,7 +25,6 @@ from beam_pipelines.contract.record import (
     encode,
     parse,
 )
-from beam_pipelines.shards import to_record
 
 LARGEST = 2**63 - 1
 

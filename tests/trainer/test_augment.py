@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beam_pipelines.contract.labels import IGNORE
-from trainer.augment import cut, make_augment, make_center_crop
+from trainer.augment import Span, cut, make_augment, make_center_crop, recolor
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 OUTPUT = (12, 16)
@@ -227,14 +228,22 @@ def test_a_doubled_picture_is_sampled_between_its_pixel_centres() -> None:
     np.testing.assert_allclose(moved[inner][..., :2], expected[inner], rtol=0, atol=1e-5)
 
 
-def test_cut_takes_pixels_from_where_the_transform_points() -> None:
+def test_cut_takes_the_window_and_scales_it() -> None:
     image, mask = make_pair((6, 8))
-    shift = tf.constant([1.0, 0, 3, 0, 1, -2, 0, 0])  # from x + 3, y - 2
-    moved, ids = cut(tf.constant(image), tf.constant(mask), (5, 4), shift)
-    np.testing.assert_array_equal(ids[2:], mask[:3, 3:7])
-    np.testing.assert_array_equal(moved[2:], image[:3, 3:7])
-    np.testing.assert_array_equal(ids[:2], IGNORE)
-    np.testing.assert_array_equal(moved[:2], 0)
+    as_it_is = Span(*map(tf.constant, (1, 4, 4, 0))), Span(*map(tf.constant, (3, 5, 5, 0)))
+    moved, ids = cut(tf.constant(image), tf.constant(mask), as_it_is)
+    np.testing.assert_array_equal(ids, mask[1:5, 3:8])
+    np.testing.assert_array_equal(moved, image[1:5, 3:8])
+    scaled = Span(*map(tf.constant, (1, 4, 12, 0))), Span(*map(tf.constant, (3, 5, 2, 0)))
+    moved, ids = cut(tf.constant(image), tf.constant(mask), scaled)
+    np.testing.assert_array_equal(ids, mask[1:5].repeat(3, 0)[:, [4, 6]])
+    rows = np.interp(np.arange(12) / 3 - 1 / 3, range(4), np.arange(4))  # the rims stay as they are
+    columns = np.array([0.75, 3.25])  # from centre to centre
+    below, left = np.minimum(rows.astype(int), 2), columns.astype(int)
+    y, x = (rows - below)[:, None, None], (columns - left)[None, :, None]
+    corners = [[image[1 + below + down][:, 3 + left + right] for right in (0, 1)] for down in (0, 1)]
+    upper, lower = ((1 - x) * row[0] + x * row[1] for row in corners)
+    np.testing.assert_allclose(moved, (1 - y) * upper + y * lower, rtol=0, atol=1e-4)
 
 
 # What chance gives.
@@ -325,6 +334,41 @@ def test_brightness_is_added_within_the_strength() -> None:
         np.testing.assert_allclose(moved, added[-1] / 0.25, rtol=0, atol=1e-5)
     assert -0.2001 < min(added) < -0.17
     assert 0.17 < max(added) < 0.2001
+
+
+def recolored(colors: np.ndarray, *amounts: float) -> np.ndarray:
+    image = ((colors - MEAN) / STD).astype(np.float32)
+    changed = recolor(tf.constant(image), tf.constant(amounts, tf.float32), np.float32(MEAN), np.float32(STD))
+    return changed.numpy() * STD + MEAN
+
+
+def test_each_amount_changes_what_it_should() -> None:
+    colors = np.random.default_rng(3).uniform(0.4, 0.6, (*OUTPUT, 3))
+    luma = (colors @ (0.299, 0.587, 0.114))[..., None]
+    average = colors.mean((0, 1))
+    assert_close = functools.partial(np.testing.assert_allclose, rtol=0, atol=2e-6)
+    assert_close(recolored(colors, 0, 0, 0, 0), colors)
+    assert_close(recolored(colors, 0.3, 0, 0, 0), colors + 0.3)
+    assert_close(recolored(colors, 0, 0.4, 0, 0), average + 1.4 * (colors - average))
+    assert_close(recolored(colors, 0, 0, -0.6, 0), luma + 0.4 * (colors - luma))
+    yiq = tf.image.rgb_to_yiq(colors).numpy()
+    turned = (yiq[..., 1] + 1j * yiq[..., 2]) * np.exp(2j * np.pi * 0.05)
+    yiq = np.stack([yiq[..., 0], turned.real, turned.imag], -1)
+    assert_close(recolored(colors, 0, 0, 0, 0.5), tf.image.yiq_to_rgb(yiq), atol=5e-4)
+
+
+def test_the_amounts_act_one_after_the_other() -> None:
+    colors = np.random.default_rng(3).uniform(0.45, 0.55, (*OUTPUT, 3))
+    expected = colors
+    for place, amount in enumerate((0.1, -0.3, 0.5, -0.7)):
+        expected = recolored(expected, *(amount if place == other else 0 for other in range(4)))
+    np.testing.assert_allclose(recolored(colors, 0.1, -0.3, 0.5, -0.7), expected, rtol=0, atol=2e-6)
+
+
+def test_greys_stay_grey() -> None:
+    greys = np.random.default_rng(3).uniform(0, 1, (*OUTPUT, 1)).repeat(3, -1)
+    found = recolored(greys, 0.1, 0.3, 0.9, 2)
+    np.testing.assert_allclose(found, found.mean(-1, keepdims=True).repeat(3, -1), rtol=0, atol=2e-6)
 
 
 def test_a_channel_of_one_value_which_has_no_deviation_stays_finite() -> None:

@@ -4,15 +4,19 @@ import hashlib
 import itertools
 import json
 import re
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import build, make_flat
+from conftest import PROJECT, build, make_flat
+from handmade import moments_of, to_record, write_shard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,10 +24,6 @@ from beam_pipelines.conform import Sample
 from beam_pipelines.contract import record
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE
 from beam_pipelines.contract.manifest import FILE_NAME, Manifest, ManifestError, PixelFormat, Shard
-from beam_pipelines.contract.moments import Moments
-from beam_pipelines.measure import moments_of
-from beam_pipelines.normalize import Normalizer
-from beam_pipelines.shards import ShardWriter, normalized, to_record
 from trainer import dataset as reading
 from trainer.augment import make_augment
 from trainer.dataset import (
@@ -71,15 +71,14 @@ def write_dataset(
         [make_sample(next(numbers), f"s{shard}-n{index}", sizes[index % len(sizes)]) for index in range(count)]
         for shard, count in enumerate(shards)
     ]
-    moments = sum((moments_of(sample.image) for shard in samples for sample in shard), Moments.zero())
-    written = []
-    for index, shard in enumerate(samples):
-        name = f"train-{index:05d}-of-{len(shards):05d}.tfrecord"
-        with open(folder / name, "wb") as file:
-            writer = ShardWriter(file)
-            for sample in shard:
-                writer.write(record.encode(encoded(sample, image_format, mask_format, moments)))
-        written.append(writer.shard(name))
+    moments = moments_of(*(sample.image for shard in samples for sample in shard))
+    written = [
+        write_shard(
+            folder / f"train-{index:05d}-of-{len(shards):05d}.tfrecord",
+            (to_record(sample, image_format, mask_format, moments) for sample in shard),
+        )
+        for index, shard in enumerate(samples)
+    ]
     one_size = len(sizes) == 1
     manifest = Manifest(
         fingerprint="",
@@ -101,13 +100,6 @@ def write_dataset(
     )
     (folder / FILE_NAME).write_text(manifest.to_json())
     return folder
-
-
-def encoded(sample: Sample, image_format: str, mask_format: str, moments: Moments) -> record.Record:
-    if image_format in ("raw_uint8", "png"):
-        return to_record(sample, image_format, mask_format)
-    plain = to_record(sample, "raw_uint8", mask_format)
-    return normalized(plain, Normalizer(moments, record.RAW_DTYPES[image_format]), image_format)
 
 
 @pytest.fixture(scope="module")
@@ -208,13 +200,11 @@ def test_a_channel_of_one_value_is_only_centred(tmp_path: Path, image_format: st
     moments = moments_of(plain)
     plain[0, 0, 1] = 87  # as a picture of another split may have it
     sample = Sample("a", plain, np.zeros((2, 2), np.uint8))
-    (shard,) = folder.glob("*.tfrecord")
-    with open(shard, "wb") as file:
-        writer = ShardWriter(file)
-        writer.write(record.encode(encoded(sample, image_format, "raw_uint8", moments)))
+    (path,) = folder.glob("*.tfrecord")
+    shard = write_shard(path, [to_record(sample, image_format, moments=moments)])
     value = json.loads((folder / FILE_NAME).read_text())
     value["moments"]["histogram"] = moments.histogram.tolist()
-    value["splits"]["train"]["shards"][0]["bytes"] = writer.bytes
+    value["splits"]["train"]["shards"][0]["bytes"] = shard.bytes
     (folder / FILE_NAME).write_text(json.dumps(value))
     (example,) = open_dataset(str(folder), "train").as_numpy_iterator()
     np.testing.assert_allclose(example["image"][..., 1], [[10 / 255, 0], [0, 0]], atol=1e-6)
@@ -383,6 +373,56 @@ def test_cached_batches_are_the_streamed_ones_to_the_bit(folders: dict[str, str]
         opened = open_split(folders[image_format], "train")
         changes = {"shuffle_mib": shuffle_mib, "start": (1, 3)}
         assert_same(take(opened, STEPS, cache_mib=1, **changes), take(opened, STEPS, cache_mib=0, **changes))
+
+
+@pytest.mark.parametrize("shuffle_mib", [0, 0.006])
+def test_batches_that_are_read_ahead_are_the_same_to_the_bit(split: Split, shuffle_mib: float) -> None:
+    remote = replace(split, folder=f"file://{split.folder}")
+    assert remote.is_remote
+    assert not split.is_remote
+    changes = {"shuffle_mib": shuffle_mib, "start": (1, 3)}
+    assert_same(take(remote, 2 * STEPS, **changes), take(split, 2 * STEPS, **changes))
+
+
+@pytest.mark.parametrize("folder", ["gs://bucket/scenes", "/gcs/bucket/scenes"])
+def test_buckets_are_read_ahead_under_both_their_names(split: Split, folder: str) -> None:
+    assert replace(split, folder=folder).is_remote
+
+
+READ_ONCE_AND_FOUR_TIMES = """
+import re, sys
+from dataclasses import replace
+from pathlib import Path
+from trainer.dataset import open_split, training_batches
+
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+
+def read(times):
+    split = replace(whole, shards=whole.shards * times)
+    steps = split.examples // 4
+    options = dict(seed=0, batch=4, steps=steps, start=(0, 0), shuffle_mib=8, augment=None)
+    assert sum(1 for _ in training_batches(split, **options, cache_mib=float(sys.argv[2])).take(steps)) == steps
+
+whole = open_split(sys.argv[1], "train")
+read(1)
+once = peak()
+read(4)
+print(peak() - once, int(4 * whole.examples * whole.example_bytes))
+"""
+
+
+def test_memory_does_not_grow_with_the_data_unless_they_are_cached(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path, "raw_float32", (16,) * 8, [(128, 256)])
+    grown = {}
+    for cache_mib in (0, 1000):
+        command = [sys.executable, "-c", READ_ONCE_AND_FOUR_TIMES, str(folder), str(cache_mib)]
+        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        grown[cache_mib], size = map(int, done.stdout.split())
+    assert size > 200e6
+    assert grown[0] < 0.15 * size
+    assert grown[1000] > 0.6 * size  # so what is measured can be seen
 
 
 def test_a_cached_split_is_not_read_again(fresh: Path) -> None:

@@ -1,0 +1,142 @@
+"""How fast training is with data from shards, as a ratio to the same updates on one batch in memory; prints a table.
+
+    python tests/benchmarks/train.py --rounds 3
+    python tests/benchmarks/train.py --image_size 256x512 --models u2netp deeplabv3plus --precision mixed_bfloat16
+
+The pipeline builds the embedded scenes. For each model three ways take turns in every round:
+  shards    the trainer's own updates on batches from the shards: read, shuffled and augmented
+  constant  the same updates on one batch that stays in memory
+  bare      the model's forward and backward pass alone on that batch: no optimizer, no scores, no loop
+Figures are medians over the rounds, in updates per second; a ratio is of two ways in the same round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import tensorflow as tf
+
+from trainer import models
+from trainer.augment import make_augment
+from trainer.dataset import Split, open_split, training_batches
+from trainer.devices import Batches, devices, make_strategy
+from trainer.losses import SegmentationLoss, mean_loss
+from trainer.schedules import build_optimizer
+from trainer.steps import TrainSteps
+
+PROJECT = Path(__file__).parent.parent.parent
+OPTIONS: dict[str, dict[str, Any]] = {"u2netp": {}, "u2net": {}, "deeplabv3plus": {"backbone": "xception65"}}
+
+
+def main() -> None:
+    args = parse()
+    keras.config.set_dtype_policy(args.precision)
+    with tempfile.TemporaryDirectory(dir=args.scratch) as scratch:
+        split = build(Path(scratch), args)
+        print(f"{devices()[0].name}, TensorFlow {tf.__version__}, {args.image_size}, batches of {args.batch}")
+        print("model | shards, updates/s | constant | bare | shards / constant | constant / bare")
+        for name in args.models:
+            rounds = measure(name, split, args)
+            speeds = [f"{statistics.median(each[way] for each in rounds):.3f}" for way in rounds[0]]
+            print(" | ".join([name, *speeds, ratio(rounds, "shards", "constant"), ratio(rounds, "constant", "bare")]))
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=8, help="updates of each way in a round")
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--image_size", default="64x128")
+    parser.add_argument("--image_encoding", default="float32")
+    parser.add_argument("--models", nargs="+", default=["u2netp", "deeplabv3plus"], choices=OPTIONS)
+    parser.add_argument("--precision", default="float32", choices=["float32", "mixed_bfloat16", "mixed_float16"])
+    parser.add_argument("--scratch", help="where to write (default: the system's temporary folder)")
+    return parser.parse_args()
+
+
+def build(scratch: Path, args: argparse.Namespace) -> Split:
+    command = [sys.executable, "-m", "beam_pipelines.build", f"--output={scratch / 'scenes'}"]
+    command += [f"--image_size={args.image_size}", f"--image_encoding={args.image_encoding}"]
+    subprocess.run(command, cwd=PROJECT, stdout=subprocess.DEVNULL, check=True)
+    return open_split(str(scratch / "scenes"), "train")
+
+
+def measure(name: str, split: Split, args: argparse.Namespace) -> list[dict[str, float]]:
+    """Updates per second of each way, in each round but the first, which compiles."""
+    strategy = make_strategy("one")
+    size = tuple(map(int, args.image_size.split("x")))
+    with strategy.scope():
+        model = models.build(name, num_classes=split.manifest.labels.num_classes, options=OPTIONS[name])
+        optimizer = build_optimizer(name="sgd", learning_rate=1e-4)
+        if args.precision == "mixed_float16":
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        optimizer.build(model.trainable_variables)
+        batches = Batches(replicas=1, per_replica=args.batch)
+        steps = TrainSteps(model, optimizer, SegmentationLoss(), strategy, batches, image_size=(size[0], size[1]))
+    moments = split.manifest.moments
+    shards = training_batches(
+        split,
+        seed=0,
+        batch=args.batch,
+        steps=split.examples // args.batch,
+        start=(0, 0),
+        shuffle_mib=256,
+        cache_mib=0,
+        augment=make_augment((size[0], size[1]), moments.mean, moments.std, (0.5, 2.0), 0.2),
+    )
+    batch = next(iter(shards))
+    sources = {
+        "shards": iterate(strategy, shards),
+        "constant": iterate(strategy, tf.data.Dataset.from_tensors(batch).repeat()),
+    }
+    ways: dict[str, Callable[[], Any]] = {
+        name: lambda source=source: steps(source, args.steps) for name, source in sources.items()
+    }
+    ways["bare"] = bare(model, batch, args.steps)
+    rounds = [{way: args.steps / seconds(take) for way, take in ways.items()} for _ in range(args.rounds + 1)]
+    return rounds[1:]
+
+
+def iterate(strategy: tf.distribute.Strategy, batches: tf.data.Dataset) -> Iterator[Any]:
+    return iter(strategy.distribute_datasets_from_function(lambda _: batches))
+
+
+def bare(model: keras.Model, batch: dict[str, tf.Tensor], steps: int) -> Callable[[], Any]:
+    loss = SegmentationLoss()
+
+    @tf.function
+    def forward_backward() -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            outputs = models.as_list(model(batch["image"], training=True))
+            value = mean_loss(*loss(batch["mask"], outputs))
+        gradients = tape.gradient(value, [weight.value for weight in model.trainable_variables])
+        return tf.add_n([tf.reduce_sum(tf.cast(gradient, tf.float32)) for gradient in gradients])
+
+    return lambda: [float(forward_backward()) for _ in range(steps)]
+
+
+def seconds(take: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    take()
+    return time.perf_counter() - start
+
+
+def ratio(rounds: list[dict[str, float]], way: str, reference: str) -> str:
+    ratios = [each[way] / each[reference] for each in rounds]
+    return f"{statistics.median(ratios):.3f} ({min(ratios):.3f}-{max(ratios):.3f})"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,323 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainer import config, losses, models, schedules
+from trainer.config import TrainConfig, parse_train
+
+# Option -> text, and the field of TrainConfig that alone must change, to what. Output changes several fields.
+OPTIONS: dict[str, tuple[str | None, str, Any]] = {
+    "dataset": ("elsewhere", "dataset", "elsewhere"),
+    "train_split": ("trainval", "train_split", "trainval"),
+    "val_split": ("", "val_split", ""),
+    "checkpoint_steps": ("7", "checkpoint_steps", 7),
+    "evaluate_epochs": ("3", "evaluate_epochs", 3),
+    "log_steps": ("5", "log_steps", 5),
+    "verbose": (None, "verbose", True),
+    "model": ("u2net", "model", "u2net"),
+    "backbone": ("xception41", "model_options", {"backbone": "xception41"}),
+    "output_stride": ("8", "model_options", {"output_stride": 8}),
+    "backbone_weights": ("imagenet", "model_options", {"backbone_weights": "imagenet"}),
+    "dropout": ("0", "model_options", {"dropout": 0.0}),
+    "batch_norm_momentum": ("0.9997", "model_options", {"batch_norm_momentum": 0.9997}),
+    "width": ("0.25", "model_options", {"width": 0.25}),
+    "initial_model": ("out/before", "initial_model", "out/before"),
+    "epochs": ("12", "epochs", 12),
+    "steps": ("90000", "steps", 90000),
+    "batch_per_replica": ("2", "batch_per_replica", 2),
+    "global_batch": ("16", "global_batch", 16),
+    "accumulate": ("8", "accumulate", 8),
+    "crop_size": ("512x1024", "crop_size", (512, 1024)),
+    "no-augment": (None, "augment", False),
+    "scale": ("0.75,1.25", "scale", (0.75, 1.25)),
+    "color": ("0", "color", 0.0),
+    "seed": ("4", "seed", 4),
+    "class_weights": ("enet", "class_weights", "enet"),
+    "top_k": ("0.25", "top_k", 0.25),
+    "top_k_ramp_steps": ("1000", "top_k_ramp_steps", 1000),
+    "lovasz": ("0.5", "lovasz", 0.5),
+    "dice": ("0.25", "dice", 0.25),
+    "optimizer": ("adamw", "optimizer", "adamw"),
+    "learning_rate": ("1e-3", "learning_rate", 1e-3),
+    "schedule": ("cosine", "schedule", "cosine"),
+    "warmup": ("0.05", "warmup", 0.05),
+    "momentum": ("0.95", "momentum", 0.95),
+    "weight_decay": ("0", "weight_decay", 0.0),
+    "clip_norm": ("1", "clip_norm", 1.0),
+    "ema": ("0.999", "ema", 0.999),
+    "strategy": ("mirrored", "strategy", "mirrored"),
+    "logical_devices": ("2", "logical_devices", 2),
+    "precision": ("bfloat16", "precision", "bfloat16"),
+    "xla": (None, "xla", True),
+    "deterministic": (None, "deterministic", True),
+    "steps_per_call": ("10", "steps_per_call", 10),
+    "shuffle_mib": ("64", "shuffle_mib", 64.0),
+    "cache_mib": ("0", "cache_mib", 0.0),
+    "on_corrupt": ("skip", "on_corrupt", "skip"),
+}
+
+# A run may go on with others of these: they say where and how fast it computes and what it keeps and shows, not what
+# comes out. Of the batches the product is compared, of the data set the fingerprint, when both are known.
+FREE = {
+    *("dataset", "val_split", "checkpoint_steps", "evaluate_epochs", "log_steps", "verbose", "batch_per_replica"),
+    *("global_batch", "accumulate", "strategy", "logical_devices", "xla", "deterministic", "steps_per_call"),
+    *("cache_mib", "on_corrupt"),
+}
+
+VERTEX = {
+    "AIP_MODEL_DIR": "gs://bucket/job/model/",
+    "AIP_CHECKPOINT_DIR": "gs://bucket/job/checkpoints/",
+    "AIP_TENSORBOARD_LOG_DIR": "gs://bucket/job/logs/",
+}
+
+
+def parse(*arguments: str, **environment: str) -> TrainConfig:
+    return parse_train(["--dataset=data", *arguments], environment)
+
+
+def given(option: str) -> str:
+    text = OPTIONS[option][0]
+    return f"--{option}" if text is None else f"--{option}={text}"
+
+
+def places(found: TrainConfig) -> tuple[str, str, str, str]:
+    return found.output, found.checkpoints, found.logs, found.export
+
+
+def refusal_of(capsys: pytest.CaptureFixture[str], *arguments: str, **environment: str) -> str:
+    with pytest.raises(SystemExit) as refused:
+        parse_train(arguments, environment)
+    assert refused.value.code == 2
+    return capsys.readouterr().err.partition("error: ")[2].strip()
+
+
+def help_of(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Option -> what --help says of it."""
+    monkeypatch.setenv("COLUMNS", "250")
+    with pytest.raises(SystemExit) as asked:
+        parse_train(["--help"], {})
+    assert asked.value.code == 0
+    lines = re.sub(r"\n {20,}", "  ", capsys.readouterr().out.partition("\ndata and results:")[2]).splitlines()
+    parts = [line.strip().partition("  ") for line in lines if line.startswith("  --")]
+    return {name: text.strip() for names, _, text in parts for name in re.findall(r"--([\w-]+)", names)}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_an_option_changes_its_field_and_no_other(option: str):
+    before, after = parse(), parse(given(option))
+    changed = {name: value for name, value in vars(after).items() if value != getattr(before, name)}
+    assert changed == dict([OPTIONS[option][1:]])
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_a_run_has_another_identity_where_an_option_decides_its_weights(option: str):
+    assert (parse(given(option)).identity == parse().identity) == (option in FREE)
+
+
+def test_the_identity_does_not_depend_on_where_results_go():
+    assert parse("--output=elsewhere", **VERTEX).identity == parse().identity
+
+
+def test_the_identity_survives_json():
+    identity = parse(*map(given, OPTIONS.keys() - {"global_batch"})).identity
+    assert json.loads(json.dumps(identity)) == identity
+
+
+def test_the_config_is_kept_as_plain_values():
+    found = parse("--crop_size=64x128", "--output=out/here").to_json()
+    assert found == json.loads(json.dumps(found))
+    assert found.keys() == TrainConfig.__dataclass_fields__.keys()
+    assert (found["crop_size"], found["scale"], found["output"]) == ([64, 128], [0.5, 2.0], "out/here")
+
+
+def test_what_is_not_given_is_left_to_the_data_and_the_model():
+    found = parse()
+    assert (found.crop_size, found.steps, found.global_batch, found.initial_model) == (None, None, None, None)
+    assert (found.clip_norm, found.ema, found.steps_per_call) == (None, None, None)
+    assert found.model_options == {}
+    assert (found.train_split, found.val_split, found.cluster.workers) == ("train", "val", 1)
+    assert (found.augment, found.reports_metric) == (True, False)
+
+
+def test_help_tells_of_every_option(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    told = help_of(capsys, monkeypatch)
+    assert told.keys() == OPTIONS.keys() | {"augment", "output"}
+    assert not [name for name, text in told.items() if not text.partition("(default")[0]]
+
+
+def test_every_field_can_be_given():
+    settable = {field for _, field, _ in OPTIONS.values()} | {"output"}
+    derived = {"checkpoints", "logs", "export", "cluster", "reports_metric"}  # of --output, and of Vertex AI
+    assert settable | derived == TrainConfig.__dataclass_fields__.keys()
+
+
+# --- names that other modules have, too
+
+
+def test_names_are_those_of_the_modules_that_have_a_meaning_for_them():
+    assert losses.CLASS_WEIGHTS == config.CLASS_WEIGHTS
+    assert tuple(schedules.SCHEDULES) == config.SCHEDULES
+    for name in config.OPTIMIZERS:
+        schedules.build_optimizer(name=name, learning_rate=0.1)
+    with pytest.raises(ValueError, match=f"'?': {' or '.join(config.OPTIMIZERS)} was expected".replace("?", "lamb")):
+        schedules.build_optimizer(name="lamb", learning_rate=0.1)
+
+
+def test_precisions_are_those_that_training_knows():
+    from trainer import training
+
+    assert set(config.PRECISIONS) == set(training._POLICIES)
+
+
+def test_models_and_their_options_are_those_of_the_builders(capsys: pytest.CaptureFixture[str]):
+    for name in models.MODELS:
+        assert parse(f"--model={name}").model == name
+    assert f"choose from {', '.join(models.MODELS)}" in refusal_of(capsys, "--model=unet").replace("'", "")
+    known = {option for name in models.MODELS for option in models.option_defaults(name)}
+    offered = {option for option, (_, field, _) in OPTIONS.items() if field == "model_options"}
+    assert offered <= known
+    # Set from the data set and the number of replicas, and for files of Keras' own Xception.
+    assert known - offered == {"mean", "std", "sync_batch_norm", "depthwise_relu"}
+
+
+# --- the data set and the places
+
+
+@pytest.mark.parametrize(
+    ("given", "folder"),
+    [
+        ("gs://bucket/scenes", "gs://bucket/scenes"),
+        ("gs://bucket/scenes/", "gs://bucket/scenes"),
+        ("gs://bucket/scenes/dataset.json", "gs://bucket/scenes"),
+        ("gs://bucket/scenes/my-dataset.json", "gs://bucket/scenes/my-dataset.json"),
+        ("out/scenes/dataset.json", "out/scenes"),
+        ("dataset.json", "."),
+        ("./dataset.json", "."),
+        ("/dataset.json", "/"),
+        ("/", "/"),
+    ],
+)
+def test_the_data_set_is_a_folder_or_its_manifest(given: str, folder: str):
+    assert parse_train([], {"AIP_TRAINING_DATA_URI": given}).dataset == folder
+    assert parse_train([f"--dataset={given}"], {}).dataset == folder
+
+
+def test_an_argument_wins_over_the_data_set_of_vertex():
+    assert parse("--dataset=mine", AIP_TRAINING_DATA_URI="gs://bucket/theirs").dataset == "mine"
+
+
+def test_a_home_folder_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    found = parse_train(["--dataset=~/scenes/", "--output=~/run"], {})
+    assert (found.dataset, found.logs) == (f"{tmp_path}/scenes", f"{tmp_path}/run/logs")
+
+
+def test_a_data_set_is_needed(capsys: pytest.CaptureFixture[str]):
+    expected = "--dataset is needed: the folder that `python -m beam_pipelines.build` wrote"
+    assert refusal_of(capsys) == expected
+    assert refusal_of(capsys, AIP_TRAINING_DATA_URI="") == expected
+
+
+def test_results_go_below_out_run():
+    assert places(parse()) == ("out/run", "out/run/checkpoints", "out/run/logs", "out/run/export")
+
+
+def test_results_go_where_vertex_says():
+    base = "gs://bucket/job"
+    assert places(parse(**VERTEX)) == (base, f"{base}/checkpoints", f"{base}/logs", f"{base}/model")
+
+
+def test_each_trial_of_a_search_has_its_own_results():
+    trial = {name: path.replace("/job/", "/job/7/") for name, path in VERTEX.items()}
+    found = parse(**trial, CLOUD_ML_TRIAL_ID="7")
+    assert places(found) == tuple(f"gs://bucket/job/7{end}" for end in ("", "/checkpoints", "/logs", "/model"))
+    assert found.reports_metric
+
+
+def test_an_output_that_is_given_wins_over_vertex():
+    expected = ("gs://mine/run", "gs://mine/run/checkpoints", "gs://mine/run/logs", "gs://mine/run/export")
+    assert places(parse("--output=gs://mine/run/", **VERTEX)) == expected
+
+
+@pytest.mark.parametrize("name", VERTEX)
+def test_one_folder_of_vertex_tells_the_base_of_the_others(name: str):
+    found = parse(**{name: VERTEX[name]})
+    assert found.output == "gs://bucket/job"
+    own = {"AIP_MODEL_DIR": "export", "AIP_CHECKPOINT_DIR": "checkpoints", "AIP_TENSORBOARD_LOG_DIR": "logs"}
+    for variable, field in own.items():
+        end = "model" if variable == name == "AIP_MODEL_DIR" else field
+        assert getattr(found, field) == f"gs://bucket/job/{end}"
+
+
+def test_empty_variables_are_none():
+    assert places(parse(**dict.fromkeys(VERTEX, ""), TF_CONFIG="")) == places(parse())
+
+
+def test_the_environment_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch):
+    for name, value in VERTEX.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AIP_TRAINING_DATA_URI", "gs://bucket/scenes/")
+    found = parse_train([])
+    assert (found.dataset, found.export) == ("gs://bucket/scenes", "gs://bucket/job/model")
+
+
+def test_the_cluster_is_in_the_config():
+    cluster = {"cluster": {"chief": ["a:1"], "worker": ["b:1", "c:1"]}, "task": {"type": "worker", "index": 1}}
+    found = parse(TF_CONFIG=json.dumps(cluster))
+    assert (found.cluster.workers, found.cluster.kind, found.cluster.index) == (3, "worker", 1)
+    assert found.to_json()["cluster"]["hosts"] == cluster["cluster"]
+
+
+def test_a_cluster_that_makes_no_sense_is_a_wrong_argument(capsys: pytest.CaptureFixture[str]):
+    assert refusal_of(capsys, "--dataset=data", TF_CONFIG="{").startswith("TF_CONFIG is not a description of a cluster")
+
+
+# --- refusals
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        ("--epochs=0", "0 is less than 1"),
+        ("--seed=-1", "-1 is less than 0"),
+        ("--steps=1e4", "'1e4' is not a whole number"),
+        ("--learning_rate=fast", "'fast' is not a number"),
+        ("--learning_rate=-1", "-1: at least 0 was expected"),
+        ("--learning_rate=nan", "nan: at least 0 was expected"),
+        ("--lovasz=inf", "inf: at least 0 was expected"),
+        ("--width=0", "0: above 0 was expected"),
+        ("--clip_norm=0", "0: above 0 was expected"),
+        ("--top_k=0", "0: above 0 and at most 1 was expected"),
+        ("--top_k=1.01", "1.01: above 0 and at most 1 was expected"),
+        ("--ema=1", "1: above 0 and below 1 was expected"),
+        ("--ema=0", "0: above 0 and below 1 was expected"),
+        ("--warmup=1", "1: at least 0 and below 1 was expected"),
+        ("--momentum=1", "1: at least 0 and below 1 was expected"),
+        ("--dropout=1", "1: at least 0 and below 1 was expected"),
+        ("--batch_norm_momentum=1.5", "1.5: at least 0 and below 1 was expected"),
+        ("--crop_size=512", "'512' is not HEIGHTxWIDTH, like 256x512"),
+        ("--crop_size=0x512", "'0x512' is not HEIGHTxWIDTH, like 256x512"),
+        ("--crop_size=-1x512", "'-1x512' is not HEIGHTxWIDTH, like 256x512"),
+        ("--scale=2", "'2' is not LEAST,MOST, like 0.5,2"),
+        ("--scale=2,0.5", "'2,0.5': 0 < LEAST <= MOST was expected"),
+        ("--scale=0,1", "'0,1': 0 < LEAST <= MOST was expected"),
+        ("--scale=1,inf", "'1,inf': 0 < LEAST <= MOST was expected"),
+    ],
+)
+def test_a_value_out_of_its_range_is_refused(argument: str, expected: str, capsys: pytest.CaptureFixture[str]):
+    name = argument.partition("=")[0]
+    assert refusal_of(capsys, "--dataset=data", argument) == f"argument {name}: {expected}"
+
+
+def test_a_batch_is_given_in_one_way(capsys: pytest.CaptureFixture[str]):
+    refused = refusal_of(capsys, "--dataset=data", "--batch_per_replica=2", "--global_batch=8")
+    assert refused == "argument --global_batch: not allowed with argument --batch_per_replica"
+
+
+def test_options_are_not_guessed_from_their_beginnings(capsys: pytest.CaptureFixture[str]):
+    assert refusal_of(capsys, "--dataset=data", "--epoch=1") == "unrecognized arguments: --epoch=1"

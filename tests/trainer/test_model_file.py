@@ -1,0 +1,264 @@
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from colour_model import CITYSCAPES, describe, make_colour_model
+from conftest import PROJECT
+from hypothesis import given
+from hypothesis import strategies as st
+from test_dataset import write_dataset
+
+from beam_pipelines.contract.labels import BUILTIN_TABLES
+from trainer.dataset import open_split
+from trainer.model_file import BEST, Description, ModelFileError, check_labels, find_model, load_model, save_model
+from trainer.models import as_list, layers
+
+# TensorFlow's tensors take no `copy` keyword yet, which NumPy 2 says wherever Keras saves a variable.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+
+IMAGES = np.random.default_rng(0).normal(size=(2, 32, 64, 3)).astype(np.float32)
+MEMBER = "street_scenes.json"
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("saved") / "colours.keras"
+    save_model(str(path), make_colour_model(describe()), describe())
+    return path
+
+
+def predictions(model: keras.Model) -> list[np.ndarray]:
+    return [np.asarray(each) for each in as_list(model(IMAGES, training=False))]
+
+
+def rewrite(saved: Path, path: Path, change: Callable[[dict], object]) -> Path:
+    """A copy of `saved`, whose description `change` has changed."""
+    with zipfile.ZipFile(saved) as source, zipfile.ZipFile(path, "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            if name == MEMBER:
+                value = json.loads(content)
+                change(value)
+                content = json.dumps(value).encode()
+            target.writestr(name, content)
+    return path
+
+
+def refusal_of(path: Path | str) -> str:
+    with pytest.raises(ModelFileError) as refused:
+        load_model(str(path))
+    return str(refused.value)
+
+
+def make_layered_model() -> keras.Model:
+    """Of all layers that are this package's own, with two outputs; small, so that it is quickly made."""
+    images = keras.Input((None, None, 3))
+    padded = layers.PadToMultiple(16, 1)(images)
+    coarse = layers.AtrousMaxPool(2)(keras.layers.Conv2D(19, 3, strides=2, padding="same")(padded))
+    outputs = [layers.CropLike()(layers.ResizeLike(aligned)(coarse, padded), images) for aligned in (True, False)]
+    return keras.Model(images, outputs)
+
+
+def test_a_model_comes_back_as_it_was(tmp_path: Path):
+    model = make_layered_model()
+    save_model(f"{tmp_path}/run/{BEST}", model, describe(model="u2net"))
+    again, description = load_model(f"{tmp_path}/run")
+    assert description == describe(model="u2net")
+    for mine, theirs in zip(predictions(model), predictions(again), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+# Fails where Keras would find the layers also without having been told of them: then that would prove nothing.
+PLAIN = """
+import sys
+import keras
+import numpy as np
+from trainer.models import register_layers
+
+folder = sys.argv[1]
+try:
+    keras.saving.load_model(f"{folder}/model.keras")
+except Exception as error:
+    assert "Could not locate class" in str(error), error
+else:
+    sys.exit("the layers were known already")
+register_layers()
+model = keras.saving.load_model(f"{folder}/model.keras")
+for index, output in enumerate(model(np.load(f"{folder}/images.npy"), training=False)):
+    np.testing.assert_array_equal(output, np.load(f"{folder}/output_{index}.npy"))
+"""
+
+
+def test_keras_alone_reads_the_file_in_another_process(tmp_path: Path):
+    model = make_layered_model()
+    save_model(f"{tmp_path}/model.keras", model, describe())
+    np.save(tmp_path / "images.npy", IMAGES)
+    for index, output in enumerate(predictions(model)):
+        np.save(tmp_path / f"output_{index}.npy", output)
+    command = [sys.executable, "-c", PLAIN, str(tmp_path)]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("changes", [{"size": None}, {"mean_iou": None}, {"labels": BUILTIN_TABLES["camvid11"]()}])
+def test_a_description_comes_back_as_it_was(changes: dict):
+    before = describe(**changes)
+    assert Description.from_json(json.loads(json.dumps(before.to_json()))) == before
+
+
+def test_a_description_is_that_of_the_data_set(tmp_path: Path):
+    manifest = open_split(str(write_dataset(tmp_path / "one", "raw_uint8")), "train").manifest
+    found = Description.of("u2net", manifest, step=9, mean_iou=0.25)
+    assert (found.model, found.step, found.mean_iou, found.size) == ("u2net", 9, 0.25, (8, 12))
+    assert (found.labels, found.dataset) == (manifest.labels, manifest.fingerprint)
+    assert (list(found.mean), list(found.std)) == (list(manifest.moments.mean), list(manifest.moments.std))
+    several = write_dataset(tmp_path / "several", "raw_uint8", sizes=((8, 12), (16, 8)))
+    assert Description.of("u2net", open_split(str(several), "train").manifest, step=9, mean_iou=None).size is None
+
+
+def test_a_file_is_whole_whenever_it_is_looked_at(tmp_path: Path):
+    """What a reader finds at any moment is what would stay, were the process killed then."""
+    path, models_saved = tmp_path / "model.keras", 6
+    images = keras.Input((None, None, 3))
+    model = keras.Model(images, keras.layers.Conv2D(4096, 9)(images))  # 4 MB, which take time to write
+
+    def save() -> None:
+        for step in range(models_saved):
+            save_model(str(path), model, describe(step=step))
+
+    saving = threading.Thread(target=save)
+    saving.start()
+    seen: list[int] = []
+    while saving.is_alive():
+        if path.exists():
+            with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
+                assert archive.testzip() is None
+                seen.append(json.loads(archive.read(MEMBER))["step"])
+    saving.join()
+    assert seen == sorted(seen)
+    assert len(set(seen)) > 1
+    assert load_model(str(path))[1].step == models_saved - 1
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Unsaveable(keras.layers.Layer):
+    def call(self, inputs):
+        return inputs
+
+    def save_own_variables(self, store):
+        raise OSError("the disk is full")
+
+
+def test_a_save_that_fails_leaves_what_was_there(tmp_path: Path):
+    path = tmp_path / "model.keras"
+    images = keras.Input((None, None, 3))
+    broken = keras.Model(images, Unsaveable()(images))
+    with pytest.raises(OSError, match="the disk is full"):
+        save_model(str(path), broken, describe())
+    assert not list(tmp_path.iterdir())
+    save_model(str(path), make_colour_model(describe()), describe(step=1))
+    with pytest.raises(OSError, match="the disk is full"):
+        save_model(str(path), broken, describe(step=2))
+    assert load_model(str(path))[1].step == 1
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_run_is_known_by_its_folder(saved: Path, tmp_path: Path):
+    best = tmp_path / BEST
+    best.write_bytes(saved.read_bytes())
+    assert find_model(f"{tmp_path}/") == find_model(str(tmp_path)) == str(best) == find_model(str(best))
+
+
+def test_a_model_that_is_not_there_is_missed(tmp_path: Path):
+    assert refusal_of(tmp_path) == f"{tmp_path} holds no {BEST}: training writes one after its first evaluation"
+    missing = f"{tmp_path}/mine.keras"
+    assert refusal_of(missing) == f"{missing} does not exist: name a {BEST}, or the folder of a training run"
+
+
+def test_a_file_that_keras_alone_wrote_is_refused(tmp_path: Path):
+    path = tmp_path / "plain.keras"
+    make_colour_model(describe()).save(path)
+    assert refusal_of(path) == f"{path} has no {MEMBER}: it was not written by this trainer"
+
+
+@pytest.mark.parametrize("share", [0, 0.5, 0.999])
+def test_a_file_that_was_cut_is_refused(share: float, saved: Path, tmp_path: Path):
+    path, content = tmp_path / "cut.keras", saved.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    assert refusal_of(path) == f"{path} is not a .keras file, or damaged: File is not a zip file"
+
+
+def test_weights_that_are_damaged_are_refused(saved: Path, tmp_path: Path):
+    content = bytearray(saved.read_bytes())
+    with zipfile.ZipFile(saved) as archive:
+        weights = archive.getinfo("model.weights.h5")
+    content[weights.header_offset + weights.compress_size // 2] ^= 1
+    path = tmp_path / "damaged.keras"
+    path.write_bytes(content)
+    assert refusal_of(path) == f"{path} is damaged: the checksum of its model.weights.h5 is wrong"
+
+
+@given(data=st.data())
+def test_a_damaged_byte_is_noticed_or_does_not_matter(data: st.DataObject, saved: Path):
+    content = bytearray(saved.read_bytes())
+    content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    path = saved.parent / "damaged.keras"
+    path.write_bytes(content)
+    try:
+        model, description = load_model(str(path))
+    except ModelFileError as error:
+        refused = error
+    else:
+        assert description == describe()
+        np.testing.assert_array_equal(predictions(model)[0], predictions(make_colour_model(describe()))[0])
+        return
+    assert str(refused).startswith(f"{path} ")
+
+
+def test_another_version_is_refused(saved: Path, tmp_path: Path):
+    path = rewrite(saved, tmp_path / "newer.keras", lambda value: value.update(version=2))
+    assert refusal_of(path) == f"{path} has version 2 of {MEMBER}, and this code reads 1"
+    path = rewrite(saved, tmp_path / "none.keras", lambda value: value.pop("version"))
+    assert refusal_of(path) == f"{path} has version None of {MEMBER}, and this code reads 1"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda value: value.pop("mean"), r"KeyError\('mean'\)"),
+        (lambda value: value.update(std=3), r"TypeError\(.*not iterable"),
+        (lambda value: value["labels"].pop("labels"), r"KeyError\('labels'\)"),
+        (lambda value: value["labels"].update(labels=[]), r"LabelTableError\(.*it has no classes"),
+    ],
+)
+def test_a_description_without_its_parts_is_refused(
+    change: Callable[[dict], object], reason: str, saved: Path, tmp_path: Path
+):
+    path = rewrite(saved, tmp_path / "odd.keras", change)
+    with pytest.raises(ModelFileError, match=f"odd.keras: its {MEMBER} is damaged: {reason}"):
+        load_model(str(path))
+
+
+def test_a_model_and_a_data_set_must_have_the_same_classes(tmp_path: Path):
+    manifest = open_split(str(write_dataset(tmp_path / "data", "raw_uint8")), "train").manifest
+    camvid = ", ".join(row.name for row in manifest.labels.classes)
+    cityscapes = ", ".join(row.name for row in CITYSCAPES.classes)
+    check_labels(describe(labels=replace(manifest.labels, name="renamed")), manifest, "data")
+    with pytest.raises(ModelFileError) as refused:
+        check_labels(describe(), manifest, "data")
+    assert str(refused.value) == (
+        f"data has other classes than the model: {camvid} (label table 'camvid11') and {cityscapes} ('cityscapes19'). "
+        "Build the data set with the model's label table (--labels), or train on this one"
+    )
