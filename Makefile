@@ -1,15 +1,29 @@
 # Everything runs in .venv, which the first command sets up.
 PYTHON ?= python3
 BIN := .venv/bin
+# The oldest that the trainer runs on: Python 3.10 with TensorFlow 2.17, as Vertex AI's prebuilt training images have it.
+PYTHON_OLDEST ?= $(shell python3.10 -c 'import sys; print(sys.executable)' 2>/dev/null || \
+	ls "$$(pyenv root 2>/dev/null)"/versions/3.10.*/bin/python3.10 2>/dev/null | tail -1)
 
-.PHONY: demo test lint format benchmark clean
+.PHONY: demo test test-oldest lint format benchmark clean
 
 demo: .venv/installed
-	$(BIN)/python -m beam_pipelines.build --runner=DirectRunner
+	$(BIN)/python -m beam_pipelines.build --runner=DirectRunner --labels=cityscapes7 --image_size=128x256
 	$(BIN)/python -m beam_pipelines.verify out/scenes
+	$(BIN)/python -m trainer.task --dataset=out/scenes --output=out/run --model=u2netp --width=0.5 --epochs=12 \
+		--optimizer=adamw --learning_rate=0.004 --schedule=cosine --warmup=0.05 --scale=0.8,1.25 --evaluate_epochs=3
 
 test: .venv/installed
 	$(BIN)/python -m pytest
+
+# The trainer and the contract without Beam; what the tests read is built by .venv.
+test-oldest:
+ifeq ($(PYTHON_OLDEST),)
+	@echo "skipped: there is no Python 3.10 on the PATH or in pyenv; name one with PYTHON_OLDEST=..."
+else
+	$(MAKE) .venv/installed .venv-oldest/installed
+	PIPELINE_PYTHON=$(CURDIR)/$(BIN)/python .venv-oldest/bin/python -m pytest tests/trainer tests/contract
+endif
 
 lint: .venv/installed
 	$(BIN)/ruff check .
@@ -22,11 +36,19 @@ format: .venv/installed
 
 benchmark: .venv/installed
 	$(BIN)/python tests/benchmarks/build.py
+	$(BIN)/python tests/benchmarks/read.py
+	$(BIN)/python tests/benchmarks/train.py
 
 clean:
-	rm -rf .venv out build dist *.egg-info
+	rm -rf .venv .venv-oldest out build dist *.egg-info
 
 .venv/installed: setup.py constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[pipelines,trainer,dev]'
+	touch $@
+
+.venv-oldest/installed: setup.py
+	$(PYTHON_OLDEST) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --use-pep517 --editable '.[trainer]' 'keras==3.5.*' 'tensorflow==2.17.*' \
+		cityscapesscripts hypothesis psutil pytest pytest-timeout
 	touch $@

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,13 +16,21 @@ from conftest import make_flat
 
 PROJECT = Path(__file__).parent.parent
 PACKAGE = "beam_pipelines"
-SOURCES = {
-    ".".join(path.relative_to(PROJECT).with_suffix("").parts).removesuffix(".__init__"): path
-    for path in sorted((PROJECT / PACKAGE).rglob("*.py"))
-}
+TRAINER = "trainer"
+
+
+def sources_of(package: str) -> dict[str, Path]:
+    paths = sorted((PROJECT / package).rglob("*.py"))
+    return {".".join(path.relative_to(PROJECT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
+
+
+SOURCES = sources_of(PACKAGE)
+TRAINER_SOURCES = sources_of(TRAINER)
+ALL_SOURCES = SOURCES | TRAINER_SOURCES
 CONTRACT = [module for module in SOURCES if module.startswith(f"{PACKAGE}.contract")]
 SCENES = [module for module in SOURCES if module.startswith(f"{PACKAGE}.sample_scenes")]
 ENTRY_POINTS = [f"{PACKAGE}.{name}" for name in ("build", "verify")]
+TRAINER_COMMANDS = [f"{TRAINER}.{name}" for name in ("task", "evaluate", "predict", "export")]
 TENSORFLOW_USER = f"{PACKAGE}.transform"  # runs in a process of its own
 WORKERS = [f"{PACKAGE}.{name}" for name in ("graph", "checks")]  # what a remote worker unpickles
 INSTALLED_ON_WORKERS = {"PIL", "apache_beam", "google_crc32c", "imagecodecs", "numpy"}
@@ -41,7 +49,11 @@ def loads_without(banned: set[str], *arguments: str) -> bool:
 
 def imports_of(module: str, lazy: bool = True) -> set[str]:
     """What the source of `module` imports, as whole module names; without `lazy` only what importing it imports."""
-    return set(_imports(ast.parse(SOURCES[module].read_text(encoding="utf-8")), lazy)) - {module}
+    return imports_in(ALL_SOURCES[module].read_text(encoding="utf-8"), lazy) - {module}
+
+
+def imports_in(source: str, lazy: bool = True) -> set[str]:
+    return set(_imports(ast.parse(source), lazy))
 
 
 def _imports(node: ast.AST, lazy: bool) -> Iterator[str]:
@@ -51,7 +63,7 @@ def _imports(node: ast.AST, lazy: bool) -> Iterator[str]:
         elif isinstance(child, ast.ImportFrom):
             assert child.level == 0, "imports are absolute"
             parts = [f"{child.module}.{alias.name}" for alias in child.names]
-            yield from (part if part in SOURCES else str(child.module) for part in parts)
+            yield from (part if part in ALL_SOURCES else str(child.module) for part in parts)
         elif lazy or not (isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)) or _is_for_types_only(child)):
             yield from _imports(child, lazy)
 
@@ -61,7 +73,7 @@ def _is_for_types_only(node: ast.AST) -> bool:
 
 
 def third_party(imports: set[str]) -> set[str]:
-    return {name.split(".")[0] for name in imports} - sys.stdlib_module_names - {PACKAGE}
+    return {name.split(".")[0] for name in imports} - sys.stdlib_module_names - {PACKAGE, TRAINER}
 
 
 def needed_by(modules: list[str]) -> set[str]:
@@ -73,6 +85,11 @@ def needed_by(modules: list[str]) -> set[str]:
             found.add(module)
             waiting += [name for name in imports_of(module, lazy=False) if name in SOURCES]
     return found
+
+
+def graph_of(modules: Iterable[str]) -> dict[str, set[str]]:
+    """What each of the modules imports of them."""
+    return {module: imports_of(module) & set(modules) for module in modules}
 
 
 def order_of(graph: dict[str, set[str]]) -> list[str]:
@@ -175,11 +192,9 @@ def test_tensorflow_is_named_only_where_it_is_used() -> None:
 
 
 def test_modules_import_only_what_stands_above_them() -> None:
-    graph = {module: {name for name in imports_of(module) if name in SOURCES} for module in SOURCES}
-    order = order_of(graph)
-    assert set(order) == set(SOURCES)
-    for entry_point in ENTRY_POINTS:
-        assert not [module for module in SOURCES if entry_point in graph[module]]
+    graph = graph_of(SOURCES)
+    assert set(order_of(graph)) == set(SOURCES)
+    assert not [module for module in SOURCES if graph[module] & set(ENTRY_POINTS)]
 
 
 def test_the_probe_of_the_order_can_fail() -> None:
@@ -198,7 +213,8 @@ def metadata(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("setuptools")
     folder = tmp_path_factory.mktemp("project")
     shutil.copy(PROJECT / "setup.py", folder)
-    shutil.copytree(PROJECT / PACKAGE, folder / PACKAGE, ignore=shutil.ignore_patterns("__pycache__"))
+    for package in (PACKAGE, TRAINER):
+        shutil.copytree(PROJECT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "tests").mkdir()
     (folder / "tests" / "__init__.py").touch()
     command = [sys.executable, "setup.py", "--quiet", "egg_info"]
@@ -232,29 +248,125 @@ def test_beam_and_tensorflow_are_extras(metadata: Path) -> None:
 
 def test_the_distribution_has_every_module_and_no_tests(metadata: Path) -> None:
     listed = (metadata / "SOURCES.txt").read_text(encoding="utf-8").split()
-    assert {name for name in listed if name.startswith(PACKAGE)} == {
-        str(path.relative_to(PROJECT)) for path in SOURCES.values()
+    assert {name for name in listed if name.startswith((PACKAGE, TRAINER))} == {
+        str(path.relative_to(PROJECT)) for path in ALL_SOURCES.values()
     }
-    assert (metadata / "top_level.txt").read_text(encoding="utf-8").split() == [PACKAGE]
+    assert (metadata / "top_level.txt").read_text(encoding="utf-8").split() == [PACKAGE, TRAINER]
 
 
-def test_the_trainer_knows_nothing_of_the_pipeline_but_the_contract() -> None:
-    found = imported_by(PROJECT / "trainer")
-    assert found, "the trainer imports the contract"
-    assert all(name.startswith("beam_pipelines.contract") for name in found), sorted(found)
+# --- the trainer
 
 
-def test_the_look_at_imports_can_fail() -> None:
-    assert any(not name.startswith("beam_pipelines.contract") for name in imported_by(PROJECT / "tests"))
+def foreign_to_the_trainer(imports: set[str]) -> set[str]:
+    """What of the imports the trainer has no business with: the pipeline but for the contract, and the cloud's own."""
+    heavy = {"apache_beam", "tensorflow_transform", "tf_keras", "google"}
+    strangers = {name for name in imports if name.split(".")[0] in heavy | {PACKAGE}}
+    return {name for name in strangers if not name.startswith(f"{PACKAGE}.contract")}
 
 
-def imported_by(folder: Path) -> set[str]:
-    """Modules of the pipeline that the code in `folder` imports, wherever in a file it does."""
-    found: set[str] = set()
-    for path in folder.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and node.module:
-                found |= {f"{node.module}.{alias.name}" for alias in node.names}
-            elif isinstance(node, ast.Import):
-                found |= {alias.name for alias in node.names}
-    return {name for name in found if name.split(".")[0] == "beam_pipelines"}
+def environment_users(source: str) -> list[int]:
+    """Lines that read or change the environment."""
+    names = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}
+    lines = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute):
+            found = isinstance(node.value, ast.Name) and node.value.id == "os" and node.attr in names
+        elif isinstance(node, ast.ImportFrom):
+            found = node.module == "os" and bool(names & {alias.name for alias in node.names})
+        else:
+            found = isinstance(node, ast.Import) and any(alias.name == "os" and alias.asname for alias in node.names)
+        lines += [node.lineno] if found else []
+    return lines
+
+
+def old_keras_users(source: str) -> list[int]:
+    """Lines with tf.keras, which another package can turn into Keras 2."""
+    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute) and node.attr == "keras"]
+    return [node.lineno for node in nodes if isinstance(node.value, ast.Name) and node.value.id == "tf"]
+
+
+@pytest.mark.parametrize("module", TRAINER_COMMANDS)
+def test_help_of_the_trainer_comes_before_anything_heavy(module: str) -> None:
+    heavy = {"PIL", "apache_beam", "google", "google_crc32c", "h5py", "keras", "matplotlib", "numpy", "rich"}
+    assert loads_without(heavy | {"tensorflow", "tensorflow_transform", "yaml"}, "-m", module, "--help")
+
+
+@pytest.mark.parametrize("module", TRAINER_COMMANDS)
+def test_a_mistyped_option_of_the_trainer_is_told_before_anything_heavy(module: str) -> None:
+    code = (
+        f"import sys; from {module} import main\n"
+        "try: main(['--mistyped=1'])\n"
+        "except SystemExit as error: sys.exit(error.code != 2)"
+    )
+    assert loads_without({"keras", "numpy", "rich", "tensorflow"}, "-c", code)
+
+
+def test_the_trainer_imports_nothing_of_the_pipeline_but_the_contract() -> None:
+    imports = {module: imports_of(module) for module in TRAINER_SOURCES}
+    assert not {module: found for module in imports if (found := foreign_to_the_trainer(imports[module]))}
+    assert any(name.startswith(f"{PACKAGE}.contract") for found in imports.values() for name in found)
+
+
+def test_the_trainer_loads_nothing_of_the_pipeline_but_the_contract() -> None:
+    code = f"import sys, {', '.join(TRAINER_SOURCES)}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert {"tensorflow", "keras", f"{TRAINER}.training", f"{PACKAGE}.contract.manifest"} <= loaded
+    assert not {name for name in loaded if name.startswith(("apache_beam", "google.cloud.", "tensorflow_transform"))}
+    assert {name for name in loaded if name.startswith(f"{PACKAGE}.")} <= set(CONTRACT)
+
+
+def test_the_trainer_needs_what_its_extra_installs(metadata: Path) -> None:
+    modules = {"cloudml-hypertune": "hypertune", "pillow": "PIL", "google-crc32c": "google_crc32c"}
+    installed = {modules.get(name, name) for extra in ("", "trainer") for name in requirements(metadata)[extra]}
+    for module in TRAINER_SOURCES:
+        assert third_party(imports_of(module)) <= installed, module
+
+
+def test_the_pipeline_imports_nothing_of_the_trainer() -> None:
+    for module in SOURCES:
+        assert not {name for name in imports_of(module) if name.split(".")[0] == TRAINER}, module
+
+
+def test_modules_of_the_trainer_import_only_what_stands_above_them() -> None:
+    graph = graph_of(TRAINER_SOURCES)
+    graph[f"{TRAINER}.prediction"].discard(f"{TRAINER}.predict")  # for the type of its settings alone
+    assert f"{TRAINER}.predict" not in imports_of(f"{TRAINER}.prediction", lazy=False)
+    assert set(order_of(graph)) == set(TRAINER_SOURCES)
+    assert not [module for module in TRAINER_SOURCES if graph[module] & set(TRAINER_COMMANDS)]
+
+
+def test_only_the_configuration_reads_the_environment() -> None:
+    """And quiet.py, which sets how much TensorFlow logs."""
+    users = {module for module, path in TRAINER_SOURCES.items() if environment_users(path.read_text(encoding="utf-8"))}
+    assert users == {f"{TRAINER}.config", f"{TRAINER}.quiet"}
+
+
+def test_the_trainer_imports_keras_itself() -> None:
+    for module, path in TRAINER_SOURCES.items():
+        assert not old_keras_users(path.read_text(encoding="utf-8")), module
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import os\ndef late():\n    return os.environ['HOME']",
+        "import os\nvalue = os.getenv('HOME')",
+        "from os import environ",
+        "import os as system\nsystem.environ",
+    ],
+)
+def test_the_probe_of_the_environment_can_fail(source: str) -> None:
+    assert environment_users(source)
+    assert not environment_users("import os\nos.path.join('environ', 'getenv')")
+
+
+def test_the_probes_of_the_trainer_can_fail() -> None:
+    assert old_keras_users("import tensorflow as tf\nlayer = tf.keras.layers.Dense(1)") == [2]
+    assert not old_keras_users("import keras\nlayer = keras.layers.Dense(1)")
+    late = "def late():\n    from beam_pipelines import decode\n    import google.cloud.storage"
+    assert foreign_to_the_trainer(imports_in(late)) == {"beam_pipelines.decode", "google.cloud.storage"}
+    assert foreign_to_the_trainer(imports_in("import beam_pipelines")) == {"beam_pipelines"}
+    assert foreign_to_the_trainer(imports_in("from apache_beam import io")) == {"apache_beam"}
+    assert not foreign_to_the_trainer(imports_in("from beam_pipelines.contract import labels"))
+    assert third_party(imports_in("import rich\nfrom sklearn.metrics import f1_score")) == {"rich", "sklearn"}

@@ -139,7 +139,8 @@ def learning_curves(rows: Sequence[Mapping[str, Any]], about: str = "") -> Figur
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
         axes.margins(y=0.1)
         axes.set_ylim(bottom=0)
-    loss.legend(frameon=False, ncols=2, loc="upper right")
+    # Deep supervision adds up several outputs' losses, and the validation split's is of the first output alone.
+    loss.legend(["train: the whole objective", "val: cross entropy"], frameon=False, ncols=2, loc="upper right")
     best = _mark_best(iou, *_series(rows, "val", "mean_iou", 100))
     _title(loss, "Learning curves", _joined(about, best))
     return figure

@@ -46,8 +46,7 @@ def run(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback] = ())
     """
     console = Console(quiet=not config.cluster.is_chief, soft_wrap=True)
     try:
-        with StopSignal() as stop:
-            return _run(config, callbacks, stop, console)
+        return _run(config, callbacks, console)
     except (TrainingError, DatasetError, ManifestError, DeviceError, ModelFileError) as error:
         message = str(error)
     except (CheckpointError, NotFiniteError) as error:
@@ -126,7 +125,7 @@ class _Inputs:
         return None if (pixels.height, pixels.width) == self.image_size else make_center_crop(self.image_size)
 
 
-def _run(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback], stop: StopSignal, console: Console) -> int:
+def _run(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback], console: Console) -> int:
     started = time.monotonic()
     strategy = devices.make_strategy(config.strategy, cluster=config.cluster, logical_devices=config.logical_devices)
     keras.utils.set_random_seed(config.seed)
@@ -140,9 +139,11 @@ def _run(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback], sto
     if first == inputs.plan.total_steps and finish.is_finished(config):
         console.print(f"{config.output} is complete already: {first:,} updates", highlight=False)
         return 0
-    if not _train(loop, stop, inputs):
+    with StopSignal() as stop:
+        is_done = _train(loop, stop, inputs)
+    if not is_done:
         console.print(f"stopped at step {int(loop.state.step):,}, which is saved: the same command goes on from there")
-        return 128 + (stop.number or signal.SIGTERM)
+        return 128 + (stop.number or signal.SIGTERM)  # or another host was asked to stop
     if config.cluster.is_chief:
         finish.evaluate_and_export(config, inputs.val, strategy, console)
         console.print(f"took {(time.monotonic() - started) / 60:.1f} min", highlight=False)

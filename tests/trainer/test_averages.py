@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -14,7 +15,7 @@ from conftest import PROJECT
 from trainer.averages import WeightAverages
 
 
-def average_of_numpy(weights: Sequence[np.ndarray], momentum: float) -> np.ndarray:
+def average_of_numpy(weights: Sequence[np.ndarray] | np.ndarray, momentum: float) -> np.ndarray:
     """Of the weights before the first update and after each, in float64."""
     average = weights[0].astype(np.float64)
     for count, weight in enumerate(weights[1:], 1):
@@ -105,6 +106,8 @@ def test_a_momentum_out_of_its_range_is_refused(momentum: float):
         WeightAverages(make_weights(), momentum)
 
 
+# Saves what each replica has of the weight before the first update and after each, of its average, and what the model
+# predicts with the averages and without.
 TWO_REPLICAS = """
 import sys
 import keras
@@ -112,9 +115,6 @@ import numpy as np
 import tensorflow as tf
 from trainer.averages import WeightAverages
 from trainer.devices import make_strategy
-
-sys.path.insert(0, "tests/trainer")
-from test_averages import average_of_numpy
 
 strategy = make_strategy("mirrored", logical_devices=2)
 rng = np.random.default_rng(0)
@@ -132,34 +132,36 @@ def update(gradient):
     strategy.run(lambda: optimizer.apply([tf.identity(gradient)], [weight]))
     averages.update(optimizer.iterations)
 
-def on_all(variable):
-    values = [value.numpy() for value in strategy.experimental_local_results(variable)]
-    assert len(values) == 2
-    np.testing.assert_array_equal(values[0], values[1])
-    return values[0]
+def on_replicas(value):
+    return np.array([each.numpy() for each in strategy.experimental_local_results(value)])
 
-def check_predictions(kernel):
-    predictions = strategy.run(lambda: model(images))
-    for prediction in strategy.experimental_local_results(predictions):
-        np.testing.assert_allclose(prediction, images @ kernel, rtol=1e-4, atol=1e-5)
+def predict():
+    return on_replicas(strategy.run(lambda: model(images)))
 
-seen = [on_all(weight.value)]
+weights = [on_replicas(weight.value)]
 for _ in range(8):
     update(tf.constant(rng.normal(size=(3, 2)), tf.float32))
-    seen.append(on_all(weight.value))
-expected = average_of_numpy(seen, 0.6)
-np.testing.assert_allclose(on_all(average), expected, rtol=1e-5, atol=1e-6)
-assert np.abs(expected - seen[-1]).max() > 0.1
+    weights.append(on_replicas(weight.value))
 with averages.applied():
-    check_predictions(expected)
-    on_all(weight.value)
-check_predictions(seen[-1])
-np.testing.assert_array_equal(on_all(weight.value), seen[-1])
+    averaged = predict()
+np.savez(
+    sys.argv[1], images=images, weights=weights, average=on_replicas(average), averaged=averaged, newest=predict()
+)
 """
 
 
-def test_two_replicas_have_one_average():
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONPATH": "tests"}
-    command = [sys.executable, "-c", TWO_REPLICAS]
+def test_two_replicas_have_one_average(tmp_path: Path):
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    command = [sys.executable, "-c", TWO_REPLICAS, str(tmp_path / "found.npz")]
     done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "found.npz") as found:
+        images, weights = found["images"], found["weights"]
+        assert weights.shape == (9, 2, 3, 2)  # updates, replicas, and the weight's own
+        for replica in range(2):
+            np.testing.assert_array_equal(weights[:, replica], weights[:, 0])
+            expected = average_of_numpy(weights[:, replica], 0.6)
+            assert np.abs(expected - weights[-1, replica]).max() > 0.1
+            np.testing.assert_allclose(found["average"][replica], expected, rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(found["averaged"][replica], images @ expected, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(found["newest"][replica], images @ weights[-1, replica], rtol=1e-4, atol=1e-5)

@@ -12,9 +12,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from handmade import to_record, write_shard
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_dataset import EXAMPLES, SHARDS, SIZE, make_sample, write_dataset
+from test_dataset import EXAMPLES, SIZE, make_sample, write_dataset
 
 from beam_pipelines.contract.labels import IGNORE
 from trainer import finish
@@ -47,7 +48,7 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
 class Run:
     """A validation as a run has it in `folder`; `see` makes the model see one class everywhere."""
 
-    def __init__(self, folder: Path, split: Split, *, chief: bool = True, **changes: Any) -> None:
+    def __init__(self, folder: Path, train: Split, *, chief: bool = True, **changes: Any) -> None:
         images = keras.Input((None, None, 3))
         self.layer = keras.layers.Conv2D(CLASSES, 1, kernel_initializer="zeros")
         self.model = keras.Model(images, self.layer(images))
@@ -58,8 +59,8 @@ class Run:
             "model": self.model,
             "averages": None,
             "state": self.state,
-            "split": split,
-            "train": split,
+            "split": train,
+            "train": train,
             "strategy": tf.distribute.get_strategy(),
             "batch": 8,
             "name": "deeplabv3plus",
@@ -154,12 +155,20 @@ def test_other_hosts_score_and_write_nothing(tmp_path: Path, split: Split):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_model_of_a_score_that_is_not_a_number_is_kept_until_there_is_a_better_one(tmp_path: Path, split: Split):
-    """A split whose shards hold no image: nothing can be scored."""
-    empty = replace(split.manifest.splits["train"][SHARDS.index(0)], file=split.manifest.splits["train"][2].file)
-    nothing = replace(split, shards=(empty,))
-    run = Run(tmp_path, split, split=nothing)
-    assert np.isnan(run.validate(10)["val_mean_iou"])
+def test_where_nothing_can_be_scored_the_first_model_is_kept(tmp_path: Path, split: Split):
+    """All pixels of the split are void, so there is neither a loss nor an IoU."""
+    samples = [
+        replace(make_sample(number, f"void-{number}"), mask=np.full(SIZE, IGNORE, np.uint8)) for number in (0, 1)
+    ]
+    shard = write_shard(tmp_path / "void.tfrecord", (to_record(sample, "raw_uint8") for sample in samples))
+    manifest = replace(split.manifest, splits={"void": (shard,)})
+    run = Run(tmp_path, split, split=Split(str(tmp_path), manifest, (shard,)))
+    for step, seen in ((10, MOST), (20, RAREST)):
+        run.see(seen)
+        assert np.isnan(run.validate(step)["val_mean_iou"])
+        assert run.seen_by_best() == MOST
+    assert float(run.state.best) == 0  # which any score is better than
+    assert [(row["loss"], row["mean_iou"]) for row in read_rows(str(tmp_path))] == [(None, None)] * 2
 
 
 def test_tensorboard_shows_image_truth_and_prediction(tmp_path: Path, split: Split):
