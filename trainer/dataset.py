@@ -169,12 +169,13 @@ def _read_through(split: Split) -> Split:
     return Split(split.folder, split.manifest, tuple(shards), tuple(messages))
 
 
-def diagnose(split: Split) -> str:
+def diagnose(*splits: Split) -> str:
     """What is wrong with the shards, found by reading them through; the text of the error that stopped a run."""
-    corrupt = _read_through(split).corrupt
-    if not corrupt:
-        return f"{split.folder}: reading failed, but every record passes its checksum now; start again"
-    return f"{split.folder}: {corrupt[0]}. Restore the file, or read on without them (`without_corrupt`)"
+    for split in splits:
+        corrupt = _read_through(split).corrupt
+        if corrupt:
+            return f"{split.folder}: {corrupt[0]}. Restore the file, or train without them: --on_corrupt=skip"
+    return f"{splits[0].folder}: reading failed, but every record passes its checksum now; start again"
 
 
 def training_batches(

@@ -98,7 +98,7 @@ def _examples(evaluation: Evaluation, split: Split, model: keras.Model) -> list[
             logits = predict_logits(model, batch["image"], evaluation.scales, evaluation.flip)
             found[position] = plots.Example(
                 caption=captions[position],
-                image=_pixels(batch["image"][0].numpy(), split.manifest),
+                image=to_pixels(batch["image"][0].numpy(), split.manifest),
                 truth=batch["mask"][0].numpy(),
                 prediction=tf.argmax(logits[0], axis=-1).numpy().astype(np.uint8),
             )
@@ -120,8 +120,8 @@ def _captions(evaluation: Evaluation) -> dict[int, str]:
     return captions
 
 
-def _pixels(image: np.ndarray, manifest: Manifest) -> np.ndarray:
-    """Normalized float32[H, W, 3] -> uint8[H, W, 3], as it was written."""
+def to_pixels(image: np.ndarray, manifest: Manifest) -> np.ndarray:
+    """A normalized example's image, float32[H, W, 3] -> uint8[H, W, 3], as it was written."""
     mean = np.array(manifest.moments.mean)
     std = np.array([value or 1.0 for value in manifest.moments.std])
     pixels: np.ndarray = np.clip(np.round(255 * (image * std + mean)), 0, 255).astype(np.uint8)

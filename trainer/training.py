@@ -360,10 +360,10 @@ def _build_loss(inputs: _Inputs) -> SegmentationLoss:
 def _start_from(path: str, model: keras.Model, console: Console) -> None:
     """Copies the weights of another model's file whose names and shapes are the same."""
     other, _ = load_model(path)
-    known = {variable.path.partition("/")[2]: variable for variable in other.variables}
+    known = {variable.path: variable for variable in other.variables}
     taken = 0
     for variable in model.variables:
-        source = known.get(variable.path.partition("/")[2])
+        source = known.get(variable.path)
         if source is not None and source.shape == variable.shape:
             variable.assign(source.numpy())
             taken += 1
@@ -387,7 +387,8 @@ def _check_common_step(strategy: tf.distribute.Strategy, step: int, config: Trai
 
 def _all_steps(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     context = tf.distribute.get_replica_context()
-    mean, square = context.all_reduce(tf.distribute.ReduceOp.MEAN, [step, step**2])
+    here = tf.identity(step)  # on the device that takes part
+    mean, square = context.all_reduce(tf.distribute.ReduceOp.MEAN, [here, here**2])
     return mean, square
 
 
@@ -401,7 +402,7 @@ def _train(loop: Loop, stop: StopSignal, inputs: _Inputs) -> bool:
     try:
         return loop.run(stop)
     except (tf.errors.DataLossError, tf.errors.NotFoundError) as error:
-        raise DatasetError(dataset.diagnose(inputs.train)) from error
+        raise DatasetError(dataset.diagnose(*filter(None, (inputs.train, inputs.val)))) from error
     finally:
         if loop.journal is not None:
             loop.journal.close()

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from rich.console import Console
 
-from trainer import dataset
+from trainer import dataset, report
 from trainer.averages import WeightAverages
 from trainer.dataset import Split
 from trainer.evaluation import Evaluation, Evaluator
@@ -47,9 +47,12 @@ class Validation:
     def __post_init__(self) -> None:
         self._evaluator: Evaluator | None = None
         if self.split is not None:
-            batch = self.batch if self.split.manifest.pixels.uniform else 1
-            self._evaluator = Evaluator(self.model, self.split, batch=batch, strategy=self.strategy)
-        self._predict = tf.function(lambda images: tf.argmax(as_list(self.model(images, training=False))[0], -1))
+            self._evaluator = Evaluator(self.model, self.split, batch=self.batch, strategy=self.strategy)
+        self._has_graph = False
+        self._predict = tf.function(
+            lambda images: tf.argmax(as_list(self.model(images, training=False))[0], -1),
+            input_signature=[tf.TensorSpec([1, None, None, 3], tf.float32)],
+        )
 
     def __call__(self, step: int) -> dict[str, float]:
         """-> {"val_loss": ..., "val_mean_iou": ...}, or nothing without a split."""
@@ -59,11 +62,11 @@ class Validation:
                 self._keep(step, None)
                 return {}
             evaluation = self._evaluator()
-            mean_iou = evaluation.scores.mean_iou
+            mean_iou = evaluation.scores.mean_iou  # NaN where the split has no valid pixel
             is_best = mean_iou > float(self.state.best)
             if is_best or float(self.state.best) < 0:
                 self.state.best.assign(0.0 if math.isnan(mean_iou) else mean_iou)
-                self._keep(step, mean_iou)
+                self._keep(step, None if math.isnan(mean_iou) else mean_iou)
             self._write(evaluation, step, is_best)
         return {"val_loss": evaluation.loss, "val_mean_iou": mean_iou}
 
@@ -87,8 +90,12 @@ class Validation:
         )
         self.journal.add(row)
         self.journal.add_pictures(self._pictures(self.split), step)
+        if not self._has_graph:
+            self._has_graph = True
+            self.journal.add_graph(self._predict.get_concrete_function().graph)
         self.journal.flush()
-        self.journal.report_metric(scores.mean_iou, step)
+        if values["mean_iou"] is not None:
+            self.journal.report_metric(scores.mean_iou, step)
         self.console.print(
             f"epoch {epoch:.4g}, step {step:,}: validation mean IoU {scores.mean_iou:.4f}"
             + (", the best" if is_best else ""),
@@ -97,11 +104,10 @@ class Validation:
 
     def _pictures(self, split: Split) -> np.ndarray:
         """uint8[N, H, 3 W, 3]: the first images that have one size, their truth and prediction."""
-        moments, palette = split.manifest.moments, split.manifest.labels.palette
-        std = np.array([value or 1.0 for value in moments.std])
+        palette = split.manifest.labels.palette
         pictures = []
         for example in dataset.evaluation_batches(split, 1).take(_PICTURES):
-            image = np.clip((example["image"][0].numpy() * std + moments.mean) * 255, 0, 255).astype(np.uint8)
+            image = report.to_pixels(example["image"][0].numpy(), split.manifest)
             ids = self._predict(example["image"])[0].numpy()
             pictures.append(np.concatenate([image, palette[example["mask"][0].numpy()], palette[ids]], axis=1))
         same = [picture for picture in pictures if picture.shape == pictures[0].shape]

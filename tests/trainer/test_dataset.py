@@ -590,7 +590,7 @@ def test_a_flipped_byte_stops_a_run_and_diagnose_says_where(rotten: Split) -> No
     assert diagnose(rotten) == (
         f"{rotten.folder}: train-00001-of-00005.tfrecord: record 3 at byte {position:,}: data checksum mismatch; "
         "4 records of train-00001-of-00005.tfrecord are left out. "
-        "Restore the file, or read on without them (`without_corrupt`)"
+        "Restore the file, or train without them: --on_corrupt=skip"
     )
 
 

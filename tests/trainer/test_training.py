@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,7 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conftest import PROJECT, build, make_flat
+import tests.trainer.tiny  # noqa: F401  enters its model into the table
+from tests.conftest import PROJECT, build, make_flat, make_uneven
+from trainer.model_file import load_model
 
 pytestmark = pytest.mark.usefixtures("without_transform")
 
@@ -247,6 +251,52 @@ def test_what_vertex_ai_sets_is_understood(dataset: Path, tmp_path: Path) -> Non
     last = json.loads(metric.read_text().splitlines()[-1])
     assert last["trial"] == "7"
     assert float(last["mean_iou"]) == pytest.approx(report["mean_iou"])
+
+
+def test_damaged_records_are_named_and_can_be_left_out(dataset: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(dataset, damaged)
+    shard = damaged / "train-00002-of-00004.tfrecord"
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    process = start(command(damaged, tmp_path / "run", "--steps=10"))
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert re.search(r"train-00002-of-00004.tfrecord: record \d+ at byte", err), err
+    assert "--on_corrupt=skip" in err
+    out = train(damaged, tmp_path / "skipped", "--steps=2", "--on_corrupt=skip")
+    assert re.search(r"corrupt, left out: train-00002-of-00004.tfrecord: record \d+ .*records of .* are left out", out)
+
+
+def test_a_run_starts_from_another_model_of_other_classes(undisturbed: Path, dataset: Path, tmp_path: Path) -> None:
+    """Without a validation split: the newest model is kept. At a rate of 0 its weights are those it started from."""
+    make_flat(tmp_path / "flat", train=6, val=2)
+    labels = tmp_path / "labels.yaml"
+    labels.write_text("name: one\nclasses: [{name: sky, ids: [0], color: [1, 2, 3], category: all}]\nignore: rest\n")
+    assert (
+        build(
+            f"--input={tmp_path / 'flat'}", f"--output={tmp_path / 'made'}", f"--labels={labels}", "--image_size=32x64"
+        )
+        == 0
+    )
+    options = (f"--initial_model={undisturbed}", "--steps=1", "--learning_rate=0", "--val_split=")
+    out = train(tmp_path / "made", tmp_path / "run", *options)
+    assert "5 of 8 variables start from" in out, "the first layer, its normalization, but not the logits"
+    (mine, _), (theirs, _) = (load_model(str(run)) for run in (tmp_path / "run", undisturbed))
+    np.testing.assert_array_equal(mine.get_layer("features").get_weights(), theirs.get_layer("features").get_weights())
+
+
+def test_pictures_of_several_sizes_need_a_crop(tmp_path: Path) -> None:
+    make_uneven(tmp_path / "flat", train=6, val=3)
+    options = ("--labels=camvid11", "--image_size=native", "--image_encoding=png")
+    assert build(f"--input={tmp_path / 'flat'}", f"--output={tmp_path / 'made'}", *options) == 0
+    process = start(command(tmp_path / "made", tmp_path / "run", "--steps=2"))
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "has images of several sizes: give --crop_size=HEIGHTxWIDTH to train on" in err
+    train(tmp_path / "made", tmp_path / "run", "--steps=2", "--crop_size=20x30")
+    assert (tmp_path / "run" / "export" / "saved_model.pb").exists()
 
 
 @pytest.mark.parametrize(

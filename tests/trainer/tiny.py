@@ -25,10 +25,10 @@ def tiny(
 ) -> keras.Model:
     """Normalized images float32[B, H, W, 3] -> logits float32[B, H, W, num_classes]."""
     images = keras.Input(input_shape)
-    x = layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False)(images)
-    x = layers.ReLU()(layers.BatchNormalization(momentum=0.5, synchronized=sync_batch_norm)(x))
+    x = layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False, name="features")(images)
+    x = layers.ReLU()(layers.BatchNormalization(momentum=0.5, synchronized=sync_batch_norm, name="norm")(x))
     x = layers.Dropout(dropout)(x)
-    x = layers.Conv2D(num_classes, 3, padding="same", dtype=head_dtype())(x)
+    x = layers.Conv2D(num_classes, 3, padding="same", dtype=head_dtype(), name="logits")(x)
     return keras.Model(images, ResizeLike(align_corners=False, dtype="float32")(x, images), name="tiny")
 
 
