@@ -149,12 +149,19 @@ def _folder(path: str) -> str:
     return os.path.expanduser(path).rstrip("/") or "/"
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Adds the default where there is one to tell."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m trainer.task",
         description="Trains a segmentation model on a data set of beam_pipelines, evaluates it and exports it. Started "
         "again with the same command, it goes on at the step where it was stopped.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_Help,
         allow_abbrev=False,
     )
     _add_paths(parser.add_argument_group("data and results"))
@@ -203,7 +210,7 @@ def _add_batches(group: argparse._ArgumentGroup) -> None:
     sizes.add_argument("--batch_per_replica", type=_whole(1), default=4, help="images on a device at a time")
     sizes.add_argument("--global_batch", type=_whole(1), help="images of an update over all devices, instead")
     group.add_argument("--accumulate", type=_whole(1), default=1, help="batches whose gradients make one update")
-    group.add_argument("--crop_size", type=_size, metavar="HxW", help="what is trained on; None: the images' size")
+    group.add_argument("--crop_size", type=_size, metavar="HxW", help="what is trained on (else the images' size)")
     group.add_argument("--augment", action=argparse.BooleanOptionalAction, default=True, help="scale, flip, colour")
     group.add_argument("--scale", type=_span, default=(0.5, 2.0), metavar="LEAST,MOST", help="of the random scaling")
     group.add_argument("--color", type=_number(0), default=0.2, help="strength of the random change of colours")
@@ -234,7 +241,9 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--precision", choices=PRECISIONS, default="float32", help="of layers; float64 is to compare")
     group.add_argument("--xla", action="store_true", help="compile the forward and backward pass; on one device")
     group.add_argument("--deterministic", action="store_true", help="the same bits in each run, at some speed")
-    group.add_argument("--steps_per_call", type=_whole(1), help="updates between looks at the results; None: a second")
+    group.add_argument(
+        "--steps_per_call", type=_whole(1), help="updates between looks at the results (else what a second holds)"
+    )
     group.add_argument("--shuffle_mib", type=_number(0), default=256.0, help="size of the shuffle buffer")
     group.add_argument("--cache_mib", type=_number(0), default=1024.0, help="keep a split this small in memory")
     group.add_argument(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import keras
 import tensorflow as tf
 
 from trainer.cluster import Cluster
+
+OLDEST_KERAS = (3, 5)  # that trains several replicas as one: keras-team/keras pull request 19969
 
 
 class DeviceError(ValueError):
@@ -39,8 +42,13 @@ def make_strategy(
     """
     if logical_devices:
         cut_cpu(logical_devices)
-    if kind == "auto":
-        kind = _fitting(cluster)
+    strategy = _make(_fitting(cluster) if kind == "auto" else kind, cluster)
+    if strategy.num_replicas_in_sync > 1 and tuple(map(int, keras.__version__.split(".")[:2])) < OLDEST_KERAS:
+        raise DeviceError(f"Keras {keras.__version__} does not sum gradients over replicas: it takes 3.5 or newer")
+    return strategy
+
+
+def _make(kind: str, cluster: Cluster | None) -> tf.distribute.Strategy:
     if kind == "multiworker":
         return _multiworker(cluster)
     if kind == "tpu":

@@ -21,7 +21,7 @@ import tests.trainer.tiny  # noqa: F401  enters its model into the table
 from tests.conftest import PROJECT, build, make_flat, make_uneven
 from trainer.model_file import load_model
 
-pytestmark = pytest.mark.usefixtures("without_transform")
+pytestmark = [pytest.mark.usefixtures("without_transform"), pytest.mark.timeout(900)]
 
 TINY = ("--model=tiny", "--global_batch=4", "--log_steps=1")
 
@@ -49,7 +49,7 @@ def start(line: list[str], **environment: str) -> subprocess.Popen[str]:
 def train(dataset: Path, output: Path | None, *arguments: str, **environment: str) -> str:
     """-> what was printed."""
     process = start(command(dataset, output, *arguments), **environment)
-    out, err = process.communicate(timeout=280)
+    out, err = process.communicate(timeout=400)
     assert process.returncode == 0, out + err
     return out
 
@@ -194,26 +194,31 @@ def two_hosts(dataset: Path, output: Path, variable: str, *arguments: str) -> li
 def finish(hosts: list[subprocess.Popen[str]], code: int = 0) -> list[str]:
     printed = []
     for host in hosts:
-        out, err = host.communicate(timeout=280)
+        out, err = host.communicate(timeout=400)
         assert host.returncode == code, out + err
         printed.append(out)
     return printed
 
 
-@pytest.mark.parametrize("variable", ["TF_CONFIG", "CLUSTER_SPEC"])
-def test_two_hosts_train_stop_together_and_go_on(dataset: Path, tmp_path: Path, variable: str) -> None:
+def test_two_hosts_train_stop_together_and_go_on(dataset: Path, tmp_path: Path) -> None:
     arguments = ("--epochs=20", "--evaluate_epochs=10", "--deterministic", "--steps_per_call=1")
-    finish(two_hosts(dataset, tmp_path / "whole", variable, *arguments))
-    hosts = two_hosts(dataset, tmp_path / "run", variable, *arguments)
+    finish(two_hosts(dataset, tmp_path / "whole", "TF_CONFIG", *arguments))
+    hosts = two_hosts(dataset, tmp_path / "run", "TF_CONFIG", *arguments)
     wait_for(tmp_path / "run", 4, hosts[0])
     hosts[1].send_signal(signal.SIGTERM)  # any of them may be the one that is preempted
     printed = finish(hosts, 128 + signal.SIGTERM)
     assert "which is saved" in printed[0]
     assert not printed[1], "only the chief speaks"
-    printed = finish(two_hosts(dataset, tmp_path / "run", variable, *arguments))
+    printed = finish(two_hosts(dataset, tmp_path / "run", "TF_CONFIG", *arguments))
     assert "MultiWorkerMirroredStrategy, 2 replicas on CPU; global batch 4 = 2 x 2" in printed[0]
     assert "going on from step" in printed[0]
     assert_same(tmp_path / "run", tmp_path / "whole")
+
+
+def test_two_hosts_find_each_other_by_what_vertex_ai_sets(dataset: Path, tmp_path: Path) -> None:
+    printed = finish(two_hosts(dataset, tmp_path / "run", "CLUSTER_SPEC", "--steps=2", "--val_split="))
+    assert "MultiWorkerMirroredStrategy, 2 replicas" in printed[0]
+    assert (tmp_path / "run" / "export" / "saved_model.pb").exists()
 
 
 def test_a_loss_that_is_not_finite_stops_and_says_where(dataset: Path, tmp_path: Path) -> None:
