@@ -111,7 +111,8 @@ def describe(strategy: tf.distribute.Strategy, batches: Batches) -> str:
     parts = f"{batches.replicas} x {batches.per_replica}" + (
         f" x {batches.accumulate} accumulated" if batches.accumulate > 1 else ""
     )
-    return f"{type(strategy).__name__}, {replicas} on {kind}; global batch {batches.global_batch} = {parts}"
+    name = type(strategy).__name__.replace("CollectiveAllReduceStrategy", "MultiWorkerMirroredStrategy")  # two names
+    return f"{name}, {replicas} on {kind}; global batch {batches.global_batch} = {parts}"
 
 
 def _fitting(cluster: Cluster | None) -> str:
