@@ -5,7 +5,7 @@ from setuptools import find_packages, setup
 setup(
     name="street-scenes",
     version="0.1.0",
-    description="Street-scene segmentation: from pictures and masks to normalized, sharded TFRecords",
+    description="Street-scene segmentation: from pictures and masks to sharded TFRecords, and to a trained model",
     license="Apache-2.0",
     packages=find_packages(include=["beam_pipelines", "beam_pipelines.*", "trainer", "trainer.*"]),
     python_requires=">=3.10",

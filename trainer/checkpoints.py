@@ -10,6 +10,12 @@ import tensorflow as tf
 
 KEPT = 2  # the newest, and one to fall back on should it be damaged
 
+# A network's faults; falling back on an older state would throw away work that is there.
+_PASSING = (
+    *(tf.errors.UnavailableError, tf.errors.DeadlineExceededError, tf.errors.AbortedError),
+    *(tf.errors.PermissionDeniedError, tf.errors.UnauthenticatedError),
+)
+
 
 class CheckpointError(RuntimeError):
     """A state that can't be read or written; the message says what to do."""
@@ -36,10 +42,16 @@ class Checkpoints:
         """
         paths = list(reversed(self._manager.checkpoints))
         problems = []
+        if not paths and checkpoint_files(self.folder):
+            problems.append(
+                f"{self.folder} has checkpoints, but its file `checkpoint`, which names them, can't be read"
+            )
         for path in paths:
             try:
                 self._state.restore(path).assert_consumed()
                 return True
+            except _PASSING as error:
+                raise CheckpointError(f"{path} can't be read: {error}; start again when it can") from error
             except (tf.errors.OpError, IndexError, ValueError, AssertionError) as error:  # IndexError: cut short
                 problems.append(f"{path}: {str(error).splitlines()[0]}")
         if problems:
@@ -63,6 +75,12 @@ class Checkpoints:
                     self._state.write(f"{scratch}/state")
         except (tf.errors.OpError, OSError) as error:
             raise CheckpointError(f"{self.folder}: step {step} can't be saved: {error}") from error
+
+
+def checkpoint_files(folder: str) -> list[str]:
+    """The indexes of the checkpoints that are there."""
+    found: list[str] = tf.io.gfile.glob(f"{folder}/ckpt-*.index")
+    return found
 
 
 def _raw(variable: keras.Variable | tf.Variable) -> tf.Variable:

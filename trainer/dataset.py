@@ -214,7 +214,10 @@ def training_batches(
 
     epochs = tf.data.Dataset.range(start[0], np.iinfo(np.int64).max)
     examples = epochs.flat_map(one_epoch).map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return examples.batch(batch, drop_remainder=True).prefetch(_BATCHES_AHEAD)
+    batches = examples.batch(batch, drop_remainder=True)
+    # Else several hosts would ask each other before every batch whether there is one more.
+    endless = batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+    return endless.prefetch(_BATCHES_AHEAD)
 
 
 def evaluation_batches(split: Split, batch: int, batches: int | None = None) -> tf.data.Dataset:

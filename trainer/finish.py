@@ -22,16 +22,19 @@ def is_finished(config: TrainConfig) -> bool:
 
 
 def evaluate_and_export(
-    config: TrainConfig, val: Split | None, strategy: tf.distribute.Strategy, console: Console
+    config: TrainConfig, val: Split | None, batch: int, strategy: tf.distribute.Strategy, console: Console
 ) -> None:
-    """Writes the report on the validation split and the SavedModel, both of the run's best model; prints its scores."""
+    """Writes the report on the validation split and the SavedModel, both of the run's best model; prints its scores.
+
+    batch: images on a device at a time.
+    """
     if config.cluster.workers > 1:  # the other hosts are done
         strategy = devices.make_strategy("one")
     with strategy.scope():
         model, description = load_model(f"{config.output}/{BEST}")
     made = [f"{config.output}/{BEST}: the {'best model' if val else 'model'}, of step {description.step:,}"]
     if val is not None:
-        evaluation = evaluate(model, val, batch=config.batch_per_replica, strategy=strategy)
+        evaluation = evaluate(model, val, batch=batch, strategy=strategy)
         rows = journal.read_rows(config.output)
         report.write_report(_report_folder(config), evaluation, val, model, description=description, rows=rows)
         report.print_scores(evaluation.scores, evaluation.intervals, console)

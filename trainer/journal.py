@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ import tensorflow as tf
 
 FILE_NAME = "metrics.jsonl"
 HYPERPARAMETER_METRIC = "mean_iou"
+_REMOTE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,15 +43,20 @@ class Row:
 class Journal:
     """Writes rows to `folder`/metrics.jsonl and to TensorBoard's `logs`; on the chief only.
 
-    A run that goes on from `step` drops the rows after it: they will come again.
+    A run that goes on from `step` drops the rows after it: they will come again. So do evaluations after `evaluated`,
+    by default the same.
     """
 
-    def __init__(self, folder: str, logs: str, *, step: int, reports_metric: bool) -> None:
+    def __init__(
+        self, folder: str, logs: str, *, step: int, reports_metric: bool, evaluated: int | None = None
+    ) -> None:
         self._path = f"{folder}/{FILE_NAME}"
         self._reports_metric = reports_metric
-        self.rows = [row for row in read_rows(folder) if row["step"] <= step]
+        last = {"val": step if evaluated is None else evaluated}
+        self.rows = [row for row in read_rows(folder) if row["step"] <= last.get(row["split"], step)]
         self._board = tf.summary.create_file_writer(logs)
         self._written = 0
+        self._flushed = time.monotonic()
         self._rewrite()
 
     def add(self, row: Row) -> None:
@@ -76,8 +83,13 @@ class Journal:
                 hyperparameter_metric_tag=HYPERPARAMETER_METRIC, metric_value=mean_iou, global_step=step
             )
 
-    def flush(self) -> None:
-        """Makes the rows so far readable. A bucket has no appending: there the file is written anew."""
+    def flush(self, now: bool = False) -> None:
+        """Makes the rows so far readable. A bucket has no appending: there files are written anew, which has to be
+        `now`, or is done every half minute.
+        """
+        if "://" in self._path and not now and time.monotonic() - self._flushed < _REMOTE_SECONDS:
+            return
+        self._flushed = time.monotonic()
         self._board.flush()
         if "://" in self._path:
             self._rewrite()
@@ -87,7 +99,7 @@ class Journal:
         self._written = len(self.rows)
 
     def close(self) -> None:
-        self.flush()
+        self.flush(now=True)
         self._board.close()
 
     def _rewrite(self) -> None:

@@ -92,7 +92,7 @@ class State:
 
 
 class StopSignal:
-    """SIGTERM and the first Ctrl-C ask to stop; a second Ctrl-C ends the process as ever."""
+    """SIGTERM and Ctrl-C ask to stop; after one of them Ctrl-C ends the process as ever."""
 
     number: int | None = None
 
@@ -151,17 +151,23 @@ class Loop:
         pace = _Pace(self.plan)
         while True:
             self._end_epoch(step)
-            if step == self.plan.total_steps or self.state.stopped:
+            if step >= self.plan.total_steps or self.state.stopped:
                 return True
             if step % self.plan.steps_per_epoch == 0:
                 self.callbacks.on_epoch_begin(step // self.plan.steps_per_epoch)
             updates = self._update(batches, step, pace, stop)
             step = int(self.state.step)
             if updates.stop:
-                self.checkpoints.save(step)
+                self._save(step)
                 return False
             if self.plan.saves(step) and not self.plan.evaluates(step):
-                self.checkpoints.save(step)
+                self._save(step)
+
+    def _save(self, step: int) -> None:
+        """The log first: what a checkpoint is past will not be logged again."""
+        if self.journal is not None:
+            self.journal.flush(now=True)
+        self.checkpoints.save(step)
 
     def _update(self, batches: Iterator[Any], step: int, pace: _Pace, stop: StopSignal) -> Updates:
         count = pace.count(self.plan.updates_to_next_event(step))
@@ -205,24 +211,30 @@ class Loop:
         """Deals with the end of an epoch once, also where a stop came between it and its evaluation."""
         if not self.plan.ends_epoch(step) or int(self.state.epoch_end) == step:
             return
-        logs: dict[str, float] = {}
-        if self.plan.evaluates(step):
-            self.callbacks.on_test_begin()
-            logs = self.evaluate(step)
-            self.callbacks.on_test_end(logs)
+        logs = self._evaluate(step) if self.plan.evaluates(step) else {}
         self.callbacks.on_epoch_end((step - 1) // self.plan.steps_per_epoch, logs)
+        is_stopped = bool(getattr(self.model, "stop_training", False))
+        if is_stopped and not self.plan.evaluates(step):
+            self._evaluate(step)
         self.state.epoch_end.assign(step)
-        self.state.stopped.assign(int(bool(getattr(self.model, "stop_training", False))))
-        if self.plan.saves(step) or self.state.stopped:
-            self.checkpoints.save(step)
+        self.state.stopped.assign(int(is_stopped))
+        if self.plan.saves(step) or is_stopped:
+            self._save(step)
+
+    def _evaluate(self, step: int) -> dict[str, float]:
+        self.callbacks.on_test_begin()
+        logs = self.evaluate(step)
+        self.callbacks.on_test_end(logs)
+        return logs
 
     def _not_finite(self, step: int) -> NotFiniteError:
-        kept = int(self.checkpoints.newest_step or 0)
+        newest = self.checkpoints.newest_step
+        kept = "no checkpoint was saved yet" if newest is None else f"the checkpoint of step {newest} is kept"
         return NotFiniteError(
             f"step {step + 1}: the loss or a gradient is NaN or infinite, at a learning rate of "
             f"{self.learning_rate(step):g}; the images came from {', '.join(self.files_of(step))}. "
-            f"The checkpoint of step {kept} is kept. Try a lower --learning_rate, --warmup=0.05 or --clip_norm=1; with "
-            "--precision=float16 try bfloat16"
+            f"{kept}. With another --output try a lower --learning_rate, --warmup=0.05 or --clip_norm=1, and bfloat16 "
+            "instead of float16"
         )
 
 

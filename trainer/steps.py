@@ -96,7 +96,7 @@ class TrainSteps:
         """-> float32[count, 2] of loss and finite, the confusion, the sum of `signals`."""
         results = tf.TensorArray(tf.float32, count, element_shape=[2])
         for index in tf.range(count):
-            for _ in range(self._batches.accumulate):
+            for _ in tf.range(self._batches.accumulate):
                 self._strategy.run(self._add_batch, args=(next(batches),))
             results = results.write(index, self._first(self._strategy.run(self._apply)))
             if self._averages is not None:
@@ -132,7 +132,9 @@ class TrainSteps:
         context = tf.distribute.get_replica_context()
         sums = self._sums.read_value()
         finite = tf.math.is_finite(sums[0])
-        if not self._scaled:  # else the optimizer skips updates that overflow
+        if self._scaled:  # updates that overflow are skipped, with half the scale; one below 1 will not help
+            finite &= self._optimizer.dynamic_scale.value >= 1.0
+        else:
             finite &= tf.reduce_all([tf.math.is_finite(tf.reduce_sum(total.read_value())) for total in self._gradients])
         local = tf.concat([sums, [tf.cast(finite, tf.float32)]], 0)
         loss_sum, weight_sum, replicas = tf.unstack(context.all_reduce(_SUM, local))

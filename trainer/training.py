@@ -18,15 +18,17 @@ from beam_pipelines.contract.manifest import ManifestError
 from trainer import dataset, devices, finish, models
 from trainer.augment import make_augment, make_center_crop
 from trainer.averages import WeightAverages
-from trainer.checkpoints import CheckpointError, Checkpoints
+from trainer.checkpoints import CheckpointError, Checkpoints, checkpoint_files
 from trainer.config import TrainConfig
 from trainer.dataset import Augment, DatasetError, Split
 from trainer.devices import Batches, DeviceError
+from trainer.evaluation import EvaluationError
 from trainer.journal import Journal
 from trainer.loop import Loop, NotFiniteError, Plan, State, StopSignal
 from trainer.losses import SegmentationLoss, class_weights
 from trainer.model_file import BEST, ModelFileError, load_model
 from trainer.progress import ShowProgress
+from trainer.saved_model import ExportError, check_free
 from trainer.schedules import build_optimizer, build_schedule
 from trainer.steps import TrainSteps
 from trainer.validation import Validation
@@ -39,23 +41,25 @@ class TrainingError(ValueError):
     """A run that can't be started or continued; the message says what to do."""
 
 
+_FOR_PEOPLE = (
+    *(TrainingError, DatasetError, ManifestError, DeviceError, ModelFileError),
+    *(CheckpointError, NotFiniteError, EvaluationError, ExportError),
+)
+
+
 def run(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback] = ()) -> int:
     """Trains, or goes on training, then evaluates and exports. -> the exit code of `trainer.task`.
 
-    `callbacks` are driven as `keras.Model.fit` would do it; the logs of an epoch's end have "val_mean_iou".
+    `callbacks` get the events of `keras.Model.fit`, a batch being a call of several updates, on every host; at the end
+    of an epoch, whose logs have "val_mean_iou" where it was evaluated, they may set `stop_training`, all hosts alike.
     """
     console = Console(quiet=not config.cluster.is_chief, soft_wrap=True)
     try:
         return _run(config, callbacks, console)
-    except (TrainingError, DatasetError, ManifestError, DeviceError, ModelFileError) as error:
-        message = str(error)
-    except (CheckpointError, NotFiniteError) as error:
+    except _FOR_PEOPLE as error:
         message = str(error)
     except tf.errors.ResourceExhaustedError as error:
-        message = (
-            f"out of memory: {str(error).splitlines()[0]}. Try a smaller --batch_per_replica with --accumulate, a "
-            "smaller --crop_size, or --precision=bfloat16"
-        )
+        message = _exhausted(str(error).splitlines()[0])
     except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
         if config.cluster.workers == 1:
             raise
@@ -65,6 +69,16 @@ def run(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback] = ())
         )
     print(f"error: {message}", file=sys.stderr)
     return 1
+
+
+def _exhausted(found: str) -> str:
+    """TensorFlow has one error for full disks and for full memories."""
+    if "space" in found.lower() or "quota" in found.lower():
+        return f"there is no room to write: {found}. The same command goes on at the newest checkpoint"
+    return (
+        f"out of memory: {found}. Try a smaller --batch_per_replica with --accumulate; or, with another --output, a "
+        "smaller --crop_size or --precision=bfloat16"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,19 +147,22 @@ def _run(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback], con
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     inputs = _open(config, strategy, console)
-    _keep_config(inputs)
-    loop = _make_loop(inputs, callbacks, console)
+    is_new = not checkpoint_files(config.checkpoints)
+    _keep_config(inputs, is_new)
+    if config.cluster.is_chief:
+        check_free(config.export, overwrite=True)
+    loop = _make_loop(inputs, callbacks, console, is_new)
     first = int(loop.state.step)
-    if first == inputs.plan.total_steps and finish.is_finished(config):
-        console.print(f"{config.output} is complete already: {first:,} updates", highlight=False)
+    if (loop.state.stopped or first >= inputs.plan.total_steps) and finish.is_finished(config):
+        console.print(f"{config.output} is complete already: {first:,} updates", highlight=False, markup=False)
         return 0
     with StopSignal() as stop:
         is_done = _train(loop, stop, inputs)
-    if not is_done:
+    if not is_done or stop.number is not None:
         console.print(f"stopped at step {int(loop.state.step):,}, which is saved: the same command goes on from there")
         return 128 + (stop.number or signal.SIGTERM)  # or another host was asked to stop
     if config.cluster.is_chief:
-        finish.evaluate_and_export(config, inputs.val, strategy, console)
+        finish.evaluate_and_export(config, inputs.val, inputs.batches.per_replica, strategy, console)
         console.print(f"took {(time.monotonic() - started) / 60:.1f} min", highlight=False)
     return 0
 
@@ -156,6 +173,13 @@ def _open(config: TrainConfig, strategy: tf.distribute.Strategy, console: Consol
     if config.val_split:
         val = _open_split(config, config.val_split, console)
     replicas, pipelines = strategy.num_replicas_in_sync, devices.input_pipelines(strategy)
+    if config.xla and replicas > 1 and not isinstance(strategy, tf.distribute.TPUStrategy):
+        raise TrainingError(f"--xla compiles the step of one device, and there are {replicas}: leave it out")
+    if config.cluster.workers > 1 and pipelines == 1:
+        raise TrainingError(
+            f"--strategy={config.strategy} is for one host, and TF_CONFIG names {config.cluster.workers}: each would "
+            "train alone; leave --strategy out"
+        )
     batches = devices.plan_batches(
         replicas, per_replica=config.batch_per_replica, global_batch=config.global_batch, accumulate=config.accumulate
     )
@@ -210,11 +234,13 @@ def _introduce(inputs: _Inputs, console: Console) -> None:
         f"{devices.describe(inputs.strategy, inputs.batches)}\n"
         f"{plan.total_steps:,} updates, {plan.steps_per_epoch:,} in an epoch; results in {config.output}",
         highlight=False,
+        markup=False,
     )
 
 
-def _keep_config(inputs: _Inputs) -> None:
-    """Writes config.json, or checks that the run that is there was started with the same.
+def _keep_config(inputs: _Inputs, is_new: bool) -> None:
+    """Writes config.json, or checks that the run that is there was started with the same. Without a checkpoint there is
+    nothing to continue yet, and nothing to hold to.
 
     Raises:
       TrainingError: this command would not continue it but make another one of it.
@@ -224,10 +250,14 @@ def _keep_config(inputs: _Inputs) -> None:
         "global_batch": inputs.batches.global_batch,
         "hosts": devices.input_pipelines(inputs.strategy),
         "dataset": inputs.train.manifest.fingerprint,
+        "images": inputs.train.examples,
     }
-    if tf.io.gfile.exists(path):
-        with tf.io.gfile.GFile(path) as file:
-            before = json.loads(file.read())["identity"]
+    if not is_new and tf.io.gfile.exists(path):
+        try:
+            with tf.io.gfile.GFile(path) as file:
+                before = dict(json.loads(file.read())["identity"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise TrainingError(f"{path} is not that of a training run: give another --output") from error
         changed = [name for name in identity if identity[name] != before.get(name)]
         if changed:
             found = ", ".join(f"{name} was {before.get(name)} and is {identity[name]}" for name in changed)
@@ -241,14 +271,14 @@ def _keep_config(inputs: _Inputs) -> None:
         tf.io.gfile.rename(f"{path}.tmp", path, overwrite=True)
 
 
-def _make_loop(inputs: _Inputs, callbacks: Sequence[keras.callbacks.Callback], console: Console) -> Loop:
+def _make_loop(inputs: _Inputs, callbacks: Sequence[keras.callbacks.Callback], console: Console, is_new: bool) -> Loop:
     config, labels, plan = inputs.config, inputs.train.manifest.labels, inputs.plan
     schedule = build_schedule(
         config.schedule, learning_rate=config.learning_rate, total_steps=plan.total_steps, warmup=config.warmup
     )
     with inputs.strategy.scope():
         model = _build_model(inputs)
-        if config.initial_model is not None:
+        if config.initial_model is not None and is_new:
             _start_from(config.initial_model, model, console)
         optimizer = _build_optimizer(config, schedule, model)
         averages = WeightAverages(model.trainable_variables, config.ema) if config.ema else None
@@ -276,7 +306,7 @@ def _make_loop(inputs: _Inputs, callbacks: Sequence[keras.callbacks.Callback], c
     if checkpoints.restore():
         console.print(f"going on from step {int(state.step):,}", highlight=False)
     _check_common_step(inputs.strategy, int(state.step), config)
-    journal = _open_journal(config, int(state.step))
+    journal = _open_journal(config, state)
     shown = ShowProgress(console, first=int(state.step), total=plan.total_steps)
     validation = Validation(
         model=model,
@@ -392,16 +422,24 @@ def _all_steps(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return mean, square
 
 
-def _open_journal(config: TrainConfig, step: int) -> Journal | None:
+def _open_journal(config: TrainConfig, state: State) -> Journal | None:
     if not config.cluster.is_chief:
         return None
-    return Journal(config.output, config.logs, step=step, reports_metric=config.reports_metric)
+    return Journal(
+        config.output,
+        config.logs,
+        step=int(state.step),
+        evaluated=int(state.epoch_end),
+        reports_metric=config.reports_metric,
+    )
 
 
 def _train(loop: Loop, stop: StopSignal, inputs: _Inputs) -> bool:
     try:
         return loop.run(stop)
-    except (tf.errors.DataLossError, tf.errors.NotFoundError) as error:
+    except tf.errors.NotFoundError as error:
+        raise TrainingError(f"a file went missing: {str(error).splitlines()[0]}") from error
+    except tf.errors.DataLossError as error:
         raise DatasetError(dataset.diagnose(*filter(None, (inputs.train, inputs.val)))) from error
     finally:
         if loop.journal is not None:

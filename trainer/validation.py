@@ -84,7 +84,7 @@ class Validation:
             step=step,
             epoch=epoch,
             split="val",
-            loss=None if math.isnan(evaluation.loss) else evaluation.loss,
+            loss=evaluation.loss if math.isfinite(evaluation.loss) else None,
             mean_iou=values["mean_iou"],
             class_iou=values["class_iou"],
         )
@@ -93,7 +93,7 @@ class Validation:
         if not self._has_graph:
             self._has_graph = True
             self.journal.add_graph(self._predict.get_concrete_function().graph)
-        self.journal.flush()
+        self.journal.flush(now=True)
         if values["mean_iou"] is not None:
             self.journal.report_metric(scores.mean_iou, step)
         self.console.print(

@@ -28,7 +28,7 @@ TINY = ("--model=tiny", "--global_batch=4", "--log_steps=1")
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """20 images of 32x64 in 4 shards to train on, 6 to evaluate on, so that the last batches are not full."""
+    """18 images of 32x64 in 4 shards to train on, 6 to evaluate on, so that the last batches are not full."""
     root = tmp_path_factory.mktemp("data")
     make_flat(root / "flat", train=18, val=6)
     options = ("--labels=camvid11", "--image_size=32x64", "--image_encoding=uint8", "--shards=train=4,val=2")
@@ -230,7 +230,7 @@ def test_a_loss_that_is_not_finite_stops_and_says_where(dataset: Path, tmp_path:
     assert "the loss or a gradient is NaN or infinite, at a learning rate of" in err
     assert "train-0000" in err
     kept = [row["step"] for row in rows(tmp_path / "run")][-1]
-    assert f"The checkpoint of step {kept} is kept" in err
+    assert f"the checkpoint of step {kept} is kept" in err
     assert all(np.isfinite(value).all() for value in variables(tmp_path / "run").values())
 
 
@@ -319,3 +319,24 @@ def test_what_does_not_fit_is_refused(dataset: Path, tmp_path: Path, option: str
     assert process.returncode == 1
     assert message in err
     assert "Traceback" not in err
+    train(dataset, tmp_path / "run", "--steps=1", "--val_split=")  # what failed does not stand in the way
+
+
+def test_a_callback_may_end_the_run(dataset: Path, tmp_path: Path) -> None:
+    """Where no evaluation was due there is one all the same, so that there is a model to keep."""
+    script = (
+        "import sys, keras, tests.trainer.tiny\n"
+        "from trainer.config import parse_train\n"
+        "from trainer.training import run\n"
+        "class Enough(keras.callbacks.Callback):\n"
+        "    def on_epoch_end(self, epoch, logs=None):\n"
+        "        self.model.stop_training = epoch == 1\n"
+        "sys.exit(run(parse_train(sys.argv[1:]), [Enough()]))\n"
+    )
+    arguments = command(dataset, tmp_path / "run", "--epochs=30", "--evaluate_epochs=7")[3:]
+    for said in ("epoch 2, step 10: validation mean IoU", "is complete already"):
+        process = start([sys.executable, "-c", script, *arguments])
+        out, err = process.communicate(timeout=400)
+        assert process.returncode == 0, err
+        assert said in out
+    assert [row["step"] for row in rows(tmp_path / "run", "val")] == [10]
