@@ -43,7 +43,7 @@ def build_dataset(root: beam.Pipeline, job: Job) -> beam.PCollection[Manifest]:
 
 
 class ListShards(beam.PTransform):
-    """-> ShardReference of every shard of the plan, spread over the workers. Only these cross a shuffle."""
+    """The plan's file -> ShardReference of every shard, spread over the workers. Only these cross a shuffle."""
 
     def __init__(self, job: Job) -> None:
         super().__init__()
