@@ -7,13 +7,16 @@ setup(
     version="0.1.0",
     description="Street-scene segmentation: from pictures and masks to sharded TFRecords, and to a trained model",
     license="Apache-2.0",
-    packages=find_packages(include=["beam_pipelines", "beam_pipelines.*", "trainer", "trainer.*"]),
+    packages=find_packages(
+        include=["beam_pipelines", "beam_pipelines.*", "launch", "launch.*", "trainer", "trainer.*"]
+    ),
     python_requires=">=3.10",
     # What the pixel path needs, and nothing else: a remote worker that gets this package starts fast.
     install_requires=["google-crc32c>=1.5", "imagecodecs>=2024.9.22", "numpy>=1.26", "pillow>=10.3"],
     extras_require={
         "pipelines": [
             "apache-beam[gcp]>=2.77,<2.78",
+            "build>=1.2",  # with it Beam makes the package that --setup_file sends to workers
             "google-cloud-storage>=2.18",
             "pyyaml>=6",
             "rich>=13",

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -41,29 +41,39 @@ class Plan:
     estimate: Estimate
 
 
+Execute = Callable[[beam.Pipeline, progress.Watcher, BuildSettings, Console], "report.Took | None"]
+
+
 def run(settings: BuildSettings, started: float) -> int:
-    """Builds, and returns the exit code; every BuildError becomes one sentence."""
+    """Builds, and returns the exit code."""
+    return guarded(lambda console: build(settings, started, console, execute), settings.verbose)
+
+
+def guarded(work: Callable[[Console], int], verbose: bool) -> int:
+    """Does `work`, which returns the exit code; every BuildError becomes one sentence."""
     console = Console(soft_wrap=True, markup=False)  # a path may hold brackets
-    if not settings.verbose:
+    if not verbose:
         for name in ("apache_beam", "google.auth"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # what matters is raised as well
     try:
-        return _run(settings, pipeline_options(settings.beam_args), started, console)
+        return work(console)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
     except Exception as error:
         reason = as_build_error(error)
-        if reason is None or settings.verbose:
+        if reason is None or verbose:
             raise
         print(f"error: {reason}", file=sys.stderr)
         return 1
 
 
-def _run(settings: BuildSettings, beam_options: PipelineOptions, started: float, console: Console) -> int:
+def build(settings: BuildSettings, started: float, console: Console, execute: Execute) -> int:
+    """One build; `execute` runs its pipeline. Where it returns None the pipeline goes on without this process."""
     recipe, place = settings.recipe, Workspace(settings.output)
+    beam_options = pipeline_options(settings.beam_args)
     if settings.plan_only:
-        _make_plan(recipe, place, console)
+        make_plan(recipe, place, console)
         return 0
     storage.check_login(place.root)
     if not settings.overwrite and _is_complete(place, recipe):
@@ -72,11 +82,14 @@ def _run(settings: BuildSettings, beam_options: PipelineOptions, started: float,
         if not settings.overwrite and (manifest := workspace.finished_build(place, recipe)):
             _tidy(manifest, place, console)  # what a build that was killed at its end did not come to
             return _say_complete(place, console)
-        plan = _make_plan(recipe, place, console)
+        plan = make_plan(recipe, place, console)
         if settings.overwrite:  # not before it is clear that there is something to put in its place
             workspace.clear(place)
         _prepare(plan, settings, place)
-        took = _run_pipeline(plan, settings, place, beam_options, started, console)
+        watcher = progress.Watcher(place, plan.shards, recipe, plan.estimate)
+        took = execute(make_pipeline(settings, beam_options, started), watcher, settings, console)
+        if took is None:
+            return 0
         manifest = workspace.read_manifest(place)
         if manifest is None:
             raise BuildError(f"the pipeline ended without {place.manifest}; its log (--verbose) says why")
@@ -84,6 +97,13 @@ def _run(settings: BuildSettings, beam_options: PipelineOptions, started: float,
     report.print_result(manifest, place.root, replace(took, total=time.time() - started), console)
     _print_next(place, console)
     return 0
+
+
+def make_pipeline(settings: BuildSettings, beam_options: PipelineOptions, started: float) -> beam.Pipeline:
+    """The pipeline of the build, not started yet."""
+    pipeline = beam.Pipeline(options=beam_options)
+    build_dataset(pipeline, Job(settings.recipe, Workspace(settings.output), settings.max_rejects, started))
+    return pipeline
 
 
 def _is_complete(place: Workspace, recipe: Recipe) -> bool:
@@ -107,7 +127,8 @@ def _tidy(manifest: Manifest, place: Workspace, console: Console) -> None:
     storage.delete([place.build])
 
 
-def _make_plan(recipe: Recipe, place: Workspace, console: Console) -> Plan:
+def make_plan(recipe: Recipe, place: Workspace, console: Console) -> Plan:
+    """Finds the pairs, cuts them into shards, and says so; writes nothing but the embedded scenes, if they are it."""
     inputs = _draw_scenes(place, console) if recipe.input == SCENES else recipe.input
     found = find_pairs(recipe, inputs)
     report.print_found(found, inputs, console)
@@ -160,18 +181,11 @@ def _check_space(plan: Plan, recipe: Recipe, place: Workspace) -> None:
         )
 
 
-def _run_pipeline(
-    plan: Plan,
-    settings: BuildSettings,
-    place: Workspace,
-    beam_options: PipelineOptions,
-    started: float,
-    console: Console,
+def execute(
+    pipeline: beam.Pipeline, watcher: progress.Watcher, settings: BuildSettings, console: Console
 ) -> report.Took:
-    watcher = progress.Watcher(place, plan.shards, settings.recipe, plan.estimate)
-    pipeline = beam.Pipeline(options=beam_options)
-    build_dataset(pipeline, Job(settings.recipe, place, settings.max_rejects, started))
-    remote = not storage.is_local(place.root)
+    """Runs the pipeline, waits for its end, and shows how far it is."""
+    remote = not storage.is_local(settings.output)
     shown = progress.shown(watcher, settings.recipe.normalized, console, remote)
     with shown, without_worker_tracebacks(settings.verbose):
         before, start = watcher.look(), time.time()

@@ -13,7 +13,7 @@ import apache_beam as beam
 import imagecodecs
 import numpy as np
 
-from beam_pipelines import storage
+from beam_pipelines import storage, workspace
 from beam_pipelines.contract import record, tfrecord
 from beam_pipelines.contract.labels import IGNORE
 from beam_pipelines.contract.manifest import Manifest, Shard
@@ -264,9 +264,13 @@ def _differences(found: object, derived: object, name: str = "") -> Iterator[tup
 
 
 def strange_files(manifest: Manifest, place: Workspace) -> list[str]:
-    """Shards in the folder that the manifest does not know: a reader with a wildcard would take them."""
+    """Shards in the folder that the manifest does not know: a reader with a wildcard would take them.
+
+    But not what a build keeps until it has tidied up: the pipeline may have published before that.
+    """
     known = {shard.file for shards in manifest.splits.values() for shard in shards}
-    found = [name for name in storage.sizes(place.root) if name.endswith(".tfrecord") and name not in known]
+    names = (name for name in storage.sizes(place.root) if not name.startswith(f"{workspace.BUILD}/"))
+    found = [name for name in names if name.endswith(".tfrecord") and name not in known]
     return [f"{name}: is not in the manifest; delete it" for name in sorted(found)]
 
 

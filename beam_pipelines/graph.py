@@ -43,7 +43,7 @@ def build_dataset(root: beam.Pipeline, job: Job) -> beam.PCollection[Manifest]:
 
 
 class ListShards(beam.PTransform):
-    """-> ShardReference of every shard of the plan, spread over the workers. Only these cross a shuffle."""
+    """The plan's file -> ShardReference of every shard, spread over the workers. Only these cross a shuffle."""
 
     def __init__(self, job: Job) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class ListShards(beam.PTransform):
 
 
 class StageShards(beam.PTransform):
-    """ShardReference -> StagedShard."""
+    """ShardReference -> StagedShard: its pairs decoded once, conformed, counted, and written as they are."""
 
     def __init__(self, job: Job) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class CombineClassPixels(beam.PTransform):
 
 
 class FinishShards(beam.PTransform):
-    """StagedShard -> WrittenShard; without normalization the staged shard is the final one."""
+    """StagedShard -> WrittenShard, normalized; without normalization the staged shard is the final one."""
 
     def __init__(self, job: Job, moments: beam.PCollection[Moments]) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class FinishShards(beam.PTransform):
 
 
 class PublishDataset(beam.PTransform):
-    """All WrittenShards -> the Manifest."""
+    """All WrittenShards -> the Manifest, written last."""
 
     def __init__(self, job: Job, moments: beam.PCollection[Moments], class_pixels: beam.PCollection) -> None:
         super().__init__()
@@ -144,15 +144,17 @@ class StageShardFn(beam.DoFn):
 
 
 class FinishShardFn(beam.DoFn):
-    """Normalizes staged shards into their final files."""
+    """Normalizes staged shards into their final files; counts images and bytes."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
 
     def setup(self) -> None:
+        self._images = Metrics.counter(METRICS, "normalized_images")
         self._bytes = Metrics.counter(METRICS, "written_bytes")
 
     def process(self, staged: StagedShard, moments: Moments) -> Iterator[WrittenShard]:
         shard = finish_shard(staged, moments, self._job.recipe, self._job.workspace)
+        self._images.inc(shard.examples)
         self._bytes.inc(shard.bytes)
         yield WrittenShard.of(staged, shard)

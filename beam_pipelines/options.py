@@ -22,6 +22,7 @@ DEFAULT_OUTPUT = "out/scenes"
 RESIZES = ("area", "bilinear", "bicubic", "lanczos")
 ASPECTS = ("reject", "crop", "pad", "stretch")
 LOCAL_RUNNERS = ("DirectRunner", "FnApiRunner", "SwitchingDirectRunner")
+DATAFLOW_RUNNERS = ("dataflow", "dataflowrunner", "testdataflowrunner")  # as Beam takes them, in any case
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,14 +47,17 @@ class VerifySettings:
     beam_args: tuple[str, ...]
 
 
-def parse_build(argv: Sequence[str] | None = None) -> BuildSettings:
-    """Raises SystemExit with a message where the arguments don't fit together."""
-    parser = _build_parser()
+def parse_build(argv: Sequence[str] | None = None, prog: str = "python -m beam_pipelines.build") -> BuildSettings:
+    """Raises SystemExit with a message where the arguments don't fit together; `prog` is whose arguments they are."""
+    parser = _build_parser(prog)
     args, beam_args = parser.parse_known_args(argv)
     if args.input == "":
         parser.error("--input is empty: name a folder or archives, or leave the option out for the embedded scenes")
     if args.input and not args.output:
         parser.error("--output is needed with --input: the folder (local or gs://) for the data set")
+    if is_dataflow(args.runner):
+        _refuse_local(parser, "--input", args.input.split(",") if args.input else [])
+        _refuse_local(parser, "--output", [args.output or DEFAULT_OUTPUT])
     if args.shards and args.shard_size_mb:
         parser.error("--shards and --shard_size_mb both set the number of shards: give one")
     try:
@@ -104,16 +108,19 @@ def parse_verify(argv: Sequence[str] | None = None) -> VerifySettings:
     parser.add_argument("dataset", metavar="DATASET", help="the data set's folder, local or gs://")
     _add_running(parser)
     args, beam_args = parser.parse_known_args(argv)
+    if is_dataflow(args.runner):
+        _refuse_local(parser, "DATASET", [args.dataset])
     return VerifySettings(
         dataset=_path(args.dataset), verbose=args.verbose, beam_args=_with_runner(args.runner, beam_args)
     )
 
 
-def pipeline_options(beam_args: Sequence[str]) -> PipelineOptions:
+def pipeline_options(beam_args: Sequence[str], known: Sequence[str] = ()) -> PipelineOptions:
     """Beam's view of the arguments. Local runners get a thread for each core, unless the arguments say otherwise.
 
     Raises:
-      SystemExit: an argument that neither this project nor Beam knows.
+      SystemExit: an argument that neither this project nor Beam knows; it may have been meant for one of the build's,
+        of Beam's or of `known`.
     """
     from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
     from apache_beam.runners.runner import create_runner
@@ -123,9 +130,9 @@ def pipeline_options(beam_args: Sequence[str]) -> PipelineOptions:
         view._add_argparse_args(parser)
     _, unknown = parser.parse_known_args(list(beam_args))
     if unknown:
-        known = [*_build_parser()._option_string_actions, *parser._option_string_actions]
-        raise SystemExit(_unknown_option(unknown[0], known))
-    options = PipelineOptions([*_local_defaults(beam_args), *beam_args])
+        options_of_all = [*known, *_build_parser()._option_string_actions, *parser._option_string_actions]
+        raise SystemExit(_unknown_option(unknown[0], options_of_all))
+    options = PipelineOptions([*_runner_defaults(beam_args), *beam_args])
     try:
         create_runner(options.view_as(StandardOptions).runner)
     except (ValueError, ImportError) as error:
@@ -133,9 +140,9 @@ def pipeline_options(beam_args: Sequence[str]) -> PipelineOptions:
     return options
 
 
-def _build_parser() -> argparse.ArgumentParser:
+def _build_parser(prog: str = "") -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m beam_pipelines.build",
+        prog=prog,
         description="Builds a normalized, sharded, self-describing segmentation data set from pictures and masks. "
         "Without --input it draws street scenes and builds from them.",
         epilog="Every other option goes to Apache Beam: --runner=DataflowRunner --project=..., "
@@ -176,11 +183,11 @@ def _add_input(group: argparse._ArgumentGroup) -> None:
         type=_regex,
         help="with shares in --splits: keys for which this finds the same text (its first group) share a split",
     )
-    group.add_argument("--max_pairs", metavar="N", type=_positive(int), help="take at most N pairs of each split")
+    group.add_argument("--max_pairs", metavar="N", type=positive(int), help="take at most N pairs of each split")
     group.add_argument(
         "--max_image_pixels",
         metavar="N",
-        type=_positive(int),
+        type=positive(int),
         default=100_000_000,
         help="a larger picture is rejected before it is decoded (default: 100000000)",
     )
@@ -221,7 +228,7 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
         "--output", metavar="DIR", help=f"the data set's folder, local or gs:// (default: {DEFAULT_OUTPUT})"
     )
     group.add_argument(
-        "--shard_size_mb", metavar="MB", type=_positive(float), help="aimed-at size of a shard in MB (default: 128)"
+        "--shard_size_mb", metavar="MB", type=positive(float), help="aimed-at size of a shard in MB (default: 128)"
     )
     group.add_argument("--shards", metavar="SPLIT=N,...", type=_shards, help="number of shards instead: train=32,val=8")
     group.add_argument("--seed", type=int, default=0, help="of the global shuffle (default: 0)")
@@ -264,11 +271,27 @@ def is_local_runner(beam_args: Sequence[str]) -> bool:
     return any(argument == f"--runner={name}" for argument in beam_args for name in LOCAL_RUNNERS)
 
 
-def _local_defaults(beam_args: Sequence[str]) -> list[str]:
-    """Threads, one for each core: decoding releases the interpreter's lock. The user's arguments come later and win."""
-    if not is_local_runner(beam_args):
-        return []
-    return [f"--direct_num_workers={cores()}", "--direct_running_mode=multi_threading"]
+def is_dataflow(runner: str) -> bool:
+    """Whether `runner` names Google Cloud Dataflow."""
+    return runner.rpartition(".")[2].lower() in DATAFLOW_RUNNERS
+
+
+def _refuse_local(parser: argparse.ArgumentParser, option: str, paths: Sequence[str]) -> None:
+    for path in paths:
+        if not path.startswith("gs://"):
+            parser.error(f"{option}: Dataflow's workers can't reach {path}: it must be in a bucket, gs://BUCKET/FOLDER")
+
+
+def _runner_defaults(beam_args: Sequence[str]) -> list[str]:
+    """What suits the runner; the user's arguments come later and win.
+
+    On this machine threads, one for each core: decoding releases the interpreter's lock. For Dataflow no pickled
+    `__main__`, which Beam would send along: all that a worker needs is in a package.
+    """
+    if is_local_runner(beam_args):
+        return [f"--direct_num_workers={cores()}", "--direct_running_mode=multi_threading"]
+    runner = next((arg.removeprefix("--runner=") for arg in beam_args if arg.startswith("--runner=")), "")
+    return ["--no_save_main_session"] if is_dataflow(runner) else []
 
 
 def _unknown_option(argument: str, known: Sequence[str]) -> str:
@@ -293,7 +316,7 @@ def _splits(text: str) -> tuple[tuple[str, ...], dict[str, float]]:
 
 
 def _shards(text: str) -> dict[str, int]:
-    return {name: _positive(int)(number) for name, number in _assignments(text, "--shards").items()}
+    return {name: positive(int)(number) for name, number in _assignments(text, "--shards").items()}
 
 
 def _assignments(text: str, option: str) -> dict[str, str]:
@@ -325,7 +348,9 @@ def _share(text: str) -> float:
     return value
 
 
-def _positive(number: type) -> Any:
+def positive(number: type) -> Any:
+    """An argparse type: a `number` above 0."""
+
     def parse(text: str) -> Any:
         try:
             value = number(text)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -30,6 +31,15 @@ class State:
     decoded: int
     finished: int
     bytes: int
+
+
+class Watched(Protocol):
+    """What knows how far a build is: `images` are those that it has to decode."""
+
+    images: int
+
+    def look(self) -> State:
+        """Raises OSError or BuildError where it can't be told now."""
 
 
 class Watcher:
@@ -71,7 +81,7 @@ class Watcher:
 
 
 @contextlib.contextmanager
-def shown(watcher: Watcher, normalized: bool, console: Console, remote: bool) -> Iterator[None]:
+def shown(watcher: Watched, normalized: bool, console: Console, remote: bool) -> Iterator[None]:
     """Shows progress while the block runs: bars in a terminal, else a line now and then."""
     stop = threading.Event()
     show = _show_bars if console.is_terminal else _show_lines
@@ -84,7 +94,7 @@ def shown(watcher: Watcher, normalized: bool, console: Console, remote: bool) ->
         thread.join()
 
 
-def _show_bars(watcher: Watcher, normalized: bool, console: Console, stop: threading.Event, remote: bool) -> None:
+def _show_bars(watcher: Watched, normalized: bool, console: Console, stop: threading.Event, remote: bool) -> None:
     columns = (
         TextColumn("{task.description:9}"),
         BarColumn(),
@@ -101,7 +111,7 @@ def _show_bars(watcher: Watcher, normalized: bool, console: Console, stop: threa
             progress.update(finish, completed=state.finished, rate=rate if busy == finish else "")
 
 
-def _show_lines(watcher: Watcher, normalized: bool, console: Console, stop: threading.Event, remote: bool) -> None:
+def _show_lines(watcher: Watched, normalized: bool, console: Console, stop: threading.Event, remote: bool) -> None:
     for state, rate, left in _states(watcher, stop, _LINE_SECONDS):
         finished = f", normalized {state.finished:,}" if normalized else ""
         console.print(
@@ -109,7 +119,7 @@ def _show_lines(watcher: Watcher, normalized: bool, console: Console, stop: thre
         )
 
 
-def _states(watcher: Watcher, stop: threading.Event, seconds: float) -> Iterator[tuple[State, str, str]]:
+def _states(watcher: Watched, stop: threading.Event, seconds: float) -> Iterator[tuple[State, str, str]]:
     """Yields (state, rate, time left) every so many seconds until `stop`."""
     start, first = time.monotonic(), None
     while not stop.wait(seconds):

@@ -128,3 +128,57 @@ def recipe_of(*arguments: str) -> Recipe:
     from beam_pipelines.options import parse_build
 
     return parse_build(["--input=in", "--output=out", *arguments]).recipe
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """gs://street, in an emulator on this machine, with a service account that its token server accepts."""
+    command = [sys.executable, str(PROJECT / "tests" / "storage_emulator.py"), "street"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, **pipes) as emulator, pytest.MonkeyPatch.context() as patch:
+        assert emulator.stdout is not None
+        ports = json.loads(emulator.stdout.readline())
+        account = tmp_path_factory.mktemp("account") / "account.json"
+        account.write_text(json.dumps(_service_account(ports["token"])))
+        patch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{ports['storage']}")
+        patch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(account))
+        patch.setenv("GOOGLE_CLOUD_PROJECT", "street")
+        # Google's client asks another service about the account, in the background: nothing leaves this machine.
+        patch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{ports['token']}")
+        patch.setenv("NO_PROXY", "127.0.0.1,localhost")
+        yield "gs://street"
+        emulator.terminate()
+
+
+def _service_account(token_port: int) -> dict[str, str]:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return {
+        "type": "service_account",
+        "project_id": "street",
+        "private_key_id": "none",
+        "private_key": key.decode(),
+        "client_email": "tests@street.iam.gserviceaccount.com",
+        "token_uri": f"http://127.0.0.1:{token_port}/token",
+    }
+
+
+def upload(source: Path, target: str) -> None:
+    from beam_pipelines import storage
+
+    for name, _ in storage.list_files(str(source)):
+        storage.write(storage.join(target, name), (source / name).read_bytes())
+
+
+def download(dataset: str, folder: Path) -> Path:
+    from beam_pipelines import storage
+
+    for name in storage.sizes(dataset):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        with storage.open_read(storage.join(dataset, name)) as file:
+            (folder / name).write_bytes(file.read())
+    return folder

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, SetupOptions, StandardOptions
 from conftest import make_flat
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES
@@ -230,7 +230,7 @@ def test_one_colour_of_the_label_table_changes_the_fingerprint() -> None:
 
 
 @pytest.mark.parametrize(
-    "option", ["--output=x", "--max_rejects=50%", "--runner=DataflowRunner", "--verbose", "--overwrite", "--region=x"]
+    "option", ["--output=x", "--max_rejects=50%", "--runner=FlinkRunner", "--verbose", "--overwrite", "--region=x"]
 )
 def test_a_setting_does_not_change_the_fingerprint(option: str) -> None:
     assert build(option).fingerprint == DEFAULT.fingerprint
@@ -288,19 +288,53 @@ def test_the_users_running_mode_holds() -> None:
 
 
 def test_a_remote_runner_gets_no_local_defaults() -> None:
-    options = beam_options("--runner=DataflowRunner", "--project=p", "--region=r")
+    options = beam_options("--runner=DataflowRunner", "--output=gs://bucket/out", "--project=p", "--region=r")
     given = options.get_all_options(drop_default=True)
     assert given["runner"] == "DataflowRunner"
     assert (given["project"], given["region"]) == ("p", "r")
     assert not any(name.startswith("direct_") for name in given)
 
 
+def test_dataflow_gets_no_pickled_main_unless_asked() -> None:
+    given = ("--runner=dataflow", "--output=gs://bucket/out")
+    assert beam_options(*given).view_as(SetupOptions).save_main_session is False
+    assert beam_options(*given, "--save_main_session").view_as(SetupOptions).save_main_session is True
+    assert beam_options().view_as(SetupOptions).save_main_session is None
+
+
 @pytest.mark.parametrize(
     ("runner", "local"), [("DirectRunner", True), ("FlinkRunner", False), ("DataflowRunner", False)]
 )
 def test_runners_are_local_or_not(runner: str, local: bool) -> None:
-    assert is_local_runner(parse_build([f"--runner={runner}"]).beam_args) == local
-    assert is_local_runner(parse_build(["--runner", runner]).beam_args) == local
+    output = "--output=gs://bucket/out"
+    assert is_local_runner(parse_build([output, f"--runner={runner}"]).beam_args) == local
+    assert is_local_runner(parse_build([output, "--runner", runner]).beam_args) == local
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        (["--input=in", "--output=gs://bucket/out"], "--input: Dataflow's workers can't reach in: "),
+        (["--input=gs://bucket/a.zip,b.zip", "--output=gs://bucket/out"], "--input: Dataflow's workers can't reach b"),
+        (["--input=gs://bucket/in", "--output=/data/out"], "--output: Dataflow's workers can't reach /data/out: "),
+        ([], "--output: Dataflow's workers can't reach out/scenes: "),
+    ],
+)
+@pytest.mark.parametrize("runner", ["DataflowRunner", "dataflow", "apache_beam.runners.dataflow.DataflowRunner"])
+def test_on_dataflow_a_path_on_this_machine_is_refused(
+    capsys: pytest.CaptureFixture[str], runner: str, options: list[str], found: str
+) -> None:
+    refusal = refusal_of(capsys, f"--runner={runner}", *options)
+    assert refusal.startswith(found)
+    assert refusal.endswith(": it must be in a bucket, gs://BUCKET/FOLDER")
+    assert parse_build(["--runner=FlinkRunner", *options])
+
+
+def test_on_dataflow_verify_refuses_a_data_set_on_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        parse_verify(["out", "--runner=DataflowRunner"])
+    assert "DATASET: Dataflow's workers can't reach out: " in capsys.readouterr().err
+    assert parse_verify(["gs://bucket/out", "--runner=DataflowRunner"]).dataset == "gs://bucket/out"
 
 
 @pytest.mark.parametrize(

@@ -3,59 +3,18 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import build, digests, make_flat, make_uneven, published, run_module
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from conftest import build, digests, download, make_flat, make_uneven, published, run_module, upload
 
 from beam_pipelines import lease, storage
 from beam_pipelines.errors import BuildError
 from beam_pipelines.rejects import BadInputError
 from beam_pipelines.verify import main as verify
 
-EMULATOR = Path(__file__).parent / "storage_emulator.py"
 ARGUMENTS = ("--labels=camvid11", "--image_size=native", "--shards=train=4,val=2")
-
-
-@pytest.fixture(scope="module")
-def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """gs://street, in an emulator on this machine, with a service account that its token server accepts."""
-    command = [sys.executable, str(EMULATOR), "street"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, **pipes) as emulator, pytest.MonkeyPatch.context() as patch:
-        assert emulator.stdout is not None
-        ports = json.loads(emulator.stdout.readline())
-        account = tmp_path_factory.mktemp("account") / "account.json"
-        account.write_text(json.dumps(service_account(ports["token"])))
-        patch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{ports['storage']}")
-        patch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(account))
-        patch.setenv("GOOGLE_CLOUD_PROJECT", "street")
-        # Google's client asks another service about the account, in the background: nothing leaves this machine.
-        patch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{ports['token']}")
-        patch.setenv("NO_PROXY", "127.0.0.1")
-        yield "gs://street"
-        emulator.terminate()
-
-
-def service_account(token_port: int) -> dict[str, str]:
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return {
-        "type": "service_account",
-        "project_id": "street",
-        "private_key_id": "none",
-        "private_key": key.decode(),
-        "client_email": "tests@street.iam.gserviceaccount.com",
-        "token_uri": f"http://127.0.0.1:{token_port}/token",
-    }
 
 
 @pytest.fixture(params=["local", "bucket"])
@@ -153,19 +112,6 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def uploaded(source: Path, bucket: str) -> str:
     upload(source, f"{bucket}/input")
     return f"{bucket}/input"
-
-
-def upload(source: Path, target: str) -> None:
-    for name, _ in storage.list_files(str(source)):
-        storage.write(storage.join(target, name), (source / name).read_bytes())
-
-
-def download(dataset: str, folder: Path) -> Path:
-    for name in storage.sizes(dataset):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        with storage.open_read(storage.join(dataset, name)) as file:
-            (folder / name).write_bytes(file.read())
-    return folder
 
 
 @pytest.mark.parametrize("encoding", ["float32", "png"])
