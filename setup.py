@@ -7,7 +7,7 @@ setup(
     version="0.1.0",
     description="Street-scene segmentation: from pictures and masks to normalized, sharded TFRecords",
     license="Apache-2.0",
-    packages=find_packages(include=["beam_pipelines", "beam_pipelines.*", "trainer", "trainer.*"]),
+    packages=find_packages(include=["beam_pipelines", "beam_pipelines.*", "launch", "trainer", "trainer.*"]),
     python_requires=">=3.10",
     # What the pixel path needs, and nothing else: a remote worker that gets this package starts fast.
     install_requires=["google-crc32c>=1.5", "imagecodecs>=2024.9.22", "numpy>=1.26", "pillow>=10.3"],
@@ -27,6 +27,7 @@ setup(
             "tensorboard>=2.17",
             "tensorflow>=2.17,<2.22",
         ],
+        "launch": ["google-cloud-aiplatform>=1.71", "google-cloud-storage>=2.18", "setuptools>=77"],
         "dev": [
             "cityscapesscripts>=2.2.3",
             "cryptography>=42",

@@ -1,0 +1,1 @@
+"""Starts the pipeline on Dataflow and the trainer on Vertex AI."""
