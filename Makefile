@@ -44,7 +44,7 @@ clean:
 
 .venv/installed: setup.py constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[pipelines,trainer,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[pipelines,trainer,launch,dev]'
 	touch $@
 
 .venv-oldest/installed: setup.py

@@ -30,6 +30,7 @@ setup(
             "tensorboard>=2.17",
             "tensorflow>=2.17,<2.22",
         ],
+        "launch": ["google-cloud-aiplatform>=1.71", "google-cloud-storage>=2.18", "setuptools>=77"],
         "dev": [
             "cityscapesscripts>=2.2.3",
             "cryptography>=42",

@@ -17,6 +17,7 @@ from conftest import make_flat
 PROJECT = Path(__file__).parent.parent
 PACKAGE = "beam_pipelines"
 TRAINER = "trainer"
+LAUNCH = "launch"
 
 
 def sources_of(package: str) -> dict[str, Path]:
@@ -26,7 +27,8 @@ def sources_of(package: str) -> dict[str, Path]:
 
 SOURCES = sources_of(PACKAGE)
 TRAINER_SOURCES = sources_of(TRAINER)
-ALL_SOURCES = SOURCES | TRAINER_SOURCES
+LAUNCH_SOURCES = sources_of(LAUNCH)
+ALL_SOURCES = SOURCES | TRAINER_SOURCES | LAUNCH_SOURCES
 CONTRACT = [module for module in SOURCES if module.startswith(f"{PACKAGE}.contract")]
 SCENES = [module for module in SOURCES if module.startswith(f"{PACKAGE}.sample_scenes")]
 ENTRY_POINTS = [f"{PACKAGE}.{name}" for name in ("build", "verify")]
@@ -73,7 +75,7 @@ def _is_for_types_only(node: ast.AST) -> bool:
 
 
 def third_party(imports: set[str]) -> set[str]:
-    return {name.split(".")[0] for name in imports} - sys.stdlib_module_names - {PACKAGE, TRAINER}
+    return {name.split(".")[0] for name in imports} - sys.stdlib_module_names - {PACKAGE, TRAINER, LAUNCH}
 
 
 def needed_by(modules: list[str]) -> set[str]:
@@ -213,7 +215,7 @@ def metadata(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("setuptools")
     folder = tmp_path_factory.mktemp("project")
     shutil.copy(PROJECT / "setup.py", folder)
-    for package in (PACKAGE, TRAINER):
+    for package in (PACKAGE, TRAINER, LAUNCH):
         shutil.copytree(PROJECT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "tests").mkdir()
     (folder / "tests" / "__init__.py").touch()
@@ -248,10 +250,10 @@ def test_beam_and_tensorflow_are_extras(metadata: Path) -> None:
 
 def test_the_distribution_has_every_module_and_no_tests(metadata: Path) -> None:
     listed = (metadata / "SOURCES.txt").read_text(encoding="utf-8").split()
-    assert {name for name in listed if name.startswith((PACKAGE, TRAINER))} == {
+    assert {name for name in listed if name.startswith((PACKAGE, TRAINER, LAUNCH))} == {
         str(path.relative_to(PROJECT)) for path in ALL_SOURCES.values()
     }
-    assert (metadata / "top_level.txt").read_text(encoding="utf-8").split() == [PACKAGE, TRAINER]
+    assert (metadata / "top_level.txt").read_text(encoding="utf-8").split() == [PACKAGE, LAUNCH, TRAINER]
 
 
 # --- the trainer
@@ -370,3 +372,34 @@ def test_the_probes_of_the_trainer_can_fail() -> None:
     assert foreign_to_the_trainer(imports_in("from apache_beam import io")) == {"apache_beam"}
     assert not foreign_to_the_trainer(imports_in("from beam_pipelines.contract import labels"))
     assert third_party(imports_in("import rich\nfrom sklearn.metrics import f1_score")) == {"rich", "sklearn"}
+
+
+# --- the launch
+
+
+def test_help_of_a_launch_and_its_dry_run_come_before_anything_heavy() -> None:
+    heavy = {"PIL", "apache_beam", "google", "keras", "numpy", "rich", "tensorflow", "yaml"}
+    assert loads_without(heavy, "-m", f"{LAUNCH}.vertex", "--help")
+    place = ["--project=p", "--region=us-central1", "--output=gs://b/run", "--dataset=gs://b/data"]
+    assert loads_without(heavy, "-m", f"{LAUNCH}.vertex", *place, "--dry_run")
+
+
+def test_nothing_but_a_launch_imports_it() -> None:
+    for module in SOURCES | TRAINER_SOURCES:
+        assert not {name for name in imports_of(module) if name.split(".")[0] == LAUNCH}, module
+
+
+def test_on_vertex_ai_one_module_talks_to_google_and_needs_what_its_extra_installs(metadata: Path) -> None:
+    assert {"google-cloud-aiplatform", "google-cloud-storage", "setuptools"} <= requirements(metadata)[LAUNCH]
+    users = {module for module in LAUNCH_SOURCES if third_party(imports_of(module)) == {"google"}}
+    assert f"{LAUNCH}.submission" in users
+    order = order_of(graph_of(LAUNCH_SOURCES))
+    assert order.index(f"{LAUNCH}.jobs") < order.index(f"{LAUNCH}.submission") < order.index(f"{LAUNCH}.vertex")
+
+
+def test_what_starts_on_an_image_needs_nothing_before_it_has_installed_it() -> None:
+    assert not third_party(imports_of(f"{LAUNCH}.start"))
+    assert imports_of(f"{LAUNCH}.start", lazy=False) <= sys.stdlib_module_names | {
+        "importlib.metadata",
+        "collections.abc",
+    }

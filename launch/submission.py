@@ -1,0 +1,158 @@
+"""What talks to Google Cloud: the account, the data set, the upload, and the job."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import google.auth
+from google.api_core.exceptions import GoogleAPICallError
+from google.auth.credentials import Credentials
+from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
+from google.cloud import storage
+
+from beam_pipelines.contract.manifest import FILE_NAME, Manifest, ManifestError, not_built
+from launch.errors import LaunchError
+from launch.jobs import Job
+from launch.options import LaunchSettings
+from trainer.config import TrainConfig
+
+_LOGIN = "log in with `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS"
+_SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
+_CURES = {
+    401: _LOGIN,
+    403: "ask for the roles Vertex AI User in the project and Storage Object Admin in the bucket, and see that "
+    "aiplatform.googleapis.com is enabled",
+    404: "check the project, the region and the bucket",
+    429: "ask for quota of these machines in the region, or take fewer",
+}
+_SECONDS = 120.0  # for Google to answer; by default its client waits for 5
+
+
+def submit(settings: LaunchSettings, request: dict[str, Any], sdist: Path | None, package: str | None) -> str:
+    """Checks what can be checked for nothing, uploads the sdist and creates the job. -> what to tell the user.
+
+    Raises:
+      LaunchError: something was refused or not found; no job was created, unless the message says otherwise.
+    """
+    job, credentials = settings.job, _login()
+    client = storage.Client(project=job.project, credentials=credentials)
+    try:
+        _check_dataset(client, settings.train, job)
+        if sdist is not None and package is not None:
+            _upload(client, sdist, package)
+    finally:
+        client.close()
+    return _report(job, _create(job, request, credentials, settings.endpoint))
+
+
+def _login() -> Credentials:
+    # Away from Google's machines their metadata server does not answer; three questions of three seconds are a stall.
+    os.environ.setdefault("GCE_METADATA_TIMEOUT", "2")
+    os.environ.setdefault("GCE_METADATA_DETECT_RETRIES", "1")
+    logging.getLogger("google.auth").setLevel(logging.ERROR)  # it warns of what the error below says
+    try:
+        credentials, _ = google.auth.default(scopes=_SCOPES)
+    except DefaultCredentialsError as error:
+        raise LaunchError(f"there is no Google account to submit with; {_LOGIN}") from error
+    return credentials
+
+
+def _check_dataset(client: storage.Client, train: TrainConfig, job: Job) -> None:
+    """Raises LaunchError where the run would fail when its machines are already paid for."""
+    if not train.dataset.startswith("gs://"):
+        return
+    path = f"{train.dataset}/{FILE_NAME}"
+    with _cloud_errors(path):
+        blob = _blob(client, path)
+        text = blob.download_as_text() if blob.exists() else None
+    if text is None:
+        raise LaunchError(not_built(train.dataset))
+    try:
+        manifest = Manifest.from_json(text, path)
+    except ManifestError as error:
+        raise LaunchError(str(error)) from error
+    for split in filter(None, (train.train_split, train.val_split)):
+        if split not in manifest.splits:
+            raise LaunchError(f"{train.dataset} has no split {split!r}; it has {', '.join(manifest.splits)}")
+        shards = len(manifest.splits[split])
+        if shards < job.hosts:
+            raise LaunchError(
+                f"{train.dataset}: {shards} shards of {split} can't be shared by {job.hosts} hosts: take fewer, or "
+                f"build the data set with --shards={split}={job.hosts} or more"
+            )
+
+
+def _upload(client: storage.Client, sdist: Path, uri: str) -> None:
+    with _cloud_errors(uri):
+        blob = _blob(client, uri)
+        if not blob.exists():  # its folder is named by its contents
+            blob.upload_from_filename(str(sdist), content_type="application/gzip")
+
+
+def _create(job: Job, request: dict[str, Any], credentials: Credentials, endpoint: str | None) -> str:
+    """-> the name of the job's resource."""
+    from google.cloud import aiplatform_v1
+
+    options = {"api_endpoint": endpoint or f"{job.region}-aiplatform.googleapis.com"}
+    text = json.dumps(request)
+    client = aiplatform_v1.JobServiceClient(credentials=credentials, transport="rest", client_options=options)
+    with client, _cloud_errors("the job", job):
+        if job.search is None:
+            custom = aiplatform_v1.CustomJob.from_json(text)
+            return str(client.create_custom_job(parent=job.parent, custom_job=custom, timeout=_SECONDS).name)
+        search = aiplatform_v1.HyperparameterTuningJob.from_json(text)
+        made = client.create_hyperparameter_tuning_job(
+            parent=job.parent, hyperparameter_tuning_job=search, timeout=_SECONDS
+        )
+        return str(made.name)
+
+
+def _report(job: Job, name: str) -> str:
+    number = name.rpartition("/")[2]
+    where = f"--project={job.project} --region={job.region}"
+    rows = {
+        "submitted": name,
+        "follow": f"gcloud ai {_group(job)} stream-logs {number} {where}",
+        "cancel": f"gcloud ai {_group(job)} cancel {number} {where}",
+    }
+    return "\n".join(f"{name:<10}{value}" for name, value in rows.items())
+
+
+def _group(job: Job) -> str:
+    """Of gcloud's commands."""
+    return "hp-tuning-jobs" if job.search else "custom-jobs"
+
+
+def _blob(client: storage.Client, uri: str) -> storage.Blob:
+    bucket, _, name = uri.removeprefix("gs://").partition("/")
+    return client.bucket(bucket).blob(name)
+
+
+@contextlib.contextmanager
+def _cloud_errors(what: str, created: Job | None = None) -> Iterator[None]:
+    """Turns what Google answers about `what` into a LaunchError. With `created`, the block creates that job."""
+    try:
+        yield
+    except GoogleAPICallError as error:
+        cure = _CURES.get(int(error.code or 0), "mend that and start the same command again")
+        message = re.sub(r"^[A-Z]+ \S+: ", "", _first_line(error.message))  # the request, which the user did not write
+        raise LaunchError(f"{what}: Google answered {error.code}, {message}; {cure}") from error
+    except GoogleAuthError as error:
+        raise LaunchError(f"{what}: the Google account was refused, {_first_line(error)}; {_LOGIN}") from error
+    except OSError as error:  # of the requests package, too
+        doubt = ""
+        if created is not None:
+            where = f"--project={created.project} --region={created.region}"
+            doubt = f". It may have been created all the same: look with `gcloud ai {_group(created)} list {where}`"
+        raise LaunchError(f"{what}: Google can't be reached, {_first_line(error)}{doubt}") from error
+
+
+def _first_line(error: object) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,176 @@
+"""A job's hosts on this machine: they train from the sdist, are killed and stopped, go on and export."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import signal
+import site
+import subprocess
+import sys
+import time
+import venv
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import PROJECT, build, make_flat
+
+from launch import start
+from launch.rehearsal import environments
+from trainer.config import parse_train
+
+pytestmark = pytest.mark.usefixtures("without_transform")
+
+# The launcher with one more model in the table, as small as that of the trainer's tests.
+LAUNCH = """
+import sys
+from launch.vertex import main
+from trainer.models import MODELS
+MODELS["tiny"] = "tests.trainer.tiny"
+sys.exit(main())
+"""
+# No index, and no environment to build in that would have to be downloaded: pip finds what it needs here, or fails.
+OFFLINE = {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0"}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    make_flat(root / "flat", train=18, val=6)
+    options = ("--labels=camvid11", "--image_size=32x64", "--image_encoding=uint8", "--shards=train=4,val=2")
+    assert build(f"--input={root / 'flat'}", f"--output={root / 'made'}", *options) == 0
+    return root / "made"
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment with the packages of the running one and the small model, but without this project."""
+    folder = tmp_path_factory.mktemp("environment") / "venv"
+    venv.create(folder)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    small = 'import trainer.models; trainer.models.MODELS["tiny"] = "tests.trainer.tiny"'
+    (packages / "running.pth").write_text("\n".join([*site.getsitepackages(), str(PROJECT), small]))
+    return folder
+
+
+def launch(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", LAUNCH, *arguments],
+        cwd=PROJECT,
+        env={**os.environ, **OFFLINE},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def hosts_of(launcher: subprocess.Popen[str]) -> dict[str, psutil.Process]:
+    """The processes that train, by the role that TF_CONFIG gives them."""
+    found = {}
+    for process in psutil.Process(launcher.pid).children(recursive=True):
+        if "launch.start" in process.cmdline():
+            found[json.loads(process.environ()["TF_CONFIG"])["task"]["type"]] = process
+    return found
+
+
+def wait_for_step(run: Path, step: int, launcher: subprocess.Popen[str]) -> None:
+    """Until the run has logged that step, or a later one."""
+    deadline = time.monotonic() + 150
+    while time.monotonic() < deadline:
+        assert launcher.poll() is None, launcher.communicate()
+        path = run / "metrics.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        if lines and json.loads(lines[-1])["step"] >= step:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"step {step} did not come")
+
+
+@pytest.mark.timeout(600)
+def test_two_hosts_are_killed_and_stopped_and_go_on_to_the_export(
+    dataset: Path, environment: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    command = ("--local=2", f"--venv={environment}", f"--dataset={dataset}", f"--output={run}", "--model=tiny")
+    steps = ("--steps=60", "--checkpoint_steps=2", "--log_steps=1", "--steps_per_call=1", "--global_batch=4")
+
+    launcher = launch(*command, *steps)
+    wait_for_step(run, 4, launcher)
+    hosts = hosts_of(launcher)
+    assert hosts.keys() == {"chief", "worker"}
+    hosts["worker"].kill()
+    _, err = launcher.communicate(timeout=120)
+    assert launcher.returncode == 1, err
+    assert "worker 0 was killed by SIGKILL" in err
+    assert "The same command goes on at the newest checkpoint" in err
+    assert not [host for host in hosts.values() if host.is_running()], "a job ends with all of its hosts"
+
+    launcher = launch(*command, *steps)
+    wait_for_step(run, 8, launcher)
+    launcher.send_signal(signal.SIGTERM)
+    out, err = launcher.communicate(timeout=120)
+    assert launcher.returncode == 128 + signal.SIGTERM, err
+    assert "going on from step" in out
+    assert "which is saved: the same command goes on from there" in out
+
+    launcher = launch(*command, *steps)
+    out, err = launcher.communicate(timeout=240)
+    assert launcher.returncode == 0, err
+    assert "going on from step" in out
+    assert "2 replicas on CPU; global batch 4 = 2 x 2" in out
+    assert [row["step"] for row in rows(run) if row["split"] == "train"] == list(range(1, 61))
+    for part in ("model/saved_model.pb", "checkpoints/checkpoint", "best.keras", "report-val/metrics.json"):
+        assert (run / part).exists(), part
+    assert list((run / "logs").glob("events.*"))
+    which = [str(environment / "bin" / "python"), "-I", "-c", "import trainer.task; print(trainer.task.__file__)"]
+    trained_by = subprocess.run(which, capture_output=True, text=True, check=True).stdout
+    assert trained_by.startswith(str(environment)), "the sdist trained, not the checkout"
+
+
+def rows(run: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_host_that_fails_ends_the_rehearsal_in_an_environment_that_is_not_kept(tmp_path: Path) -> None:
+    launcher = launch("--local", "--reuse_packages", f"--dataset={tmp_path}", f"--output={tmp_path / 'run'}")
+    out, err = launcher.communicate(timeout=120)
+    assert launcher.returncode == 1
+    assert f"error: {tmp_path} has no dataset.json" in err, "the trainer's own sentence"
+    assert err.splitlines()[-1].startswith("error: the chief failed with exit code 1.")
+    assert "Traceback" not in out + err
+
+
+def test_each_host_gets_what_vertex_ai_would_tell_it() -> None:
+    hosts = environments("gs://street/run", 3)
+    found = [parse_train(["--dataset=d"], host) for host in hosts]
+    assert [(config.cluster.kind, config.cluster.index) for config in found] == [
+        ("chief", 0),
+        ("worker", 0),
+        ("worker", 1),
+    ]
+    assert [config.cluster.is_chief for config in found] == [True, False, False]
+    assert found[0].cluster.hosts == found[2].cluster.hosts
+    assert len({address for pool in found[0].cluster.hosts.values() for address in pool}) == 3
+    assert {config.output for config in found} == {"gs://street/run"}
+    assert (found[0].checkpoints, found[0].logs) == ("gs://street/run/checkpoints", "gs://street/run/logs")
+    assert found[0].export == "gs://street/run/model"
+    for host, config in zip(hosts, found, strict=True):
+        del host["TF_CONFIG"]
+        assert parse_train(["--dataset=d"], host).cluster == config.cluster, "CLUSTER_SPEC says the same"
+
+
+def test_a_single_host_is_a_chief_alone() -> None:
+    (host,) = environments("out/run", 1)
+    assert list(json.loads(host["TF_CONFIG"])["cluster"]) == ["chief"]
+    assert parse_train(["--dataset=d"], host).cluster.workers == 1
+
+
+def test_requirements_that_can_not_be_installed_are_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setattr(importlib.metadata, "requires", lambda _: ["numpy", 'not-to-be-had>=1; extra == "trainer"'])
+    assert start.main() == 1
+    assert "error: the requirements of the trainer (not-to-be-had>=1) could not be installed" in capsys.readouterr().err

@@ -1,0 +1,449 @@
+"""What is submitted to Vertex AI: the real client against a service and a bucket on this machine."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from email.parser import HeaderParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import PROJECT, build, make_flat
+from fake_vertex import FakeVertex
+from test_storage import EMULATOR, service_account
+
+from launch import options, start
+from launch.jobs import METRIC
+from launch.machines import MACHINES
+from launch.package import build_sdist, digest
+from launch.vertex import main
+from trainer import config
+
+pytest.importorskip("google.cloud.aiplatform_v1")
+storage = pytest.importorskip("google.cloud.storage")
+pytestmark = pytest.mark.usefixtures("without_transform")
+
+DATASET = "gs://street/data/scenes"
+PLACE = ("--project=street", "--region=europe-west4", "--output=gs://street/runs/first")
+PREBUILT = "europe-docker.pkg.dev/vertex-ai/training/tf-{}.2-17.py310:latest"
+CONTAINER = "europe-west4-docker.pkg.dev/street/images/trainer:1"
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """gs://street with the manifest of a data set of 4 and 2 shards; all that Google's clients ask stays here."""
+    root = tmp_path_factory.mktemp("bucket")
+    flags = ("--labels=camvid11", "--image_size=32x64", "--shards=train=4,val=2")
+    assert build(f"--input={make_flat(root / 'flat')}", f"--output={root / 'made'}", *flags) == 0
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    command = [sys.executable, str(EMULATOR), "street"]
+    with subprocess.Popen(command, **pipes) as emulator, pytest.MonkeyPatch.context() as patch:
+        ports = json.loads(emulator.stdout.readline())
+        account = root / "account.json"
+        account.write_text(json.dumps(service_account(ports["token"])))
+        patch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{ports['storage']}")
+        patch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(account))
+        # Google's client asks another service about the account, in the background.
+        patch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{ports['token']}")
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        bucket = storage.Client(project="street").bucket("street")
+        bucket.blob("data/scenes/dataset.json").upload_from_filename(str(root / "made" / "dataset.json"))
+        yield bucket
+        emulator.terminate()
+
+
+@pytest.fixture
+def vertex(bucket: Any) -> FakeVertex:
+    return FakeVertex()
+
+
+def submit(vertex: FakeVertex, *arguments: str, dataset: str = DATASET) -> int:
+    return main([*PLACE, f"--dataset={dataset}", f"--endpoint={vertex.start()}", *arguments])
+
+
+def dry_run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[dict[str, Any], str]:
+    """-> the request, and the plan."""
+    assert main([*PLACE, f"--dataset={DATASET}", "--dry_run", *arguments]) == 0
+    out, err = capsys.readouterr()
+    return json.loads(out), err
+
+
+def normalized(kind: str, body: Any) -> Any:
+    """As Google's own types understand it: a field that they do not know is an error."""
+    from google.cloud import aiplatform_v1
+
+    message = getattr(aiplatform_v1, kind)
+    return message.to_dict(message.from_json(json.dumps(body)))
+
+
+def gpus(machine: str, accelerator: str, count: int) -> dict[str, Any]:
+    return {"machineType": machine, "acceleratorType": accelerator, "acceleratorCount": count}
+
+
+def environment(**variables: str) -> list[dict[str, str]]:
+    return [{"name": name, "value": value} for name, value in {"PYTHONUNBUFFERED": "1", **variables}.items()]
+
+
+def on_prebuilt(kind: str, package: str, *arguments: str) -> dict[str, Any]:
+    return {
+        "pythonPackageSpec": {
+            "executorImageUri": PREBUILT.format(kind),
+            "packageUris": [package],
+            "pythonModule": "launch.start",
+            "args": [f"--dataset={DATASET}", *arguments],
+            "env": environment(),
+        }
+    }
+
+
+def in_container(*arguments: str, **variables: str) -> dict[str, Any]:
+    arguments = (f"--dataset={DATASET}", *arguments)
+    return {"containerSpec": {"imageUri": CONTAINER, "args": list(arguments), "env": environment(**variables)}}
+
+
+T4, L4, H100 = "NVIDIA_TESLA_T4", "NVIDIA_L4", "NVIDIA_H100_80GB"
+V5E = {
+    "TPU_NAME": "local",
+    "NEXT_PLUGGABLE_DEVICE_USE_C_API": "true",
+    "TF_PLUGGABLE_DEVICE_LIBRARY_PATH": "/lib/libtpu.so",
+}
+# Options -> the machine of each host, what runs on it (given the sdist's address), and how many hosts each pool has.
+SHAPES: dict[str, tuple[dict[str, Any], Callable[[str], dict[str, Any]], tuple[int, ...]]] = {
+    "--model=u2net": (gpus("g2-standard-12", L4, 1), lambda sdist: on_prebuilt("gpu", sdist, "--model=u2net"), (1,)),
+    "--accelerator_count=2": (gpus("g2-standard-24", L4, 2), lambda sdist: on_prebuilt("gpu", sdist), (1,)),
+    f"--accelerator={T4} --accelerator_count=4 --epochs 9": (
+        gpus("n1-standard-32", T4, 4),
+        lambda sdist: on_prebuilt("gpu", sdist, "--epochs", "9"),
+        (1,),
+    ),
+    f"--accelerator={H100} --accelerator_count=8 --container={CONTAINER}": (
+        gpus("a3-highgpu-8g", H100, 8),
+        lambda _: in_container(),
+        (1,),
+    ),
+    "--machine_type=g2-standard-32": (
+        gpus("g2-standard-32", L4, 1),
+        lambda sdist: on_prebuilt("gpu", sdist),
+        (1,),
+    ),
+    "--hosts=2": (gpus("g2-standard-12", L4, 1), lambda sdist: on_prebuilt("gpu", sdist), (1, 1)),
+    f"--hosts=4 --val_split= --container={CONTAINER}": (
+        gpus("g2-standard-12", L4, 1),
+        lambda _: in_container("--val_split="),
+        (1, 3),
+    ),
+    "--accelerator=none": ({"machineType": "n2-standard-16"}, lambda sdist: on_prebuilt("cpu", sdist), (1,)),
+    f"--accelerator=TPU_V3 --container={CONTAINER}": (
+        gpus("cloud-tpu", "TPU_V3", 8),
+        lambda _: in_container("--strategy=tpu", TPU_NAME="local"),
+        (1,),
+    ),
+    f"--accelerator=TPU_V5_LITEPOD --accelerator_count=4 --container={CONTAINER}": (
+        {"machineType": "ct5lp-hightpu-4t", "tpuTopology": "2x2"},
+        lambda _: in_container("--strategy=tpu", **V5E),
+        (1,),
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_each_machine_is_asked_for_as_google_wants_it(
+    shape: str, vertex: FakeVertex, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments, (machine, program, replicas) = shape.split(), SHAPES[shape]
+    assert submit(vertex, *arguments) == 0
+    ((_, path, body),) = vertex.requests
+    assert path == "/v1/projects/street/locations/europe-west4/customJobs"
+    package = "".join(re.findall(r"gs://street/runs/first/packages/\S+", capsys.readouterr().out))
+    assert bool(package) == ("--container" not in shape)
+    pool = {"machineSpec": machine, **program(package)}
+    expected = {
+        "displayName": ("u2net" if "u2net" in shape else "deeplabv3plus") + "-first",
+        "jobSpec": {
+            "workerPoolSpecs": [{"replicaCount": count, **pool} for count in replicas],
+            "scheduling": {"timeout": "86400s", "restartJobOnWorkerRestart": True, "strategy": "STANDARD"},
+            "baseOutputDirectory": {"outputUriPrefix": "gs://street/runs/first"},
+        },
+    }
+    assert normalized("CustomJob", body) == normalized("CustomJob", expected)
+    request, _ = dry_run(capsys, *arguments)
+    assert normalized("CustomJob", body) == normalized("CustomJob", request), "what --dry_run shows is what is sent"
+
+
+def test_all_that_a_job_can_have(vertex: FakeVertex, capsys: pytest.CaptureFixture[str]) -> None:
+    board = "projects/street/locations/europe-west4/tensorboards/12"
+    arguments = ("--name=night shift", "--label=team=roads", "--label=year=2026", "--spot", "--timeout_hours=1.5")
+    account = ("--service_account=sa@street.iam.gserviceaccount.com", f"--tensorboard={board}")
+    assert submit(vertex, *arguments, *account, f"--container={CONTAINER}", "--hosts=2") == 0
+    ((_, _, body),) = vertex.requests
+    assert (body["displayName"], body["labels"]) == ("night shift", {"team": "roads", "year": "2026"})
+    spec = normalized("CustomJob", body)["job_spec"]
+    assert spec["scheduling"]["strategy"] == 4, "SPOT"
+    assert body["jobSpec"]["scheduling"]["timeout"] == "5400s"
+    assert (spec["service_account"], spec["tensorboard"]) == ("sa@street.iam.gserviceaccount.com", board)
+    out, _ = capsys.readouterr()
+    plan, told = out.split("submitted")
+    assert "2 x g2-standard-12 with 1 x NVIDIA_L4 (chief and 1 worker), spot" in plan
+    assert "1.5 h: 3 machine hours, 3 accelerator hours" in plan
+    assert "projects/street/locations/europe-west4/customJobs/4711" in told
+    assert "gcloud ai custom-jobs cancel 4711 --project=street --region=europe-west4" in told
+
+
+def test_a_search_asks_for_trials_on_the_mean_iou(vertex: FakeVertex, capsys: pytest.CaptureFixture[str]) -> None:
+    tuned = ("--tune", "--tune=optimizer=sgd,adamw", "--tune=batch_per_replica=2..8", "--tune=dropout=0..0.5")
+    arguments = (*tuned, "--trials=6", "--parallel_trials=3", "--spot", "--accelerator_count=2")
+    assert submit(vertex, *arguments) == 0
+    ((_, path, body),) = vertex.requests
+    assert path == "/v1/projects/street/locations/europe-west4/hyperparameterTuningJobs"
+    out, _ = capsys.readouterr()
+    assert "24 h x 6 trials: 144 machine hours, 288 accelerator hours" in out
+    assert "3 trials at a time: learning_rate 0.001 to 0.1 (log); optimizer in sgd, adamw" in out
+    assert "gcloud ai hp-tuning-jobs stream-logs 4711" in out
+    body = normalized("HyperparameterTuningJob", body)
+    assert (body["max_trial_count"], body["parallel_trial_count"]) == (6, 3)
+    assert body["trial_job_spec"]["scheduling"]["strategy"] == 4
+    assert body["trial_job_spec"]["base_output_directory"]["output_uri_prefix"] == "gs://street/runs/first"
+    expected = {
+        "metrics": [{"metricId": "mean_iou", "goal": "MAXIMIZE"}],
+        "parameters": [
+            {
+                "parameterId": "learning_rate",
+                "doubleValueSpec": {"minValue": 0.001, "maxValue": 0.1},
+                "scaleType": "UNIT_LOG_SCALE",
+            },
+            {"parameterId": "optimizer", "categoricalValueSpec": {"values": ["sgd", "adamw"]}},
+            {
+                "parameterId": "batch_per_replica",
+                "integerValueSpec": {"minValue": "2", "maxValue": "8"},
+                "scaleType": "UNIT_LINEAR_SCALE",
+            },
+            {
+                "parameterId": "dropout",
+                "doubleValueSpec": {"minValue": 0.0, "maxValue": 0.5},
+                "scaleType": "UNIT_LINEAR_SCALE",
+            },
+        ],
+    }
+    assert body["study_spec"] == normalized("HyperparameterTuningJob", {"studySpec": expected})["study_spec"]
+    request, _ = dry_run(capsys, *arguments)
+    assert normalized("HyperparameterTuningJob", request) == body
+
+
+def test_the_metric_of_a_search_is_the_one_that_the_trainer_reports() -> None:
+    tree = ast.parse((PROJECT / "trainer" / "journal.py").read_text())
+    names = {ast.unparse(node.targets[0]): node.value for node in tree.body if isinstance(node, ast.Assign)}
+    assert ast.literal_eval(names["HYPERPARAMETER_METRIC"]) == METRIC
+
+
+def test_the_sdist_is_uploaded_once_for_the_same_sources(bucket: Any, vertex: FakeVertex, tmp_path: Path) -> None:
+    generations = []
+    for _ in range(2):
+        assert submit(vertex, "--output=gs://street/runs/upload") == 0
+        (blob,) = bucket.list_blobs(prefix="runs/upload/")
+        generations.append(blob.generation)
+    assert generations[0] == generations[1]
+    first, second = (body["jobSpec"]["workerPoolSpecs"][0]["pythonPackageSpec"] for _, _, body in vertex.requests)
+    assert first["packageUris"] == second["packageUris"]
+    assert first["packageUris"] == [f"gs://street/{blob.name}"]
+    blob.download_to_filename(str(tmp_path / "sdist.tar.gz"))
+    assert digest(tmp_path / "sdist.tar.gz").startswith(blob.name.split("/")[-2])
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_sdist(tmp_path_factory.mktemp("sdist"))
+
+
+def test_the_sdist_has_all_modules_and_nothing_else(sdist: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    modules = {str(path.relative_to(PROJECT)) for part in PACKAGES for path in (PROJECT / part).rglob("*.py")}
+    assert {name for name in names if name.endswith(".py")} == modules | {"setup.py"}
+    assert {"LICENSE", "PKG-INFO", "pyproject.toml", "launch/start.py", "trainer/task.py"} <= names
+    assert not {name for name in names if name.startswith(("tests", "out", ".", "shared"))}
+
+
+PACKAGES = ("beam_pipelines", "launch", "trainer")
+
+
+def test_the_sdist_names_beam_and_tensorflow_only_under_extras(sdist: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        (name,) = (name for name in archive.getnames() if re.fullmatch(r"[^/]+/PKG-INFO", name))
+        metadata = HeaderParser().parsestr(archive.extractfile(name).read().decode())
+    assert metadata["Name"] == "street-scenes"
+    requires = metadata.get_all("Requires-Dist")
+    always = {re.match(r"[\w-]+", line)[0] for line in requires if "extra" not in line}
+    assert always == {"google-crc32c", "imagecodecs", "numpy", "pillow"}
+    assert any(line.startswith("apache-beam") and 'extra == "pipelines"' in line for line in requires)
+    added = start.requirements_of(requires)
+    assert {re.match(r"[\w-]+", line)[0] for line in added} >= {"keras", "tensorflow", "rich", "cloudml-hypertune"}
+    assert not [line for line in added if ";" in line or "beam" in line]
+
+
+def test_the_sdist_is_built_without_writing_into_the_project_and_its_digest_is_of_its_contents(
+    sdist: Path, tmp_path: Path
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in PROJECT.glob("*")}
+    time.sleep(1.1)  # the archive holds the second that it was made in
+    again = build_sdist(tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in PROJECT.glob("*")} == before
+    assert again.read_bytes() != sdist.read_bytes()
+    assert digest(again) == digest(sdist)
+    with tarfile.open(tmp_path / "other.tar.gz", "w:gz") as archive:
+        archive.add(PROJECT / "setup.py", "street_scenes-0.1.0/setup.py")
+    assert digest(tmp_path / "other.tar.gz") != digest(sdist)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """-> what is said about arguments that are wrong."""
+    with pytest.raises(SystemExit) as stopped:
+        main(list(arguments))
+    assert stopped.value.code == 2
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--epocs=3"], "python -m trainer.task: error: unrecognized arguments: --epocs=3"),
+        (["--model=u3net"], "python -m trainer.task: error: argument --model: invalid choice: 'u3net'"),
+        (["--dataset=out/scenes"], "--dataset=out/scenes is on this machine, where no job can read it: copy it to gs://"),
+        (["--initial_model=out/run"], "--initial_model=out/run is on this machine"),
+        (["--backbone_weights=w.h5"], "--backbone_weights=w.h5 is on this machine"),
+        (["--output=out/run"], "--output=out/run must be gs://BUCKET/FOLDER"),
+        (["--project="], "--project is needed: where the job is created and paid"),
+        (["--region="], "--region is needed"),
+        (["--accelerator=L4"], "--accelerator=L4 is not one of none, NVIDIA_TESLA_T4"),
+        (["--accelerator_count=3"], "a machine has 1, 2, 4, 8 of NVIDIA_L4; for another number give --machine_type"),
+        (["--accelerator_count=0", "--machine_type=x"], "--accelerator=NVIDIA_L4 and --accelerator_count=0 do not go"),
+        (["--accelerator=none", "--accelerator_count=1"], "--accelerator_count=1: a machine has 0 of none"),
+        (["--accelerator=TPU_V3", "--machine_type=x"], "--machine_type=x: that of TPU_V3 follows from"),
+        (["--accelerator=TPU_V3"], "a TPU needs --container"),
+        (["--accelerator=TPU_V3", "--container=x", "--hosts=2"], "--hosts=2: a TPU is trained on from one host"),
+        (["--tensorboard=12"], "--tensorboard=12 is not projects/PROJECT/locations/REGION/tensorboards/ID"),
+        (["--tensorboard=projects/p/locations/us-east1/tensorboards/1"], "they must be in one region"),
+        (["--tensorboard=projects/p/locations/europe-west4/tensorboards/1"], "--tensorboard needs --service_account"),
+        (["--label=Team=Roads"], "'Team=Roads' is not KEY=VALUE of lower-case letters"),
+        (["--timeout_hours=0"], "0: from 0.01 to 672 hours"),
+        (["--hosts=0"], "'0' is not a whole number of 1 or more"),
+        (["--tune=learning_rate"], "--tune=learning_rate is not NAME=LOW..HIGH"),
+        (["--tune=learning_rate=0.1..0.01"], "LOW must be less than HIGH, and more than 0 with :log"),
+        (["--tune=ema=0..0.9:log"], "argument --ema: 0: above 0 and below 1 was expected"),
+        (["--tune=weight_decay=0..0.9:log"], "more than 0 with :log"),
+        (["--tune=learning_rate=x..1"], "argument --learning_rate: 'x' is not a number"),
+        (["--tune=optimizer=sgd,lion"], "argument --optimizer: invalid choice: 'lion'"),
+        (["--tune=optimizer=adamw..sgd"], "--optimizer is not a number; list its values"),
+        (["--tune=rate=0..1"], "unrecognized arguments: --rate=0"),
+        (["--tune", "--learning_rate=0.1"], "--learning_rate is given and tuned as well: leave one of them out"),
+        (["--tune", "--tune=learning_rate=0.1,0.2"], "an option is there twice: learning_rate, learning_rate"),
+        (["--tune", "--val_split="], "--tune compares trials by the mean IoU of --val_split, which is ''"),
+        (["--tune", "--local"], "--local runs one training here: it does not go with --tune"),
+        (["--dry_run", "--local"], "it does not go with --dry_run"),
+    ],
+)  # fmt: skip
+def test_what_can_not_be_is_refused_before_anything_is_built_or_asked(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("launch.package.build_sdist", lambda _: pytest.fail("built"))
+    monkeypatch.setattr("launch.submission.submit", lambda *_: pytest.fail("submitted"))
+    assert message in refused(capsys, *PLACE, f"--dataset={DATASET}", *arguments)
+
+
+def test_no_option_has_two_meanings() -> None:
+    mine = {option for action in options._parser()._actions for option in action.option_strings}
+    trainers = {option for action in config._parser()._actions for option in action.option_strings}
+    assert mine & trainers == {"-h", "--help", "--output"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "dataset", "message"),
+    [
+        (["--hosts=3"], DATASET, "2 shards of val can't be shared by 3 hosts: take fewer, or build the data set"),
+        (["--train_split=trainval"], DATASET, "has no split 'trainval'; it has train, val"),
+        ([], "gs://street/nothing", "gs://street/nothing has no dataset.json: there is no data set"),
+        ([], "gs://nobody/scenes", "gs://nobody/scenes has no dataset.json"),
+    ],
+)  # fmt: skip
+def test_what_would_fail_on_paid_machines_is_found_before(
+    arguments: list[str], dataset: str, message: str, vertex: FakeVertex, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert submit(vertex, *arguments, dataset=dataset) == 1
+    assert message in capsys.readouterr().err
+    assert not vertex.requests
+
+
+@pytest.mark.parametrize(
+    ("refusal", "message"),
+    [
+        ((403, "Permission denied"), "the job: Google answered 403, Permission denied; ask for the roles Vertex AI"),
+        ((429, "Quota exceeded"), "Google answered 429, Quota exceeded; ask for quota of these machines in the region"),
+        ((400, "Invalid image"), "Google answered 400, Invalid image; mend that and start the same command again"),
+    ],
+)  # fmt: skip
+def test_a_refusal_is_told_in_a_sentence(
+    refusal: tuple[int, str], message: str, vertex: FakeVertex, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vertex.refusal = refusal
+    assert submit(vertex) == 1
+    out, err = capsys.readouterr()
+    assert err.startswith("error: ")
+    assert message in err
+    assert "submitted" not in out
+    assert len(vertex.requests) == 1, "it is not tried again: there could be two jobs"
+
+
+def test_a_service_that_does_not_answer_leaves_a_doubt_and_says_so(
+    vertex: FakeVertex, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert submit(vertex, "--endpoint=http://127.0.0.1:9") == 1
+    err = capsys.readouterr().err
+    assert "the job: Google can't be reached" in err
+    assert "look with `gcloud ai custom-jobs list --project=street --region=europe-west4`" in err
+
+
+def test_without_an_account_it_says_how_to_log_in_at_once(tmp_path: Path) -> None:
+    """Where the metadata server's address swallows what is sent to it, as outside of Google's machines."""
+    nowhere = {"HOME": str(tmp_path), "GCE_METADATA_IP": "198.51.100.1", "CLOUDSDK_CONFIG": str(tmp_path)}
+    names = ("GOOGLE_APPLICATION_CREDENTIALS", "STORAGE_EMULATOR_HOST")
+    environment = {name: value for name, value in os.environ.items() if name not in names} | nowhere
+    command = [sys.executable, "-m", "launch.vertex", *PLACE, f"--dataset={DATASET}", f"--container={CONTAINER}"]
+    started = time.monotonic()
+    done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: there is no Google account to submit with; log in with `gcloud auth application-default login`, or set "
+        "GOOGLE_APPLICATION_CREDENTIALS\n"
+    )
+    assert "machine hours" in done.stdout
+    assert time.monotonic() - started < 15
+
+
+def test_the_image_of_a_region_is_near(capsys: pytest.CaptureFixture[str]) -> None:
+    for region, host in {"us-central1": "us", "asia-east1": "asia", "australia-southeast1": "asia"}.items():
+        request, plan = dry_run(capsys, f"--region={region}")
+        image = request["jobSpec"]["workerPoolSpecs"][0]["pythonPackageSpec"]["executorImageUri"]
+        assert image == f"{host}-docker.pkg.dev/vertex-ai/training/tf-gpu.2-17.py310:latest"
+        assert f"{image} (listed until 2026-07-11; else give --container)" in plan
+
+
+def test_the_accelerators_are_those_that_google_knows() -> None:
+    from google.cloud import aiplatform_v1
+
+    assert set(MACHINES) - {"none"} <= {each.name for each in aiplatform_v1.AcceleratorType}
+
+
+def test_the_dockerfile_copies_every_package_and_its_ignore_file_lets_them_through() -> None:
+    lines = (PROJECT / "launch" / "Dockerfile.trainer").read_text().splitlines()
+    copied = [name for line in lines if line.startswith("COPY") for name in line.split()[1:-1]]
+    ignore = (PROJECT / "launch" / "Dockerfile.trainer.dockerignore").read_text().split()
+    assert set(copied) == {*PACKAGES, "setup.py", "pyproject.toml", "constraints.txt"}
+    assert {f"!{name}" for name in copied} == {line for line in ignore if line.startswith("!")}
+    assert all((PROJECT / name).exists() for name in copied)
