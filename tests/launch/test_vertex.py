@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from email.parser import HeaderParser
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 from conftest import PROJECT, build, make_flat
 from fake_vertex import FakeVertex
-from test_storage import EMULATOR, service_account
 
 from launch import options, start
 from launch.jobs import METRIC
@@ -38,26 +37,14 @@ CONTAINER = "europe-west4-docker.pkg.dev/street/images/trainer:1"
 
 
 @pytest.fixture(scope="module")
-def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def bucket(bucket: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """gs://street with the manifest of a data set of 4 and 2 shards; all that Google's clients ask stays here."""
     root = tmp_path_factory.mktemp("bucket")
     flags = ("--labels=camvid11", "--image_size=32x64", "--shards=train=4,val=2")
     assert build(f"--input={make_flat(root / 'flat')}", f"--output={root / 'made'}", *flags) == 0
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    command = [sys.executable, str(EMULATOR), "street"]
-    with subprocess.Popen(command, **pipes) as emulator, pytest.MonkeyPatch.context() as patch:
-        ports = json.loads(emulator.stdout.readline())
-        account = root / "account.json"
-        account.write_text(json.dumps(service_account(ports["token"])))
-        patch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{ports['storage']}")
-        patch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(account))
-        # Google's client asks another service about the account, in the background.
-        patch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{ports['token']}")
-        patch.setenv("NO_PROXY", "127.0.0.1")
-        bucket = storage.Client(project="street").bucket("street")
-        bucket.blob("data/scenes/dataset.json").upload_from_filename(str(root / "made" / "dataset.json"))
-        yield bucket
-        emulator.terminate()
+    objects = storage.Client(project="street").bucket(bucket.removeprefix("gs://"))
+    objects.blob("data/scenes/dataset.json").upload_from_filename(str(root / "made" / "dataset.json"))
+    return objects
 
 
 @pytest.fixture
