@@ -106,10 +106,23 @@ def test_where_nothing_can_be_appended_the_file_is_written_anew(tmp_path: Path):
     for step in (1, 2):
         journal.add(train_row(step))
         journal.flush()
+        assert steps(tmp_path) == list(range(1, step)), "a bucket's object may not change so often"
+        journal.flush(now=True)
         assert steps(tmp_path) == list(range(1, step + 1))
     journal.close()
     assert [row["step"] for row in read_rows(f"file://{tmp_path}")] == [1, 2]
     assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_an_evaluation_that_will_come_again_is_dropped(tmp_path: Path):
+    """A run that was stopped between the end of an epoch and what comes then."""
+    journal = open_journal(tmp_path)
+    journal.add(train_row(8))
+    journal.add(val_row(8))
+    journal.close()
+    again = Journal(str(tmp_path), str(tmp_path / "logs"), step=8, evaluated=4, reports_metric=False)
+    assert [(row["step"], row["split"]) for row in again.rows] == [(8, "train")]
+    again.close()
 
 
 def test_a_run_that_goes_on_drops_what_will_come_again(tmp_path: Path):

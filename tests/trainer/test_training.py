@@ -278,7 +278,8 @@ def test_a_run_starts_from_another_model_of_other_classes(undisturbed: Path, dat
     """Without a validation split: the newest model is kept. At a rate of 0 its weights are those it started from."""
     make_flat(tmp_path / "flat", train=6, val=2)
     labels = tmp_path / "labels.yaml"
-    labels.write_text("name: one\nclasses: [{name: sky, ids: [0], color: [1, 2, 3], category: all}]\nignore: rest\n")
+    row = "{name: all, ids: [0, 1, 2, 3, 4, 5], color: [1, 2, 3], category: all}"
+    labels.write_text(f"name: one\nclasses: [{row}]\nignore: rest\n")
     assert (
         build(
             f"--input={tmp_path / 'flat'}", f"--output={tmp_path / 'made'}", f"--labels={labels}", "--image_size=32x64"
