@@ -487,6 +487,15 @@ def test_a_job_that_runs_is_followed_and_not_doubled(
     assert len(service.jobs) == 2
 
 
+@pytest.fixture
+def heard_ctrl_c() -> Iterator[None]:
+    """As in a terminal: what a shell starts in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard_ctrl_c")
 def test_ctrl_c_cancels_the_job(
     service: FakeDataflow, source: Path, bucket: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
