@@ -393,7 +393,10 @@ def test_on_vertex_ai_one_module_talks_to_google_and_needs_what_its_extra_instal
     assert {"google-cloud-aiplatform", "google-cloud-storage", "setuptools"} <= requirements(metadata)[LAUNCH]
     users = {module for module in LAUNCH_SOURCES if third_party(imports_of(module)) == {"google"}}
     assert f"{LAUNCH}.submission" in users
-    order = order_of(graph_of(LAUNCH_SOURCES))
+    graph = graph_of(LAUNCH_SOURCES)
+    graph[f"{LAUNCH}.dataflow"].discard(f"{LAUNCH}.dataflow_job")  # when it runs
+    assert f"{LAUNCH}.dataflow_job" not in imports_of(f"{LAUNCH}.dataflow", lazy=False)
+    order = order_of(graph)
     assert order.index(f"{LAUNCH}.jobs") < order.index(f"{LAUNCH}.submission") < order.index(f"{LAUNCH}.vertex")
 
 

@@ -265,7 +265,7 @@ def _keep_config(inputs: _Inputs, is_new: bool) -> None:
                 f"{config.output} holds another run: {found}. Give another --output, or the same values"
             )
     elif config.cluster.is_chief:
-        tf.io.gfile.makedirs(config.output)
+        _make_folder(config.output)
         with tf.io.gfile.GFile(f"{path}.tmp", "w") as file:
             file.write(json.dumps({"identity": identity, "config": config.to_json()}, indent=1))
         tf.io.gfile.rename(f"{path}.tmp", path, overwrite=True)
@@ -341,6 +341,13 @@ def _make_loop(inputs: _Inputs, callbacks: Sequence[keras.callbacks.Callback], c
         ),
         model=model,
     )
+
+
+def _make_folder(folder: str) -> None:
+    try:
+        tf.io.gfile.makedirs(folder)
+    except tf.errors.OpError as error:
+        raise TrainingError(f"--output={folder} can't be made: {str(error).splitlines()[0]}") from error
 
 
 def _build_model(inputs: _Inputs) -> keras.Model:
