@@ -31,7 +31,9 @@ class Checkpoints:
     def __init__(self, folder: str, values: dict[str, Sequence[keras.Variable | tf.Variable]], is_chief: bool) -> None:
         self.folder = folder
         self._is_chief = is_chief
-        self._state = tf.train.Checkpoint(**{name: [_raw(each) for each in group] for name, group in values.items()})
+        raw = {name: [_raw(each) for each in group] for name, group in values.items()}
+        self._values = [each for group in raw.values() for each in group]
+        self._state = tf.train.Checkpoint(**raw)
         self._manager = tf.train.CheckpointManager(self._state, folder, max_to_keep=KEPT)
 
     def restore(self) -> bool:
@@ -64,6 +66,11 @@ class Checkpoints:
     def newest_step(self) -> int | None:
         newest = self._manager.latest_checkpoint
         return None if newest is None else int(newest.rpartition("-")[2])
+
+    def is_finite(self) -> bool:
+        """Whether none of the values is NaN or infinite."""
+        floats = [tf.convert_to_tensor(each) for each in self._values if each.dtype.is_floating]
+        return bool(tf.reduce_all([tf.reduce_all(tf.math.is_finite(each)) for each in floats]))
 
     def save(self, step: int) -> None:
         """Raises CheckpointError where it can't be written; those before it stay."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from trainer import arguments
 from trainer.cluster import STRATEGIES, Cluster, ClusterError, parse_cluster
 from trainer.models import MODELS
 
@@ -179,9 +179,11 @@ def _add_paths(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--output", help=f"folder of the run, local or gs:// (else the folders of AIP_*_DIR, else {DEFAULT_OUTPUT})"
     )
-    group.add_argument("--checkpoint_steps", type=_whole(1), default=500, help="updates between checkpoints")
-    group.add_argument("--evaluate_epochs", type=_whole(1), default=1, help="epochs between evaluations")
-    group.add_argument("--log_steps", type=_whole(1), default=20, help="updates between lines of metrics.jsonl")
+    group.add_argument("--checkpoint_steps", type=arguments.whole(1), default=500, help="updates between checkpoints")
+    group.add_argument("--evaluate_epochs", type=arguments.whole(1), default=1, help="epochs between evaluations")
+    group.add_argument(
+        "--log_steps", type=arguments.whole(1), default=20, help="updates between lines of metrics.jsonl"
+    )
     group.add_argument("--verbose", action="store_true", help="show TensorFlow's own log")
 
 
@@ -191,11 +193,15 @@ _MODEL_OPTIONS = ("backbone", "output_stride", "backbone_weights", "dropout", "b
 def _add_model(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--model", choices=tuple(MODELS), default="deeplabv3plus", help="architecture")
     group.add_argument("--backbone", help="of deeplabv3plus: xception65, xception41 or keras_xception")
-    group.add_argument("--output_stride", type=_whole(1), help="of deeplabv3plus: 16, or 8, denser and 4 times slower")
+    group.add_argument(
+        "--output_stride", type=arguments.whole(1), help="of deeplabv3plus: 16, or 8, denser and 4 times slower"
+    )
     group.add_argument("--backbone_weights", metavar="none|imagenet|PATH", help="of keras_xception; a Keras file")
-    group.add_argument("--dropout", type=_number(0, below=1), help="of deeplabv3plus: before the decoder")
-    group.add_argument("--batch_norm_momentum", type=_number(0, below=1), help="of moving statistics: near 1 is slow")
-    group.add_argument("--width", type=_number(above=0), help="multiplies the numbers of filters")
+    group.add_argument("--dropout", type=arguments.number(0, below=1), help="of deeplabv3plus: before the decoder")
+    group.add_argument(
+        "--batch_norm_momentum", type=arguments.number(0, below=1), help="of moving statistics: near 1 is slow"
+    )
+    group.add_argument("--width", type=arguments.number(above=0), help="multiplies the numbers of filters")
     group.add_argument(
         "--initial_model",
         metavar="RUN|FILE.keras",
@@ -204,100 +210,76 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_batches(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--epochs", type=_whole(1), default=100, help="passes over the train split")
-    group.add_argument("--steps", type=_whole(1), help="updates, instead of epochs")
+    group.add_argument("--epochs", type=arguments.whole(1), default=100, help="passes over the train split")
+    group.add_argument("--steps", type=arguments.whole(1), help="updates, instead of epochs")
     sizes = group.add_mutually_exclusive_group()
-    sizes.add_argument("--batch_per_replica", type=_whole(1), default=4, help="images on a device at a time")
-    sizes.add_argument("--global_batch", type=_whole(1), help="images of an update over all devices, instead")
-    group.add_argument("--accumulate", type=_whole(1), default=1, help="batches whose gradients make one update")
-    group.add_argument("--crop_size", type=_size, metavar="HxW", help="what is trained on (else the images' size)")
+    sizes.add_argument("--batch_per_replica", type=arguments.whole(1), default=4, help="images on a device at a time")
+    sizes.add_argument("--global_batch", type=arguments.whole(1), help="images of an update over all devices, instead")
+    group.add_argument(
+        "--accumulate", type=arguments.whole(1), default=1, help="batches whose gradients make one update"
+    )
+    group.add_argument(
+        "--crop_size", type=arguments.image_size, metavar="HxW", help="what is trained on (else the images' size)"
+    )
     group.add_argument("--augment", action=argparse.BooleanOptionalAction, default=True, help="scale, flip, colour")
-    group.add_argument("--scale", type=_span, default=(0.5, 2.0), metavar="LEAST,MOST", help="of the random scaling")
-    group.add_argument("--color", type=_number(0), default=0.2, help="strength of the random change of colours")
-    group.add_argument("--seed", type=_whole(0), default=0, help="of weights, order and augmentation")
+    group.add_argument(
+        "--scale", type=arguments.span, default=(0.5, 2.0), metavar="LEAST,MOST", help="of the random scaling"
+    )
+    group.add_argument(
+        "--color", type=arguments.number(0), default=0.2, help="strength of the random change of colours"
+    )
+    group.add_argument("--seed", type=arguments.whole(0), default=0, help="of weights, order and augmentation")
 
 
 def _add_objective(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--class_weights", choices=CLASS_WEIGHTS, default="none", help="from the split's pixel counts")
     group.add_argument(
-        "--top_k", type=_number(above=0, most=1), default=1.0, help="share of each image's pixels that count: hardest"
+        "--top_k",
+        type=arguments.number(above=0, most=1),
+        default=1.0,
+        help="share of each image's pixels that count: hardest",
     )
-    group.add_argument("--top_k_ramp_steps", type=_whole(0), default=0, help="updates in which that share sinks from 1")
-    group.add_argument("--lovasz", type=_number(0), default=0.0, help="weight of the Lovasz-softmax term")
-    group.add_argument("--dice", type=_number(0), default=0.0, help="weight of the soft Dice term")
+    group.add_argument(
+        "--top_k_ramp_steps", type=arguments.whole(0), default=0, help="updates in which that share sinks from 1"
+    )
+    group.add_argument("--lovasz", type=arguments.number(0), default=0.0, help="weight of the Lovasz-softmax term")
+    group.add_argument("--dice", type=arguments.number(0), default=0.0, help="weight of the soft Dice term")
     group.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd", help="SGD with momentum, or AdamW")
-    group.add_argument("--learning_rate", type=_number(0), default=0.01, help="the schedule's peak")
+    group.add_argument("--learning_rate", type=arguments.number(0), default=0.01, help="the schedule's peak")
     group.add_argument("--schedule", choices=SCHEDULES, default="poly", help="of the learning rate")
-    group.add_argument("--warmup", type=_number(0, below=1), default=0.0, help="share of updates in which it rises")
-    group.add_argument("--momentum", type=_number(0, below=1), default=0.9, help="of sgd")
-    group.add_argument("--weight_decay", type=_number(0), default=1e-4, help="decoupled; not of norms and biases")
-    group.add_argument("--clip_norm", type=_number(above=0), help="largest norm of the global gradient")
-    group.add_argument("--ema", type=_number(above=0, below=1), help="evaluate averaged weights: momentum, like 0.999")
+    group.add_argument(
+        "--warmup", type=arguments.number(0, below=1), default=0.0, help="share of updates in which it rises"
+    )
+    group.add_argument("--momentum", type=arguments.number(0, below=1), default=0.9, help="of sgd")
+    group.add_argument(
+        "--weight_decay", type=arguments.number(0), default=1e-4, help="decoupled; not of norms and biases"
+    )
+    group.add_argument("--clip_norm", type=arguments.number(above=0), help="largest norm of the global gradient")
+    group.add_argument(
+        "--ema", type=arguments.number(above=0, below=1), help="evaluate averaged weights: momentum, like 0.999"
+    )
 
 
 def _add_machine(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--strategy", choices=STRATEGIES, default="auto", help="on what to compute")
-    group.add_argument("--logical_devices", type=_whole(1), help="cut the CPU into so many, to try several replicas")
+    group.add_argument(
+        "--logical_devices", type=arguments.whole(1), help="cut the CPU into so many, to try several replicas"
+    )
     group.add_argument("--precision", choices=PRECISIONS, default="float32", help="of layers; float64 is to compare")
     group.add_argument("--xla", action="store_true", help="compile the forward and backward pass; on one device")
     group.add_argument("--deterministic", action="store_true", help="the same bits in each run, at some speed")
     group.add_argument(
-        "--steps_per_call", type=_whole(1), help="updates between looks at the results (else what a second holds)"
+        "--steps_per_call",
+        type=arguments.whole(1),
+        help="updates between looks at the results (else what a second holds)",
     )
-    group.add_argument("--shuffle_mib", type=_number(0), default=256.0, help="size of the shuffle buffer")
-    group.add_argument("--cache_mib", type=_number(0), default=1024.0, help="keep a split this small in memory")
+    group.add_argument("--shuffle_mib", type=arguments.number(0), default=256.0, help="size of the shuffle buffer")
+    group.add_argument(
+        "--cache_mib", type=arguments.number(0), default=1024.0, help="keep a split this small in memory"
+    )
     group.add_argument(
         "--on_corrupt",
         choices=("fail", "skip"),
         default="fail",
         help="skip reads all records once before the start and leaves out what is damaged",
     )
-
-
-def _whole(least: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from error
-        if value < least:
-            raise argparse.ArgumentTypeError(f"{value} is less than {least}")
-        return value
-
-    return parse
-
-
-def _number(
-    least: float = -math.inf, *, above: float = -math.inf, most: float = math.inf, below: float = math.inf
-) -> Callable[[str], float]:
-    """A finite number of `least` or more, and of `most` or less; larger than `above`, smaller than `below`."""
-    limits = {"at least": least, "above": above, "at most": most, "below": below}
-    expected = " and ".join(f"{name} {limit:g}" for name, limit in limits.items() if math.isfinite(limit))
-
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from error
-        if not (math.isfinite(value) and least <= value <= most and above < value < below):
-            raise argparse.ArgumentTypeError(f"{text}: {expected} was expected")
-        return value
-
-    return parse
-
-
-def _size(text: str) -> tuple[int, int]:
-    height, _, width = text.partition("x")
-    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH, like 256x512")
-    return int(height), int(width)
-
-
-def _span(text: str) -> tuple[float, float]:
-    try:
-        least, most = (float(part) for part in text.split(","))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not LEAST,MOST, like 0.5,2") from error
-    if not 0 < least <= most < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r}: 0 < LEAST <= MOST was expected")
-    return least, most

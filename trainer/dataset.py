@@ -59,7 +59,8 @@ def read_manifest(folder: str) -> Manifest:
         with tf.io.gfile.GFile(path) as file:
             return Manifest.from_json(file.read(), path)
     except tf.errors.NotFoundError as error:
-        raise DatasetError(contract.not_built(folder)) from error
+        is_there = "://" in folder or tf.io.gfile.isdir(folder)  # buckets have no empty folders
+        raise DatasetError(contract.not_built(folder) if is_there else f"there is no folder {folder}") from error
 
 
 def open_split(folder: str, split: str) -> Split:

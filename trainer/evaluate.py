@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import math
 import os
 import sys
 import time
@@ -12,7 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trainer.quiet import import_tensorflow
+from trainer import arguments
+from trainer.cluster import ONE_HOST_STRATEGIES
+from trainer.quiet import import_tensorflow, interruptible
 
 if TYPE_CHECKING:
     import keras
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from trainer.dataset import Split
     from trainer.evaluation import Evaluation
 
-STRATEGIES = ("auto", "one", "mirrored", "tpu")  # of trainer.devices, but for several hosts
 _LINE_SECONDS = 20.0  # between lines, where the output is no terminal
 
 
@@ -41,6 +41,7 @@ class EvaluateSettings:
     logical_devices: int | None = None
 
 
+@interruptible
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 evaluated, 1 it failed, 2 (SystemExit) the arguments are wrong."""
     settings = parse_evaluate(argv)
@@ -57,11 +58,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         run(settings)
     except (DatasetError, DeviceError, EvaluationError, ManifestError, ModelFileError) as error:
-        print(error, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 1
     except tf.errors.ResourceExhaustedError:
         views = " or fewer views (--scales, --flip)" if settings.flip or len(settings.scales) > 1 else ""
-        print(f"the device has too little memory: give less than --batch={settings.batch}{views}", file=sys.stderr)
+        less = f"less than --batch={settings.batch}{views}"
+        print(f"error: the device has too little memory: give {less}", file=sys.stderr)
         return 1
     return 0
 
@@ -106,11 +108,28 @@ def parse_evaluate(argv: Sequence[str] | None = None) -> EvaluateSettings:
     add("--dataset", required=True, metavar="DIR", help="the data set's folder, local or gs://")
     add("--split", default="val", help="default %(default)s")
     add("--report", metavar="DIR", help="where to write, local or gs:// (default: report-SPLIT beside the model)")
-    add("--batch", type=_whole, default=4, metavar="N", help="images on a device at a time (default %(default)s)")
-    add("--scales", type=_scales, default=(1.0,), metavar="S,...", help="mean over these multiples of the images' size")
+    add(
+        "--batch",
+        type=arguments.whole(1),
+        default=4,
+        metavar="N",
+        help="images on a device at a time (default %(default)s)",
+    )
+    add(
+        "--scales",
+        type=arguments.scales,
+        default=(1.0,),
+        metavar="S,...",
+        help="mean over these multiples of the images' size",
+    )
     add("--flip", action="store_true", help="mean over each image and its mirror image")
-    add("--strategy", choices=STRATEGIES, default="auto", help="default %(default)s: all GPUs, else the CPU")
-    add("--logical_devices", type=_whole, metavar="N", help="cut the CPU into so many devices, to try several")
+    add("--strategy", choices=ONE_HOST_STRATEGIES, default="auto", help="default %(default)s: all GPUs, else the CPU")
+    add(
+        "--logical_devices",
+        type=arguments.whole(1),
+        metavar="N",
+        help="cut the CPU into so many devices, to try several",
+    )
     return EvaluateSettings(**vars(parser.parse_args(argv)))
 
 
@@ -155,22 +174,6 @@ def _progress(console: Console) -> Iterator[Callable[[int, int], None]]:
                 console.print(f"evaluated {done:,} of {images:,} images", highlight=False)
 
         yield show
-
-
-def _whole(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
-
-
-def _scales(text: str) -> tuple[float, ...]:
-    try:
-        values = tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers, like 0.75,1,1.25") from error
-    if not all(0 < value < math.inf for value in values):
-        raise argparse.ArgumentTypeError(f"{text}: each must be above 0")
-    return values
 
 
 if __name__ == "__main__":

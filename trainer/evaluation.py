@@ -83,6 +83,10 @@ def evaluate(
     return Evaluator(model, split, batch=batch, strategy=strategy, scales=scales, flip=flip)(on_progress)
 
 
+class EvaluationStoppedError(Exception):
+    """An evaluation was asked to stop, on this host or another."""
+
+
 class Evaluator:
     """Evaluates `model`, as it is at each call, on `split`; what it computes is traced at the first call only.
 
@@ -119,15 +123,23 @@ class Evaluator:
         self._labels = split.manifest.labels
         self._images = 0  # of this host
         self._batches = strategy.distribute_datasets_from_function(self._read)
-        self._step = tf.function(self._evaluate_batches, input_signature=[self._batches.element_spec])
+        signature = [self._batches.element_spec, tf.TensorSpec([], tf.bool)]
+        self._step = tf.function(self._evaluate_batches, input_signature=signature)
 
-    def __call__(self, on_progress: Progress | None = None) -> Evaluation:
-        """Raises what reading raises: tf.errors.DataLossError is explained by `trainer.dataset.diagnose`."""
+    def __call__(
+        self, on_progress: Progress | None = None, is_asked_to_stop: Callable[[], bool] = lambda: False
+    ) -> Evaluation:
+        """Raises:
+        EvaluationStoppedError: `is_asked_to_stop` was true on one of the hosts; all of them raise it.
+        tf.errors.DataLossError: a record is damaged; `trainer.dataset.diagnose` says which.
+        """
         classes = self._labels.num_classes
         total, losses = np.zeros((classes, classes), np.int64), np.zeros(2)
         rows: dict[int, tuple[str, np.ndarray]] = {}
         for batches in self._batches:
-            counts, step_total, step_losses = self._step(batches)
+            counts, step_total, step_losses, stops = self._step(batches, tf.constant(is_asked_to_stop()))
+            if stops:
+                raise EvaluationStoppedError
             total += step_total.numpy()
             losses += step_losses.numpy()
             positions, names, counts = map(self._gather, (batches["position"], batches["name"], counts))
@@ -167,19 +179,20 @@ class Evaluator:
 
         return evaluation_batches(share, self._batch, steps * replicas).map(pick).prefetch(tf.data.AUTOTUNE)
 
-    def _evaluate_batches(self, batches: dict[str, Any]) -> tuple[Any, tf.Tensor, tf.Tensor]:
+    def _evaluate_batches(self, batches: dict[str, Any], stop: tf.Tensor) -> tuple[Any, ...]:
         """A batch for each replica -> each one's counts int64[batch, C, C], and summed over all replicas of all hosts
-        the counts int64[C, C] and the losses float32[2].
+        the counts int64[C, C], the losses float32[2] and how many were asked to stop.
         """
-        counts, total, losses = self._strategy.run(self._evaluate_batch, args=(batches["image"], batches["mask"]))
-        totals = [self._strategy.reduce(tf.distribute.ReduceOp.SUM, part, axis=None) for part in (total, losses)]
-        return counts, totals[0], totals[1]
+        counts, *parts = self._strategy.run(self._evaluate_batch, args=(batches["image"], batches["mask"], stop))
+        total, losses, stops = (self._strategy.reduce(tf.distribute.ReduceOp.SUM, part, axis=None) for part in parts)
+        return counts, total, losses, stops
 
-    def _evaluate_batch(self, images: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """On a replica -> counts int64[batch, C, C], their sum, and [sum of losses, sum of weights]."""
+    def _evaluate_batch(self, images: tf.Tensor, mask: tf.Tensor, stop: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """On a replica -> counts int64[batch, C, C], their sum, [sum of losses, sum of weights], `stop` as 0 or 1."""
         logits = predict_logits(self._model, images, self._scales, self._flip)
         counts = confusions(mask, tf.argmax(logits, axis=-1, output_type=tf.int32), self._labels.num_classes)
-        return counts, tf.reduce_sum(counts, axis=0), tf.stack(SegmentationLoss()(mask, [logits]))
+        losses = tf.stack(SegmentationLoss()(mask, [logits]))
+        return counts, tf.reduce_sum(counts, axis=0), losses, tf.cast(stop, tf.int32)
 
     def _gather(self, values: Any) -> np.ndarray:
         """What this host's replicas have, one after another."""

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trainer.quiet import import_tensorflow
+from trainer.quiet import import_tensorflow, interruptible
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +19,7 @@ class ExportSettings:
     overwrite: bool
 
 
+@interruptible
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 the SavedModel is there, 1 it is not, 2 (SystemExit) the arguments are wrong."""
     settings = parse_export(argv)
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         model, description = load_model(settings.model)
         export_model(settings.output, model, description, overwrite=settings.overwrite)
     except (ExportError, ModelFileError) as error:
-        print(error, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 1
     classes = f"{description.labels.num_classes} classes ({description.labels.name})"
     print(f"{settings.output}: {description.model} of {classes}, from image_bytes to class_map")

@@ -34,11 +34,13 @@ def evaluate_and_export(
         model, description = load_model(f"{config.output}/{BEST}")
     made = [f"{config.output}/{BEST}: the {'best model' if val else 'model'}, of step {description.step:,}"]
     if val is not None:
+        console.print(f"evaluating the model of step {description.step:,}", highlight=False)
         evaluation = evaluate(model, val, batch=batch, strategy=strategy)
         rows = journal.read_rows(config.output)
         report.write_report(_report_folder(config), evaluation, val, model, description=description, rows=rows)
         report.print_scores(evaluation.scores, evaluation.intervals, console)
         made.append(f"{_report_folder(config)}/: its scores and pictures")
+    console.print("exporting it", highlight=False)
     export_model(config.export, model, description, overwrite=True)
     made.append(f"{config.export}/: a SavedModel, from image_bytes to class_map")
     for line in made:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +16,7 @@ import tensorflow as tf
 
 from beam_pipelines.contract.labels import LabelTable
 from trainer.checkpoints import Checkpoints
+from trainer.evaluation import EvaluationStoppedError
 from trainer.journal import Journal, Row
 from trainer.metrics import Scores
 from trainer.steps import TrainSteps, Updates
@@ -23,7 +25,7 @@ _CALL_SECONDS = 1.0  # of a call of several updates: a bar that moves, and a sto
 
 
 class NotFiniteError(RuntimeError):
-    """The loss or a gradient was NaN or infinite; the message says where, and what is left."""
+    """The loss, a gradient or a weight was NaN or infinite; the message says where, and what is left."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +108,8 @@ class StopSignal:
 
     def _ask(self, number: int, _frame: FrameType | None) -> None:
         self.number = number
+        # Not by `print`: what is being written when a signal comes can't be written to from its handler.
+        os.write(2, f"\n{signal.Signals(number).name}: saving, then stopping\n".encode())
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -115,7 +119,8 @@ class Loop:
 
     Attributes:
       batches_from: step -> the distributed batches from there on.
-      evaluate: called with the step at the ends of epochs; returns Keras' logs of it ("val_...").
+      evaluate: called at the ends of epochs with the step, and a function that says whether to stop at once by raising
+        EvaluationStoppedError; returns Keras' logs ("val_...").
       files_of: step -> names of the shards that its batch came from.
       journal: None on all hosts but the chief.
     """
@@ -126,7 +131,7 @@ class Loop:
     labels: LabelTable
     learning_rate: Callable[[int], float]
     batches_from: Callable[[int], Iterable[Any]]
-    evaluate: Callable[[int], dict[str, float]]
+    evaluate: Callable[[int, Callable[[], bool]], dict[str, float]]
     files_of: Callable[[int], list[str]]
     checkpoints: Checkpoints
     journal: Journal | None
@@ -150,7 +155,11 @@ class Loop:
         batches = iter(self.batches_from(step))
         pace = _Pace(self.plan)
         while True:
-            self._end_epoch(step)
+            try:
+                self._end_epoch(step, stop)
+            except EvaluationStoppedError:  # it comes first when the run goes on
+                self._save(step)
+                return False
             if step >= self.plan.total_steps or self.state.stopped:
                 return True
             if step % self.plan.steps_per_epoch == 0:
@@ -164,7 +173,13 @@ class Loop:
                 self._save(step)
 
     def _save(self, step: int) -> None:
-        """The log first: what a checkpoint is past will not be logged again."""
+        """The log first: what a checkpoint is past will not be logged again.
+
+        Raises:
+          NotFiniteError: the last update has broken what would be saved; the next would be the first to show it.
+        """
+        if not self.checkpoints.is_finite():
+            raise self._not_finite(step - 1)
         if self.journal is not None:
             self.journal.flush(now=True)
         self.checkpoints.save(step)
@@ -207,23 +222,23 @@ class Loop:
             )
             self.journal.flush()
 
-    def _end_epoch(self, step: int) -> None:
-        """Deals with the end of an epoch once, also where a stop came between it and its evaluation."""
+    def _end_epoch(self, step: int, stop: StopSignal) -> None:
+        """Deals with the end of an epoch once, also where a stop came before or in its evaluation."""
         if not self.plan.ends_epoch(step) or int(self.state.epoch_end) == step:
             return
-        logs = self._evaluate(step) if self.plan.evaluates(step) else {}
+        logs = self._evaluate(step, stop) if self.plan.evaluates(step) else {}
         self.callbacks.on_epoch_end((step - 1) // self.plan.steps_per_epoch, logs)
         is_stopped = bool(getattr(self.model, "stop_training", False))
         if is_stopped and not self.plan.evaluates(step):
-            self._evaluate(step)
+            self._evaluate(step, stop)
         self.state.epoch_end.assign(step)
         self.state.stopped.assign(int(is_stopped))
         if self.plan.saves(step) or is_stopped:
             self._save(step)
 
-    def _evaluate(self, step: int) -> dict[str, float]:
+    def _evaluate(self, step: int, stop: StopSignal) -> dict[str, float]:
         self.callbacks.on_test_begin()
-        logs = self.evaluate(step)
+        logs = self.evaluate(step, lambda: stop.number is not None)
         self.callbacks.on_test_end(logs)
         return logs
 
@@ -231,7 +246,7 @@ class Loop:
         newest = self.checkpoints.newest_step
         kept = "no checkpoint was saved yet" if newest is None else f"the checkpoint of step {newest} is kept"
         return NotFiniteError(
-            f"step {step + 1}: the loss or a gradient is NaN or infinite, at a learning rate of "
+            f"step {step + 1}: the loss, a gradient or a weight is NaN or infinite, at a learning rate of "
             f"{self.learning_rate(step):g}; the images came from {', '.join(self.files_of(step))}. "
             f"{kept}. With another --output try a lower --learning_rate, --warmup=0.05 or --clip_norm=1, and bfloat16 "
             "instead of float16"
@@ -246,7 +261,7 @@ class _Pace:
         self._calls = 0
         self._agreed = 0.0  # seconds of an update, over all hosts
         self.seconds = 0.0  # the same on this host in the last call; 0 is not known
-        self.images_per_second = 0.0
+        self.images_per_second: float | None = None
 
     def count(self, most: int) -> int:
         """The same on all hosts."""
@@ -264,5 +279,6 @@ class _Pace:
         """The first call compiles: it says nothing of the pace."""
         self._calls += 1
         self._agreed = agreed
-        self.images_per_second = self._plan.global_batch * count / self._elapsed
-        self.seconds = self._elapsed / count if self._calls > 1 else 0.0
+        if self._calls > 1:
+            self.images_per_second = self._plan.global_batch * count / self._elapsed
+            self.seconds = self._elapsed / count

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trainer.quiet import import_tensorflow
+from trainer import arguments
+from trainer.quiet import import_tensorflow, interruptible
 
 FORMS = ("train_ids", "cityscapes_submission")
-_LARGEST_SCALE = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +26,7 @@ class PredictSettings:
     flip: bool = False
 
 
+@interruptible
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 some pictures are segmented (those that can't be are named), 1 none is, 2 (SystemExit)
     the arguments are wrong.
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return 0 if predict(settings).segmented else 1
     except (ModelFileError, PredictionError) as error:
-        print(error, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 1
 
 
@@ -62,27 +62,22 @@ def parse_predict(argv: Sequence[str] | None = None) -> PredictSettings:
     add("--images", required=True, metavar="FOLDER|FILE|GLOB", help="what to segment, local or gs://")
     add("--output", required=True, metavar="DIR", help="where to write, local or gs://; what is there is replaced")
     add("--as", dest="form", choices=FORMS, default=FORMS[0], help="default %(default)s")
-    add("--overlay_opacity", type=_opacity, default=0.5, metavar="0..1", help="of the colours (default %(default)s)")
     add(
-        "--scales", type=_scales, default=(1.0,), metavar="S,...", help="mean over these multiples of the trained scale"
+        "--overlay_opacity",
+        type=arguments.number(0, most=1),
+        default=0.5,
+        metavar="0..1",
+        help="of the colours (default %(default)s)",
+    )
+    add(
+        "--scales",
+        type=arguments.scales,
+        default=(1.0,),
+        metavar="S,...",
+        help="mean over these multiples of the trained scale",
     )
     add("--flip", action="store_true", help="mean over each picture and its mirror image")
     return PredictSettings(**vars(parser.parse_args(argv)))
-
-
-def _opacity(text: str) -> float:
-    with contextlib.suppress(ValueError):
-        if 0 <= float(text) <= 1:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
-
-
-def _scales(text: str) -> tuple[float, ...]:
-    with contextlib.suppress(ValueError):
-        values = tuple(map(float, text.split(",")))
-        if all(0 < value <= _LARGEST_SCALE for value in values):
-            return values
-    raise argparse.ArgumentTypeError(f"{text!r}: scales are numbers from 0 to {_LARGEST_SCALE}, as in 0.75,1,1.25")
 
 
 if __name__ == "__main__":

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
 import struct
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -68,6 +70,8 @@ def predict(settings: PredictSettings) -> Outcome:
     """
     pictures = find_pictures(settings.images)
     _check_targets(pictures, settings)
+    with _writing(settings.output):
+        tf.io.gfile.makedirs(settings.output)
     model, description = load_model(settings.model)
     segmenter = Segmenter(model, description, scales=settings.scales, flip=settings.flip)
     worker = _Worker(segmenter, description.labels, settings)
@@ -95,6 +99,8 @@ def find_pictures(images: str) -> list[Picture]:
     else:
         base = re.split(r"[*?\[]", images)[0].rpartition("/")[0]
         paths = [path for path in tf.io.gfile.glob(images) if not tf.io.gfile.isdir(path)]
+        if not paths:
+            raise PredictionError(f"--images={images}: there is no such file or folder, and nothing matches it")
     shown = [path for path in paths if path.lower().endswith(TYPES) and not os.path.basename(path).startswith(".")]
     if not shown:
         raise PredictionError(f"{images}: there is no picture among {len(paths):,} files; {', '.join(TYPES)} are")
@@ -238,11 +244,17 @@ def _png(ids: np.ndarray, palette: np.ndarray | None = None) -> bytes:
 
 
 def _write(path: str, data: bytes) -> None:
-    try:
+    with _writing(path):
         tf.io.gfile.makedirs(os.path.dirname(path))
         with tf.io.gfile.GFile(f"{path}.tmp", "wb") as file:
             file.write(data)
         tf.io.gfile.rename(f"{path}.tmp", path, overwrite=True)
+
+
+@contextlib.contextmanager
+def _writing(path: str) -> Iterator[None]:
+    try:
+        yield
     except tf.errors.OpError as error:
         raise PredictionError(
             f"{path} can't be written: {error.message}; mend that or choose another --output"

@@ -1,12 +1,31 @@
-"""TensorFlow without its log, for commands whose output is meant for people."""
+"""Commands whose output is meant for people: without TensorFlow's log, and without a traceback for Ctrl-C."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import ParamSpec
+
+_Arguments = ParamSpec("_Arguments")
+
+
+def interruptible(main: Callable[_Arguments, int]) -> Callable[_Arguments, int]:
+    """Ctrl-C ends it with a line, and the exit code that shells give to it."""
+
+    @functools.wraps(main)
+    def command(*args: _Arguments.args, **named: _Arguments.kwargs) -> int:
+        try:
+            return main(*args, **named)
+        except KeyboardInterrupt:
+            print("stopped", file=sys.stderr)
+            return 128 + signal.SIGINT
+
+    return command
 
 
 def import_tensorflow(verbose: bool = False) -> None:

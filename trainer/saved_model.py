@@ -15,6 +15,7 @@ the model was trained on.
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
@@ -30,6 +31,7 @@ from trainer.serving import Segmenter
 DESCRIPTION = "description.json"
 _GRAPH = "saved_model.pb"  # TensorFlow loads no folder without it
 _PARTS = {_GRAPH, "fingerprint.pb", "assets", "variables"}
+_MARK = 8  # random letters that make the name of a folder new
 _FILES = tf.TensorSpec([None], tf.string, name="image_bytes")
 
 
@@ -128,7 +130,7 @@ def check_free(folder: str, overwrite: bool) -> None:
 
 def _publish_local(folder: str, model: keras.Model, description: Description) -> None:
     """Makes it beside `folder`, then renames: there is no moment in which a part of it could be loaded."""
-    made, replaced = (f"{folder}.{kind}-{uuid.uuid4().hex[:8]}" for kind in ("tmp", "old"))
+    made, replaced = (f"{folder}.{kind}-{uuid.uuid4().hex[:_MARK]}" for kind in ("tmp", "old"))
     try:
         _save(made, model, description)
         if os.path.isdir(folder):
@@ -136,7 +138,9 @@ def _publish_local(folder: str, model: keras.Model, description: Description) ->
         os.rename(made, folder)
     finally:
         shutil.rmtree(made, ignore_errors=True)
-    shutil.rmtree(replaced, ignore_errors=True)
+    of_killed = (path for kind in ("tmp", "old") for path in glob.glob(f"{glob.escape(folder)}.{kind}-{'?' * _MARK}"))
+    for path in (replaced, *of_killed):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _publish_remote(folder: str, model: keras.Model, description: Description) -> None:

@@ -6,9 +6,10 @@ import sys
 from collections.abc import Sequence
 
 from trainer.config import parse_train
-from trainer.quiet import import_tensorflow
+from trainer.quiet import import_tensorflow, interruptible
 
 
+@interruptible
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 trained, 1 it failed, 128 + the signal's number where a signal stopped it
     and its state was kept, 2 (SystemExit) the arguments are wrong.

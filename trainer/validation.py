@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -54,14 +55,18 @@ class Validation:
             input_signature=[tf.TensorSpec([1, None, None, 3], tf.float32)],
         )
 
-    def __call__(self, step: int) -> dict[str, float]:
-        """-> {"val_loss": ..., "val_mean_iou": ...}, or nothing without a split."""
+    def __call__(self, step: int, is_asked_to_stop: Callable[[], bool]) -> dict[str, float]:
+        """-> {"val_loss": ..., "val_mean_iou": ...}, or nothing without a split.
+
+        Raises:
+          EvaluationStoppedError: it was asked to stop, and nothing was kept or written.
+        """
         averaged: AbstractContextManager[None] = self.averages.applied() if self.averages else contextlib.nullcontext()
         with averaged:
             if self._evaluator is None:
                 self._keep(step, None)
                 return {}
-            evaluation = self._evaluator()
+            evaluation = self._evaluator(is_asked_to_stop=is_asked_to_stop)
             mean_iou = evaluation.scores.mean_iou  # NaN where the split has no valid pixel
             is_best = mean_iou > float(self.state.best)
             if is_best or float(self.state.best) < 0:

@@ -27,6 +27,9 @@ class Run:
         for index, variable in enumerate(self.variables):
             variable.assign(tf.cast(tf.fill(variable.shape, 10 * index + step), variable.dtype))
 
+    def break_one(self, value: float) -> None:
+        self.variables[0][3, 1].assign(value)
+
     def save(self, *steps: int) -> Run:
         for step in steps:
             self.set(step)
@@ -80,6 +83,15 @@ def test_there_is_nothing_to_go_on_from_at_first(tmp_path: Path):
     assert run.holds(3)
     assert run.checkpoints.newest_step is None
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_broken_value_is_seen(value: float, tmp_path: Path):
+    run = Run(tmp_path)
+    run.set(3)
+    assert run.checkpoints.is_finite()
+    run.break_one(value)
+    assert not run.checkpoints.is_finite()
 
 
 def test_the_newest_are_kept(tmp_path: Path):

@@ -246,6 +246,8 @@ def take_all(dataset: tf.data.Dataset) -> list[Batch]:
 def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"has no dataset.json: there is no data set, or its build did not finish"):
         open_split(str(tmp_path), "train")
+    with pytest.raises(DatasetError, match=r"there is no folder .*/none"):
+        open_split(f"{tmp_path}/none", "train")
 
 
 def test_a_manifest_of_another_version_is_refused(fresh: Path) -> None:

@@ -15,7 +15,7 @@ import tensorflow as tf
 from conftest import PROJECT
 from test_dataset import EXAMPLES, write_dataset
 
-from trainer import cluster, evaluate
+from trainer import evaluate
 from trainer.dataset import open_split
 from trainer.evaluate import EvaluateSettings, main, parse_evaluate
 from trainer.model_file import Description, save_model
@@ -114,20 +114,22 @@ def test_other_classes_are_refused(run: Path, data: Path, tmp_path: Path, capsys
     manifest.write_text(manifest.read_text().replace('"bicyclist"', '"cyclist"'))
     assert main([f"--model={run}", f"--dataset={other}", "--split=train"]) == 1
     message = capsys.readouterr().err
-    assert message.startswith(f"{other} has other classes than the model")
+    assert message.startswith(f"error: {other} has other classes than the model")
     assert message.count("\n") == 1
     assert not (run / "report-train").exists()
 
 
 def test_what_is_not_there_is_named(run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "empty").mkdir()
     cases = {
-        f"{tmp_path}/none has no dataset.json": [f"--model={run}", f"--dataset={tmp_path}/none"],
+        f"{tmp_path}/empty has no dataset.json": [f"--model={run}", f"--dataset={tmp_path}/empty"],
+        f"there is no folder {tmp_path}/none": [f"--model={run}", f"--dataset={tmp_path}/none"],
         f"{data} has no split 'val'; it has train": [f"--model={run}", f"--dataset={data}"],
         f"{data} holds no best.keras": [f"--model={data}", f"--dataset={data}", "--split=train"],
     }
     for message, argv in cases.items():
         assert main(argv) == 1
-        assert capsys.readouterr().err.startswith(message)
+        assert capsys.readouterr().err.startswith(f"error: {message}")
 
 
 def test_a_rotten_shard_is_named(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -138,7 +140,7 @@ def test_a_rotten_shard_is_named(run: Path, tmp_path: Path, capsys: pytest.Captu
     path.write_bytes(content)
     assert main([f"--model={run}", f"--dataset={rotten}", "--split=train"]) == 1
     message = capsys.readouterr().err
-    assert message.startswith(f"{rotten}: {path.name}: record 0 at byte 0: data checksum mismatch")
+    assert message.startswith(f"error: {rotten}: {path.name}: record 0 at byte 0: data checksum mismatch")
 
 
 def test_too_little_memory_is_said_with_what_to_do(
@@ -149,7 +151,7 @@ def test_too_little_memory_is_said_with_what_to_do(
 
     monkeypatch.setattr(evaluate, "run", full)
     assert main([f"--model={run}", f"--dataset={data}", "--batch=9"]) == 1
-    assert capsys.readouterr().err == "the device has too little memory: give less than --batch=9\n"
+    assert capsys.readouterr().err == "error: the device has too little memory: give less than --batch=9\n"
     assert main([f"--model={run}", f"--dataset={data}", "--flip"]) == 1
     assert capsys.readouterr().err.endswith("give less than --batch=4 or fewer views (--scales, --flip)\n")
 
@@ -158,10 +160,10 @@ def test_too_little_memory_is_said_with_what_to_do(
     ("argument", "message"),
     [
         ("--scales=1,x", "'1,x' is not a list of numbers, like 0.75,1,1.25"),
-        ("--scales=0,1", "0,1: each must be above 0"),
+        ("--scales=0,1", "'0,1': scales are above 0 and at most 8, as in 0.75,1,1.25"),
         ("--scales=", "'' is not a list of numbers"),
-        ("--batch=0", "'0' is not a whole number above 0"),
-        ("--logical_devices=-1", "'-1' is not a whole number above 0"),
+        ("--batch=0", "0 is less than 1"),
+        ("--logical_devices=-1", "-1 is less than 1"),
         ("--strategy=multiworker", "invalid choice: 'multiworker'"),
         ("--fli", "unrecognized arguments: --fli"),
     ],
@@ -177,7 +179,6 @@ def test_settings():
     settings = parse_evaluate(["--model=run", "--dataset=data", "--scales=0.75,1", "--flip", "--logical_devices=2"])
     expected = EvaluateSettings(model="run", dataset="data", scales=(0.75, 1.0), flip=True, logical_devices=2)
     assert settings == expected
-    assert set(evaluate.STRATEGIES) == set(cluster.STRATEGIES) - {"multiworker"}
 
 
 def test_help_does_not_wait_for_tensorflow():

@@ -195,9 +195,12 @@ def test_only_what_is_whole_replaces_a_model(tmp_path: Path) -> None:
         export_model(str(folder), failing_model(), DESCRIBED, overwrite=True)
     assert json.loads((folder / "assets" / DESCRIPTION).read_text())["step"] == 7
     later = dataclasses.replace(DESCRIBED, step=8)
+    for killed in ("model.tmp-0123abcd", "model.old-0123abcd"):  # what runs that were killed have left
+        (tmp_path / killed).mkdir()
+    (tmp_path / "model.tmp-mine").mkdir()
     export_model(f"{folder}/", make_colour_model(later), later, overwrite=True)
     assert json.loads((folder / "assets" / DESCRIPTION).read_text())["step"] == 8
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "model.tmp-mine"]
 
 
 def test_a_folder_with_other_things_is_never_replaced(tmp_path: Path) -> None:
@@ -239,7 +242,7 @@ def test_the_command_exports_a_run(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_the_command_says_in_one_sentence_why_it_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([f"--model={tmp_path / 'absent'}", f"--output={tmp_path / 'model'}"]) == 1
     assert capsys.readouterr().err == (
-        f"{tmp_path / 'absent'} does not exist: name a best.keras, or the folder of a training run\n"
+        f"error: {tmp_path / 'absent'} does not exist: name a best.keras, or the folder of a training run\n"
     )
 
 

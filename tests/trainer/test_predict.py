@@ -108,12 +108,19 @@ def test_the_opacity_is_that_of_the_command(predict: Callable[..., int], tmp_pat
     np.testing.assert_allclose(read(tmp_path / "out" / "overlays" / "grey.jpg")[5, 5], (126, 65.5, 126), atol=2)
 
 
-@pytest.mark.parametrize("opacity", ["0.5x", "1.5", "-1", "nan"])
-def test_an_opacity_outside_0_to_1_is_refused(opacity: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("opacity", "message"),
+    [
+        ("0.5x", "'0.5x' is not a number"),
+        ("1.5", "1.5: at least 0 and at most 1 was expected"),
+        ("nan", "nan: at least 0"),
+    ],
+)
+def test_an_opacity_outside_0_to_1_is_refused(opacity: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--model=a", "--images=b", "--output=c", f"--overlay_opacity={opacity}"])
     assert ended.value.code == 2
-    assert f"--overlay_opacity: {opacity!r} is not a number from 0 to 1" in capsys.readouterr().err
+    assert f"--overlay_opacity: {message}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("wrong", ["--scales=0", "--scales=1,", "--scales=inf", "--scales=1,x", "--as=png", "--fli"])
@@ -164,8 +171,9 @@ def test_classes_without_a_label_id_of_8_bits_make_no_submission(
     paint_picture(tmp_path / "a.png")
     arguments = [f"--model={tmp_path}", f"--images={tmp_path / 'a.png'}", f"--output={tmp_path / 'out'}"]
     assert main([*arguments, "--as=cityscapes_submission"]) == 1
+    found = source_ids[0] if source_ids else None
     assert capsys.readouterr().err == (
-        f"the class 'road' of the model's label table 'mine' has the label id {source_ids[0] if source_ids else None}: "
+        f"error: the class 'road' of the model's label table 'mine' has the label id {found}: "
         "--as=cityscapes_submission needs one from 0 to 255 for each\n"
     )
 
@@ -229,7 +237,7 @@ def test_pictures_that_cannot_be_read_are_named_and_left_out(
     faults = make(source)
     assert predict(source, output) == 1
     assert capsys.readouterr().out.startswith(f"{output}: 0 of {len(faults)} pictures segmented, {len(faults)} skipped")
-    assert not output.exists()
+    assert not files_below(output)
     paint_picture(source / "good.png")
     assert predict(source, output) == 0
     captured = capsys.readouterr()
@@ -293,10 +301,14 @@ def test_nothing_to_segment_is_an_error(
     predict: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "notes.txt").touch()
-    for images, files in ((tmp_path, 1), (tmp_path / "absent", 0), (tmp_path / "absent" / "*.png", 0)):
+    assert predict(tmp_path, tmp_path.parent / "out") == 1
+    assert capsys.readouterr().err == (
+        f"error: {tmp_path}: there is no picture among 1 files; .bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp are\n"
+    )
+    for images in (tmp_path / "absent", tmp_path / "absent" / "*.png"):
         assert predict(images, tmp_path.parent / "out") == 1
         assert capsys.readouterr().err == (
-            f"{images}: there is no picture among {files} files; .bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp are\n"
+            f"error: --images={images}: there is no such file or folder, and nothing matches it\n"
         )
 
 
@@ -308,14 +320,14 @@ def test_no_file_is_written_twice_or_over_a_picture(
     paint_picture(source / "b/x.png")
     assert predict(source, tmp_path / "out", "--as=cityscapes_submission") == 1
     assert capsys.readouterr().err == (
-        f"{source}/a/x.png and {source}/b/x.png would both become {tmp_path}/out/x.png: rename one of them\n"
+        f"error: {source}/a/x.png and {source}/b/x.png would both become {tmp_path}/out/x.png: rename one of them\n"
     )
     save(source / "b/x.jpg", np.zeros((8, 8, 3), np.uint8))
     assert predict(source / "b", tmp_path / "out") == 1
     assert f"would both become {tmp_path}/out/ids/x.png" in capsys.readouterr().err
     before = (source / "a/x.png").read_bytes()
     assert predict(source / "a/x.png", source / "a", "--as=cityscapes_submission") == 1
-    assert capsys.readouterr().err == f"{source}/a/x.png is one of the pictures: choose another --output\n"
+    assert capsys.readouterr().err == f"error: {source}/a/x.png is one of the pictures: choose another --output\n"
     assert (source / "a/x.png").read_bytes() == before
     assert not (tmp_path / "out").exists()
 
@@ -326,7 +338,9 @@ def test_output_inside_the_images_is_refused(
 ) -> None:
     paint_picture(tmp_path / "x.png")
     assert predict(tmp_path, f"{tmp_path}{below}") == 1
-    assert capsys.readouterr().err.startswith(f"--output={tmp_path}{below} lies in --images={tmp_path}, so that the ")
+    assert capsys.readouterr().err.startswith(
+        f"error: --output={tmp_path}{below} lies in --images={tmp_path}, so that the "
+    )
     assert files_below(tmp_path) == ["x.png"]
 
 
@@ -336,10 +350,23 @@ def test_an_output_that_cannot_be_written_ends_the_command(
     for seed in range(9):
         paint_picture(tmp_path / "in" / f"{seed}.png", seed=seed)
     (tmp_path / "file").touch()
-    assert predict(tmp_path / "in", tmp_path / "file") == 1
-    (said,) = capsys.readouterr().err.splitlines()
-    assert said.startswith(f"{tmp_path}/file/ids/0.png can't be written: ")
-    assert said.endswith("; mend that or choose another --output")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "colors").touch()
+    for output, found in (("file", "file"), ("out", "out/colors/0.png")):
+        assert predict(tmp_path / "in", tmp_path / output) == 1
+        (said,) = capsys.readouterr().err.splitlines()
+        assert said.startswith(f"error: {tmp_path}/{found} can't be written: ")
+        assert said.endswith("; mend that or choose another --output")
+
+
+def test_an_output_that_cannot_be_written_is_found_before_the_model_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paint_picture(tmp_path / "x.png")
+    (tmp_path / "file").touch()
+    arguments = ["--model=nowhere", f"--images={tmp_path / 'x.png'}", f"--output={tmp_path / 'file'}"]
+    assert main(arguments) == 1
+    assert "file can't be written" in capsys.readouterr().err
 
 
 def test_buckets_are_read_and_written(predict: Callable[..., int], tmp_path: Path) -> None:

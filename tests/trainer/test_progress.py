@@ -52,6 +52,10 @@ def test_without_a_terminal_there_is_a_line_now_and_then(clock: Clock):
     assert said[1] == f"step 22 of 1,300: {SHOWN}, 21:18 left"
 
 
+def test_the_first_call_has_no_pace(clock: Clock):
+    assert progress._line({**VALUES, "images_per_second": None}) == "loss 0.5123, IoU 0.124, rate 0.012"
+
+
 def test_the_time_that_is_left_is_that_of_updates(clock: Clock):
     """5 s for each of them, whatever compiling and evaluation take."""
     shown, file = show(10, 2000)

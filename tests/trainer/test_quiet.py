@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import PROJECT
 
+from trainer.quiet import interruptible
+
 LOUD = """
 import os
 from types import SimpleNamespace
@@ -70,3 +72,15 @@ def test_it_is_shown_where_the_import_fails(failure: str, tmp_path: Path):
 
 def test_a_level_that_was_chosen_is_kept(tmp_path: Path):
     assert import_of(LOUD, tmp_path, TF_CPP_MIN_LOG_LEVEL="1").stdout == "1\n"
+
+
+def test_ctrl_c_is_a_line_and_an_exit_code(capsys: pytest.CaptureFixture[str]):
+    @interruptible
+    def command(argv: list[str], code: int = 0) -> int:
+        if argv:
+            raise KeyboardInterrupt
+        return code
+
+    assert command([], code=3) == 3
+    assert command(["long"]) == 130
+    assert capsys.readouterr().err == "stopped\n"

@@ -151,9 +151,35 @@ def test_sigterm_keeps_the_step_that_it_came_in(dataset: Path, undisturbed: Path
     np.testing.assert_array_equal(losses(tmp_path / "run"), losses(undisturbed))
 
 
+def test_sigterm_in_an_evaluation_is_heard_and_the_evaluation_comes_first_later(
+    dataset: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    script = (
+        "import os, signal, sys, keras, tests.trainer.tiny\n"
+        "from trainer.config import parse_train\n"
+        "from trainer.training import run\n"
+        "class Preempted(keras.callbacks.Callback):\n"
+        "    def on_test_begin(self, logs=None):\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "sys.exit(run(parse_train(sys.argv[1:]), [Preempted()]))\n"
+    )
+    arguments = command(dataset, tmp_path / "run", *RESUMED)[3:]
+    for _ in range(2):  # once more in the evaluation that comes first
+        process = start([sys.executable, "-c", script, *arguments])
+        out, err = process.communicate(timeout=200)
+        assert process.returncode == 128 + signal.SIGTERM, err
+        assert "SIGTERM: saving, then stopping" in err
+        assert "stopped at step 5, which is saved" in out
+        assert not rows(tmp_path / "run", "val")
+    train(dataset, tmp_path / "run", *RESUMED)
+    assert_same(tmp_path / "run", undisturbed)
+
+
 def test_a_finished_run_is_left_alone(dataset: Path, undisturbed: Path) -> None:
     before = (undisturbed / "best.keras").stat().st_mtime_ns
-    assert "is complete already" in train(dataset, undisturbed, *RESUMED)
+    out = train(dataset, undisturbed, *RESUMED)
+    assert "is complete already" in out
+    assert "going on" not in out
     assert (undisturbed / "best.keras").stat().st_mtime_ns == before
 
 
@@ -172,6 +198,26 @@ def test_the_global_batch_alone_decides(dataset: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=0, atol=1e-5)
     mine, theirs = rows(tmp_path / "two", "val"), rows(tmp_path / "one", "val")
     assert [row["mean_iou"] for row in mine] == pytest.approx([row["mean_iou"] for row in theirs], abs=1e-3)
+
+
+def test_float16_with_clipping_is_alike_on_two_replicas(dataset: Path, tmp_path: Path) -> None:
+    """The norm that is clipped is that of the gradients without the loss's scale, over all replicas."""
+    options = ("--epochs=1", "--dropout=0", "--clip_norm=0.1", "--learning_rate=0.1", "--precision=float16")
+    train(dataset, tmp_path / "one", *options)
+    train(dataset, tmp_path / "two", *options, "--logical_devices=2")
+    np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=5e-3)
+    train(dataset, tmp_path / "free", *options[:2], *options[3:])
+    assert abs(losses(tmp_path / "free")[-1] / losses(tmp_path / "one")[-1] - 1) > 0.05, "the clipping is felt"
+
+
+def test_an_export_folder_with_other_things_is_refused_before_training(dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "run" / "export").mkdir(parents=True)
+    (tmp_path / "run" / "export" / "notes.txt").write_text("mine")
+    process = start(command(dataset, tmp_path / "run", "--steps=2"))
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "export holds notes.txt, which is no part of a SavedModel" in err
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
 def two_hosts(dataset: Path, output: Path, variable: str, *arguments: str) -> list[subprocess.Popen[str]]:
@@ -215,6 +261,19 @@ def test_two_hosts_train_stop_together_and_go_on(dataset: Path, tmp_path: Path) 
     assert_same(tmp_path / "run", tmp_path / "whole")
 
 
+def test_a_host_that_is_killed_ends_the_other_with_what_to_do(dataset: Path, tmp_path: Path) -> None:
+    arguments = ("--epochs=500", "--evaluate_epochs=500", "--checkpoint_steps=2", "--steps_per_call=1")
+    hosts = two_hosts(dataset, tmp_path / "run", "TF_CONFIG", *arguments)
+    wait_for(tmp_path / "run", 4, hosts[0])
+    hosts[1].kill()
+    hosts[1].communicate()
+    _, err = hosts[0].communicate(timeout=200)
+    assert hosts[0].returncode == 1, err
+    assert "error: another host of this run was lost" in err
+    assert "Traceback" not in err
+    assert list((tmp_path / "run" / "checkpoints").glob("ckpt-*.index"))
+
+
 def test_two_hosts_find_each_other_by_what_vertex_ai_sets(dataset: Path, tmp_path: Path) -> None:
     printed = finish(two_hosts(dataset, tmp_path / "run", "CLUSTER_SPEC", "--steps=2", "--val_split="))
     assert "MultiWorkerMirroredStrategy, 2 replicas" in printed[0]
@@ -227,7 +286,7 @@ def test_a_loss_that_is_not_finite_stops_and_says_where(dataset: Path, tmp_path:
     process = start(command(dataset, tmp_path / "run", *arguments, "--learning_rate=1e30"))
     _, err = process.communicate(timeout=200)
     assert process.returncode == 1
-    assert "the loss or a gradient is NaN or infinite, at a learning rate of" in err
+    assert "the loss, a gradient or a weight is NaN or infinite, at a learning rate of" in err
     assert "train-0000" in err
     kept = [row["step"] for row in rows(tmp_path / "run")][-1]
     assert f"the checkpoint of step {kept} is kept" in err
@@ -310,6 +369,7 @@ def test_pictures_of_several_sizes_need_a_crop(tmp_path: Path) -> None:
     [
         ("--backbone=xception65", "tiny has no option 'backbone'"),
         ("--val_split=test", "has no split 'test'; it has train, val"),
+        ("--dataset=nowhere", "there is no folder nowhere"),
         ("--global_batch=3 --logical_devices=2", "--global_batch=3 can't be shared equally by 2 replicas"),
         ("--initial_model=nowhere.keras", "nowhere.keras does not exist"),
     ],

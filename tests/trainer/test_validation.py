@@ -22,6 +22,7 @@ from trainer import finish
 from trainer.averages import WeightAverages
 from trainer.config import parse_train
 from trainer.dataset import Split, open_split
+from trainer.evaluation import EvaluationStoppedError
 from trainer.journal import Journal, read_rows
 from trainer.loop import State
 from trainer.model_file import load_model
@@ -69,7 +70,10 @@ class Run:
             "steps_per_epoch": 10,
             "console": Console(file=self.output, width=100),
         }
-        self.validate = Validation(**(values | changes))
+        self.validation = Validation(**(values | changes))
+
+    def validate(self, step: int) -> dict[str, float]:
+        return self.validation(step, lambda: False)
 
     def see(self, index: int) -> None:
         self.layer.bias.assign(np.eye(CLASSES)[index])
@@ -129,7 +133,7 @@ def test_averages_are_scored_and_kept(tmp_path: Path, split: Split):
     run = Run(tmp_path, split)
     run.see(MOST)
     averages = WeightAverages(run.model.trainable_variables, 0.9)
-    run.validate.averages = averages
+    run.validation.averages = averages
     run.see(RAREST)
     assert run.validate(10)["val_mean_iou"] == pytest.approx(mean_iou_of(MOST), rel=1e-9)
     assert run.seen_by_best() == MOST
@@ -206,3 +210,13 @@ def test_a_run_is_finished_when_it_is_reported_and_exported(tmp_path: Path, val_
     assert finish.is_finished(config)
     exported.unlink()
     assert not finish.is_finished(config)
+
+
+def test_an_evaluation_that_is_stopped_keeps_and_writes_nothing(tmp_path: Path, split: Split):
+    run = Run(tmp_path, split)
+    with pytest.raises(EvaluationStoppedError):
+        run.validation(10, lambda: True)
+    assert float(run.state.best) == -1
+    assert not run.best.exists()
+    assert run.output.getvalue() == ""
+    assert run.validate(10)["val_mean_iou"] > 0
