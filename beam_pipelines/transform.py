@@ -34,7 +34,9 @@ from beam_pipelines.contract.moments import CHANNELS, LEVELS, Moments
 from beam_pipelines.measure import CombineMomentsFn
 from beam_pipelines.workspace import TRANSFORM_FOLDERS, Workspace, read_manifest
 
-_METHODS = {"area": "area", "bilinear": "bilinear", "bicubic": "bicubic", "lanczos": "lanczos3"}  # of tf.image.resize
+_METHODS = {"bilinear": "bilinear", "bicubic": "bicubic", "lanczos": "lanczos3"}  # of tf.image.resize
+# Float32 sums of a block can end up below the half that they are; means of up to 500 pixels differ by more than this.
+_HALF = 0.5 + 1e-3
 _RAW = {
     "histogram": tf.io.FixedLenFeature([CHANNELS, LEVELS], tf.int64),
     "image": tf.io.FixedLenFeature([], tf.string),
@@ -105,9 +107,31 @@ def _conformed(image: Any, size: tuple[int, int], resize: str, aspect: str) -> A
     if aspect == "crop":
         image = _middle(image, _whole(height * taller), _whole(width / wider))
     inner = (_whole(size[0] / wider), _whole(size[1] * taller)) if aspect == "pad" else size
-    resized = tf.image.resize(image, inner, method=_METHODS[resize], antialias=True)
-    pixels = tf.cast(tf.clip_by_value(tf.floor(resized + 0.5), 0, LEVELS - 1), tf.int32)
+    resized = _resized(image, tf.stack(inner), resize)
+    pixels = tf.cast(tf.clip_by_value(tf.floor(resized + _HALF), 0, LEVELS - 1), tf.int32)
     return tf.ensure_shape(_edge_padded(pixels, size), [*size, CHANNELS])
+
+
+def _resized(image: Any, size: Any, resize: str) -> Any:
+    """uint8[h, w, 3] -> float32[*size, 3]. TensorFlow's own "area" weighs the pixels at the edge of a block, and is off
+    by tens of levels where the factor is not whole: the box filter is the same as Pillow's.
+    """
+    if resize != "area":
+        return tf.image.resize(image, size, method=_METHODS[resize], antialias=True)
+    shape = tf.shape(image)[:2]
+
+    def means() -> Any:
+        pixels = tf.raw_ops.ScaleAndTranslate(
+            images=tf.cast(image[tf.newaxis], tf.float32),
+            size=size,
+            scale=tf.cast(size, tf.float32) / tf.cast(shape, tf.float32),
+            translation=tf.zeros([2]),
+            kernel_type="box",
+            antialias=True,
+        )
+        return pixels[0]
+
+    return tf.cond(tf.reduce_any(shape < size), lambda: tf.image.resize(image, size, antialias=True), means)
 
 
 def _middle(image: Any, height: Any, width: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import json
@@ -114,12 +115,18 @@ def published(dataset: Path) -> tuple[dict[str, str], dict[str, Any]]:
     return digests(dataset), manifest
 
 
-@pytest.fixture(scope="module")
-def without_transform() -> Iterator[None]:
+@contextlib.contextmanager
+def no_transform() -> Iterator[None]:
     """Builds in this process leave out transform_fn, which takes seconds in a process of its own."""
     with pytest.MonkeyPatch.context() as patch:
         if HAS_BEAM:
             patch.setattr("beam_pipelines.builder._write_transform", lambda *_: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def without_transform() -> Iterator[None]:
+    with no_transform():
         yield
 
 

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import make_flat
+
+from tests.conftest import make_flat
 
 PROJECT = Path(__file__).parent.parent
 PACKAGE = "beam_pipelines"

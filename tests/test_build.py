@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import build, digests, make_flat, make_uneven, published
 from PIL import Image
 
 from beam_pipelines import sample_scenes
 from beam_pipelines.contract import record
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE
 from beam_pipelines.contract.manifest import Manifest
+from tests.conftest import build, digests, make_flat, make_uneven, published
 
 pytestmark = pytest.mark.usefixtures("without_transform")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import recipe_of
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
@@ -22,6 +21,7 @@ from beam_pipelines.conform import (
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE
 from beam_pipelines.options import ASPECTS, RESIZES
 from beam_pipelines.rejects import BadInputError
+from tests.conftest import recipe_of
 
 CAMVID = BUILTIN_TABLES["camvid11"]()
 CITYSCAPES = BUILTIN_TABLES["cityscapes19"]()

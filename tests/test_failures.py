@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT, build, digests, make_uneven, published, run_module
+
+from tests.conftest import PROJECT, build, digests, make_uneven, published, run_module
 
 ARGUMENTS = ("--labels=camvid11", "--image_size=native", "--image_encoding=uint8")
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, SetupOptions, StandardOptions
-from conftest import make_flat
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES
 from beam_pipelines.options import DEFAULT_OUTPUT, is_local_runner, parse_build, parse_verify, pipeline_options
 from beam_pipelines.recipe import SCENES, Recipe
 from beam_pipelines.sources import find_pairs
+from tests.conftest import make_flat
 
 DEFAULT = parse_build([]).recipe
 

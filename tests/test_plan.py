@@ -6,7 +6,6 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from conftest import recipe_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +20,7 @@ from beam_pipelines.plan import (
     write_plan,
 )
 from beam_pipelines.sources import Pair
+from tests.conftest import recipe_of
 
 EXAMPLE_BYTES = 1_000_000.0
 

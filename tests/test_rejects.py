@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import build, digests, make_flat
 from PIL import Image
 
 from beam_pipelines.contract import record, tfrecord
 from beam_pipelines.rejects import REASONS
+from tests.conftest import build, digests, make_flat
 
 pytestmark = pytest.mark.usefixtures("without_transform")
 

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PROJECT, build, make_flat, make_uneven, published, run_module
 from PIL import Image
+
+from tests.conftest import PROJECT, build, make_flat, make_uneven, published, run_module
 
 # One thread and small shards: there are many moments to be killed at.
 SLOWLY = ("--labels=camvid11", "--image_size=native", "--shards=train=40,val=8", "--direct_num_workers=1")

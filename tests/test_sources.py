@@ -11,13 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import recipe_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_pipelines.errors import BuildError
 from beam_pipelines.sources import Found, find_pairs
 from beam_pipelines.storage import FileReader
+from tests.conftest import recipe_of
 
 IMAGE_TYPES = ("jpg", "jpeg", "png", "bmp", "tif", "tiff", "webp")
 CITIES = {"train": ("aachen", "bochum"), "val": ("munster",), "test": ("berlin",), "train_extra": ("augsburg",)}

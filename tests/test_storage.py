@@ -7,12 +7,12 @@ import os
 from pathlib import Path
 
 import pytest
-from conftest import build, digests, download, make_flat, make_uneven, published, run_module, upload
 
 from beam_pipelines import lease, storage
 from beam_pipelines.errors import BuildError
 from beam_pipelines.rejects import BadInputError
 from beam_pipelines.verify import main as verify
+from tests.conftest import build, digests, download, make_flat, make_uneven, published, run_module, upload
 
 ARGUMENTS = ("--labels=camvid11", "--image_size=native", "--shards=train=4,val=2")
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PROJECT, build, make_flat, make_uneven
 from PIL import Image
 
 from beam_pipelines.contract import record, tfrecord
 from beam_pipelines.contract.manifest import Manifest
+from tests.conftest import PROJECT, build, make_flat, make_uneven
 
 # `import tensorflow_transform` changes tf.keras for its process: arguments are the data set, the pictures, the result.
 APPLY = """
@@ -68,6 +68,19 @@ def test_a_resized_picture_becomes_exactly_its_record(made: Path, dataset: Path,
         _, wanted = images_of(dataset, split)
         found = transformed(dataset, [made / name for name in wanted], tmp_path)
         np.testing.assert_array_equal(found, np.stack(list(wanted.values())), strict=True)
+
+
+@pytest.mark.parametrize(("resize", "size"), [("area", "37x91"), ("area", "97x200"), ("lanczos", "37x91")])
+def test_where_the_factor_is_not_whole_a_picture_is_within_a_level_of_its_record(
+    made: Path, tmp_path: Path, resize: str, size: str
+) -> None:
+    """Pillow rounds between the rows and the columns. With "area", what must grow is interpolated."""
+    arguments = ("--labels=camvid11", "--aspect=stretch", f"--resize={resize}", f"--image_size={size}")
+    assert build(f"--input={made}", f"--output={tmp_path / 'out'}", *arguments) == 0
+    manifest, wanted = images_of(tmp_path / "out", "val")
+    found = transformed(tmp_path / "out", [made / name for name in wanted], tmp_path)
+    levels = np.abs(found - np.stack(list(wanted.values()))) * 255 * np.array(manifest.moments.std)
+    assert levels.max() < 1.01
 
 
 def test_a_full_size_cityscapes_picture_becomes_exactly_its_record(cityscapes_sample: Path, tmp_path: Path) -> None:

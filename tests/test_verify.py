@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import build, make_flat, make_uneven, run_module
 
 from beam_pipelines.contract import record, tfrecord
 from beam_pipelines.contract.record import Record
 from beam_pipelines.verify import main as verify
+from tests.conftest import build, make_flat, make_uneven, run_module
 
 pytestmark = pytest.mark.usefixtures("without_transform")
 

@@ -14,9 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from conftest import PROJECT
-
 from beam_pipelines import storage
+from tests.conftest import PROJECT
 
 RUN_GRAPH = Path(__file__).parent / "run_graph.py"
 SITE_PACKAGES = sysconfig.get_path("purelib")

@@ -18,7 +18,6 @@ from pathlib import Path
 import pytest
 from apache_beam.portability import common_urns
 from apache_beam.portability.api import beam_runner_api_pb2 as protos
-from conftest import PROJECT, build, download, make_uneven, published, upload
 from fake_dataflow import FakeDataflow, Job, make_worker, run_worker
 
 from beam_pipelines import progress, storage
@@ -26,6 +25,7 @@ from beam_pipelines.options import parse_build
 from beam_pipelines.verify import main as verify
 from launch import dataflow, dataflow_job, dataflow_preview
 from launch.dataflow import Machines, Price, main, parse
+from tests.conftest import PROJECT, build, download, make_uneven, published, upload
 
 WHERE = ("--project=street-scenes", "--region=us-central1")
 PATHS = ("--input=gs://street/in", "--output=gs://street/out/mine")

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import PROJECT, build, make_flat
 
 from launch import start
 from launch.rehearsal import environments
+from tests.conftest import PROJECT, build, make_flat
 from trainer.config import parse_train
 
 pytestmark = pytest.mark.usefixtures("without_transform")

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PROJECT, build, make_flat
 from fake_vertex import FakeVertex
 
 from launch import options, start
@@ -24,6 +23,7 @@ from launch.jobs import METRIC
 from launch.machines import MACHINES
 from launch.package import build_sdist, digest
 from launch.vertex import main
+from tests.conftest import PROJECT, build, make_flat
 from trainer import config
 
 pytest.importorskip("google.cloud.aiplatform_v1")

@@ -10,8 +10,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import PROJECT
 
+from tests.conftest import PROJECT
 from trainer.averages import WeightAverages
 
 

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import PROJECT, build, make_flat
 from handmade import moments_of, to_record, write_shard
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,6 +23,7 @@ from beam_pipelines.conform import Sample
 from beam_pipelines.contract import record
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE
 from beam_pipelines.contract.manifest import FILE_NAME, Manifest, ManifestError, PixelFormat, Shard
+from tests.conftest import PROJECT, build, make_flat
 from trainer import dataset as reading
 from trainer.augment import make_augment
 from trainer.dataset import (

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import tensorflow as tf
-from conftest import PROJECT
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.conftest import PROJECT
 from trainer.cluster import STRATEGIES, Cluster
 from trainer.devices import Batches, DeviceError, cut_cpu, describe, devices, input_pipelines, make_strategy
 from trainer.devices import plan_batches as plan

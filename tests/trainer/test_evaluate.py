@@ -12,9 +12,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import pytest
 import tensorflow as tf
-from conftest import PROJECT
 from test_dataset import EXAMPLES, write_dataset
 
+from tests.conftest import PROJECT
 from trainer import evaluate
 from trainer.dataset import open_split
 from trainer.evaluate import EvaluateSettings, main, parse_evaluate

@@ -15,7 +15,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import PROJECT, build
 from handmade import to_record, write_shard
 from PIL import Image
 from test_dataset import EXAMPLES, SIZE, write_dataset
@@ -23,6 +22,7 @@ from test_metrics import official  # noqa: F401  a fixture
 
 from beam_pipelines.conform import Sample
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE
+from tests.conftest import PROJECT, build
 from trainer.dataset import Split, open_dataset, open_split
 from trainer.evaluation import Evaluation, EvaluationError, Evaluator, evaluate, predict_logits, renormalized
 from trainer.model_file import Description, save_model

@@ -14,12 +14,12 @@ import keras
 import numpy as np
 import pytest
 from colour_model import CITYSCAPES, describe, make_colour_model
-from conftest import PROJECT
 from hypothesis import given
 from hypothesis import strategies as st
 from test_dataset import write_dataset
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES
+from tests.conftest import PROJECT
 from trainer.dataset import open_split
 from trainer.model_file import BEST, Description, ModelFileError, check_labels, find_model, load_model, save_model
 from trainer.models import as_list, layers

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT
 
+from tests.conftest import PROJECT
 from trainer.quiet import interruptible
 
 LOUD = """

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from colour_model import CITYSCAPES, blocky_ids, colours_of, describe, make_colour_model, paint
-from conftest import build, make_flat
 from PIL import Image
 
 from beam_pipelines.conform import conform_image, fit
+from tests.conftest import build, make_flat
 from trainer.dataset import open_dataset, read_manifest
 from trainer.evaluation import predict_logits
 from trainer.model_file import Description
