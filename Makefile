@@ -17,7 +17,7 @@ demo: .venv/installed
 		--optimizer=adamw --learning_rate=0.004 --schedule=cosine --warmup=0.05 --scale=0.8,1.25 --evaluate_epochs=3
 
 engines: .venv/installed
-	sh tests/engines/bring.sh $(ENGINES) $(CURDIR)/$(BIN)/python
+	sh tests/engines/bring.sh $(ENGINES) $(BIN)/python
 
 test: .venv/installed
 	$(BIN)/python -m pytest

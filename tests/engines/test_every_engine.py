@@ -176,13 +176,13 @@ def _digest(manifest: dict[str, Any]) -> str:
 @pytest.fixture(scope="module")
 def long_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Enough work that a worker is in the middle of it when it is killed."""
-    return make_uneven(tmp_path_factory.mktemp("long"), train=48, val=8, size=(384, 768))
+    return make_uneven(tmp_path_factory.mktemp("long"), train=30, val=4, size=(384, 768))
 
 
 @pytest.fixture(scope="module")
 def undisturbed(long_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     output = tmp_path_factory.mktemp("undisturbed")
-    finished(started(long_source, output, "train=24,val=4", LOCAL["threads"]))
+    finished(started(long_source, output, "train=15,val=2", LOCAL["threads"]))
     return published(output)
 
 
@@ -196,7 +196,7 @@ def test_a_killed_worker_costs_what_it_was_at(
     request: pytest.FixtureRequest,
 ) -> None:
     options = options_of(engine)
-    with started(long_source, tmp_path, "train=24,val=4", options) as process:
+    with started(long_source, tmp_path, "train=15,val=2", options) as process:
         parent = request.getfixturevalue("pool").process.pid if engine in POOLED else process.pid
         while not list(tmp_path.glob("_build/staged/*.json")):
             assert process.poll() is None, process.communicate()
