@@ -13,6 +13,7 @@ import grpc
 from beam_pipelines.errors import BuildError, as_build_error
 
 _LOST_WORKER = ("SDK worker disconnected", "Channel closed prematurely")  # as Prism says it, and FnApiRunner
+_TRIES_ITSELF = "DataflowRunner"  # each bundle four times, and another job would cost money
 _JOB_SERVERS = ("PrismJobServer", "FlinkJarJobServer")  # loggers whose level Beam sets itself, when they start
 _NOT_FETCHED = {  # by Beam's own download -> what it is, and the option that names a local one
     r"Unable to fetch remote prism binary at (\S+): (.*)": ("Prism", "--prism_location"),
@@ -43,7 +44,7 @@ def run_to_end(pipeline: beam.Pipeline, shards_done: Callable[[], int], on_retry
             _run(pipeline)
             return
         except Exception as error:
-            gives_up = shards_done() <= before
+            gives_up = shards_done() <= before or type(pipeline.runner).__name__ == _TRIES_ITSELF
             reason = as_build_error(error) or engine_error(error) or (_lost_worker(error) if gives_up else None)
             if reason:
                 raise reason from error

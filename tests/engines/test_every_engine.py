@@ -32,7 +32,7 @@ from rich.table import Table
 
 pytest.importorskip("apache_beam")
 
-BROUGHT = Path(os.environ.get("ENGINES", PROJECT / ".engines")) / importlib.metadata.version("apache-beam")
+BROUGHT = PROJECT / os.environ.get("ENGINES", ".engines") / importlib.metadata.version("apache-beam")
 LOCAL = {
     "one thread": ["--runner=FnApiRunner", "--direct_num_workers=1"],
     "threads": ["--runner=FnApiRunner", "--direct_num_workers=2", "--direct_running_mode=multi_threading"],
