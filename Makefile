@@ -5,13 +5,19 @@ BIN := .venv/bin
 PYTHON_OLDEST ?= $(shell python3.10 -c 'import sys; print(sys.executable)' 2>/dev/null || \
 	ls "$$(pyenv root 2>/dev/null)"/versions/3.10.*/bin/python3.10 2>/dev/null | tail -1)
 
-.PHONY: demo test test-oldest lint format benchmark clean
+# Where `make engines` puts what Beam's engines run on, and the tests look for it.
+export ENGINES ?= $(CURDIR)/.engines
+
+.PHONY: demo engines test test-oldest lint format benchmark clean
 
 demo: .venv/installed
 	$(BIN)/python -m beam_pipelines.build --runner=DirectRunner --labels=cityscapes7 --image_size=128x256
 	$(BIN)/python -m beam_pipelines.verify out/scenes
 	$(BIN)/python -m trainer.task --dataset=out/scenes --output=out/run --model=u2netp --width=0.5 --epochs=12 \
 		--optimizer=adamw --learning_rate=0.004 --schedule=cosine --warmup=0.05 --scale=0.8,1.25 --evaluate_epochs=3
+
+engines: .venv/installed
+	sh tests/engines/bring.sh $(ENGINES) $(BIN)/python
 
 test: .venv/installed
 	$(BIN)/python -m pytest
@@ -40,7 +46,7 @@ benchmark: .venv/installed
 	$(BIN)/python tests/benchmarks/train.py
 
 clean:
-	rm -rf .venv .venv-oldest out build dist *.egg-info
+	rm -rf .engines .venv .venv-oldest out build dist *.egg-info
 
 .venv/installed: setup.py constraints.txt
 	$(PYTHON) -m venv .venv

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import multiprocessing
 import shlex
 import shutil
@@ -18,7 +16,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 
-from beam_pipelines import lease, progress, report, sample_scenes, storage, workspace
+from beam_pipelines import engines, lease, progress, report, sample_scenes, storage, workspace
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.errors import BuildError, as_build_error, without_worker_tracebacks
 from beam_pipelines.estimate import Estimate, estimate
@@ -53,8 +51,7 @@ def guarded(work: Callable[[Console], int], verbose: bool) -> int:
     """Does `work`, which returns the exit code; every BuildError becomes one sentence."""
     console = Console(soft_wrap=True, markup=False)  # a path may hold brackets
     if not verbose:
-        for name in ("apache_beam", "google.auth"):
-            logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # what matters is raised as well
+        engines.keep_quiet()
     try:
         return work(console)
     except KeyboardInterrupt:
@@ -187,15 +184,13 @@ def execute(
     """Runs the pipeline, waits for its end, and shows how far it is."""
     remote = not storage.is_local(settings.output)
     shown = progress.shown(watcher, settings.recipe.normalized, console, remote)
+
+    def say(reason: str) -> None:
+        console.print(f"the run failed ({reason}); going on from the finished shards", highlight=False)
+
     with shown, without_worker_tracebacks(settings.verbose):
         before, start = watcher.look(), time.time()
-        result = pipeline.run()
-        try:
-            result.wait_until_finish()
-        except BaseException:
-            with contextlib.suppress(Exception):
-                result.cancel()  # a remote job must not write on when the lease is given up
-            raise
+        engines.run_to_end(pipeline, watcher.receipts, say)
     seconds = time.time() - start
     return report.Took(total=seconds, pipeline=seconds, images=watcher.images - before.decoded)
 

@@ -7,6 +7,7 @@ import errno
 import io
 import re
 import sys
+import threading
 from collections.abc import Iterator
 from typing import TextIO
 
@@ -48,9 +49,16 @@ def as_build_error(error: BaseException) -> BuildError | None:
 
 @contextlib.contextmanager
 def without_worker_tracebacks(verbose: bool) -> Iterator[None]:
-    """Keeps off stderr what Beam's worker threads print there of an error that they raise as well."""
-    with contextlib.nullcontext() if verbose else contextlib.redirect_stderr(_TracebackFilter(sys.stderr)):
+    """Keeps off stderr what Beam's threads print there of an error that they raise as well."""
+    if verbose:
         yield
+        return
+    hook, threading.excepthook = threading.excepthook, lambda _: None
+    try:
+        with contextlib.redirect_stderr(_TracebackFilter(sys.stderr)):
+            yield
+    finally:
+        threading.excepthook = hook
 
 
 class _TracebackFilter(io.TextIOBase):

@@ -64,6 +64,11 @@ class Watcher:
         decoded = min(self.images, staged + being_staged)
         return State(decoded, min(self.images, finished + being_finished), staged_size + final_size)
 
+    def receipts(self) -> int:
+        """Receipts of staged and of finished shards: each is a piece of work that need not be done again."""
+        names = storage.sizes(self._workspace.build)
+        return sum(name.startswith(("staged/", "finished/")) and name.endswith(".json") for name in names)
+
     def _whole(self, files: dict[str, int], folder: str) -> int:
         return sum(pairs for file, pairs in self._pairs.items() if f"{folder}{file}.json" in files)
 

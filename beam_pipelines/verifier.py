@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import sys
 import tempfile
 import uuid
@@ -13,11 +12,11 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 
-from beam_pipelines import checks, report, storage
+from beam_pipelines import checks, engines, report, storage
 from beam_pipelines.checks import Checked, CheckShards
 from beam_pipelines.contract.manifest import Manifest, ManifestError, not_built
 from beam_pipelines.errors import BuildError, as_build_error, without_worker_tracebacks
-from beam_pipelines.options import VerifySettings, pipeline_options
+from beam_pipelines.options import VerifySettings, is_local_runner, pipeline_options
 from beam_pipelines.workspace import Workspace, read_manifest
 
 
@@ -25,17 +24,16 @@ def run(settings: VerifySettings) -> int:
     """Verifies, prints, and returns the exit code: 0 all holds, 1 something does not, 2 there is no data set."""
     console = Console(soft_wrap=True, markup=False)  # a path may hold brackets
     if not settings.verbose:
-        for name in ("apache_beam", "google.auth"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
+        engines.keep_quiet()
     place, options = Workspace(settings.dataset), pipeline_options(settings.beam_args)
     try:
         manifest, text = read_manifest(place), storage.read_text(place.manifest)
         if manifest is None or text is None:
             raise BuildError(not_built(settings.dataset))
         with without_worker_tracebacks(settings.verbose):
-            checked = _check(manifest, place, options)
+            checked = _check(manifest, place, options, is_local_runner(settings.beam_args))
     except Exception as error:
-        reason = error if isinstance(error, ManifestError) else as_build_error(error)
+        reason = error if isinstance(error, ManifestError) else as_build_error(error) or engines.engine_error(error)
         if reason is None or settings.verbose:
             raise
         print(f"error: {reason}", file=sys.stderr)
@@ -50,9 +48,9 @@ def run(settings: VerifySettings) -> int:
     return 1 if problems else 0
 
 
-def _check(manifest: Manifest, place: Workspace, options: PipelineOptions) -> Checked:
+def _check(manifest: Manifest, place: Workspace, options: PipelineOptions, local_runner: bool) -> Checked:
     """The result comes back by a file: not every runner runs in this process."""
-    with _result_path(place) as path:
+    with _result_path(place, local_runner) as path:
         with beam.Pipeline(options=options) as pipeline:
             checked = pipeline | "CheckShards" >> CheckShards(manifest, place.root)
             checked | "WriteResult" >> beam.Map(lambda found: storage.write(path, found.to_json().encode()))
@@ -60,9 +58,11 @@ def _check(manifest: Manifest, place: Workspace, options: PipelineOptions) -> Ch
 
 
 @contextlib.contextmanager
-def _result_path(place: Workspace) -> Iterator[str]:
-    """A local path for a local data set, which may be read-only; else one that remote workers reach, too."""
-    if storage.is_local(place.root):
+def _result_path(place: Workspace, local_runner: bool) -> Iterator[str]:
+    """Beside the shards, which every worker reaches; for this machine's own workers elsewhere: a local data set may be
+    read-only.
+    """
+    if local_runner and storage.is_local(place.root):
         with tempfile.TemporaryDirectory() as folder:
             yield storage.join(folder, "checked")
         return

@@ -2,6 +2,9 @@
 
     python tests/benchmarks/build.py --pairs 512 --source ../shared/data/cityscapes_sample
     python tests/benchmarks/build.py --pairs 128 --against notebook
+    python tests/benchmarks/build.py --runner=PrismRunner --prism_location=.engines/2.77.0/prism
+
+Every option that it does not know goes to the real command.
 
 The source's pairs (a Cityscapes tree) are linked under new names until there are enough. The real command and the
 reference run in turn, each in a process of its own. References:

@@ -1,0 +1,88 @@
+"""Runs a pipeline on whichever engine its options name: again where it lost a worker, its faults as sentences."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+from collections.abc import Callable
+
+import apache_beam as beam
+import grpc
+
+from beam_pipelines.errors import BuildError, as_build_error
+
+_LOST_WORKER = ("SDK worker disconnected", "Channel closed prematurely")  # as Prism says it, and FnApiRunner
+_TRIES_ITSELF = "DataflowRunner"  # each bundle four times, and another job would cost money
+_JOB_SERVERS = ("PrismJobServer", "FlinkJarJobServer")  # loggers whose level Beam sets itself, when they start
+_NOT_FETCHED = {  # by Beam's own download -> what it is, and the option that names a local one
+    r"Unable to fetch remote prism binary at (\S+): (.*)": ("Prism", "--prism_location"),
+    r"Unable to fetch remote job server jar at (\S+): (.*?)\. Also failed": (
+        "Flink's job server",
+        "--flink_job_server_jar",
+    ),
+}
+
+
+def keep_quiet() -> None:
+    """Ends what Beam, its engines and Google's clients log in this process: what matters is raised as well."""
+    logging.getLogger().setLevel(logging.CRITICAL + 1)
+    for name in _JOB_SERVERS:
+        logging.getLogger(name).disabled = True
+
+
+def run_to_end(pipeline: beam.Pipeline, shards_done: Callable[[], int], on_retry: Callable[[str], None]) -> None:
+    """Runs the pipeline and waits for its end. Few engines try again what a worker was at when it died: a run that
+    failed is followed by another as long as each of them got more shards done than the one before.
+
+    Raises:
+      BuildError: the reason is none that another run could mend, or the engine can't be had or stopped answering.
+    """
+    while True:
+        before = shards_done()
+        try:
+            _run(pipeline)
+            return
+        except Exception as error:
+            gives_up = shards_done() <= before or type(pipeline.runner).__name__ == _TRIES_ITSELF
+            reason = as_build_error(error) or engine_error(error) or (_lost_worker(error) if gives_up else None)
+            if reason:
+                raise reason from error
+            if gives_up:
+                raise
+            on_retry(str(error).strip().rpartition("\n")[2])
+
+
+def engine_error(error: BaseException) -> BuildError | None:
+    """What is wrong with the engine itself, as a sentence; None where `error` says nothing of that."""
+    if isinstance(error, grpc.RpcError):
+        return BuildError(
+            f"the engine stopped answering ({error.code().name}: {error.details()}): --verbose shows its log; "
+            "the same command goes on from the finished shards"
+        )
+    for pattern, (engine, option) in _NOT_FETCHED.items():
+        if found := re.search(pattern, str(error)):
+            return BuildError(
+                f"{engine} can't be had from {found[1]} ({found[2]}): `make engines` brings it where it can, "
+                f"and {option} names it"
+            )
+    return None
+
+
+def _lost_worker(error: BaseException) -> BuildError | None:
+    if not any(text in str(error) for text in _LOST_WORKER):
+        return None
+    return BuildError(
+        "a worker process died before it had finished one more shard: was it killed, or out of memory? A smaller "
+        "--max_image_pixels or fewer workers take less; the same command goes on from the finished shards"
+    )
+
+
+def _run(pipeline: beam.Pipeline) -> None:
+    result = pipeline.run()
+    try:
+        result.wait_until_finish()
+    except BaseException:
+        with contextlib.suppress(Exception):
+            result.cancel()  # a remote job must not write on when the lease is given up
+        raise
