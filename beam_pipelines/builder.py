@@ -18,7 +18,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 
-from beam_pipelines import lease, progress, report, sample_scenes, storage, workspace
+from beam_pipelines import cloud, lease, progress, report, sample_scenes, storage, workspace
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.errors import BuildError, as_build_error, without_worker_tracebacks
 from beam_pipelines.estimate import Estimate, estimate
@@ -53,7 +53,7 @@ def guarded(work: Callable[[Console], int], verbose: bool) -> int:
     """Does `work`, which returns the exit code; every BuildError becomes one sentence."""
     console = Console(soft_wrap=True, markup=False)  # a path may hold brackets
     if not verbose:
-        for name in ("apache_beam", "google.auth"):
+        for name in ("apache_beam", "google.auth", "urllib3"):
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # what matters is raised as well
     try:
         return work(console)
@@ -72,10 +72,10 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
     """One build; `execute` runs its pipeline. Where it returns None the pipeline goes on without this process."""
     recipe, place = settings.recipe, Workspace(settings.output)
     beam_options = pipeline_options(settings.beam_args)
+    cloud.check_login(place.root, *recipe.input.split(","))
     if settings.plan_only:
         make_plan(recipe, place, console)
         return 0
-    storage.check_login(place.root)
     if not settings.overwrite and _is_complete(place, recipe):
         return _say_complete(place, console)
     with lease.hold(place.lease):

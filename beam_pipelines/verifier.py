@@ -13,7 +13,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 
-from beam_pipelines import checks, report, storage
+from beam_pipelines import checks, cloud, report, storage
 from beam_pipelines.checks import Checked, CheckShards
 from beam_pipelines.contract.manifest import Manifest, ManifestError, not_built
 from beam_pipelines.errors import BuildError, as_build_error, without_worker_tracebacks
@@ -25,10 +25,11 @@ def run(settings: VerifySettings) -> int:
     """Verifies, prints, and returns the exit code: 0 all holds, 1 something does not, 2 there is no data set."""
     console = Console(soft_wrap=True, markup=False)  # a path may hold brackets
     if not settings.verbose:
-        for name in ("apache_beam", "google.auth"):
+        for name in ("apache_beam", "google.auth", "urllib3"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
     place, options = Workspace(settings.dataset), pipeline_options(settings.beam_args)
     try:
+        cloud.check_login(place.root)
         manifest, text = read_manifest(place), storage.read_text(place.manifest)
         if manifest is None or text is None:
             raise BuildError(not_built(settings.dataset))
