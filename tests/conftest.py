@@ -20,6 +20,8 @@ from PIL import Image
 from beam_pipelines.build import main as build_main
 
 if TYPE_CHECKING:
+    from faulty_storage import Front
+
     from beam_pipelines.recipe import Recipe
 
 settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
@@ -148,6 +150,17 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         patch.setenv("NO_PROXY", "127.0.0.1,localhost")
         yield "gs://street"
         emulator.terminate()
+
+
+@pytest.fixture(scope="module")
+def front(bucket: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    """What stands before that bucket and makes faults; TensorFlow comes to it by `front.for_tensorflow`."""
+    from faulty_storage import serve
+
+    emulator = os.environ["STORAGE_EMULATOR_HOST"].removeprefix("http://")
+    with serve(emulator, tmp_path_factory.mktemp("tls")) as front, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STORAGE_EMULATOR_HOST", f"http://{front.address}")
+        yield front
 
 
 def _service_account(token_port: int) -> dict[str, str]:

@@ -18,10 +18,11 @@ import time
 import urllib.parse
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 HOSTS = ("storage.googleapis.com", "www.googleapis.com")  # TensorFlow's
+AUTHORITY = "authority.pem"
 _OF_CONNECTION = {"connection", "proxy-connection", "transfer-encoding", "content-length", "expect", "accept-encoding"}
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends no farewell
 
@@ -62,6 +63,7 @@ class Front:
     """Does what the emulator at `emulator`, host:port, does, but for the faults; served at `address`."""
 
     emulator: str
+    authority: str  # the file of the certificate that its clients have to trust
     address: str = ""
     faults: tuple[Fault, ...] = ()
     lines: list[str] = field(default_factory=list)  # of all requests
@@ -77,6 +79,15 @@ class Front:
             yield faults
         finally:
             self.faults = ()
+
+    @property
+    def for_tensorflow(self) -> dict[str, str]:
+        """The environment of a process whose gs:// comes here."""
+        return {
+            "HTTPS_PROXY": f"http://{self.address}",
+            "CURL_CA_BUNDLE": self.authority,
+            "GOOGLE_AUTH_TOKEN_FOR_TESTING": "any",
+        }
 
     def line_of(self, method: str, path: str, body: bytes) -> str:
         upload = re.search("upload_id=([^&]+)", path)
@@ -113,6 +124,9 @@ class Front:
             connection.close()
         if upload := re.search("upload_id=([^&]+)", answer.headers.get("Location", "")):
             self._uploads[upload[1]] = _name(path, body)
+        if answer.status == 308 and answer.headers.get("Range") == "bytes=0-0":
+            # The emulator says so where it has nothing of an upload yet; Google leaves the header out.
+            return replace(answer, headers={k: v for k, v in answer.headers.items() if k != "Range"})
         return answer
 
     def _generation(self, path: str, body: bytes) -> str:
@@ -236,8 +250,8 @@ class _Server(http.server.ThreadingHTTPServer):
 
 @contextmanager
 def serve(emulator: str, folder: Path) -> Iterator[Front]:
-    """A front in threads of this process; `folder`/ca.pem is what its clients have to trust."""
-    front = Front(emulator)
+    """A front in threads of this process; `folder` is for the certificates."""
+    front = Front(emulator, str(folder / AUTHORITY))
     with _Server(front, _tls(folder)) as server:
         front.address = f"127.0.0.1:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
@@ -245,16 +259,6 @@ def serve(emulator: str, folder: Path) -> Iterator[Front]:
         yield front
         server.shutdown()
         thread.join()
-
-
-def environment_for_tensorflow(front: Front, folder: Path) -> dict[str, str]:
-    """What makes TensorFlow's gs:// come to the front, in a process that has not used gs:// yet."""
-    return {
-        "HTTPS_PROXY": f"http://{front.address}",
-        "CURL_CA_BUNDLE": str(folder / "ca.pem"),
-        "GOOGLE_AUTH_TOKEN_FOR_TESTING": "any",
-        "NO_PROXY": "127.0.0.1,localhost",
-    }
 
 
 def _tls(folder: Path) -> ssl.SSLContext:
@@ -275,7 +279,7 @@ def _tls(folder: Path) -> ssl.SSLContext:
         made = builder.not_valid_before(now - day).not_valid_after(now + day).sign(key, hashes.SHA256())
         return made.public_bytes(serialization.Encoding.PEM)
 
-    (folder / "ca.pem").write_bytes(certificate(issuer, x509.BasicConstraints(ca=True, path_length=None)))
+    (folder / AUTHORITY).write_bytes(certificate(issuer, x509.BasicConstraints(ca=True, path_length=None)))
     host = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOSTS[0])])
     secret = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from conftest import PROJECT, build, download, make_uneven, published, upload
-from faulty_storage import Fault, Front, serve
+from faulty_storage import Fault, Front
 
 from beam_pipelines import cloud, lease, storage
 from beam_pipelines.errors import BuildError
@@ -24,14 +24,6 @@ from beam_pipelines.verify import main as verify
 
 ARGUMENTS = ("--labels=camvid11", "--image_size=native", "--shards=train=2,val=1")
 SHARD = "train-00001-of-00002.tfrecord"
-
-
-@pytest.fixture(scope="module")
-def front(bucket: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
-    emulator = os.environ["STORAGE_EMULATOR_HOST"].removeprefix("http://")
-    with serve(emulator, tmp_path_factory.mktemp("tls")) as front, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STORAGE_EMULATOR_HOST", f"http://{front.address}")
-        yield front
 
 
 @pytest.fixture(scope="module")

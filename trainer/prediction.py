@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from beam_pipelines.contract.labels import LabelTable
+from trainer.buckets import refusal
 from trainer.model_file import load_model
 from trainer.serving import Segmenter
 
@@ -117,7 +118,7 @@ def load_picture(path: str) -> np.ndarray:
     except PictureError:
         raise
     except tf.errors.OpError as error:
-        raise PictureError(f"it can't be read: {error.message}") from error
+        raise PictureError(f"it can't be read: {refusal(error) or error.message}") from error
     except (*_DAMAGE, Image.DecompressionBombError) as error:
         raise PictureError(f"it is no picture, or damaged: {error}") from error
 
@@ -245,7 +246,7 @@ def _write(path: str, data: bytes) -> None:
         tf.io.gfile.rename(f"{path}.tmp", path, overwrite=True)
     except tf.errors.OpError as error:
         raise PredictionError(
-            f"{path} can't be written: {error.message}; mend that or choose another --output"
+            f"{path} can't be written: {refusal(error) or error.message}; mend that or choose another --output"
         ) from error
 
 

@@ -18,6 +18,7 @@ from beam_pipelines.contract.manifest import ManifestError
 from trainer import dataset, devices, finish, models
 from trainer.augment import make_augment, make_center_crop
 from trainer.averages import WeightAverages
+from trainer.buckets import BucketError, refusals
 from trainer.checkpoints import CheckpointError, Checkpoints, checkpoint_files
 from trainer.config import TrainConfig
 from trainer.dataset import Augment, DatasetError, Split
@@ -43,7 +44,7 @@ class TrainingError(ValueError):
 
 _FOR_PEOPLE = (
     *(TrainingError, DatasetError, ManifestError, DeviceError, ModelFileError),
-    *(CheckpointError, NotFiniteError, EvaluationError, ExportError),
+    *(BucketError, CheckpointError, NotFiniteError, EvaluationError, ExportError),
 )
 
 
@@ -55,7 +56,8 @@ def run(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback] = ())
     """
     console = Console(quiet=not config.cluster.is_chief, soft_wrap=True)
     try:
-        return _run(config, callbacks, console)
+        with refusals():
+            return _run(config, callbacks, console)
     except _FOR_PEOPLE as error:
         message = str(error)
     except tf.errors.ResourceExhaustedError as error:
@@ -345,7 +347,8 @@ def _make_loop(inputs: _Inputs, callbacks: Sequence[keras.callbacks.Callback], c
 
 def _make_folder(folder: str) -> None:
     try:
-        tf.io.gfile.makedirs(folder)
+        with refusals():
+            tf.io.gfile.makedirs(folder)
     except tf.errors.OpError as error:
         raise TrainingError(f"--output={folder} can't be made: {str(error).splitlines()[0]}") from error
 
@@ -443,7 +446,8 @@ def _open_journal(config: TrainConfig, state: State) -> Journal | None:
 
 def _train(loop: Loop, stop: StopSignal, inputs: _Inputs) -> bool:
     try:
-        return loop.run(stop)
+        with refusals():
+            return loop.run(stop)
     except tf.errors.NotFoundError as error:
         raise TrainingError(f"a file went missing: {str(error).splitlines()[0]}") from error
     except tf.errors.DataLossError as error:
