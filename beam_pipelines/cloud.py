@@ -17,7 +17,7 @@ _CURES = {
     403: "ask for read and write access to the bucket",
     404: "check the bucket and the path",
 }
-_LATER = "it was asked again for two minutes; start the same command later"
+_LATER = "start the same command later"
 _NO_ACCOUNT = ("DefaultCredentialsError", "RefreshError", "InvalidOperation")  # of google.auth
 
 

@@ -191,6 +191,8 @@ def download(dataset: str, folder: Path) -> Path:
     from beam_pipelines import storage
 
     for name in storage.sizes(dataset):
+        if not name or name.endswith("/"):
+            continue  # TensorFlow's way to make a folder
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         with storage.open_read(storage.join(dataset, name)) as file:
             (folder / name).write_bytes(file.read())

@@ -23,7 +23,15 @@ from pathlib import Path
 
 HOSTS = ("storage.googleapis.com", "www.googleapis.com")  # TensorFlow's
 AUTHORITY = "authority.pem"
-_OF_CONNECTION = {"connection", "proxy-connection", "transfer-encoding", "content-length", "expect", "accept-encoding"}
+_OF_CONNECTION = {
+    "host",
+    "connection",
+    "proxy-connection",
+    "transfer-encoding",
+    "content-length",
+    "expect",
+    "accept-encoding",
+}
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends no farewell
 
 
@@ -196,7 +204,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         try:
             with self.server.tls.wrap_socket(self.connection, server_side=True) as secured:
                 type(self)(secured, self.client_address, self.server)
-        except ConnectionError:
+        except OSError:
             pass  # the client has gone
 
     def _read(self) -> bytes:
@@ -210,13 +218,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         return body
 
     def _passed(self) -> dict[str, str]:
-        return {name: value for name, value in self.headers.items() if name.lower() not in _OF_CONNECTION}
+        passed = {name: value for name, value in self.headers.items() if name.lower() not in _OF_CONNECTION}
+        return passed | {"Host": self.server.front.address}  # the emulator makes links of it
 
     def _send(self, answer: Answer, cut: bool) -> None:
         self.send_response(answer.status)
         for name, value in answer.headers.items():
             if name.lower() == "location" and isinstance(self.connection, ssl.SSLSocket):
-                value = value.replace("http://", "https://", 1)
+                value = value.replace(f"http://{self.server.front.address}", f"https://{self.headers['Host']}")
             if name.lower() not in _OF_CONNECTION | {"server", "date"}:
                 self.send_header(name, value)
         self.send_header("Content-Length", str(len(answer.body)))
@@ -244,7 +253,7 @@ class _Server(http.server.ThreadingHTTPServer):
         self.close_request(request)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        if not isinstance(sys.exc_info()[1], ConnectionError):  # a client that was killed
+        if not isinstance(sys.exc_info()[1], OSError):  # a client that was killed
             super().handle_error(request, client_address)
 
 

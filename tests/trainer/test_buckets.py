@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import PROJECT, build, make_flat
+from trainer.buckets import refusal
 
 if TYPE_CHECKING:
     from faulty_storage import Front
@@ -81,7 +82,7 @@ def wait_for(fault: Fault, process: subprocess.Popen[str]) -> None:
 
 
 # A checkpoint that comes to its last part, and is held there.
-SAVING = Fault("POST /storage/.*/ckpt-6_temp/.*/rewriteTo/.*ckpt-6.data", 60.0)
+SAVING = Fault("POST /storage/.*/ckpt-6_temp/.*/rewriteTo/.*ckpt-6.data", 10.0)
 # Of the run that goes on; TensorFlow tries again after a second or two.
 PASSING = (
     Fault("GET /street/data/train-00001", 503),
@@ -179,14 +180,24 @@ def test_all_other_commands_read_and_write_buckets(
     with front.making(shut), started(front, *job, **variables) as trained, started(front, *commands(*lines)) as others:
         _, err = finish(others)
         finish(trained)
-    said = err.splitlines()
-    print(err)
+    assert [line.partition("; ")[0] for line in err.splitlines()] == [
+        "evaluate: 0",
+        "gs://street/shut/: the storage answered 403",
+        "evaluate: 1",
+        *("predict: 0", "predict: 0"),
+        "gs://street/shut/predicted/ids/val_0000.png can't be written: gs://street/shut/: the storage answered 403",
+        *("predict: 1", "export: 0"),
+        "gs://street/exported holds a SavedModel already: choose another folder, or replace it with --overwrite",
+        *("export: 1", "export: 0"),
+        "gs://street/shut/exported can't be written: gs://street/shut/: the storage answered 403",
+        "export: 1",
+    ]
     made = download("gs://street", tmp_path / "made")
     scores = [json.loads((made / name / "metrics.json").read_text()) for name in ("scored", "run/report-val")]
     assert scores[0] == scores[1]
-    pictures = sorted((tmp_path / "predicted").rglob("*.*"))
-    assert len(pictures) == 18
-    for picture in pictures:
+    painted = sorted((tmp_path / "predicted").rglob("*.*"))
+    assert len(painted) == 18
+    for picture in painted:
         there = made / "predicted" / picture.relative_to(tmp_path / "predicted")
         assert there.read_bytes() == picture.read_bytes(), picture
     for place in ("exported", "job/7/model"):
