@@ -239,26 +239,29 @@ def test_what_is_forbidden_is_named(
     assert not storage.exists(f"{output}/dataset.json")
 
 
-def test_one_forbidden_picture_is_a_rejected_pair(
-    front: Front, inputs: str, output: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture(scope="module")
+def without_one(front: Front, inputs: str, bucket: str) -> str:
+    """A data set that was built while one picture was forbidden."""
+    output = f"{bucket}/without_one"
     with front.making(Fault("GET /download/.*/images/val/val_0001.png", 403, times=None)):
         assert build(f"--input={inputs}", f"--output={output}", *ARGUMENTS, "--max_rejects=20%") == 0
-    line = storage.read_text(f"{output}/rejected.jsonl") or ""
+    return output
+
+
+def test_one_forbidden_picture_is_a_rejected_pair(without_one: str) -> None:
+    line = storage.read_text(f"{without_one}/rejected.jsonl") or ""
     assert "gs://street/input/images/val/val_0001.png: the storage answered 403, Forbidden, says the rule; ask" in line
 
 
 def test_a_shard_that_can_not_be_read_does_not_pass_for_verified(
-    front: Front, inputs: str, output: str, capsys: pytest.CaptureFixture[str]
+    front: Front, without_one: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert build(f"--input={inputs}", f"--output={output}", *ARGUMENTS) == 0
-    capsys.readouterr()
-    with front.making(Fault("GET /storage/.*/out/train-00001-of-00002.tfrecord", 403, times=None)):
-        assert verify([output]) == 1
-    assert "train-00001-of-00002.tfrecord: can't be read, gs://street/" in capsys.readouterr().out.replace("\n", "")
-    with front.making(Fault("GET /download/.*/out/train-00001-of-00002.tfrecord", 403, times=None)):
-        assert verify([output]) == 2
-    assert "train-00001-of-00002.tfrecord: the storage answered 403, Forbidden, says the rule" in sentence(capsys)
+    with front.making(Fault(f"GET /storage/.*/without_one/{SHARD}", 403, times=None)):
+        assert verify([without_one]) == 1
+    assert f"{SHARD}: can't be read, gs://street/" in capsys.readouterr().out.replace("\n", "")
+    with front.making(Fault(f"GET /download/.*/without_one/{SHARD}", 403, times=None)):
+        assert verify([without_one]) == 2
+    assert f"{SHARD}: the storage answered 403, Forbidden, says the rule" in sentence(capsys)
 
 
 def test_what_does_not_pass_within_the_clients_patience_is_told() -> None:

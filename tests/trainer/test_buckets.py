@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -142,15 +143,20 @@ def test_a_run_leaves_in_the_bucket_what_it_leaves_elsewhere(run: tuple[Path, Pa
 
 COMMANDS = """
 import importlib, json, sys
+import tests.trainer.tiny  # enters its model into the table
 for name, *arguments in json.loads(sys.argv[1]):
     code = importlib.import_module(f"trainer.{name}").main(arguments)
     print(f"{name}: {code}", file=sys.stderr, flush=True)
 """
 
 
-def commands(*lines: tuple[str, ...]) -> list[str]:
-    """`python -m trainer.NAME ARGUMENTS` for each of the lines, in one process: importing TensorFlow takes longest."""
-    return ["-c", COMMANDS, json.dumps(lines)]
+def told(front: Front, *lines: tuple[str, ...], **environment: str) -> list[str]:
+    """`python -m trainer.NAME ARGUMENTS` for each of the lines, in one process: importing TensorFlow takes longest.
+    -> what they said on stderr, without TensorFlow's own log, and behind each of them `NAME: EXIT CODE`.
+    """
+    with started(front, "-c", COMMANDS, json.dumps(lines), **environment) as process:
+        _, err = finish(process)
+    return [line for line in err.splitlines() if re.match(r"gs://|error: |[a-z]+: \d$", line)]
 
 
 def test_all_other_commands_read_and_write_buckets(
@@ -170,17 +176,15 @@ def test_all_other_commands_read_and_write_buckets(
         ("export", best, "--output=gs://street/exported"),
         ("export", best, "--output=gs://street/exported", "--overwrite"),
         ("export", best, "--output=gs://street/shut/exported"),
+        ("task", *OPTIONS, "--steps=1"),
     )
     base = "gs://street/job/7"
     places = {"MODEL_DIR": "model", "CHECKPOINT_DIR": "checkpoints", "TENSORBOARD_LOG_DIR": "logs"}
     variables = {f"AIP_{name}": f"{base}/{place}/" for name, place in places.items()}
     variables["AIP_TRAINING_DATA_URI"] = "gs://street/data/dataset.json"
-    job = ("-m", "tests.trainer.tiny", *OPTIONS, "--steps=1")
-    shut = Fault("^POST /upload/.*street/shut|^POST /upload/.*name=shut", 403, times=None)
-    with front.making(shut), started(front, *job, **variables) as trained, started(front, *commands(*lines)) as others:
-        _, err = finish(others)
-        finish(trained)
-    assert [line.partition("; ")[0] for line in err.splitlines()] == [
+    with front.making(Fault("^POST /upload/.*name=shut", 403, times=None)):
+        said = told(front, *lines, **variables)
+    assert [line.partition("; ")[0] for line in said] == [
         "evaluate: 0",
         "gs://street/shut/: the storage answered 403",
         "evaluate: 1",
@@ -190,7 +194,7 @@ def test_all_other_commands_read_and_write_buckets(
         "gs://street/exported holds a SavedModel already: choose another folder, or replace it with --overwrite",
         *("export: 1", "export: 0"),
         "gs://street/shut/exported can't be written: gs://street/shut/: the storage answered 403",
-        "export: 1",
+        *("export: 1", "task: 0"),
     ]
     made = download("gs://street", tmp_path / "made")
     scores = [json.loads((made / name / "metrics.json").read_text()) for name in ("scored", "run/report-val")]
@@ -226,7 +230,7 @@ LOGIN = (
 
 
 def test_what_is_refused_is_named_in_a_sentence(dataset: Path, front: Front) -> None:
-    data, shut = "--dataset=gs://street/data", "gs://street/shut"
+    data, shut, full = "--dataset=gs://street/data", "gs://street/shut", "gs://street/full/checkpoints"
     cases = {
         ("evaluate", "--model=x", "--dataset=gs://nobody/data"): "gs://nobody/data has no dataset.json: there is no ",
         ("evaluate", "--model=x", "--dataset=gs://street/login"): f"gs://street/login/dataset.json: {LOGIN}",
@@ -238,21 +242,20 @@ def test_what_is_refused_is_named_in_a_sentence(dataset: Path, front: Front) -> 
             "error: gs://nobody/run/checkpoints: the storage answered 404; check the bucket and the path"
         ),
         ("task", data, "--model=u2netp", f"--output={shut}"): f"error: {shut}/checkpoints: {FORBIDDEN}",
+        ("task", data, *OPTIONS, "--steps=3", "--checkpoint_steps=1", "--output=gs://street/full"): (
+            f"error: {full}: step 2 can't be saved: {full}/ckpt-2.index: {FORBIDDEN}"
+        ),
     }
     faults = (
         Fault("/login/", 401, times=None),
         Fault("street/o/shut|prefix=shut", 403, times=None),
         Fault("POST /upload/.*name=full/checkpoints/ckpt-2.index", 403, times=None),
     )
-    steps = training("gs://street/data", "gs://street/full", *OPTIONS, "--steps=3", "--checkpoint_steps=1")
-    with front.making(*faults), started(front, *steps) as full, started(front, *commands(*cases)) as refused:
-        told = finish(refused)[1].splitlines()
-        saved = finish(full, 1)[1].splitlines()[-1]
-    assert told[1::2] == [f"{name}: 1" for name, *_ in cases]
-    for line, wanted in zip(told[::2], cases.values(), strict=True):
+    with front.making(*faults):
+        said = told(front, *cases)
+    assert said[1::2] == [f"{name}: 1" for name, *_ in cases]
+    for line, wanted in zip(said[::2], cases.values(), strict=True):
         assert line.startswith(wanted)
-    where = "gs://street/full/checkpoints"
-    assert saved == f"error: {where}: step 2 can't be saved: {where}/ckpt-2.index: {FORBIDDEN}"
 
 
 def test_other_errors_are_not_a_buckets() -> None:
