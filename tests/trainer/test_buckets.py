@@ -28,7 +28,7 @@ pytest.importorskip("gcp_storage_emulator", reason="gcp-storage-emulator, of the
 from faulty_storage import Fault
 from test_training import assert_same, rows
 
-pytestmark = [pytest.mark.usefixtures("without_transform"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.usefixtures("without_transform"), pytest.mark.timeout(900)]
 
 OPTIONS = ("--model=tiny", "--global_batch=4", "--log_steps=1", "--deterministic", "--steps_per_call=1")
 RUN = (*OPTIONS, "--epochs=2", "--checkpoint_steps=3", "--optimizer=adamw", "--ema=0.9")
