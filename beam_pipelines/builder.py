@@ -16,7 +16,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 
-from beam_pipelines import engines, lease, progress, report, sample_scenes, storage, workspace
+from beam_pipelines import cloud, engines, lease, progress, report, sample_scenes, storage, workspace
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.errors import BuildError, as_build_error, without_worker_tracebacks
 from beam_pipelines.estimate import Estimate, estimate
@@ -69,10 +69,10 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
     """One build; `execute` runs its pipeline. Where it returns None the pipeline goes on without this process."""
     recipe, place = settings.recipe, Workspace(settings.output)
     beam_options = pipeline_options(settings.beam_args)
+    cloud.check_login(place.root, *recipe.input.split(","))
     if settings.plan_only:
         make_plan(recipe, place, console)
         return 0
-    storage.check_login(place.root)
     if not settings.overwrite and _is_complete(place, recipe):
         return _say_complete(place, console)
     with lease.hold(place.lease):

@@ -13,7 +13,7 @@ import apache_beam as beam
 import imagecodecs
 import numpy as np
 
-from beam_pipelines import storage, workspace
+from beam_pipelines import cloud, storage, workspace
 from beam_pipelines.contract import record, tfrecord
 from beam_pipelines.contract.labels import IGNORE
 from beam_pipelines.contract.manifest import Manifest, Shard
@@ -133,10 +133,11 @@ def check_shard(split: str, shard: Shard, manifest: Manifest, root: str) -> Chec
     cure = f"rebuild the data set or restore the file (sha256 in dataset.json: {shard.sha256})"
     tally, problems = Tally(), []
     try:
-        opened = storage.open_read(path)
+        with cloud.errors(path):
+            opened = storage.open_read(path)
     except (OSError, BuildError) as error:
         return Checked({split: tally}, (f"{shard.file}: can't be read, {error}; {cure}",))
-    with opened as file:
+    with cloud.errors(path), opened as file:
         stream = HashingStream(file)
         checker = RecordChecker(manifest)
         try:

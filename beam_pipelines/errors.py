@@ -47,6 +47,12 @@ def as_build_error(error: BaseException) -> BuildError | None:
     return BuildError(found[-1]) if found else None
 
 
+def first_line(error: object) -> str:
+    """The first line of its text; its type where it has none."""
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 @contextlib.contextmanager
 def without_worker_tracebacks(verbose: bool) -> Iterator[None]:
     """Keeps off stderr what Beam's threads print there of an error that they raise as well."""

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
-from beam_pipelines import storage
+from beam_pipelines import cloud, storage
 from beam_pipelines.errors import BuildError, cannot_write
 
 HEARTBEAT_SECONDS = 20
@@ -51,7 +51,7 @@ def _hold_local(path: str) -> Iterator[None]:
 def _hold_object(path: str) -> Iterator[None]:
     """An object whose every version is conditional on the one before it, renewed by a heartbeat."""
     blob, owner = _blob(path), _owner()
-    with storage.cloud_errors(path):
+    with cloud.errors(path):
         _claim(blob, owner, path)
     stop = threading.Event()
     beat = threading.Thread(target=_renew, args=(blob, owner, stop), daemon=True)
@@ -67,8 +67,6 @@ def _hold_object(path: str) -> Iterator[None]:
 
 def _claim(blob: Any, owner: str, path: str) -> None:
     """Makes the object ours; afterwards `blob.generation` is that of our version."""
-    from google.api_core.exceptions import PreconditionFailed
-
     generation = 0
     if blob.exists():
         blob.reload()
@@ -77,24 +75,31 @@ def _claim(blob: Any, owner: str, path: str) -> None:
             wait = f"{age:.0f} s ago; if that one was killed, start again in {LAPSE_SECONDS - age:.0f} s"
             raise BuildError(_held(path, f"{blob.download_as_text()}, last seen {wait}"))
         generation = blob.generation
+    if not _write(blob, owner, generation):
+        raise BuildError(_held(path, "another build that started at the same moment"))
+
+
+def _write(blob: Any, owner: str, generation: int) -> bool:
+    """Writes the version that comes after `generation`, of which 0 is none. False where another build was faster."""
+    from google.api_core.exceptions import PreconditionFailed
+
     try:
         blob.upload_from_string(owner, if_generation_match=generation)
-    except PreconditionFailed as error:
-        raise BuildError(_held(path, "another build that started at the same moment")) from error
+    except PreconditionFailed:
+        if blob.download_as_text() != owner:
+            return False
+        blob.reload()  # it is ours: the answer to it was lost, and the client asked again
+    return True
 
 
 def _renew(blob: Any, owner: str, stop: threading.Event) -> None:
-    from google.api_core.exceptions import GoogleAPIError, PreconditionFailed
+    from google.api_core.exceptions import GoogleAPIError
 
     while not stop.wait(HEARTBEAT_SECONDS):
         # A heartbeat that fails is made up for by the next one: it lapses only after several.
         with contextlib.suppress(GoogleAPIError, OSError):
-            try:
-                blob.upload_from_string(owner, if_generation_match=blob.generation)
-            except PreconditionFailed:
-                if blob.download_as_text() != owner:
-                    return  # it lapsed, and another build has it: that one's heartbeat counts now
-                blob.reload()  # ours, written by a heartbeat whose answer was lost
+            if not _write(blob, owner, blob.generation):
+                return  # it lapsed, and another build has it: that one's heartbeat counts now
 
 
 def _blob(path: str) -> Any:
@@ -102,7 +107,7 @@ def _blob(path: str) -> Any:
     from apache_beam.options.pipeline_options import PipelineOptions
 
     bucket, name = parse_gcs_path(path)
-    with storage.cloud_errors(path):
+    with cloud.errors(path):
         return create_storage_client(PipelineOptions([])).bucket(bucket).blob(name)
 
 

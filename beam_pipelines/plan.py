@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 
-from beam_pipelines import storage
+from beam_pipelines import cloud, storage
 from beam_pipelines.errors import BuildError
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.sources import Pair
@@ -87,7 +87,7 @@ def write_plan(path: str, shards: Sequence[ShardPlan]) -> None:
 def list_shards(path: str) -> Iterator[ShardReference]:
     """The shards of a plan file."""
     offset = 0
-    with storage.open_read(path) as file:
+    with cloud.errors(path), storage.open_read(path) as file:
         for line in file:
             yield ShardReference(path, offset, len(line))
             offset += len(line)
@@ -95,7 +95,7 @@ def list_shards(path: str) -> Iterator[ShardReference]:
 
 def read_shard(reference: ShardReference) -> ShardPlan:
     """Reads one line of the plan file."""
-    with storage.open_read(reference.path) as file:
+    with cloud.errors(reference.path), storage.open_read(reference.path) as file:
         file.seek(reference.offset)
         split, index, count, digest, pairs = json.loads(file.read(reference.length))
     return ShardPlan(split, index, count, tuple(Pair(*pair) for pair in pairs), digest)

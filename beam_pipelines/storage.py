@@ -13,20 +13,19 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from apache_beam.io.filesystem import BeamIOError, CompressionTypes
+from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from beam_pipelines.errors import BuildError, cannot_write
+from beam_pipelines import cloud
+from beam_pipelines.errors import BuildError, cannot_write, first_line
 from beam_pipelines.rejects import BadInputError
 
 TEMPORARY = ".tmp"
 _MEMBER = ".zip!/"  # ARCHIVE.zip!/MEMBER names a member of an archive
-_LOGIN = "log in with `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS"
 _FAULTS_OF_A_FILE = {
     *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EIO),
     *(errno.ENAMETOOLONG, errno.EINVAL),
 }
-_CLOUD_CURES = {401: _LOGIN, 403: "ask for read and write access to the bucket", 404: "check the bucket and the path"}
 
 
 def is_local(path: str) -> bool:
@@ -39,21 +38,6 @@ def join(folder: str, *names: str) -> str:
     return "/".join([folder.rstrip("/"), *names])
 
 
-def check_login(path: str) -> None:
-    """Raises BuildError where a bucket is to be written and no Google account is set up: Beam looks for one for 20 s,
-    and then goes on without. An emulator needs none.
-    """
-    if not path.startswith("gs://") or "STORAGE_EMULATOR_HOST" in os.environ:
-        return
-    import google.auth
-    from google.auth.exceptions import DefaultCredentialsError
-
-    try:
-        google.auth.default()
-    except DefaultCredentialsError as error:
-        raise BuildError(f"{path}: there is no Google account to write with; {_LOGIN}") from error
-
-
 def list_files(folder: str) -> Iterator[tuple[str, int]]:
     """Yields (path below `folder`, bytes) of every file below it, in no certain order; follows links.
 
@@ -63,7 +47,7 @@ def list_files(folder: str) -> Iterator[tuple[str, int]]:
     if is_local(folder):
         yield from _list_local(folder)
         return
-    with cloud_errors(folder):
+    with cloud.errors(folder):
         (match,) = FileSystems.match([join(_escaped(folder), "**")])
         for found in match.metadata_list:
             yield found.path[len(folder.rstrip("/")) + 1 :], found.size_in_bytes
@@ -74,7 +58,7 @@ def open_read(path: str) -> BinaryIO:
     try:
         return _open(path)
     except Exception as error:
-        if _cloud_status(error) == 404:
+        if cloud.status_of(error) == 404:
             raise FileNotFoundError(errno.ENOENT, "there is no such object", path) from error
         raise
 
@@ -86,7 +70,7 @@ def _open(path: str) -> BinaryIO:
 def read_text(path: str) -> str | None:
     """None where there is no such file."""
     try:
-        with cloud_errors(path), open_read(path) as file:
+        with cloud.errors(path), open_read(path) as file:
             return file.read().decode()
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -96,13 +80,13 @@ def read_text(path: str) -> str | None:
 
 def exists(path: str) -> bool:
     """Whether there is a file, or a folder, at `path`."""
-    with cloud_errors(path):
+    with cloud.errors(path):
         return bool(FileSystems.exists(path))
 
 
 def size_of(path: str) -> int | None:
     """Bytes of a file; None where there is none."""
-    with cloud_errors(path):
+    with cloud.errors(path):
         found = FileSystems.exists(path)
         return FileSystems.get_filesystem(path).size(path) if found else None
 
@@ -129,7 +113,7 @@ def writing(path: str) -> Iterator[BinaryIO]:
     """
     temporary = f"{path}.{uuid.uuid4().hex[:12]}{TEMPORARY}"
     try:
-        with cloud_errors(path):
+        with cloud.errors(path):
             with FileSystems.create(temporary, compression_type=CompressionTypes.UNCOMPRESSED) as file:
                 yield file
             FileSystems.rename([temporary], [path])
@@ -150,19 +134,6 @@ def delete(paths: list[str]) -> None:
             _delete_objects(path)
 
 
-@contextlib.contextmanager
-def cloud_errors(path: str) -> Iterator[None]:
-    """Turns what the cloud answers about `path` into a BuildError with a cure; other errors pass."""
-    try:
-        yield
-    except Exception as error:
-        status = _cloud_status(error)
-        if status is None:
-            raise
-        cure = _CLOUD_CURES.get(status, "try again later")
-        raise BuildError(f"{path}: the storage answered {status}, {_first_line(error)}; {cure}") from error
-
-
 def archive_members(archive: str) -> Iterator[tuple[str, int]]:
     """Yields (name, bytes) of the files in a zip archive.
 
@@ -170,7 +141,7 @@ def archive_members(archive: str) -> Iterator[tuple[str, int]]:
       BuildError: it is no zip archive, or the end of it is missing.
     """
     try:
-        with cloud_errors(archive), open_read(archive) as file, zipfile.ZipFile(file) as opened:
+        with cloud.errors(archive), open_read(archive) as file, zipfile.ZipFile(file) as opened:
             members = [(member.filename, member.file_size) for member in opened.infolist() if not member.is_dir()]
     except FileNotFoundError as error:
         raise BuildError(f"{archive} does not exist") from error
@@ -211,16 +182,18 @@ class FileReader:
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
             if not found:
                 raise
-            raise BadInputError("read", "bad_zip_member", f"{path}: {_first_line(error)}") from error
+            raise BadInputError("read", "bad_zip_member", f"{path}: {first_line(error)}") from error
         except (OSError, KeyError) as error:
             if isinstance(error, OSError) and error.errno not in _FAULTS_OF_A_FILE:
                 self.close()  # a broken connection is no fault of the file: the bundle fails, and is tried again
-                raise
-            raise BadInputError("read", "unreadable", f"{path}: {_first_line(error)}") from error
+                with cloud.errors(path):
+                    raise
+            raise BadInputError("read", "unreadable", f"{path}: {first_line(error)}") from error
         except Exception as error:
-            if _cloud_status(error) not in (403, 404):
+            if cloud.status_of(error) in (403, 404):
+                raise BadInputError("read", "unreadable", str(cloud.refusal(path, error))) from error
+            with cloud.errors(path):
                 raise
-            raise BadInputError("read", "unreadable", f"{path}: {_first_line(error)}") from error
         if not data:
             raise BadInputError("read", "empty_file", f"{path} has no bytes")
         if len(data) > self._max_bytes:
@@ -268,7 +241,7 @@ def _delete_local(path: str) -> None:
 
 def _delete_objects(path: str) -> None:
     """An object, or where there is none, all below the path: buckets have no folders that one could ask for."""
-    with cloud_errors(path):
+    with cloud.errors(path):
         found = FileSystems.exists(path)
         FileSystems.delete([_escaped(path) if found else path + "/"])
 
@@ -282,24 +255,8 @@ def _raise_unlistable(error: OSError) -> None:
     raise BuildError(f"{error.filename} can't be listed: {error.strerror}") from error
 
 
-def _cloud_status(error: BaseException) -> int | None:
-    """The HTTP status that `error` of a google client or of Beam stands for; 401 where there are no credentials."""
-    if type(error).__name__ in ("DefaultCredentialsError", "RefreshError", "InvalidOperation"):  # of google.auth
-        return 401
-    if isinstance(error, BeamIOError):
-        causes = [cause for cause in (error.exception_details or {}).values() if isinstance(cause, BaseException)]
-        return next((status for status in map(_cloud_status, causes) if status), None)
-    code = getattr(error, "code", None)
-    return int(code) if isinstance(code, int) and 400 <= code < 600 else None
-
-
 def _root_cause(error: OSError) -> OSError:
     """The OSError with an error number at the bottom of what Beam wrapped it in."""
     nested = list((getattr(error, "exception_details", None) or {}).values()) + list(error.args) + [error.__cause__]
     found = next((item for item in nested if isinstance(item, OSError)), None)
     return _root_cause(found) if error.errno is None and found is not None else error
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -12,7 +12,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 
-from beam_pipelines import checks, engines, report, storage
+from beam_pipelines import checks, cloud, engines, report, storage
 from beam_pipelines.checks import Checked, CheckShards
 from beam_pipelines.contract.manifest import Manifest, ManifestError, not_built
 from beam_pipelines.errors import BuildError, as_build_error, without_worker_tracebacks
@@ -27,6 +27,7 @@ def run(settings: VerifySettings) -> int:
         engines.keep_quiet()
     place, options = Workspace(settings.dataset), pipeline_options(settings.beam_args)
     try:
+        cloud.check_login(place.root)
         manifest, text = read_manifest(place), storage.read_text(place.manifest)
         if manifest is None or text is None:
             raise BuildError(not_built(settings.dataset))

@@ -17,7 +17,7 @@ from apache_beam.runners.runner import PipelineState
 from google.api_core.exceptions import GoogleAPICallError, NotFound
 from rich.console import Console
 
-from beam_pipelines import builder, progress, report, storage, workspace
+from beam_pipelines import builder, cloud, progress, report, storage, workspace
 from beam_pipelines.errors import BuildError, as_build_error
 from beam_pipelines.graph import METRICS
 from beam_pipelines.options import BuildSettings, pipeline_options
@@ -60,7 +60,7 @@ def run(settings: DataflowSettings, started: float) -> int:
 def _run(settings: DataflowSettings, started: float, console: Console) -> int:
     build, place = settings.build, Workspace(settings.build.output)
     beam_options = pipeline_options(build.beam_args, list(make_parser()._option_string_actions))
-    storage.check_login(place.root)
+    cloud.check_login(place.root, *build.recipe.input.split(","))
     if settings.dry_run:
         return preview(settings, started, console)
     running = None if build.plan_only else _find_running(place, beam_options)

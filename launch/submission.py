@@ -5,28 +5,26 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import google.auth
 from google.api_core.exceptions import GoogleAPICallError
 from google.auth.credentials import Credentials
 from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
 from google.cloud import storage
 
+from beam_pipelines import cloud
 from beam_pipelines.contract.manifest import FILE_NAME, Manifest, ManifestError, not_built
 from launch.errors import LaunchError
 from launch.jobs import Job
 from launch.options import LaunchSettings
 from trainer.config import TrainConfig
 
-_LOGIN = "log in with `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS"
 _SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
 _CURES = {
-    401: _LOGIN,
+    401: cloud.LOGIN,
     403: "ask for the roles Vertex AI User in the project and Storage Object Admin in the bucket, and see that "
     "aiplatform.googleapis.com is enabled",
     404: "check the project, the region and the bucket",
@@ -53,15 +51,11 @@ def submit(settings: LaunchSettings, request: dict[str, Any], sdist: Path | None
 
 
 def _login() -> Credentials:
-    # Away from Google's machines their metadata server does not answer; three questions of three seconds are a stall.
-    os.environ.setdefault("GCE_METADATA_TIMEOUT", "2")
-    os.environ.setdefault("GCE_METADATA_DETECT_RETRIES", "1")
     logging.getLogger("google.auth").setLevel(logging.ERROR)  # it warns of what the error below says
     try:
-        credentials, _ = google.auth.default(scopes=_SCOPES)
+        return cloud.find_account(_SCOPES)
     except DefaultCredentialsError as error:
-        raise LaunchError(f"there is no Google account to submit with; {_LOGIN}") from error
-    return credentials
+        raise LaunchError(f"there is no Google account to submit with; {cloud.LOGIN}") from error
 
 
 def _check_dataset(client: storage.Client, train: TrainConfig, job: Job) -> None:
@@ -145,7 +139,7 @@ def _cloud_errors(what: str, created: Job | None = None) -> Iterator[None]:
         message = re.sub(r"^[A-Z]+ \S+: ", "", _first_line(error.message))  # the request, which the user did not write
         raise LaunchError(f"{what}: Google answered {error.code}, {message}; {cure}") from error
     except GoogleAuthError as error:
-        raise LaunchError(f"{what}: the Google account was refused, {_first_line(error)}; {_LOGIN}") from error
+        raise LaunchError(f"{what}: the Google account was refused, {_first_line(error)}; {cloud.LOGIN}") from error
     except OSError as error:  # of the requests package, too
         doubt = ""
         if created is not None:

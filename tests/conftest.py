@@ -21,6 +21,8 @@ from PIL import Image
 from beam_pipelines.build import main as build_main
 
 if TYPE_CHECKING:
+    from faulty_storage import Front
+
     from beam_pipelines.recipe import Recipe
 
 settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
@@ -157,6 +159,17 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         emulator.terminate()
 
 
+@pytest.fixture(scope="module")
+def front(bucket: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    """What stands before that bucket and makes faults; TensorFlow comes to it by `front.for_tensorflow`."""
+    from faulty_storage import serve
+
+    emulator = os.environ["STORAGE_EMULATOR_HOST"].removeprefix("http://")
+    with serve(emulator, tmp_path_factory.mktemp("tls")) as front, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STORAGE_EMULATOR_HOST", f"http://{front.address}")
+        yield front
+
+
 def _service_account(token_port: int) -> dict[str, str]:
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import rsa
@@ -185,6 +198,8 @@ def download(dataset: str, folder: Path) -> Path:
     from beam_pipelines import storage
 
     for name in storage.sizes(dataset):
+        if not name or name.endswith("/"):
+            continue  # TensorFlow's way to make a folder
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         with storage.open_read(storage.join(dataset, name)) as file:
             (folder / name).write_bytes(file.read())

@@ -13,6 +13,10 @@ import threading
 
 from gcp_storage_emulator import server
 
+_read_data = server._read_data
+# TensorFlow makes "folders" by uploading nothing to names that end in a slash; the emulator takes no bytes for None.
+server._read_data = lambda *request: b"" if (data := _read_data(*request)) is None else data
+
 
 class TokenHandler(http.server.BaseHTTPRequestHandler):
     """The OAuth token endpoint; it trusts everybody."""

@@ -296,7 +296,7 @@ def test_a_bucket_without_an_account_is_told(source: Path) -> None:
     done = run_module("build", f"--input={source}", output, *ARGUMENTS, env=without_account())
     assert done.returncode == 1
     is_sentence(done.stderr)
-    assert "gs://no-such-bucket/out: there is no Google account to write with; log in with `gcloud auth" in done.stderr
+    assert "gs://no-such-bucket/out: there is no Google account to use it with; log in with `gcloud auth" in done.stderr
 
 
 def test_a_manifest_that_is_not_one_is_refused(

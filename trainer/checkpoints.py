@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
+from trainer.buckets import refusal, refusals
+
 KEPT = 2  # the newest, and one to fall back on should it be damaged
 
 # A network's faults; falling back on an older state would throw away work that is there.
@@ -53,7 +55,9 @@ class Checkpoints:
                 self._state.restore(path).assert_consumed()
                 return True
             except _PASSING as error:
-                raise CheckpointError(f"{path} can't be read: {error}; start again when it can") from error
+                raise CheckpointError(
+                    f"{path} can't be read: {refusal(error) or error}; start again when it can"
+                ) from error
             except (tf.errors.OpError, IndexError, ValueError, AssertionError) as error:  # IndexError: cut short
                 problems.append(f"{path}: {str(error).splitlines()[0]}")
         if problems:
@@ -75,13 +79,17 @@ class Checkpoints:
     def save(self, step: int) -> None:
         """Raises CheckpointError where it can't be written; those before it stay."""
         try:
-            if self._is_chief:
-                self._manager.save(checkpoint_number=step)
-            else:  # a part of the reading is done together, the chief alone keeps the result
-                with tempfile.TemporaryDirectory() as scratch:
-                    self._state.write(f"{scratch}/state")
+            with refusals():
+                self._save(step)
         except (tf.errors.OpError, OSError) as error:
             raise CheckpointError(f"{self.folder}: step {step} can't be saved: {error}") from error
+
+    def _save(self, step: int) -> None:
+        if self._is_chief:
+            self._manager.save(checkpoint_number=step)
+        else:  # a part of the reading is done together, the chief alone keeps the result
+            with tempfile.TemporaryDirectory() as scratch:
+                self._state.write(f"{scratch}/state")
 
 
 def checkpoint_files(folder: str) -> list[str]:

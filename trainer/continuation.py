@@ -7,6 +7,7 @@ import json
 import tensorflow as tf
 
 from trainer import devices
+from trainer.buckets import refusals
 from trainer.config import TrainConfig
 from trainer.inputs import Inputs
 
@@ -52,7 +53,8 @@ def keep_config(inputs: Inputs, is_new: bool) -> None:
 
 def _make_folder(folder: str) -> None:
     try:
-        tf.io.gfile.makedirs(folder)
+        with refusals():
+            tf.io.gfile.makedirs(folder)
     except tf.errors.OpError as error:
         raise ContinuationError(f"--output={folder} can't be made: {str(error).splitlines()[0]}") from error
 

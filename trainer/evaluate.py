@@ -50,14 +50,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     import tensorflow as tf
 
     from beam_pipelines.contract.manifest import ManifestError
+    from trainer.buckets import BucketError, refusals
     from trainer.dataset import DatasetError
     from trainer.devices import DeviceError
     from trainer.evaluation import EvaluationError
     from trainer.model_file import ModelFileError
 
     try:
-        run(settings)
-    except (DatasetError, DeviceError, EvaluationError, ManifestError, ModelFileError) as error:
+        with refusals():
+            run(settings)
+    except (BucketError, DatasetError, DeviceError, EvaluationError, ManifestError, ModelFileError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except tf.errors.ResourceExhaustedError:

@@ -25,14 +25,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = parse_export(argv)
     # TensorFlow takes seconds to import: --help and a mistyped option end before this.
     import_tensorflow()
+    from trainer.buckets import BucketError, refusals
     from trainer.model_file import ModelFileError, load_model
     from trainer.saved_model import ExportError, check_free, export_model
 
     try:
-        check_free(settings.output, settings.overwrite)
-        model, description = load_model(settings.model)
-        export_model(settings.output, model, description, overwrite=settings.overwrite)
-    except (ExportError, ModelFileError) as error:
+        with refusals():
+            check_free(settings.output, settings.overwrite)
+            model, description = load_model(settings.model)
+            export_model(settings.output, model, description, overwrite=settings.overwrite)
+    except (BucketError, ExportError, ModelFileError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     classes = f"{description.labels.num_classes} classes ({description.labels.name})"

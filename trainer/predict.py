@@ -34,12 +34,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = parse_predict(argv)
     # TensorFlow takes seconds to import: --help and a mistyped option end before this.
     import_tensorflow()
+    from trainer.buckets import BucketError, refusals
     from trainer.model_file import ModelFileError
     from trainer.prediction import PredictionError, predict
 
     try:
-        return 0 if predict(settings).segmented else 1
-    except (ModelFileError, PredictionError) as error:
+        with refusals():
+            return 0 if predict(settings).segmented else 1
+    except (BucketError, ModelFileError, PredictionError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 

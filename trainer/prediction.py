@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from beam_pipelines.contract.labels import LabelTable
+from trainer.buckets import refusal
 from trainer.model_file import load_model
 from trainer.serving import Segmenter
 
@@ -123,7 +124,7 @@ def load_picture(path: str) -> np.ndarray:
     except PictureError:
         raise
     except tf.errors.OpError as error:
-        raise PictureError(f"it can't be read: {error.message}") from error
+        raise PictureError(f"it can't be read: {refusal(error) or error.message}") from error
     except (*_DAMAGE, Image.DecompressionBombError) as error:
         raise PictureError(f"it is no picture, or damaged: {error}") from error
 
@@ -257,7 +258,7 @@ def _writing(path: str) -> Iterator[None]:
         yield
     except tf.errors.OpError as error:
         raise PredictionError(
-            f"{path} can't be written: {error.message}; mend that or choose another --output"
+            f"{path} can't be written: {refusal(error) or error.message}; mend that or choose another --output"
         ) from error
 
 

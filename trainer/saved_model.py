@@ -25,6 +25,7 @@ import uuid
 import keras
 import tensorflow as tf
 
+from trainer.buckets import refusals
 from trainer.model_file import Description
 from trainer.serving import Segmenter
 
@@ -48,7 +49,8 @@ def export_model(folder: str, model: keras.Model, description: Description, *, o
     folder = folder.rstrip("/")
     check_free(folder, overwrite)
     try:
-        (_publish_remote if "://" in folder else _publish_local)(folder, model, description)
+        with refusals():
+            (_publish_remote if "://" in folder else _publish_local)(folder, model, description)
     except (OSError, tf.errors.OpError) as error:
         raise ExportError(f"{folder} can't be written: {error}; choose another folder, or mend that") from error
 

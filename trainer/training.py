@@ -15,6 +15,7 @@ from rich.console import Console
 from beam_pipelines.contract.manifest import ManifestError
 from trainer import dataset, devices, finish, models
 from trainer.averages import WeightAverages
+from trainer.buckets import BucketError, refusals
 from trainer.checkpoints import CheckpointError, Checkpoints, checkpoint_files
 from trainer.config import TrainConfig
 from trainer.continuation import ContinuationError, check_common_step, keep_config
@@ -41,7 +42,7 @@ class TrainingError(ValueError):
 
 _FOR_PEOPLE = (
     *(TrainingError, ContinuationError, DatasetError, ManifestError, DeviceError, ModelFileError),
-    *(CheckpointError, NotFiniteError, EvaluationError, ExportError),
+    *(BucketError, CheckpointError, NotFiniteError, EvaluationError, ExportError),
 )
 
 
@@ -53,7 +54,8 @@ def run(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback] = ())
     """
     console = Console(quiet=not config.cluster.is_chief, soft_wrap=True)
     try:
-        return _run(config, callbacks, console)
+        with refusals():
+            return _run(config, callbacks, console)
     except _FOR_PEOPLE as error:
         message = str(error)
     except tf.errors.ResourceExhaustedError as error:
@@ -87,7 +89,7 @@ def _run(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback], con
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     inputs = open_inputs(config, strategy, console)
-    console.print(inputs, highlight=False, markup=False)
+    console.print(str(inputs), highlight=False, markup=False)
     is_new = not checkpoint_files(config.checkpoints)
     keep_config(inputs, is_new)
     if config.cluster.is_chief:
@@ -254,7 +256,8 @@ def _open_journal(config: TrainConfig, state: State) -> Journal | None:
 
 def _train(loop: Loop, stop: StopSignal, inputs: Inputs) -> bool:
     try:
-        return loop.run(stop)
+        with refusals():
+            return loop.run(stop)
     except tf.errors.NotFoundError as error:
         raise TrainingError(f"a file went missing: {str(error).splitlines()[0]}") from error
     except tf.errors.DataLossError as error:

@@ -184,7 +184,7 @@ def test_without_an_account_the_command_says_how_to_log_in_and_does_not_wait(tmp
         done = subprocess.run(command, cwd=PROJECT, env=clean, capture_output=True, text=True, check=False)
         assert done.returncode == 1
         assert done.stderr == (
-            "error: gs://street/out/mine: there is no Google account to write with; log in with "
+            "error: gs://street/out/mine: there is no Google account to use it with; log in with "
             "`gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS\n"
         )
         assert time.monotonic() - start < 15
