@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from launch import arguments
 from launch.errors import LaunchError
 from launch.jobs import Job, Parameter, Search
 from launch.machines import MACHINES, choose_machine
@@ -15,7 +16,6 @@ from trainer.config import TrainConfig, parse_train
 
 _TUNED = "learning_rate=0.001..0.1:log"
 _SHARED = ("gs://", "/gcs/")  # what every machine of a job sees; Vertex AI mounts buckets below /gcs
-_LABEL = re.compile(r"[a-z][a-z0-9_-]{0,62}=[a-z0-9_-]{0,63}")
 _TENSORBOARD = re.compile(r"projects/[^/]+/locations/([^/]+)/tensorboards/[^/]+")
 
 
@@ -177,11 +177,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_job(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--project", help="Google Cloud project that pays")
-    group.add_argument("--region", help="like europe-west4; the buckets should be in it, too")
+    group.add_argument("--project", type=arguments.project, help="Google Cloud project that pays")
+    group.add_argument("--region", type=arguments.region, help="like europe-west4; the buckets should be in it, too")
     group.add_argument("--output", required=True, help="base folder of the run, gs://BUCKET/FOLDER")
     group.add_argument("--name", type=_name, help="display name; None: the model and the last part of --output")
-    group.add_argument("--label", action="append", default=[], type=_label, metavar="KEY=VALUE", help="again for more")
+    group.add_argument(
+        "--label", action="append", default=[], type=arguments.label, metavar="KEY=VALUE", help="again for more"
+    )
     group.add_argument("--service_account", metavar="EMAIL", help="that the job runs as; None: Vertex AI's own")
     group.add_argument("--tensorboard", metavar="NAME", help="projects/../locations/../tensorboards/ID to show it in")
     group.add_argument("--endpoint", metavar="URL", help="of the service; None: REGION-aiplatform.googleapis.com")
@@ -254,12 +256,4 @@ def _hours(text: str) -> float:
 def _name(text: str) -> str:
     if not 1 <= len(text) <= 128:
         raise argparse.ArgumentTypeError(f"a name has 1 to 128 characters, not {len(text)}")
-    return text
-
-
-def _label(text: str) -> str:
-    if not _LABEL.fullmatch(text):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not KEY=VALUE of lower-case letters, digits, - and _, up to 63 each"
-        )
     return text

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import logging
-import os
-import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import google.auth
-from google.api_core.exceptions import GoogleAPICallError
 from google.auth.credentials import Credentials
-from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
 from google.cloud import storage
 
 from beam_pipelines.contract.manifest import FILE_NAME, Manifest, ManifestError, not_built
+from launch.account import LOGIN, google_errors, login
+from launch.checks.dataset import check_splits
 from launch.errors import LaunchError
 from launch.jobs import Job
 from launch.options import LaunchSettings
 from trainer.config import TrainConfig
 
-_LOGIN = "log in with `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS"
-_SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
 _CURES = {
-    401: _LOGIN,
+    401: LOGIN,
     403: "ask for the roles Vertex AI User in the project and Storage Object Admin in the bucket, and see that "
     "aiplatform.googleapis.com is enabled",
     404: "check the project, the region and the bucket",
@@ -41,7 +33,7 @@ def submit(settings: LaunchSettings, request: dict[str, Any], sdist: Path | None
     Raises:
       LaunchError: something was refused or not found; no job was created, unless the message says otherwise.
     """
-    job, credentials = settings.job, _login()
+    job, credentials = settings.job, login()
     client = storage.Client(project=job.project, credentials=credentials)
     try:
         _check_dataset(client, settings.train, job)
@@ -52,24 +44,12 @@ def submit(settings: LaunchSettings, request: dict[str, Any], sdist: Path | None
     return _report(job, _create(job, request, credentials, settings.endpoint))
 
 
-def _login() -> Credentials:
-    # Away from Google's machines their metadata server does not answer; three questions of three seconds are a stall.
-    os.environ.setdefault("GCE_METADATA_TIMEOUT", "2")
-    os.environ.setdefault("GCE_METADATA_DETECT_RETRIES", "1")
-    logging.getLogger("google.auth").setLevel(logging.ERROR)  # it warns of what the error below says
-    try:
-        credentials, _ = google.auth.default(scopes=_SCOPES)
-    except DefaultCredentialsError as error:
-        raise LaunchError(f"there is no Google account to submit with; {_LOGIN}") from error
-    return credentials
-
-
 def _check_dataset(client: storage.Client, train: TrainConfig, job: Job) -> None:
     """Raises LaunchError where the run would fail when its machines are already paid for."""
     if not train.dataset.startswith("gs://"):
         return
     path = f"{train.dataset}/{FILE_NAME}"
-    with _cloud_errors(path):
+    with google_errors(path, _CURES):
         blob = _blob(client, path)
         text = blob.download_as_text() if blob.exists() else None
     if text is None:
@@ -78,19 +58,11 @@ def _check_dataset(client: storage.Client, train: TrainConfig, job: Job) -> None
         manifest = Manifest.from_json(text, path)
     except ManifestError as error:
         raise LaunchError(str(error)) from error
-    for split in filter(None, (train.train_split, train.val_split)):
-        if split not in manifest.splits:
-            raise LaunchError(f"{train.dataset} has no split {split!r}; it has {', '.join(manifest.splits)}")
-        shards = len(manifest.splits[split])
-        if shards < job.hosts:
-            raise LaunchError(
-                f"{train.dataset}: {shards} shards of {split} can't be shared by {job.hosts} hosts: take fewer, or "
-                f"build the data set with --shards={split}={job.hosts} or more"
-            )
+    check_splits(manifest, train.dataset, (train.train_split, train.val_split), job.hosts)
 
 
 def _upload(client: storage.Client, sdist: Path, uri: str) -> None:
-    with _cloud_errors(uri):
+    with google_errors(uri, _CURES):
         blob = _blob(client, uri)
         if not blob.exists():  # its folder is named by its contents
             blob.upload_from_filename(str(sdist), content_type="application/gzip")
@@ -103,7 +75,9 @@ def _create(job: Job, request: dict[str, Any], credentials: Credentials, endpoin
     options = {"api_endpoint": endpoint or f"{job.region}-aiplatform.googleapis.com"}
     text = json.dumps(request)
     client = aiplatform_v1.JobServiceClient(credentials=credentials, transport="rest", client_options=options)
-    with client, _cloud_errors("the job", job):
+    where = f"--project={job.project} --region={job.region}"
+    doubt = f". It may have been created all the same: look with `gcloud ai {_group(job)} list {where}`"
+    with client, google_errors("the job", _CURES, doubt):
         if job.search is None:
             custom = aiplatform_v1.CustomJob.from_json(text)
             return str(client.create_custom_job(parent=job.parent, custom_job=custom, timeout=_SECONDS).name)
@@ -133,26 +107,3 @@ def _group(job: Job) -> str:
 def _blob(client: storage.Client, uri: str) -> storage.Blob:
     bucket, _, name = uri.removeprefix("gs://").partition("/")
     return client.bucket(bucket).blob(name)
-
-
-@contextlib.contextmanager
-def _cloud_errors(what: str, created: Job | None = None) -> Iterator[None]:
-    """Turns what Google answers about `what` into a LaunchError. With `created`, the block creates that job."""
-    try:
-        yield
-    except GoogleAPICallError as error:
-        cure = _CURES.get(int(error.code or 0), "mend that and start the same command again")
-        message = re.sub(r"^[A-Z]+ \S+: ", "", _first_line(error.message))  # the request, which the user did not write
-        raise LaunchError(f"{what}: Google answered {error.code}, {message}; {cure}") from error
-    except GoogleAuthError as error:
-        raise LaunchError(f"{what}: the Google account was refused, {_first_line(error)}; {_LOGIN}") from error
-    except OSError as error:  # of the requests package, too
-        doubt = ""
-        if created is not None:
-            where = f"--project={created.project} --region={created.region}"
-            doubt = f". It may have been created all the same: look with `gcloud ai {_group(created)} list {where}`"
-        raise LaunchError(f"{what}: Google can't be reached, {_first_line(error)}{doubt}") from error
-
-
-def _first_line(error: object) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

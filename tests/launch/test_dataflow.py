@@ -19,13 +19,14 @@ import pytest
 from apache_beam.portability import common_urns
 from apache_beam.portability.api import beam_runner_api_pb2 as protos
 from conftest import PROJECT, build, download, make_uneven, published, upload
-from fake_dataflow import FakeDataflow, Job, make_worker, run_worker
+from fake_dataflow import FakeDataflow, Job
 
 from beam_pipelines import progress, storage
 from beam_pipelines.options import parse_build
 from beam_pipelines.verify import main as verify
 from launch import dataflow, dataflow_job, dataflow_preview
 from launch.dataflow import Machines, Price, main, parse
+from launch.worker import load_graph, make_worker, run_worker
 
 WHERE = ("--project=street-scenes", "--region=us-central1")
 PATHS = ("--input=gs://street/in", "--output=gs://street/out/mine")
@@ -299,25 +300,22 @@ def test_a_worker_installs_the_pixel_path_only(worker: Path, tmp_path: Path) -> 
 
 
 def test_every_function_of_the_graph_unpickles_on_a_worker_without_tensorflow(
-    job: dataflow_preview.Job, worker: Path, tmp_path: Path
+    job: dataflow_preview.Job, worker: Path
 ) -> None:
-    graph = tmp_path / "pipeline.pb"
-    graph.write_bytes(job.proto_pipeline.SerializeToString())
-    done = run_worker(worker, "-m", "launch.worker_imports", str(graph), cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    graph = job.proto_pipeline.SerializeToString()
+    found = load_graph(graph, worker)
     pardos = {
         transform.unique_name
         for transform in job.proto_pipeline.components.transforms.values()
         if transform.spec.urn == common_urns.primitives.PAR_DO.urn
     }
-    assert set(found["functions"]) == pardos
-    assert found["functions"]["StageShards/Stage"] == "StageShardFn"
-    assert found["functions"]["FinishShards/Normalize"] == "FinishShardFn"
-    tops = {name.partition(".")[0] for name in found["modules"]} - sys.stdlib_module_names
+    assert set(found.functions) == pardos
+    assert found.functions["StageShards/Stage"] == "StageShardFn"
+    assert found.functions["FinishShards/Normalize"] == "FinishShardFn"
+    tops = {name.partition(".")[0] for name in found.modules} - sys.stdlib_module_names
     assert tops <= {"PIL", "beam_pipelines", "google_crc32c", "imagecodecs", "numpy"}
-    assert "beam_pipelines.shards" in found["modules"]
-    assert dataflow_preview.worker_imports(job.proto_pipeline) == found["modules"]
+    assert "beam_pipelines.shards" in found.modules
+    assert load_graph(graph).modules == found.modules
 
 
 def test_the_probe_of_a_worker_can_fail(job: dataflow_preview.Job, worker: Path, tmp_path: Path) -> None:

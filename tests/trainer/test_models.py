@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer.models import MODELS, as_list, build, option_defaults
+from trainer.models import as_list, build, option_defaults
 from trainer.models.keras_xception import matching_layers, pretrained_xception
 from trainer.models.layers import AtrousMaxPool, Convolutions, CropLike, PadToMultiple, ResizeLike
 
