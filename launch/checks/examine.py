@@ -15,7 +15,7 @@ from launch.checks import buckets, dataset, versions
 from launch.checks.cloud import Cloud
 from launch.checks.finding import FAILURE, OK, SKIPPED, WARNING, Finding
 from launch.checks.graph import check_graph
-from launch.doctor import DoctorSettings
+from launch.checks.settings import DoctorSettings
 from launch.errors import LaunchError
 
 NETWORK_SECONDS, WORK_SECONDS = 20.0, 300.0

@@ -306,8 +306,8 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["--initial_model=out/run"], "--initial_model=out/run is on this machine"),
         (["--backbone_weights=w.h5"], "--backbone_weights=w.h5 is on this machine"),
         (["--output=out/run"], "--output=out/run must be gs://BUCKET/FOLDER"),
-        (["--project="], "--project is needed: where the job is created and paid"),
-        (["--region="], "--region is needed"),
+        (["--project=My Street"], "argument --project: 'My Street' is not a project id, like street-scenes-123"),
+        (["--region=europe-west4-a"], "argument --region: 'europe-west4-a' is not a region, like us-central1"),
         (["--accelerator=L4"], "--accelerator=L4 is not one of none, NVIDIA_TESLA_T4"),
         (["--accelerator_count=3"], "a machine has 1, 2, 4, 8 of NVIDIA_L4; for another number give --machine_type"),
         (["--accelerator_count=0", "--machine_type=x"], "--accelerator=NVIDIA_L4 and --accelerator_count=0 do not go"),
@@ -318,7 +318,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["--tensorboard=12"], "--tensorboard=12 is not projects/PROJECT/locations/REGION/tensorboards/ID"),
         (["--tensorboard=projects/p/locations/us-east1/tensorboards/1"], "they must be in one region"),
         (["--tensorboard=projects/p/locations/europe-west4/tensorboards/1"], "--tensorboard needs --service_account"),
-        (["--label=Team=Roads"], "'Team=Roads' is not KEY=VALUE of lower-case letters"),
+        (["--label=Team=Roads"], "'Team=Roads' is not KEY=VALUE of a-z, 0-9, - and _"),
         (["--timeout_hours=0"], "0: from 0.01 to 672 hours"),
         (["--hosts=0"], "'0' is not a whole number of 1 or more"),
         (["--tune=learning_rate"], "--tune=learning_rate is not NAME=LOW..HIGH"),
@@ -342,6 +342,12 @@ def test_what_can_not_be_is_refused_before_anything_is_built_or_asked(
     monkeypatch.setattr("launch.package.build_sdist", lambda _: pytest.fail("built"))
     monkeypatch.setattr("launch.submission.submit", lambda *_: pytest.fail("submitted"))
     assert message in refused(capsys, *PLACE, f"--dataset={DATASET}", *arguments)
+
+
+@pytest.mark.parametrize("option", ["--project", "--region"])
+def test_where_a_job_is_created_must_be_given(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    rest = [argument for argument in PLACE if not argument.startswith(option)]
+    assert f"{option} is needed: where the job is created and paid" in refused(capsys, *rest, f"--dataset={DATASET}")
 
 
 def test_no_option_has_two_meanings() -> None:
