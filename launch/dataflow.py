@@ -79,6 +79,8 @@ def parse(argv: Sequence[str] | None = None) -> DataflowSettings:
             f"there is no {SETUP_FILE} to send to the workers: start from a checkout of the project, or give "
             "--setup_file, or --sdk_container_image with this package in it"
         )
+    if any(argument.partition("=")[0] == "--runner" for argument in build_args):
+        parser.error("--runner: this command starts jobs on Dataflow; beam_pipelines.build takes the other runners")
     if args.num_workers > args.max_num_workers:
         parser.error(f"--num_workers={args.num_workers} is more than --max_num_workers={args.max_num_workers}")
     what = [f"--input={args.input}", f"--output={args.output}", *build_args]
@@ -118,7 +120,11 @@ def _add_job(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--project", required=True, type=arguments.project, help="id of the Google Cloud project")
     group.add_argument("--region", required=True, type=arguments.region, help="like us-central1; the bucket's own")
     group.add_argument(
-        "--input", metavar="PATHS", required=True, help="gs:// folder, zip archives, or both, separated by commas"
+        "--input",
+        metavar="PATHS",
+        required=True,
+        type=arguments.paths,
+        help="gs:// folder, zip archives, or both, separated by commas",
     )
     group.add_argument(
         "--output", metavar="DIR", required=True, type=arguments.bucket_folder, help="gs:// folder for the data set"
@@ -173,6 +179,7 @@ def _add_workers(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--sdk_container_image",
         metavar="IMAGE",
+        type=arguments.image,
         help="with this package in it already (launch/Dockerfile.worker): workers start sooner and install nothing",
     )
 

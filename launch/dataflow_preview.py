@@ -136,8 +136,8 @@ def _print_cost(settings: DataflowSettings, images: int, shards: int, console: C
     console.print(table)
     if machines.most * machines.vcpus > shards:
         console.print(
-            f"  more than {math.ceil(shards / machines.vcpus):,} workers find nothing to do, since a shard is the unit "
-            "of work (--shard_size_mb, --shards)",
+            f"  workers beyond {math.ceil(shards / machines.vcpus):,} find nothing to do, since a shard is the unit of "
+            "work (--shard_size_mb, --shards)",
             highlight=False,
         )
     console.print(

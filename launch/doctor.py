@@ -96,7 +96,9 @@ def _add_dataflow(group: argparse._ArgumentGroup) -> None:
             default=defaults(option),
             help=f"{what} (default: %(default)s)",
         )
-    group.add_argument("--sdk_container_image", metavar="IMAGE", help="of launch/Dockerfile.worker")
+    group.add_argument(
+        "--sdk_container_image", metavar="IMAGE", type=arguments.image, help="of launch/Dockerfile.worker"
+    )
 
 
 def _add_vertex(group: argparse._ArgumentGroup) -> None:
@@ -109,7 +111,7 @@ def _add_vertex(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--accelerator_count", metavar="N", type=int, help="of each host (default: the fewest)")
     group.add_argument("--hosts", metavar="N", type=positive(int), default=1, help="(default: 1)")
     group.add_argument("--spot", action="store_true", help="machines that may be taken back have quotas of their own")
-    group.add_argument("--container", metavar="IMAGE", help="of launch/Dockerfile.trainer")
+    group.add_argument("--container", metavar="IMAGE", type=arguments.image, help="of launch/Dockerfile.trainer")
 
 
 if __name__ == "__main__":

@@ -9,13 +9,13 @@ from typing import Any
 from google.auth.credentials import Credentials
 from google.cloud import storage
 
-from beam_pipelines.contract.manifest import FILE_NAME, Manifest, ManifestError, not_built
+from beam_pipelines.contract.manifest import FILE_NAME, Manifest
 from launch.account import LOGIN, google_errors, login
-from launch.checks.dataset import check_splits
+from launch.checks.dataset import open_dataset
 from launch.errors import LaunchError
 from launch.jobs import Job
 from launch.options import LaunchSettings
-from trainer.config import TrainConfig
+from trainer.config import CONFIG, TrainConfig
 
 _CURES = {
     401: LOGIN,
@@ -36,7 +36,9 @@ def submit(settings: LaunchSettings, request: dict[str, Any], sdist: Path | None
     job, credentials = settings.job, login()
     client = storage.Client(project=job.project, credentials=credentials)
     try:
-        _check_dataset(client, settings.train, job)
+        manifest = _check_dataset(client, settings.train, job)
+        if job.search is None:  # whose trials have folders of their own
+            _check_output(client, settings.train, manifest)
         if sdist is not None and package is not None:
             _upload(client, sdist, package)
     finally:
@@ -44,21 +46,31 @@ def submit(settings: LaunchSettings, request: dict[str, Any], sdist: Path | None
     return _report(job, _create(job, request, credentials, settings.endpoint))
 
 
-def _check_dataset(client: storage.Client, train: TrainConfig, job: Job) -> None:
+def _check_dataset(client: storage.Client, train: TrainConfig, job: Job) -> Manifest | None:
     """Raises LaunchError where the run would fail when its machines are already paid for."""
     if not train.dataset.startswith("gs://"):
-        return
-    path = f"{train.dataset}/{FILE_NAME}"
-    with google_errors(path, _CURES):
-        blob = _blob(client, path)
-        text = blob.download_as_text() if blob.exists() else None
-    if text is None:
-        raise LaunchError(not_built(train.dataset))
+        return None
+    text = _read(client, f"{train.dataset}/{FILE_NAME}")
+    return open_dataset(train.dataset, text, (train.train_split, train.val_split), job.hosts)
+
+
+def _check_output(client: storage.Client, train: TrainConfig, manifest: Manifest | None) -> None:
+    """Raises LaunchError where another run has its checkpoints: the trainer would not go on with it."""
+    text = _read(client, f"{train.output}/{CONFIG}")
+    bucket, _, folder = train.output.removeprefix("gs://").partition("/")
+    with google_errors(train.output, _CURES):
+        if text is None or not any(client.list_blobs(bucket, prefix=f"{folder}/checkpoints/", max_results=1)):
+            return
+    now = train.identity | ({"dataset": manifest.fingerprint} if manifest else {})
     try:
-        manifest = Manifest.from_json(text, path)
-    except ManifestError as error:
-        raise LaunchError(str(error)) from error
-    check_splits(manifest, train.dataset, (train.train_split, train.val_split), job.hosts)
+        before = dict(json.loads(text)["identity"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise LaunchError(f"{train.output}/{CONFIG} is not that of a training run: give another --output") from error
+    changed = [f"{name} was {before.get(name)} and is {now[name]}" for name in now if now[name] != before.get(name)]
+    if changed:
+        raise LaunchError(
+            f"{train.output} holds another run: {', '.join(changed)}. Give another --output, or the same values"
+        )
 
 
 def _upload(client: storage.Client, sdist: Path, uri: str) -> None:
@@ -102,6 +114,13 @@ def _report(job: Job, name: str) -> str:
 def _group(job: Job) -> str:
     """Of gcloud's commands."""
     return "hp-tuning-jobs" if job.search else "custom-jobs"
+
+
+def _read(client: storage.Client, uri: str) -> str | None:
+    """None where there is no such object."""
+    with google_errors(uri, _CURES):
+        blob = _blob(client, uri)
+        return str(blob.download_as_text()) if blob.exists() else None
 
 
 def _blob(client: storage.Client, uri: str) -> storage.Blob:

@@ -19,7 +19,7 @@ from trainer import dataset, devices, finish, models
 from trainer.augment import make_augment, make_center_crop
 from trainer.averages import WeightAverages
 from trainer.checkpoints import CheckpointError, Checkpoints, checkpoint_files
-from trainer.config import TrainConfig
+from trainer.config import CONFIG, TrainConfig
 from trainer.dataset import Augment, DatasetError, Split
 from trainer.devices import Batches, DeviceError
 from trainer.evaluation import EvaluationError
@@ -33,7 +33,6 @@ from trainer.schedules import build_optimizer, build_schedule
 from trainer.steps import TrainSteps
 from trainer.validation import Validation
 
-CONFIG = "config.json"
 _POLICIES = {"float64": "float64", "float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 

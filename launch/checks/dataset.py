@@ -18,14 +18,9 @@ Reader = tuple[Callable[[], dict[str, int]], Callable[[str], "str | None"]]
 def check_dataset(folder: str, splits: Sequence[str], hosts: int, reader: Reader) -> Iterator[Finding]:
     """`splits` are those that the trainer reads, by `hosts` hosts."""
     sizes, read = reader
-    text = read(FILE_NAME)
-    if text is None:
-        yield Finding(FAILURE, "data set", not_built(folder))
-        return
     try:
-        manifest = Manifest.from_json(text, f"{folder}/{FILE_NAME}")
-        check_splits(manifest, folder, splits, hosts)
-    except (ManifestError, LaunchError) as error:
+        manifest = open_dataset(folder, read(FILE_NAME), splits, hosts)
+    except LaunchError as error:
         yield Finding(FAILURE, "data set", str(error))
         return
     counts = ", ".join(f"{manifest.examples(split):,} examples of {split}" for split in splits)
@@ -40,21 +35,31 @@ def check_dataset(folder: str, splits: Sequence[str], hosts: int, reader: Reader
     yield from _classes(manifest, splits)
 
 
-def check_splits(manifest: Manifest, dataset: str, splits: Iterable[str], hosts: int) -> None:
-    """Raises LaunchError where a split is missing or empty, or `hosts` can't share its shards; '' is no split."""
+def open_dataset(folder: str, text: str | None, splits: Iterable[str], hosts: int) -> Manifest:
+    """The manifest of a data set that the trainer can start with. `text` is that of its file, None where there is none.
+
+    Raises:
+      LaunchError: it can't be read, or a split (an empty name is none) is missing, has no examples, or fewer shards
+        than there are `hosts` to share them.
+    """
+    if text is None:
+        raise LaunchError(not_built(folder))
+    try:
+        manifest = Manifest.from_json(text, f"{folder}/{FILE_NAME}")
+    except ManifestError as error:
+        raise LaunchError(str(error)) from error
     for split in filter(None, splits):
         if split not in manifest.splits:
-            raise LaunchError(f"{dataset} has no split {split!r}; it has {', '.join(manifest.splits)}")
+            raise LaunchError(f"{folder} has no split {split!r}; it has {', '.join(manifest.splits)}")
         if not manifest.examples(split):
-            raise LaunchError(
-                f"{dataset}: the split {split!r} has no examples, every pair was rejected: build it again"
-            )
+            raise LaunchError(f"{folder}: the split {split!r} has no examples, every pair was rejected: build it again")
         shards = len(manifest.splits[split])
         if shards < hosts:
             raise LaunchError(
-                f"{dataset}: {shards} shards of {split} can't be shared by {hosts} hosts: take fewer, or "
+                f"{folder}: {shards} shards of {split} can't be shared by {hosts} hosts: take fewer, or "
                 f"build the data set with --shards={split}={hosts} or more"
             )
+    return manifest
 
 
 def local_reader(folder: str) -> Reader:

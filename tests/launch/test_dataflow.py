@@ -84,6 +84,11 @@ def test_the_command_is_one_of_the_build_with_the_same_recipe() -> None:
     assert labels == ["--label=app=street-scenes", "--label=team=vision", "--label=cost=1"]
 
 
+def test_spaces_after_commas_are_none_of_a_path() -> None:
+    build = parse([*WHERE, "--input=gs://street/a.zip, gs://street/b.zip", PATHS[1]]).build
+    assert build.recipe.input == "gs://street/a.zip,gs://street/b.zip"
+
+
 def test_each_folder_has_a_job_name_of_its_own() -> None:
     def name(output: str) -> str:
         (found,) = [a for a in parse([*WHERE, PATHS[0], f"--output={output}"]).command if a.startswith("--job_name=")]
@@ -129,6 +134,12 @@ def test_with_an_image_nothing_is_installed_unless_asked() -> None:
         (["--output=out"], "argument --output: 'out' is not a folder in a bucket, gs://BUCKET/FOLDER"),
         (["--output=gs://bucket"], "argument --output: 'gs://bucket' is not a folder in a bucket"),
         (["--input=in"], "--input: Dataflow's workers can't reach in: it must be in a bucket, gs://BUCKET/FOLDER"),
+        (["--input=gs://"], "argument --input: 'gs://' is not in a bucket, gs://BUCKET/..."),
+        (
+            ["--sdk_container_image="],
+            "argument --sdk_container_image: '' is not a container image, like europe-docker.",
+        ),
+        (["--runner=DirectRunner"], "--runner: this command starts jobs on Dataflow; beam_pipelines.build takes the"),
         (["--temp_location=/tmp"], "argument --temp_location: '/tmp' is not a folder in a bucket"),
         (["--job_name=My_Job"], "argument --job_name: 'My_Job' is not a job name: at most 63 of a-z, 0-9 and -"),
         (["--job_labels=Team=a"], "argument --job_labels: 'Team=a' is not KEY=VALUE of a-z, 0-9, - and _"),
@@ -416,6 +427,19 @@ def asserted_of_the_job(job: Job, output: str, folder: Path) -> None:
         assert any(name.endswith("beam_pipelines/graph.py") for name in package.getnames())
 
 
+def test_a_dry_run_says_that_the_data_set_is_there(
+    service: FakeDataflow, source: Path, bucket: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, options = f"{bucket}/out/there", ("--input=gs://street/in", *RECIPE)
+    assert build(*options, f"--output={output}") == 0
+    assert launch(service, output, IMAGE, "--dry_run") == 0
+    assert f"{output} is complete already: without --dry_run nothing would start" in capsys.readouterr().out
+    assert launch(service, output, IMAGE, "--dry_run", "--seed=3") == 1
+    assert "holds a finished data set of another recipe (seed: 0, not 3)" in capsys.readouterr().err
+    assert launch(service, output, IMAGE, "--dry_run", "--seed=3", "--overwrite") == 0
+    assert not service.asked
+
+
 @pytest.mark.usefixtures("without_transform")
 def test_what_stops_a_job_is_told_in_a_sentence(
     service: FakeDataflow, source: Path, bucket: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -568,7 +592,7 @@ def test_a_dry_run_says_all_and_does_nothing(
     assert "tensorflow" not in printed
     assert "predicted for 17 images, 6 shards" in printed
     assert re.search(r"1 │ +4 │ +4\.0 │ +0\.27 │ +0\.27 ", printed)
-    assert "more than 2 workers find nothing to do" in printed
+    assert "workers beyond 2 find nothing to do" in printed
     assert "1 USD for a vCPU-hour with its memory as of 2030-02" in printed
     assert not service.asked
     assert storage.sizes(output) == {}

@@ -19,6 +19,7 @@ from conftest import PROJECT, build, make_flat
 
 from launch import start
 from launch.rehearsal import environments
+from launch.vertex import main
 from trainer.config import parse_train
 
 pytestmark = pytest.mark.usefixtures("without_transform")
@@ -174,3 +175,25 @@ def test_requirements_that_can_not_be_installed_are_told(
     monkeypatch.setattr(importlib.metadata, "requires", lambda _: ["numpy", 'not-to-be-had>=1; extra == "trainer"'])
     assert start.main() == 1
     assert "error: the requirements of the trainer (not-to-be-had>=1) could not be installed" in capsys.readouterr().err
+
+
+def test_a_data_set_that_is_not_there_is_told_before_anything_is_installed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = (f"--output={tmp_path / 'run'}", f"--venv={tmp_path / 'venv'}", "--local")
+    assert main([*place, f"--dataset={tmp_path}"]) == 1
+    assert f"error: {tmp_path} has no dataset.json: there is no data set" in capsys.readouterr().err
+    assert not (tmp_path / "venv").exists()
+
+
+def test_what_pip_could_not_do_is_told_in_a_sentence(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without an index there is nothing to build the sdist with."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    place = (f"--output={tmp_path / 'run'}", f"--venv={tmp_path / 'venv'}", "--local")
+    assert main([*place, f"--dataset={dataset}"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: pip could not install street_scenes-0.1.0.tar.gz: Could not find a version that ")
+    assert error.count("\n") == 1

@@ -306,6 +306,13 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["--initial_model=out/run"], "--initial_model=out/run is on this machine"),
         (["--backbone_weights=w.h5"], "--backbone_weights=w.h5 is on this machine"),
         (["--output=out/run"], "--output=out/run must be gs://BUCKET/FOLDER"),
+        (["--output=gs://street"], "--output=gs://street must be gs://BUCKET/FOLDER: machines of a job leave nothing"),
+        (["--output=gs://street/my run"], "--output=gs://street/my run must be gs://BUCKET/FOLDER"),
+        (["--dataset=gs://"], "--dataset=gs: names no bucket: gs://BUCKET/..."),
+        (["--container="], "argument --container: '' is not a container image, like europe-docker.pkg.dev/PROJECT/"),
+        (["--service_account=me"], "argument --service_account: 'me' is not an account's email address"),
+        (["--trials=3"], "--trials goes with --tune, which is not given"),
+        (["--reuse_packages"], "--reuse_packages goes with --local, which is not given"),
         (["--project=My Street"], "argument --project: 'My Street' is not a project id, like street-scenes-123"),
         (["--region=europe-west4-a"], "argument --region: 'europe-west4-a' is not a region, like us-central1"),
         (["--accelerator=L4"], "--accelerator=L4 is not one of none, NVIDIA_TESLA_T4"),
@@ -373,6 +380,34 @@ def test_what_would_fail_on_paid_machines_is_found_before(
     assert not vertex.requests
 
 
+def test_an_output_that_holds_another_run_is_found_before(
+    bucket: Any, vertex: FakeVertex, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the trainer writes; without a checkpoint there is nothing yet to go on with, and nothing to refuse."""
+    output = "--output=gs://street/runs/other"
+    manifest = json.loads(bucket.blob("data/scenes/dataset.json").download_as_text())
+    train = config.parse_train([f"--dataset={DATASET}", "--epochs=7"], {})
+    identity = train.identity | {"dataset": manifest["fingerprint"], "global_batch": 4}
+    place = bucket.blob(f"runs/other/{config.CONFIG}")
+    place.upload_from_string(json.dumps({"identity": identity}))
+    assert submit(vertex, output, "--epochs=9") == 0
+    bucket.blob("runs/other/checkpoints/ckpt-3.index").upload_from_string("any")
+    capsys.readouterr()
+    assert submit(vertex, output, "--epochs=9") == 1
+    assert capsys.readouterr().err == (
+        "error: gs://street/runs/other holds another run: epochs was 7 and is 9. Give another --output, or the same "
+        "values\n"
+    )
+    assert submit(vertex, output, "--epochs=7") == 0
+    place.upload_from_string(json.dumps({"identity": identity | {"dataset": "another"}}))
+    assert submit(vertex, output, "--epochs=7") == 1
+    assert f"dataset was another and is {manifest['fingerprint']}" in capsys.readouterr().err
+    place.upload_from_string("no run's")
+    assert submit(vertex, output, "--epochs=7") == 1
+    assert "gs://street/runs/other/config.json is not that of a training run" in capsys.readouterr().err
+    assert len(vertex.requests) == 2
+
+
 @pytest.mark.parametrize(
     ("refusal", "message"),
     [
@@ -424,7 +459,7 @@ def test_the_image_of_a_region_is_near(capsys: pytest.CaptureFixture[str]) -> No
         request, plan = dry_run(capsys, f"--region={region}")
         image = request["jobSpec"]["workerPoolSpecs"][0]["pythonPackageSpec"]["executorImageUri"]
         assert image == f"{host}-docker.pkg.dev/vertex-ai/training/tf-gpu.2-17.py310:latest"
-        assert f"{image} (listed until 2026-07-11; else give --container)" in plan
+        assert f"{image} (Google listed it until 2026-07-11: if it is gone, give --container)" in plan
 
 
 def test_the_accelerators_are_those_that_google_knows() -> None:
