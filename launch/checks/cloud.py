@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import urllib.parse
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from google.api_core.exceptions import from_http_response
+from google.api_core.exceptions import Forbidden, NotFound, from_http_response
 from google.auth.credentials import Credentials
 from google.auth.transport.requests import AuthorizedSession, Request
 
@@ -28,6 +29,10 @@ _CURES = {
 }
 _MORE = "https://console.cloud.google.com/iam-admin/quotas?project="
 _SHARED_CPUS = ("e2", "n1")  # their vCPUs count as CPUS, those of other families as N2_CPUS and so on
+
+
+class NotToldError(LaunchError):
+    """Nothing is known to be wrong: it could not be asked."""
 
 
 class Cloud:
@@ -67,17 +72,20 @@ class Cloud:
         quotas = {quota["metric"]: quota for quota in found.get("quotas", ())}
         family = machines.kind.partition("-")[0]
         cpus = "CPUS" if family in (*_SHARED_CPUS, "custom") else f"{family.upper()}_CPUS"
-        each = {cpus: machines.vcpus, "IN_USE_ADDRESSES": 1, "DISKS_TOTAL_GB": disk_gb}
-        for metric, amount in each.items():
-            yield self._room(metric, amount, machines.most, quotas.get(metric))
+        each = {
+            "CPUs": (cpus, machines.vcpus),
+            "addresses": ("IN_USE_ADDRESSES", 1),
+            "disks": ("DISKS_TOTAL_GB", disk_gb),
+        }
+        for what, (metric, amount) in each.items():
+            yield self._room(what, metric, amount, machines.most, quotas.get(metric))
 
-    def _room(self, metric: str, amount: float, most: int, quota: dict[str, float] | None) -> Finding:
-        what = f"{metric.lower().replace('_', ' ')}"
+    def _room(self, what: str, metric: str, amount: int, most: int, quota: dict[str, float] | None) -> Finding:
         if quota is None:
             return Finding(SKIPPED, what, f"{self.region} tells no quota {metric}: look at {_MORE}{self.project}")
         free = quota["limit"] - quota.get("usage", 0)
         workers = int(free // amount)
-        told = f"{free:,g} of {quota['limit']:,g} free in {self.region}, {amount * most:,g} for {most} workers"
+        told = f"{free:,g} of {quota['limit']:,g} {metric} free in {self.region}, {amount * most:,g} for {most} workers"
         if workers >= most:
             return Finding(OK, what, told)
         without = ", or --no_use_public_ips" if metric == "IN_USE_ADDRESSES" else ""
@@ -92,27 +100,42 @@ class Cloud:
         name = f"custom_model_training_{'preemptible_' if spot else ''}{QUOTAS[machine.accelerator]}"
         metric = urllib.parse.quote(f"aiplatform.googleapis.com/{name}", safe="")
         service = f"projects/{self.project}/services/aiplatform.googleapis.com"
-        found = self._ask("serviceusage", f"v1beta1/{service}/consumerQuotaMetrics/{metric}")
+        try:
+            found = self._ask("serviceusage", f"v1beta1/{service}/consumerQuotaMetrics/{metric}")
+        except LaunchError as error:
+            if not isinstance(error.__cause__, NotFound):
+                raise
+            found = {}
         limit = _limit_in(found, self.region or "")
         needed = hosts * machine.count
         if limit is None:
             told = f"nothing tells {name} in {self.region}: look at {_MORE}{self.project}"
             yield Finding(SKIPPED, "accelerators", told)
         elif limit < needed:
-            told = f"{name} is {limit:,} in {self.region}, {needed} asked for: ask for more at {_MORE}{self.project}"
+            told = f"{name} is {limit:,g} in {self.region}, {needed} asked for: ask for more at {_MORE}{self.project}"
             yield Finding(FAILURE, "accelerators", told + ", or take another --region or --accelerator")
         else:
-            yield Finding(OK, "accelerators", f"{name} is {limit:,} in {self.region}, {needed} asked for")
+            yield Finding(OK, "accelerators", f"{name} is {limit:,g} in {self.region}, {needed} asked for")
 
     def _ask(self, service: str, path: str) -> dict[str, Any]:
-        """GET. Raises LaunchError where it is refused, or nobody answers."""
+        """GET.
+
+        Raises:
+          NotToldError: this account may not know; the job's may all the same do what it has to.
+          LaunchError: it is refused for another reason, or nobody answers.
+        """
         assert self.credentials is not None
         base = self._endpoint or f"https://{service}.googleapis.com"
-        with google_errors(f"{service}.googleapis.com", _CURES), AuthorizedSession(self.credentials) as session:
-            answer = session.get(f"{base}/{path}", timeout=SECONDS)
-            if answer.status_code >= 400:
-                raise from_http_response(answer)
-            return dict(answer.json())
+        try:
+            with google_errors(f"{service}.googleapis.com", _CURES), AuthorizedSession(self.credentials) as session:
+                answer = session.get(f"{base}/{path}", timeout=SECONDS)
+                if answer.status_code >= 400:
+                    raise from_http_response(answer)
+                return dict(answer.json())
+        except LaunchError as error:
+            if isinstance(error.__cause__, Forbidden):
+                raise NotToldError(str(error)) from error
+            raise
 
     def _email(self, credentials: Credentials) -> str:
         """Of a person's account, whose file does not say it."""
@@ -127,14 +150,16 @@ class Cloud:
             return "a person's account, whose name is not told"
 
 
-def _limit_in(metric: dict[str, Any], region: str) -> int | None:
-    """Of the region, or where it has none of its own, of any region; None where there is no number."""
+def _limit_in(metric: dict[str, Any], region: str) -> float | None:
+    """Of the region, or where it has none of its own, of any region; None where nothing tells. Of a number that is 0
+    Google leaves out the field; -1 is no limit.
+    """
     buckets = [bucket for limit in metric.get("consumerQuotaLimits", ()) for bucket in limit.get("quotaBuckets", ())]
     for dimensions in ({"region": region}, {}):
         for bucket in buckets:
-            if bucket.get("dimensions", {}) == dimensions and "effectiveLimit" in bucket:
-                limit = int(bucket["effectiveLimit"])
-                return limit if limit >= 0 else 2**31  # -1 is no limit
+            if bucket.get("dimensions", {}) == dimensions:
+                limit = int(bucket.get("effectiveLimit", 0))
+                return limit if limit >= 0 else math.inf
     return None
 
 

@@ -12,7 +12,7 @@ from functools import partial
 
 from beam_pipelines.errors import BuildError
 from launch.checks import buckets, dataset, versions
-from launch.checks.cloud import Cloud
+from launch.checks.cloud import Cloud, NotToldError
 from launch.checks.finding import FAILURE, OK, SKIPPED, WARNING, Finding
 from launch.checks.graph import check_graph
 from launch.checks.settings import DoctorSettings
@@ -50,7 +50,8 @@ def run(check: Check) -> Iterator[Finding]:
                 found.put(finding)
             found.put(None)
         except (LaunchError, BuildError) as error:
-            found.put(Finding(FAILURE, check.what, str(error)))
+            status = SKIPPED if isinstance(error, NotToldError) else FAILURE
+            found.put(Finding(status, check.what, str(error)))
             found.put(None)
         except BaseException as error:
             found.put(error)
@@ -61,7 +62,7 @@ def run(check: Check) -> Iterator[Finding]:
         try:
             finding = found.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
-            told = f"no answer in {check.seconds:g} s: look at the network, at a proxy or a firewall in between"
+            told = f"not done in {check.seconds:g} s, and given up: is the network, a proxy, or this machine too busy?"
             yield Finding(FAILURE, check.what, told)
             return
         if finding is None:

@@ -120,7 +120,7 @@ def test_without_network_and_account_it_looks_at_what_it_can_and_does_not_wait(d
         [*command, "--job=vertex"], cwd=PROJECT, env=clean | nowhere, capture_output=True, check=False
     )
     assert quick.returncode == 1
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 30
     done = subprocess.run(command, cwd=PROJECT, env=clean | nowhere, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
@@ -175,7 +175,7 @@ def test_a_check_that_hangs_is_given_up() -> None:
     started = time.monotonic()
     first, last = run(Check("second", look, seconds=0.3))
     assert first.told == "was quick"
-    assert str(last).startswith("failure  second          no answer in 0.3 s: look at the network")
+    assert str(last).startswith("failure  second          not done in 0.3 s, and given up: is the network")
     assert time.monotonic() - started < 5
 
 
@@ -300,7 +300,7 @@ def test_a_step_that_workers_can_not_load_is_a_failure(monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "elsewhere", elsewhere)
     exec("from beam_pipelines import graph\nclass Mine(graph.StageShardFn): pass", elsewhere.__dict__)
     monkeypatch.setattr(graph, "StageShardFn", elsewhere.Mine)
-    (found,) = run(Check("graph", check_graph, 60))
+    (found,) = run(Check("graph", check_graph, 280))
     assert str(found) == (
         "failure  graph           a worker could not load the graph: ModuleNotFoundError: No module named 'elsewhere'"
     )
@@ -363,20 +363,24 @@ def test_an_api_that_is_off_is_a_failure_with_the_command(
     )
 
 
-@pytest.mark.parametrize(
-    ("refusal", "text"),
-    [
-        ((403, "Permission denied"), "serviceusage.googleapis.com: Google answered 403, Permission denied; ask for"),
-        ((404, "no project"), "serviceusage.googleapis.com: Google answered 404, no project; check --project"),
-    ],
-)  # fmt: skip
-def test_what_can_not_be_asked_is_a_failure(
-    refusal: tuple[int, str], text: str, google: FakeGoogle, capsys: pytest.CaptureFixture[str]
-) -> None:
-    google.refusals = {"GET /v1/": refusal}
+def test_what_this_account_may_not_know_is_no_failure(google: FakeGoogle, capsys: pytest.CaptureFixture[str]) -> None:
+    google.refusals = {"GET /v1": (403, "Permission denied")}
+    code, found = asked(google, capsys, OWN_TRAINER)
+    assert code == 0
+    for what in ("APIs", "accelerators"):
+        assert found[what] == (
+            "skipped serviceusage.googleapis.com: Google answered 403, Permission denied; ask for the role Viewer in "
+            "the project, and see that serviceusage.googleapis.com is on"
+        )
+
+
+def test_a_project_that_is_not_there_is_a_failure(google: FakeGoogle, capsys: pytest.CaptureFixture[str]) -> None:
+    google.refusals = {"GET /v1/": (404, "no project")}
     code, found = asked(google, capsys, OWN_TRAINER)
     assert code == 1
-    assert found["APIs"].startswith(f"failure {text}")
+    assert found["APIs"] == (
+        "failure serviceusage.googleapis.com: Google answered 404, no project; check --project and --region"
+    )
 
 
 def test_a_service_that_nobody_answers_for_is_a_failure(bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -396,9 +400,9 @@ def worker_quotas(google: FakeGoogle, *arguments: str) -> dict[str, str]:
 
 def test_the_quotas_of_workers_are_told(google: FakeGoogle) -> None:
     assert worker_quotas(google) == {
-        "cpus": f"ok 192 of 200 free in {REGION}, 40 for 10 workers",
-        "in use addresses": f"ok 70 of 70 free in {REGION}, 10 for 10 workers",
-        "disks total gb": f"ok 4,096 of 4,096 free in {REGION}, 300 for 10 workers",
+        "CPUs": f"ok 192 of 200 CPUS free in {REGION}, 40 for 10 workers",
+        "addresses": f"ok 70 of 70 IN_USE_ADDRESSES free in {REGION}, 10 for 10 workers",
+        "disks": f"ok 4,096 of 4,096 DISKS_TOTAL_GB free in {REGION}, 300 for 10 workers",
     }
 
 
@@ -406,12 +410,13 @@ def test_too_small_quotas_are_warnings_and_none_is_a_failure(google: FakeGoogle)
     google.quotas = {"CPUS": (24.0, 8.0), "IN_USE_ADDRESSES": (8.0, 8.0), "DISKS_TOTAL_GB": (100.0, 0.0)}
     more = "ask for more at https://console.cloud.google.com/iam-admin/quotas?project=street, or take --max_num_workers"
     assert worker_quotas(google) == {
-        "cpus": f"warning 16 of 24 free in {REGION}, 40 for 10 workers: {more}=4",
-        "in use addresses": f"failure 0 of 8 free in {REGION}, 10 for 10 workers: {more}=1, or --no_use_public_ips",
-        "disks total gb": f"warning 100 of 100 free in {REGION}, 300 for 10 workers: {more}=3",
+        "CPUs": f"warning 16 of 24 CPUS free in {REGION}, 40 for 10 workers: {more}=4",
+        "addresses": f"failure 0 of 8 IN_USE_ADDRESSES free in {REGION}, 10 for 10 workers: {more}=1, "
+        "or --no_use_public_ips",
+        "disks": f"warning 100 of 100 DISKS_TOTAL_GB free in {REGION}, 300 for 10 workers: {more}=3",
     }
     found = worker_quotas(google, "--worker_machine_type=n2-standard-8", "--max_num_workers=2")
-    assert found["n2 cpus"].startswith(f"skipped {REGION} tells no quota N2_CPUS: look at https://console.")
+    assert found["CPUs"].startswith(f"skipped {REGION} tells no quota N2_CPUS: look at https://console.")
 
 
 def test_a_region_that_is_not_there_is_a_failure(google: FakeGoogle) -> None:
@@ -425,9 +430,9 @@ def test_a_region_that_is_not_there_is_a_failure(google: FakeGoogle) -> None:
     [
         (["--accelerator_count=8"], f"failure {L4} is 4 in {REGION}, 8 asked for: ask for more at https://console."),
         (["--hosts=5"], f"failure {L4} is 4 in {REGION}, 5 asked for"),
-        (["--spot"], "failure serviceusage.googleapis.com: Google answered 404, there is no /v1beta1/projects/street"),
+        (["--spot"], "skipped nothing tells custom_model_training_preemptible_nvidia_l4_gpus in europe-west4: look at"),
         (["--accelerator=NVIDIA_TESLA_T4"], "failure custom_model_training_nvidia_t4_gpus is 0 in"),
-        (["--accelerator=NVIDIA_H100_80GB"], "ok custom_model_training_nvidia_h100_gpus is 2,147,483,648 in"),
+        (["--accelerator=NVIDIA_H100_80GB"], "ok custom_model_training_nvidia_h100_gpus is inf in"),
         (["--accelerator=TPU_V2"], "skipped nothing tells custom_model_training_tpu_v2 in"),
         (["--accelerator=none"], "skipped none asked for: 1 x n2-standard-16 without accelerators"),
     ],
@@ -436,7 +441,7 @@ def test_the_quotas_of_accelerators_are_those_of_vertex_ai(
     arguments: list[str], line: str, google: FakeGoogle, capsys: pytest.CaptureFixture[str]
 ) -> None:
     google.accelerators |= {
-        "custom_model_training_nvidia_t4_gpus": [{"effectiveLimit": "0"}],
+        "custom_model_training_nvidia_t4_gpus": [{}],
         "custom_model_training_nvidia_h100_gpus": [{"effectiveLimit": "-1"}],
         "custom_model_training_tpu_v2": [{"effectiveLimit": "8", "dimensions": {"region": "us-central1"}}],
     }
