@@ -21,6 +21,7 @@ class FakeGoogle:
     accelerators: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # metric -> its buckets
     bucket: dict[str, Any] = field(default_factory=dict)
     refusals: dict[str, tuple[int, str]] = field(default_factory=dict)
+    content: bytes = b"doctor"  # of every object
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
 
     def start(self) -> str:
@@ -76,7 +77,7 @@ class FakeGoogle:
         if path.startswith("/upload/storage/v1/b/street/o"):
             return 200, {"bucket": "street", "name": "runs/_doctor", "generation": "1"}
         if path.startswith("/download/storage/v1/b/street/o/"):
-            return 200, b"doctor"
+            return 200, self.content
         if method == "DELETE":
             return 204, b""
         return 404, {"error": {"code": 404, "message": f"there is no {path}", "status": "NOT_FOUND"}}

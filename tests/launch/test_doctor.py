@@ -20,6 +20,7 @@ from fake_google import REGION, FakeGoogle
 from google.oauth2.credentials import Credentials
 
 from beam_pipelines import graph
+from beam_pipelines.errors import BuildError
 from launch.checks import buckets, cloud, images, versions
 from launch.checks.cloud import Cloud
 from launch.checks.examine import Check, run
@@ -28,6 +29,7 @@ from launch.checks.graph import check_graph
 from launch.doctor import main, parse
 from launch.errors import LaunchError
 from launch.machines import MACHINES, QUOTAS
+from launch.worker import make_worker
 
 PLACE = ("--project=street", f"--region={REGION}")
 L4 = "custom_model_training_nvidia_l4_gpus"
@@ -306,6 +308,12 @@ def test_a_step_that_workers_can_not_load_is_a_failure(monkeypatch: pytest.Monke
     )
 
 
+def test_a_package_that_workers_can_not_install_is_named(tmp_path: Path) -> None:
+    (tmp_path / "workflow.tar.gz").write_bytes(b"no archive")
+    with pytest.raises(BuildError, match=r"^a worker could not install workflow\.tar\.gz: "):
+        make_worker(tmp_path / "worker", tmp_path / "workflow.tar.gz")
+
+
 def test_without_beam_there_is_no_graph_to_look_at(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "build", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "build" else name)
@@ -541,6 +549,17 @@ def test_what_may_not_be_done_in_a_bucket_is_told(
         ((_, reason),) = refusals.values()
         assert f"{reason}; ask for the role Storage Object Admin in the bucket" in found["writing"]
     assert code == int("failure" in lines["writing"])
+
+
+def test_a_bucket_that_gives_back_other_bytes_is_a_failure(
+    google: FakeGoogle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    google.bucket, google.content = {"location": "EUROPE-WEST4"}, b"something else"
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", google.start())
+    code, found = asked(google, capsys, OWN_TRAINER, "--output=gs://street/runs")
+    assert code == 1
+    assert found["writing"].startswith("failure gs://street/runs/_doctor-")
+    assert found["writing"].endswith(" came back with other bytes: is a cache or a proxy in between?")
 
 
 # --- the data set
