@@ -7,11 +7,12 @@ import hashlib
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from beam_pipelines.options import BuildSettings, parse_build, positive
+from launch import arguments
 
 SETUP_FILE = Path(__file__).parent.parent / "setup.py"
 # Memory of a worker's process, one for each vCPU, and of a pixel of the picture that a thread holds (measured with a
@@ -78,6 +79,8 @@ def parse(argv: Sequence[str] | None = None) -> DataflowSettings:
             f"there is no {SETUP_FILE} to send to the workers: start from a checkout of the project, or give "
             "--setup_file, or --sdk_container_image with this package in it"
         )
+    if any(argument.partition("=")[0] == "--runner" for argument in build_args):
+        parser.error("--runner: this command starts jobs on Dataflow; beam_pipelines.build takes the other runners")
     if args.num_workers > args.max_num_workers:
         parser.error(f"--num_workers={args.num_workers} is more than --max_num_workers={args.max_num_workers}")
     what = [f"--input={args.input}", f"--output={args.output}", *build_args]
@@ -89,7 +92,7 @@ def parse(argv: Sequence[str] | None = None) -> DataflowSettings:
         command=tuple(command),
         project=args.project,
         region=args.region,
-        machines=Machines(kind=machine, vcpus=_vcpus(machine), most=args.max_num_workers),
+        machines=Machines(kind=machine, vcpus=arguments.vcpus_of(machine), most=args.max_num_workers),
         images_per_second=args.images_per_second,
         price=args.vcpu_hour,
         dry_run=args.dry_run,
@@ -114,23 +117,34 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _add_job(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--project", required=True, type=_matching(_PROJECT), help="id of the Google Cloud project")
-    group.add_argument("--region", required=True, type=_matching(_REGION), help="like us-central1; the bucket's own")
+    group.add_argument("--project", required=True, type=arguments.project, help="id of the Google Cloud project")
+    group.add_argument("--region", required=True, type=arguments.region, help="like us-central1; the bucket's own")
     group.add_argument(
-        "--input", metavar="PATHS", required=True, help="gs:// folder, zip archives, or both, separated by commas"
+        "--input",
+        metavar="PATHS",
+        required=True,
+        type=arguments.paths,
+        help="gs:// folder, zip archives, or both, separated by commas",
     )
-    group.add_argument("--output", metavar="DIR", required=True, type=_folder, help="gs:// folder for the data set")
+    group.add_argument(
+        "--output", metavar="DIR", required=True, type=arguments.bucket_folder, help="gs:// folder for the data set"
+    )
     group.add_argument(
         "--job_name",
-        type=_matching(_JOB_NAME),
+        type=arguments.matching(*_JOB_NAME),
         help="(default: from the output; Dataflow refuses a second job of the name while one runs)",
     )
     group.add_argument(
         "--job_labels", metavar="KEY=VALUE,...", type=_labels, default=[], help="of the job, for bills and filters"
     )
-    group.add_argument("--temp_location", metavar="DIR", type=_folder, help="(default: OUTPUT/_build/dataflow/temp)")
     group.add_argument(
-        "--staging_location", metavar="DIR", type=_folder, help="(default: OUTPUT/_build/dataflow/staging)"
+        "--temp_location", metavar="DIR", type=arguments.bucket_folder, help="(default: OUTPUT/_build/dataflow/temp)"
+    )
+    group.add_argument(
+        "--staging_location",
+        metavar="DIR",
+        type=arguments.bucket_folder,
+        help="(default: OUTPUT/_build/dataflow/staging)",
     )
 
 
@@ -139,7 +153,7 @@ def _add_workers(group: argparse._ArgumentGroup) -> None:
         "--worker_machine_type",
         "--machine_type",
         metavar="TYPE",
-        type=_machine,
+        type=arguments.machine_type,
         help="(default: e2-standard-4, or e2-highmem-4 if the threads' pictures, of --max_image_pixels, need it)",
     )
     group.add_argument("--num_workers", metavar="N", type=positive(int), default=1, help="to begin with (default: 1)")
@@ -165,6 +179,7 @@ def _add_workers(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--sdk_container_image",
         metavar="IMAGE",
+        type=arguments.image,
         help="with this package in it already (launch/Dockerfile.worker): workers start sooner and install nothing",
     )
 
@@ -240,29 +255,7 @@ def _job_name(output: str) -> str:
     return "-".join(filter(None, ("scenes", folder, hashlib.sha256(output.encode()).hexdigest()[:8])))
 
 
-# pattern, and what it stands for
-_PROJECT = (r"[a-z][-a-z0-9:.]+[a-z0-9]", "a project id, like street-scenes-123 (its name and number are others)")
-_REGION = (r"[a-z]+-[a-z]+\d+", "a region, like us-central1 (a zone has one more letter)")
 _JOB_NAME = (r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", "a job name: at most 63 of a-z, 0-9 and -, a letter first")
-_LABEL = (r"[a-z][-_a-z0-9]{0,62}=[-_a-z0-9]{0,63}", "KEY=VALUE of a-z, 0-9, - and _, a letter first")
-_MACHINE = re.compile(r"(?:.+-)?custom-(\d+)-\d+(?:-ext)?|[a-z]\d?[a-z]*-[a-z]+-(\d+)")
-
-
-def _matching(wanted: tuple[str, str]) -> Callable[[str], str]:
-    pattern, meaning = wanted
-
-    def parse(text: str) -> str:
-        if not re.fullmatch(pattern, text):
-            raise argparse.ArgumentTypeError(f"{text!r} is not {meaning}")
-        return text
-
-    return parse
-
-
-def _folder(text: str) -> str:
-    if not re.fullmatch(r"gs://[a-z0-9][-_.a-z0-9]+[a-z0-9](/[^/\s]+)+/?", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a folder in a bucket, gs://BUCKET/FOLDER")
-    return text.rstrip("/")
 
 
 def _setup_file(text: str) -> Path:
@@ -273,19 +266,7 @@ def _setup_file(text: str) -> Path:
 
 
 def _labels(text: str) -> list[str]:
-    return [_matching(_LABEL)(label.strip()) for label in text.split(",")]
-
-
-def _machine(text: str) -> str:
-    if not _MACHINE.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{text!r} does not say its vCPUs: like e2-standard-4 or n2-custom-4-16384")
-    return text
-
-
-def _vcpus(machine: str) -> int:
-    found = _MACHINE.fullmatch(machine)
-    assert found
-    return int(found[1] or found[2])
+    return [arguments.label(label.strip()) for label in text.split(",")]
 
 
 def _price(text: str) -> Price:

@@ -62,6 +62,8 @@ def _run(settings: DataflowSettings, started: float, console: Console) -> int:
     beam_options = pipeline_options(build.beam_args, list(make_parser()._option_string_actions))
     cloud.check_login(place.root, *build.recipe.input.split(","))
     if settings.dry_run:
+        if not build.overwrite and workspace.finished_build(place, build.recipe):
+            console.print(f"{place.root} is complete already: without --dry_run nothing would start", highlight=False)
         return preview(settings, started, console)
     running = None if build.plan_only else _find_running(place, beam_options)
     if running:

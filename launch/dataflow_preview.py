@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import shlex
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,11 +15,11 @@ from rich.console import Console
 from rich.table import Table
 
 from beam_pipelines import builder, graph
-from beam_pipelines.errors import BuildError
 from beam_pipelines.options import pipeline_options
 from beam_pipelines.report import readable
 from beam_pipelines.workspace import Workspace
 from launch.dataflow import DataflowSettings, Machines
+from launch.worker import load_graph
 
 # Assumed: from asking for a virtual machine to the first image, with the package to install.
 START_MINUTES = 4.0
@@ -84,23 +81,6 @@ def image(pipeline: protos.Pipeline) -> str:
     return str(protos.DockerPayload.FromString(environment.payload).container_image)
 
 
-def worker_imports(pipeline: protos.Pipeline) -> list[str]:
-    """The modules that a worker imports to run the graph, besides those of Beam; found in a new interpreter.
-
-    Raises:
-      BuildError: a step can't be unpickled there.
-    """
-    with tempfile.NamedTemporaryFile(suffix=".pb") as file:
-        file.write(pipeline.SerializeToString())
-        file.flush()
-        command = [sys.executable, "-m", "launch.worker_imports", file.name]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise BuildError(f"a worker could not load the graph: {done.stderr.strip().rpartition(chr(10))[2]}")
-    modules: list[str] = json.loads(done.stdout)["modules"]
-    return modules
-
-
 def costs(images: int, shards: int, machines: Machines, images_per_second: float) -> list[Cost]:
     """With one worker, and with as many as may be; no more vCPUs work than there are shards."""
     found = []
@@ -135,7 +115,7 @@ def _print_files(job: Job, console: Console) -> None:
 
 
 def _print_workers(settings: DataflowSettings, job: Job, console: Console) -> None:
-    modules = worker_imports(job.proto_pipeline)
+    modules = load_graph(job.proto_pipeline.SerializeToString()).modules
     ours = [name for name in modules if name.startswith("beam_pipelines")]
     others = sorted({name.partition(".")[0] for name in modules} - {"beam_pipelines"} - sys.stdlib_module_names)
     console.print(f"workers: at most {settings.machines.most} x {settings.machines.kind}", style="bold")
@@ -156,8 +136,8 @@ def _print_cost(settings: DataflowSettings, images: int, shards: int, console: C
     console.print(table)
     if machines.most * machines.vcpus > shards:
         console.print(
-            f"  more than {math.ceil(shards / machines.vcpus):,} workers find nothing to do, since a shard is the unit "
-            "of work (--shard_size_mb, --shards)",
+            f"  workers beyond {math.ceil(shards / machines.vcpus):,} find nothing to do, since a shard is the unit of "
+            "work (--shard_size_mb, --shards)",
             highlight=False,
         )
     console.print(

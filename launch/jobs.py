@@ -167,7 +167,8 @@ def describe(job: Job, dataset: str, package: str | None) -> str:
         "machines": f"{job.hosts} x {job.machine}{hosts}, "
         + ("spot: restarted when preempted, and goes on at its checkpoint" if job.spot else "on demand"),
         "at most": f"{limit}: {hours:,g} machine hours{accelerators}",
-        "image": job.image + ("" if job.container else f" (listed until {PREBUILT_UNTIL}; else give --container)"),
+        "image": job.image
+        + ("" if job.container else f" (Google listed it until {PREBUILT_UNTIL}: if it is gone, give --container)"),
         "code": package or "as it was built into the image",
         "data": dataset,
         "results": f"{job.output}/",

@@ -25,6 +25,18 @@ MACHINES: dict[str, dict[int, str]] = {
     "TPU_V3": {8: "cloud-tpu"},
     "TPU_V5_LITEPOD": {1: "ct5lp-hightpu-1t", 4: "ct5lp-hightpu-4t", 8: "ct5lp-hightpu-8t"},
 }
+# Accelerator -> what Vertex AI's quota for it in custom training is called, after custom_model_training_ (with spot
+# machines custom_model_training_preemptible_). After common_util.py of Google's vertex-ai-samples.
+QUOTAS = {
+    "NVIDIA_TESLA_T4": "nvidia_t4_gpus",
+    "NVIDIA_L4": "nvidia_l4_gpus",
+    "NVIDIA_TESLA_A100": "nvidia_a100_gpus",
+    "NVIDIA_A100_80GB": "nvidia_a100_80gb_gpus",
+    "NVIDIA_H100_80GB": "nvidia_h100_gpus",
+    "TPU_V2": "tpu_v2",
+    "TPU_V3": "tpu_v3",
+    "TPU_V5_LITEPOD": "tpu_v5e",
+}
 _V5E = "ct5lp-"
 _TOPOLOGIES = {1: "1x1", 4: "2x2", 8: "2x4"}  # of the chips of a TPU_V5_LITEPOD
 

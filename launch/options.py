@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from launch import arguments
 from launch.errors import LaunchError
 from launch.jobs import Job, Parameter, Search
 from launch.machines import MACHINES, choose_machine
-from trainer.config import TrainConfig, parse_train
+from trainer.config import Help, TrainConfig, parse_train
 
 _TUNED = "learning_rate=0.001..0.1:log"
 _SHARED = ("gs://", "/gcs/")  # what every machine of a job sees; Vertex AI mounts buckets below /gcs
-_LABEL = re.compile(r"[a-z][a-z0-9_-]{0,62}=[a-z0-9_-]{0,63}")
 _TENSORBOARD = re.compile(r"projects/[^/]+/locations/([^/]+)/tensorboards/[^/]+")
 
 
@@ -67,7 +67,7 @@ def parse_launch(argv: Sequence[str] | None = None) -> LaunchSettings:
         labels=dict(label.split("=") for label in args.label),
         search=search,
     )
-    problem = _problem_here(job, args.dry_run) if args.local else _problem(job, train)
+    problem = _stray(args, parser) or (_problem_here(job, args.dry_run) if args.local else _problem(job, train))
     if problem:
         parser.error(problem)
     return LaunchSettings(
@@ -81,12 +81,25 @@ def parse_launch(argv: Sequence[str] | None = None) -> LaunchSettings:
     )
 
 
+def _stray(args: argparse.Namespace, parser: argparse.ArgumentParser) -> str | None:
+    """Names an option that would have no effect."""
+    for option, needed in (
+        ("trials", "tune"),
+        ("parallel_trials", "tune"),
+        ("venv", "local"),
+        ("reuse_packages", "local"),
+    ):
+        if not getattr(args, needed) and getattr(args, option) != parser.get_default(option):
+            return f"--{option} goes with --{needed}, which is not given"
+    return None
+
+
 def _problem(job: Job, train: TrainConfig) -> str | None:
     """Why the job can't be submitted as it is."""
     for option, value in {"project": job.project, "region": job.region}.items():
         if not value:
             return f"--{option} is needed: where the job is created and paid"
-    if not job.output.startswith("gs://"):
+    if not arguments.is_bucket_folder(job.output):
         return f"--output={job.output} must be gs://BUCKET/FOLDER: machines of a job leave nothing else behind"
     inputs = {
         "dataset": train.dataset,
@@ -94,6 +107,8 @@ def _problem(job: Job, train: TrainConfig) -> str | None:
         "backbone_weights": train.model_options.get("backbone_weights"),
     }
     for option, path in inputs.items():
+        if path and path.startswith("gs:") and not arguments.is_in_bucket(path):
+            return f"--{option}={path} names no bucket: gs://BUCKET/..."
         if path and path not in ("none", "imagenet") and not path.startswith(_SHARED):
             return f"--{option}={path} is on this machine, where no job can read it: copy it to gs:// and name that"
     if job.machine.is_tpu and not job.container:
@@ -166,7 +181,7 @@ def _parser() -> argparse.ArgumentParser:
         usage="%(prog)s --project=ID --region=REGION --output=gs://... [option ...] [option of trainer.task ...]",
         description="Trains on Vertex AI. Every option that is not below goes to the trainer: see `python -m "
         "trainer.task --help`. Started again with the same --output, a run goes on at its checkpoint.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=Help,
         allow_abbrev=False,
     )
     _add_job(parser.add_argument_group("job"))
@@ -177,23 +192,30 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_job(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--project", help="Google Cloud project that pays")
-    group.add_argument("--region", help="like europe-west4; the buckets should be in it, too")
+    group.add_argument("--project", type=arguments.project, help="Google Cloud project that pays")
+    group.add_argument("--region", type=arguments.region, help="like europe-west4; the buckets should be in it, too")
     group.add_argument("--output", required=True, help="base folder of the run, gs://BUCKET/FOLDER")
-    group.add_argument("--name", type=_name, help="display name; None: the model and the last part of --output")
-    group.add_argument("--label", action="append", default=[], type=_label, metavar="KEY=VALUE", help="again for more")
-    group.add_argument("--service_account", metavar="EMAIL", help="that the job runs as; None: Vertex AI's own")
+    group.add_argument("--name", type=_name, help="display name (else the model and the last part of --output)")
+    group.add_argument(
+        "--label", action="append", default=[], type=arguments.label, metavar="KEY=VALUE", help="again for more"
+    )
+    group.add_argument(
+        "--service_account", metavar="EMAIL", type=arguments.email, help="that the job runs as (else Vertex AI's own)"
+    )
     group.add_argument("--tensorboard", metavar="NAME", help="projects/../locations/../tensorboards/ID to show it in")
-    group.add_argument("--endpoint", metavar="URL", help="of the service; None: REGION-aiplatform.googleapis.com")
+    group.add_argument("--endpoint", metavar="URL", help="of the service (else REGION-aiplatform.googleapis.com)")
 
 
 def _add_machines(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--accelerator", default="NVIDIA_L4", help="one of " + ", ".join(MACHINES))
-    group.add_argument("--accelerator_count", type=_whole(0), metavar="N", help="of each host; None: the fewest")
+    group.add_argument("--accelerator_count", type=_whole(0), metavar="N", help="of each host (else the fewest)")
     group.add_argument("--machine_type", help="instead of the usual one for these accelerators")
     group.add_argument("--hosts", type=_whole(1), default=1, help="a chief, and workers")
     group.add_argument(
-        "--container", metavar="IMAGE", help="built from launch/Dockerfile.trainer; None: Vertex AI's prebuilt one"
+        "--container",
+        metavar="IMAGE",
+        type=arguments.image,
+        help="built from launch/Dockerfile.trainer (else Vertex AI's prebuilt one)",
     )
     group.add_argument("--spot", action="store_true", help="cheap machines that Google may take back; it goes on later")
     group.add_argument("--timeout_hours", type=_hours, default=24.0, help="after which a job, or a trial, is ended")
@@ -254,12 +276,4 @@ def _hours(text: str) -> float:
 def _name(text: str) -> str:
     if not 1 <= len(text) <= 128:
         raise argparse.ArgumentTypeError(f"a name has 1 to 128 characters, not {len(text)}")
-    return text
-
-
-def _label(text: str) -> str:
-    if not _LABEL.fullmatch(text):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not KEY=VALUE of lower-case letters, digits, - and _, up to 63 each"
-        )
     return text

@@ -16,6 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
+from beam_pipelines.contract.manifest import FILE_NAME
+from launch.checks.dataset import local_reader, open_dataset
 from launch.errors import LaunchError
 from launch.jobs import PREBUILT_MODULE
 from launch.options import LaunchSettings
@@ -28,8 +30,12 @@ def rehearse(settings: LaunchSettings) -> int:
     """Runs the job's hosts as processes here. -> 0, 1, or 128 + the number of the signal that stopped them.
 
     Raises:
-      LaunchError: the sdist can't be built or installed, or a host failed.
+      LaunchError: the data set can't be trained on, the sdist can't be built or installed, or a host failed.
     """
+    dataset = settings.train.dataset
+    if "://" not in dataset:  # before minutes of installing
+        splits = (settings.train.train_split, settings.train.val_split)
+        open_dataset(dataset, local_reader(dataset)[1](FILE_NAME), splits, settings.hosts_here)
     with tempfile.TemporaryDirectory() as scratch:
         sdist = build_sdist(Path(scratch))
         python = _make_environment(settings, Path(scratch))
@@ -92,7 +98,9 @@ def _install(python: Path, sdist: Path, reuse_packages: bool) -> None:
     for arguments in (["--force-reinstall", "--no-deps", str(sdist)], [f"{sdist}[trainer]"]):
         done = subprocess.run([*pip, *offline, *arguments], capture_output=True, text=True, check=False)
         if done.returncode:
-            raise LaunchError(f"pip could not install {sdist.name}: {done.stderr.strip()}")
+            lines = [line.strip() for line in done.stderr.strip().splitlines()] or ["no message"]
+            reason = next((line for line in lines if line.startswith("ERROR: ")), lines[-1]).removeprefix("ERROR: ")
+            raise LaunchError(f"pip could not install {sdist.name}: {reason}")
 
 
 def _run(command: Sequence[str], hosts: Sequence[Mapping[str, str]]) -> int:

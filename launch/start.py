@@ -12,12 +12,13 @@ import subprocess
 import sys
 from collections.abc import Iterable
 
-_DISTRIBUTION, _EXTRA = "street-scenes", "trainer"
+DISTRIBUTION = "street-scenes"
+_EXTRA = "trainer"
 
 
 def main() -> int:
     """Returns trainer.task's exit code, or 1 where its requirements can't be installed."""
-    needed = requirements_of(importlib.metadata.requires(_DISTRIBUTION) or ())
+    needed = requirements_of(importlib.metadata.requires(DISTRIBUTION) or ())
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--root-user-action=ignore"]
     if subprocess.run([*pip, *needed], check=False).returncode:
         print(

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import logging
-import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from google.api_core.exceptions import GoogleAPICallError
 from google.auth.credentials import Credentials
-from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
 from google.cloud import storage
 
-from beam_pipelines import cloud
-from beam_pipelines.contract.manifest import FILE_NAME, Manifest, ManifestError, not_built
+from beam_pipelines.cloud import LOGIN
+from beam_pipelines.contract.manifest import FILE_NAME, Manifest
+from launch.account import google_errors, login
+from launch.checks.dataset import open_dataset
 from launch.errors import LaunchError
 from launch.jobs import Job
 from launch.options import LaunchSettings
-from trainer.config import TrainConfig
+from trainer.config import CONFIG, TrainConfig
 
-_SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
 _CURES = {
-    401: cloud.LOGIN,
+    401: LOGIN,
     403: "ask for the roles Vertex AI User in the project and Storage Object Admin in the bucket, and see that "
     "aiplatform.googleapis.com is enabled",
     404: "check the project, the region and the bucket",
@@ -39,10 +34,12 @@ def submit(settings: LaunchSettings, request: dict[str, Any], sdist: Path | None
     Raises:
       LaunchError: something was refused or not found; no job was created, unless the message says otherwise.
     """
-    job, credentials = settings.job, _login()
+    job, credentials = settings.job, login()
     client = storage.Client(project=job.project, credentials=credentials)
     try:
-        _check_dataset(client, settings.train, job)
+        manifest = _check_dataset(client, settings.train, job)
+        if job.search is None:  # whose trials have folders of their own
+            _check_output(client, settings.train, manifest)
         if sdist is not None and package is not None:
             _upload(client, sdist, package)
     finally:
@@ -50,41 +47,35 @@ def submit(settings: LaunchSettings, request: dict[str, Any], sdist: Path | None
     return _report(job, _create(job, request, credentials, settings.endpoint))
 
 
-def _login() -> Credentials:
-    logging.getLogger("google.auth").setLevel(logging.ERROR)  # it warns of what the error below says
-    try:
-        return cloud.find_account(_SCOPES)
-    except DefaultCredentialsError as error:
-        raise LaunchError(f"there is no Google account to submit with; {cloud.LOGIN}") from error
-
-
-def _check_dataset(client: storage.Client, train: TrainConfig, job: Job) -> None:
+def _check_dataset(client: storage.Client, train: TrainConfig, job: Job) -> Manifest | None:
     """Raises LaunchError where the run would fail when its machines are already paid for."""
     if not train.dataset.startswith("gs://"):
-        return
-    path = f"{train.dataset}/{FILE_NAME}"
-    with _cloud_errors(path):
-        blob = _blob(client, path)
-        text = blob.download_as_text() if blob.exists() else None
-    if text is None:
-        raise LaunchError(not_built(train.dataset))
+        return None
+    text = _read(client, f"{train.dataset}/{FILE_NAME}")
+    return open_dataset(train.dataset, text, (train.train_split, train.val_split), job.hosts)
+
+
+def _check_output(client: storage.Client, train: TrainConfig, manifest: Manifest | None) -> None:
+    """Raises LaunchError where another run has its checkpoints: the trainer would not go on with it."""
+    text = _read(client, f"{train.output}/{CONFIG}")
+    bucket, _, folder = train.output.removeprefix("gs://").partition("/")
+    with google_errors(train.output, _CURES):
+        if text is None or not any(client.list_blobs(bucket, prefix=f"{folder}/checkpoints/", max_results=1)):
+            return
+    now = train.identity | ({"dataset": manifest.fingerprint} if manifest else {})
     try:
-        manifest = Manifest.from_json(text, path)
-    except ManifestError as error:
-        raise LaunchError(str(error)) from error
-    for split in filter(None, (train.train_split, train.val_split)):
-        if split not in manifest.splits:
-            raise LaunchError(f"{train.dataset} has no split {split!r}; it has {', '.join(manifest.splits)}")
-        shards = len(manifest.splits[split])
-        if shards < job.hosts:
-            raise LaunchError(
-                f"{train.dataset}: {shards} shards of {split} can't be shared by {job.hosts} hosts: take fewer, or "
-                f"build the data set with --shards={split}={job.hosts} or more"
-            )
+        before = dict(json.loads(text)["identity"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise LaunchError(f"{train.output}/{CONFIG} is not that of a training run: give another --output") from error
+    changed = [f"{name} was {before.get(name)} and is {now[name]}" for name in now if now[name] != before.get(name)]
+    if changed:
+        raise LaunchError(
+            f"{train.output} holds another run: {', '.join(changed)}. Give another --output, or the same values"
+        )
 
 
 def _upload(client: storage.Client, sdist: Path, uri: str) -> None:
-    with _cloud_errors(uri):
+    with google_errors(uri, _CURES):
         blob = _blob(client, uri)
         if not blob.exists():  # its folder is named by its contents
             blob.upload_from_filename(str(sdist), content_type="application/gzip")
@@ -97,7 +88,9 @@ def _create(job: Job, request: dict[str, Any], credentials: Credentials, endpoin
     options = {"api_endpoint": endpoint or f"{job.region}-aiplatform.googleapis.com"}
     text = json.dumps(request)
     client = aiplatform_v1.JobServiceClient(credentials=credentials, transport="rest", client_options=options)
-    with client, _cloud_errors("the job", job):
+    where = f"--project={job.project} --region={job.region}"
+    doubt = f". It may have been created all the same: look with `gcloud ai {_group(job)} list {where}`"
+    with client, google_errors("the job", _CURES, doubt):
         if job.search is None:
             custom = aiplatform_v1.CustomJob.from_json(text)
             return str(client.create_custom_job(parent=job.parent, custom_job=custom, timeout=_SECONDS).name)
@@ -124,29 +117,13 @@ def _group(job: Job) -> str:
     return "hp-tuning-jobs" if job.search else "custom-jobs"
 
 
+def _read(client: storage.Client, uri: str) -> str | None:
+    """None where there is no such object."""
+    with google_errors(uri, _CURES):
+        blob = _blob(client, uri)
+        return str(blob.download_as_text()) if blob.exists() else None
+
+
 def _blob(client: storage.Client, uri: str) -> storage.Blob:
     bucket, _, name = uri.removeprefix("gs://").partition("/")
     return client.bucket(bucket).blob(name)
-
-
-@contextlib.contextmanager
-def _cloud_errors(what: str, created: Job | None = None) -> Iterator[None]:
-    """Turns what Google answers about `what` into a LaunchError. With `created`, the block creates that job."""
-    try:
-        yield
-    except GoogleAPICallError as error:
-        cure = _CURES.get(int(error.code or 0), "mend that and start the same command again")
-        message = re.sub(r"^[A-Z]+ \S+: ", "", _first_line(error.message))  # the request, which the user did not write
-        raise LaunchError(f"{what}: Google answered {error.code}, {message}; {cure}") from error
-    except GoogleAuthError as error:
-        raise LaunchError(f"{what}: the Google account was refused, {_first_line(error)}; {cloud.LOGIN}") from error
-    except OSError as error:  # of the requests package, too
-        doubt = ""
-        if created is not None:
-            where = f"--project={created.project} --region={created.region}"
-            doubt = f". It may have been created all the same: look with `gcloud ai {_group(created)} list {where}`"
-        raise LaunchError(f"{what}: Google can't be reached, {_first_line(error)}{doubt}") from error
-
-
-def _first_line(error: object) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -381,7 +381,7 @@ def test_the_probes_of_the_trainer_can_fail() -> None:
 def test_help_of_a_launch_and_its_dry_run_come_before_anything_heavy() -> None:
     heavy = {"PIL", "apache_beam", "google", "keras", "numpy", "rich", "tensorflow", "yaml"}
     assert loads_without(heavy, "-m", f"{LAUNCH}.vertex", "--help")
-    place = ["--project=p", "--region=us-central1", "--output=gs://b/run", "--dataset=gs://b/data"]
+    place = ["--project=street", "--region=us-central1", "--output=gs://street/run", "--dataset=gs://street/data"]
     assert loads_without(heavy, "-m", f"{LAUNCH}.vertex", *place, "--dry_run")
 
 

@@ -20,6 +20,7 @@ SCHEDULES = ("poly", "cosine", "constant")
 PRECISIONS = ("float32", "bfloat16", "float16", "float64")
 
 DEFAULT_OUTPUT = "out/run"
+CONFIG = "config.json"  # in the run's folder: what it was started with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +150,7 @@ def _folder(path: str) -> str:
     return os.path.expanduser(path).rstrip("/") or "/"
 
 
-class _Help(argparse.ArgumentDefaultsHelpFormatter):
+class Help(argparse.ArgumentDefaultsHelpFormatter):
     """Adds the default where there is one to tell."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
@@ -161,7 +162,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m trainer.task",
         description="Trains a segmentation model on a data set of beam_pipelines, evaluates it and exports it. Started "
         "again with the same command, it goes on at the step where it was stopped.",
-        formatter_class=_Help,
+        formatter_class=Help,
         allow_abbrev=False,
     )
     _add_paths(parser.add_argument_group("data and results"))

@@ -8,10 +8,8 @@ import tensorflow as tf
 
 from trainer import devices
 from trainer.buckets import refusals
-from trainer.config import TrainConfig
+from trainer.config import CONFIG, TrainConfig
 from trainer.inputs import Inputs
-
-CONFIG = "config.json"
 
 
 class ContinuationError(ValueError):

@@ -58,7 +58,7 @@ def read_manifest(folder: str) -> Manifest:
     try:
         with tf.io.gfile.GFile(path) as file:
             return Manifest.from_json(file.read(), path)
-    except tf.errors.NotFoundError as error:
+    except (tf.errors.NotFoundError, tf.errors.FailedPreconditionError) as error:  # the latter: a part is a file
         is_there = "://" in folder or tf.io.gfile.isdir(folder)  # buckets have no empty folders
         raise DatasetError(contract.not_built(folder) if is_there else f"there is no folder {folder}") from error
 

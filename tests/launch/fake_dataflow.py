@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
-import os
-import subprocess
 import sys
-import sysconfig
 import threading
 import traceback
 from collections.abc import Sequence
@@ -15,55 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from beam_pipelines import storage
+from launch.worker import make_worker, run_worker
 from tests.conftest import PROJECT
 
 RUN_GRAPH = Path(__file__).parent / "run_graph.py"
-SITE_PACKAGES = sysconfig.get_path("purelib")
-NO_TENSORFLOW = """
-import sys
-
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("tensorflow", "tensorflow_transform", "keras"):
-            raise ImportError(f"a worker has no {name}")
-
-sys.meta_path.insert(0, Refuse())
-"""
-
-
-def make_worker(folder: Path, package: Path | None) -> Path:
-    """What a worker's container is: a Python with Beam and what `package`, an sdist, needs, and of this project only
-    the package. -> its executable. Beam and the requirements are those installed here: the virtual environment reads
-    this one's site-packages, but not its .pth files, through which this project is seen; it refuses TensorFlow.
-    """
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
-    python = folder / "bin" / "python"
-    place = Path(
-        subprocess.run(
-            [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-    )
-    (place / "of_this_one.pth").write_text(f"{SITE_PACKAGES}\n")
-    (place / "sitecustomize.py").write_text(NO_TENSORFLOW)
-    if package:
-        options = ("--quiet", "--no-deps", "--no-build-isolation", "--disable-pip-version-check")
-        install = [sys.executable, "-m", "pip", "--python", str(python), "install", *options, str(package)]
-        subprocess.run(install, check=True, env=worker_environment())
-    return python
-
-
-def worker_environment(**more: str) -> dict[str, str]:
-    """This process's, without the way to this project, and `more`."""
-    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | more
-
-
-def run_worker(python: Path, *arguments: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
-    """Runs `python ARGUMENTS` away from the project."""
-    command, environment = [str(python), *arguments], worker_environment(**more)
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
 
 class Job:

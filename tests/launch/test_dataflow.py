@@ -18,13 +18,14 @@ from pathlib import Path
 import pytest
 from apache_beam.portability import common_urns
 from apache_beam.portability.api import beam_runner_api_pb2 as protos
-from fake_dataflow import FakeDataflow, Job, make_worker, run_worker
+from fake_dataflow import FakeDataflow, Job
 
 from beam_pipelines import progress, storage
 from beam_pipelines.options import parse_build
 from beam_pipelines.verify import main as verify
 from launch import dataflow, dataflow_job, dataflow_preview
 from launch.dataflow import Machines, Price, main, parse
+from launch.worker import load_graph, make_worker, run_worker
 from tests.conftest import PROJECT, build, download, make_uneven, published, upload
 
 WHERE = ("--project=street-scenes", "--region=us-central1")
@@ -83,6 +84,11 @@ def test_the_command_is_one_of_the_build_with_the_same_recipe() -> None:
     assert labels == ["--label=app=street-scenes", "--label=team=vision", "--label=cost=1"]
 
 
+def test_spaces_after_commas_are_none_of_a_path() -> None:
+    build = parse([*WHERE, "--input=gs://street/a.zip, gs://street/b.zip", PATHS[1]]).build
+    assert build.recipe.input == "gs://street/a.zip,gs://street/b.zip"
+
+
 def test_each_folder_has_a_job_name_of_its_own() -> None:
     def name(output: str) -> str:
         (found,) = [a for a in parse([*WHERE, PATHS[0], f"--output={output}"]).command if a.startswith("--job_name=")]
@@ -128,6 +134,12 @@ def test_with_an_image_nothing_is_installed_unless_asked() -> None:
         (["--output=out"], "argument --output: 'out' is not a folder in a bucket, gs://BUCKET/FOLDER"),
         (["--output=gs://bucket"], "argument --output: 'gs://bucket' is not a folder in a bucket"),
         (["--input=in"], "--input: Dataflow's workers can't reach in: it must be in a bucket, gs://BUCKET/FOLDER"),
+        (["--input=gs://"], "argument --input: 'gs://' is not in a bucket, gs://BUCKET/..."),
+        (
+            ["--sdk_container_image="],
+            "argument --sdk_container_image: '' is not a container image, like europe-docker.",
+        ),
+        (["--runner=DirectRunner"], "--runner: this command starts jobs on Dataflow; beam_pipelines.build takes the"),
         (["--temp_location=/tmp"], "argument --temp_location: '/tmp' is not a folder in a bucket"),
         (["--job_name=My_Job"], "argument --job_name: 'My_Job' is not a job name: at most 63 of a-z, 0-9 and -"),
         (["--job_labels=Team=a"], "argument --job_labels: 'Team=a' is not KEY=VALUE of a-z, 0-9, - and _"),
@@ -299,25 +311,22 @@ def test_a_worker_installs_the_pixel_path_only(worker: Path, tmp_path: Path) -> 
 
 
 def test_every_function_of_the_graph_unpickles_on_a_worker_without_tensorflow(
-    job: dataflow_preview.Job, worker: Path, tmp_path: Path
+    job: dataflow_preview.Job, worker: Path
 ) -> None:
-    graph = tmp_path / "pipeline.pb"
-    graph.write_bytes(job.proto_pipeline.SerializeToString())
-    done = run_worker(worker, "-m", "launch.worker_imports", str(graph), cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    graph = job.proto_pipeline.SerializeToString()
+    found = load_graph(graph, worker)
     pardos = {
         transform.unique_name
         for transform in job.proto_pipeline.components.transforms.values()
         if transform.spec.urn == common_urns.primitives.PAR_DO.urn
     }
-    assert set(found["functions"]) == pardos
-    assert found["functions"]["StageShards/Stage"] == "StageShardFn"
-    assert found["functions"]["FinishShards/Normalize"] == "FinishShardFn"
-    tops = {name.partition(".")[0] for name in found["modules"]} - sys.stdlib_module_names
+    assert set(found.functions) == pardos
+    assert found.functions["StageShards/Stage"] == "StageShardFn"
+    assert found.functions["FinishShards/Normalize"] == "FinishShardFn"
+    tops = {name.partition(".")[0] for name in found.modules} - sys.stdlib_module_names
     assert tops <= {"PIL", "beam_pipelines", "google_crc32c", "imagecodecs", "numpy"}
-    assert "beam_pipelines.shards" in found["modules"]
-    assert dataflow_preview.worker_imports(job.proto_pipeline) == found["modules"]
+    assert "beam_pipelines.shards" in found.modules
+    assert load_graph(graph).modules == found.modules
 
 
 def test_the_probe_of_a_worker_can_fail(job: dataflow_preview.Job, worker: Path, tmp_path: Path) -> None:
@@ -416,6 +425,19 @@ def asserted_of_the_job(job: Job, output: str, folder: Path) -> None:
     assert [name for name, _ in dataflow_preview.steps(graph)] == STEPS
     with tarfile.open(job.stage("workflow.tar.gz", folder)) as package:
         assert any(name.endswith("beam_pipelines/graph.py") for name in package.getnames())
+
+
+def test_a_dry_run_says_that_the_data_set_is_there(
+    service: FakeDataflow, source: Path, bucket: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, options = f"{bucket}/out/there", ("--input=gs://street/in", *RECIPE)
+    assert build(*options, f"--output={output}") == 0
+    assert launch(service, output, IMAGE, "--dry_run") == 0
+    assert f"{output} is complete already: without --dry_run nothing would start" in capsys.readouterr().out
+    assert launch(service, output, IMAGE, "--dry_run", "--seed=3") == 1
+    assert "holds a finished data set of another recipe (seed: 0, not 3)" in capsys.readouterr().err
+    assert launch(service, output, IMAGE, "--dry_run", "--seed=3", "--overwrite") == 0
+    assert not service.asked
 
 
 @pytest.mark.usefixtures("without_transform")
@@ -570,7 +592,7 @@ def test_a_dry_run_says_all_and_does_nothing(
     assert "tensorflow" not in printed
     assert "predicted for 17 images, 6 shards" in printed
     assert re.search(r"1 │ +4 │ +4\.0 │ +0\.27 │ +0\.27 ", printed)
-    assert "more than 2 workers find nothing to do" in printed
+    assert "workers beyond 2 find nothing to do" in printed
     assert "1 USD for a vCPU-hour with its memory as of 2030-02" in printed
     assert not service.asked
     assert storage.sizes(output) == {}

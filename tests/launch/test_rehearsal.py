@@ -18,6 +18,7 @@ import pytest
 
 from launch import start
 from launch.rehearsal import environments
+from launch.vertex import main
 from tests.conftest import PROJECT, build, make_flat
 from trainer.config import parse_train
 
@@ -133,11 +134,12 @@ def rows(run: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_a_host_that_fails_ends_the_rehearsal_in_an_environment_that_is_not_kept(tmp_path: Path) -> None:
-    launcher = launch("--local", "--reuse_packages", f"--dataset={tmp_path}", f"--output={tmp_path / 'run'}")
+def test_a_host_that_fails_ends_the_rehearsal_in_an_environment_that_is_not_kept(dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").touch()
+    launcher = launch("--local", "--reuse_packages", f"--dataset={dataset}", f"--output={tmp_path / 'run'}")
     out, err = launcher.communicate(timeout=120)
     assert launcher.returncode == 1
-    assert f"error: {tmp_path} has no dataset.json" in err, "the trainer's own sentence"
+    assert "can't be made: " in err, "the trainer's own sentence"
     assert err.splitlines()[-1].startswith("error: the chief failed with exit code 1.")
     assert "Traceback" not in out + err
 
@@ -174,3 +176,25 @@ def test_requirements_that_can_not_be_installed_are_told(
     monkeypatch.setattr(importlib.metadata, "requires", lambda _: ["numpy", 'not-to-be-had>=1; extra == "trainer"'])
     assert start.main() == 1
     assert "error: the requirements of the trainer (not-to-be-had>=1) could not be installed" in capsys.readouterr().err
+
+
+def test_a_data_set_that_is_not_there_is_told_before_anything_is_installed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = (f"--output={tmp_path / 'run'}", f"--venv={tmp_path / 'venv'}", "--local")
+    assert main([*place, f"--dataset={tmp_path}"]) == 1
+    assert f"error: {tmp_path} has no dataset.json: there is no data set" in capsys.readouterr().err
+    assert not (tmp_path / "venv").exists()
+
+
+def test_what_pip_could_not_do_is_told_in_a_sentence(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without an index there is nothing to build the sdist with."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    place = (f"--output={tmp_path / 'run'}", f"--venv={tmp_path / 'venv'}", "--local")
+    assert main([*place, f"--dataset={dataset}"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: pip could not install street_scenes-0.1.0.tar.gz: Could not find a version that ")
+    assert error.count("\n") == 1

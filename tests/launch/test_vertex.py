@@ -306,8 +306,15 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["--initial_model=out/run"], "--initial_model=out/run is on this machine"),
         (["--backbone_weights=w.h5"], "--backbone_weights=w.h5 is on this machine"),
         (["--output=out/run"], "--output=out/run must be gs://BUCKET/FOLDER"),
-        (["--project="], "--project is needed: where the job is created and paid"),
-        (["--region="], "--region is needed"),
+        (["--output=gs://street"], "--output=gs://street must be gs://BUCKET/FOLDER: machines of a job leave nothing"),
+        (["--output=gs://street/my run"], "--output=gs://street/my run must be gs://BUCKET/FOLDER"),
+        (["--dataset=gs://"], "--dataset=gs: names no bucket: gs://BUCKET/..."),
+        (["--container="], "argument --container: '' is not a container image, like europe-docker.pkg.dev/PROJECT/"),
+        (["--service_account=me"], "argument --service_account: 'me' is not an account's email address"),
+        (["--trials=3"], "--trials goes with --tune, which is not given"),
+        (["--reuse_packages"], "--reuse_packages goes with --local, which is not given"),
+        (["--project=My Street"], "argument --project: 'My Street' is not a project id, like street-scenes-123"),
+        (["--region=europe-west4-a"], "argument --region: 'europe-west4-a' is not a region, like us-central1"),
         (["--accelerator=L4"], "--accelerator=L4 is not one of none, NVIDIA_TESLA_T4"),
         (["--accelerator_count=3"], "a machine has 1, 2, 4, 8 of NVIDIA_L4; for another number give --machine_type"),
         (["--accelerator_count=0", "--machine_type=x"], "--accelerator=NVIDIA_L4 and --accelerator_count=0 do not go"),
@@ -318,7 +325,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["--tensorboard=12"], "--tensorboard=12 is not projects/PROJECT/locations/REGION/tensorboards/ID"),
         (["--tensorboard=projects/p/locations/us-east1/tensorboards/1"], "they must be in one region"),
         (["--tensorboard=projects/p/locations/europe-west4/tensorboards/1"], "--tensorboard needs --service_account"),
-        (["--label=Team=Roads"], "'Team=Roads' is not KEY=VALUE of lower-case letters"),
+        (["--label=Team=Roads"], "'Team=Roads' is not KEY=VALUE of a-z, 0-9, - and _"),
         (["--timeout_hours=0"], "0: from 0.01 to 672 hours"),
         (["--hosts=0"], "'0' is not a whole number of 1 or more"),
         (["--tune=learning_rate"], "--tune=learning_rate is not NAME=LOW..HIGH"),
@@ -344,6 +351,12 @@ def test_what_can_not_be_is_refused_before_anything_is_built_or_asked(
     assert message in refused(capsys, *PLACE, f"--dataset={DATASET}", *arguments)
 
 
+@pytest.mark.parametrize("option", ["--project", "--region"])
+def test_where_a_job_is_created_must_be_given(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    rest = [argument for argument in PLACE if not argument.startswith(option)]
+    assert f"{option} is needed: where the job is created and paid" in refused(capsys, *rest, f"--dataset={DATASET}")
+
+
 def test_no_option_has_two_meanings() -> None:
     mine = {option for action in options._parser()._actions for option in action.option_strings}
     trainers = {option for action in config._parser()._actions for option in action.option_strings}
@@ -365,6 +378,34 @@ def test_what_would_fail_on_paid_machines_is_found_before(
     assert submit(vertex, *arguments, dataset=dataset) == 1
     assert message in capsys.readouterr().err
     assert not vertex.requests
+
+
+def test_an_output_that_holds_another_run_is_found_before(
+    bucket: Any, vertex: FakeVertex, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the trainer writes; without a checkpoint there is nothing yet to go on with, and nothing to refuse."""
+    output = "--output=gs://street/runs/other"
+    manifest = json.loads(bucket.blob("data/scenes/dataset.json").download_as_text())
+    train = config.parse_train([f"--dataset={DATASET}", "--epochs=7"], {})
+    identity = train.identity | {"dataset": manifest["fingerprint"], "global_batch": 4}
+    place = bucket.blob(f"runs/other/{config.CONFIG}")
+    place.upload_from_string(json.dumps({"identity": identity}))
+    assert submit(vertex, output, "--epochs=9") == 0
+    bucket.blob("runs/other/checkpoints/ckpt-3.index").upload_from_string("any")
+    capsys.readouterr()
+    assert submit(vertex, output, "--epochs=9") == 1
+    assert capsys.readouterr().err == (
+        "error: gs://street/runs/other holds another run: epochs was 7 and is 9. Give another --output, or the same "
+        "values\n"
+    )
+    assert submit(vertex, output, "--epochs=7") == 0
+    place.upload_from_string(json.dumps({"identity": identity | {"dataset": "another"}}))
+    assert submit(vertex, output, "--epochs=7") == 1
+    assert f"dataset was another and is {manifest['fingerprint']}" in capsys.readouterr().err
+    place.upload_from_string("no run's")
+    assert submit(vertex, output, "--epochs=7") == 1
+    assert "gs://street/runs/other/config.json is not that of a training run" in capsys.readouterr().err
+    assert len(vertex.requests) == 2
 
 
 @pytest.mark.parametrize(
@@ -418,7 +459,7 @@ def test_the_image_of_a_region_is_near(capsys: pytest.CaptureFixture[str]) -> No
         request, plan = dry_run(capsys, f"--region={region}")
         image = request["jobSpec"]["workerPoolSpecs"][0]["pythonPackageSpec"]["executorImageUri"]
         assert image == f"{host}-docker.pkg.dev/vertex-ai/training/tf-gpu.2-17.py310:latest"
-        assert f"{image} (listed until 2026-07-11; else give --container)" in plan
+        assert f"{image} (Google listed it until 2026-07-11: if it is gone, give --container)" in plan
 
 
 def test_the_accelerators_are_those_that_google_knows() -> None:

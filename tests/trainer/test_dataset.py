@@ -244,6 +244,9 @@ def take_all(dataset: tf.data.Dataset) -> list[Batch]:
 
 
 def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DatasetError, match=r"there is no folder .*/file"):
+        open_split(str(tmp_path / "file"), "train")
     with pytest.raises(DatasetError, match=r"has no dataset.json: there is no data set, or its build did not finish"):
         open_split(str(tmp_path), "train")
     with pytest.raises(DatasetError, match=r"there is no folder .*/none"):
