@@ -20,7 +20,7 @@ engines: .venv/installed
 	sh tests/engines/bring.sh $(ENGINES) $(BIN)/python
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
 
 # The trainer and the contract without Beam; what the tests read is built by .venv.
 test-oldest:
