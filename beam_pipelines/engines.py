@@ -46,9 +46,9 @@ def run_to_end(pipeline: beam.Pipeline, shards_done: Callable[[], int], on_retry
         except Exception as error:
             gives_up = shards_done() <= before or type(pipeline.runner).__name__ == _TRIES_ITSELF
             reason = as_build_error(error) or engine_error(error) or (_lost_worker(error) if gives_up else None)
-            if reason:
+            if reason and reason is not error:
                 raise reason from error
-            if gives_up:
+            if reason or gives_up:
                 raise
             on_retry(str(error).strip().rpartition("\n")[2])
 
