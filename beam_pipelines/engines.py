@@ -13,6 +13,7 @@ import grpc
 from beam_pipelines.errors import BuildError, as_build_error
 
 _LOST_WORKER = ("SDK worker disconnected", "Channel closed prematurely")  # as Prism says it, and FnApiRunner
+_NO_WORKER = "didn't get control connection"
 _TRIES_ITSELF = "DataflowRunner"  # each bundle four times, and another job would cost money
 _JOB_SERVERS = ("PrismJobServer", "FlinkJarJobServer")  # loggers whose level Beam sets itself, when they start
 _NOT_FETCHED = {  # by Beam's own download -> what it is, and the option that names a local one
@@ -46,9 +47,9 @@ def run_to_end(pipeline: beam.Pipeline, shards_done: Callable[[], int], on_retry
         except Exception as error:
             gives_up = shards_done() <= before or type(pipeline.runner).__name__ == _TRIES_ITSELF
             reason = as_build_error(error) or engine_error(error) or (_lost_worker(error) if gives_up else None)
-            if reason:
+            if reason and reason is not error:
                 raise reason from error
-            if gives_up:
+            if reason or gives_up:
                 raise
             on_retry(str(error).strip().rpartition("\n")[2])
 
@@ -59,6 +60,11 @@ def engine_error(error: BaseException) -> BuildError | None:
         return BuildError(
             f"the engine stopped answering ({error.code().name}: {error.details()}): --verbose shows its log; "
             "the same command goes on from the finished shards"
+        )
+    if _NO_WORKER in str(error):
+        return BuildError(
+            "no worker came to Prism within its minute: see whether the worker pool is busy, and reaches this machine; "
+            "the same command tries again"
         )
     for pattern, (engine, option) in _NOT_FETCHED.items():
         if found := re.search(pattern, str(error)):
