@@ -81,7 +81,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
                 assert process.poll() is None, (folder / "log").read_text()
                 time.sleep(0.05)
             yield Pool(process, port, site)
-            process.send_signal(signal.SIGINT)
+            os.killpg(process.pid, signal.SIGTERM)
 
 
 def _is_open(port: int) -> bool:
