@@ -41,12 +41,13 @@ class Fault:
     the object that is uploaded; of a batch the whole body stands there. `skip` of them pass, then `times` are hit, or
     all; `hits` counts those.
 
-    kind: an HTTP status that is answered at once (int); seconds that the answer comes later (float); or a connection
-    that is reset: "cut request" amid the request, "cut answer" amid the answer, "lose answer" when only that is left.
+    kind: an HTTP status that is answered at once (int); seconds that the answer comes later (float); a barrier where
+    answers wait for each other; or a connection that is reset: "cut request" amid the request, "cut answer" amid the
+    answer, "lose answer" when only that is left.
     """
 
     pattern: str
-    kind: int | float | str
+    kind: int | float | threading.Barrier | str
     times: int | None = 1
     skip: int = 0
     hits: int = 0
@@ -188,6 +189,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             answer = front.answer(self.command, self.path, self._passed(), body)
         if isinstance(kind, float):
             time.sleep(kind)
+        if isinstance(kind, threading.Barrier):
+            kind.wait()
         if kind == "lose answer":
             front.lose(self.path, answer)
             return self._reset()
