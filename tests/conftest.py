@@ -33,6 +33,16 @@ REAL_DATA = PROJECT.parent / "shared" / "data"
 HAS_BEAM = importlib.util.find_spec("apache_beam") is not None
 
 
+SHOWN = "shown"  # a property of a test: a text for people, printed after the last test
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for report in terminalreporter.getreports("passed"):
+        for name, text in report.user_properties:
+            if name == SHOWN:
+                terminalreporter.write(f"\n{text}")
+
+
 @pytest.fixture(scope="session")
 def camvid() -> Path:
     return _real("camvid")

@@ -17,12 +17,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT, build, download, make_uneven, published, upload
 from faulty_storage import Fault, Front
 
 from beam_pipelines import cloud, lease, storage
 from beam_pipelines.errors import BuildError
 from beam_pipelines.verify import main as verify
+from tests.conftest import PROJECT, build, download, make_uneven, published, upload
 
 ARGUMENTS = ("--labels=camvid11", "--image_size=native", "--shards=train=2,val=1")
 SHARD = "train-00001-of-00002.tfrecord"

@@ -10,10 +10,10 @@ from pathlib import Path
 import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
-from conftest import make_uneven, run_module
 
 from beam_pipelines import engines
 from beam_pipelines.errors import BuildError, without_worker_tracebacks
+from tests.conftest import make_uneven, run_module
 
 PROCESSES = ("--runner=FnApiRunner", "--direct_num_workers=2", "--direct_running_mode=multi_processing")
 

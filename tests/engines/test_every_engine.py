@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.metadata
+import io
 import json
 import os
 import shutil
@@ -26,9 +27,10 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import PROJECT, make_uneven, published
 from rich.console import Console
 from rich.table import Table
+
+from tests.conftest import PROJECT, SHOWN, make_uneven, published
 
 pytest.importorskip("apache_beam")
 
@@ -157,7 +159,7 @@ def test_an_engine_builds(
     assert built[engine] == built["one thread"]
 
 
-def test_the_digests_side_by_side(built: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_digests_side_by_side(built: dict[str, Any], record_property: Callable[[str, object], None]) -> None:
     assert len(built) >= len(LOCAL)
     table = Table("", *built, title=f"SHA-256 of what each engine wrote, its first 8 digits ({len(built)} engines)")
     rows = {engine: digests | {"dataset.json": _digest(manifest)} for engine, (digests, manifest) in built.items()}
@@ -165,8 +167,9 @@ def test_the_digests_side_by_side(built: dict[str, Any], capsys: pytest.CaptureF
         digests = [row[name][:8] for row in rows.values()]
         assert len(set(digests)) == 1, name
         table.add_row(name, *digests)
-    with capsys.disabled():
-        Console(width=40 + 14 * len(built)).print("\n", table)
+    console = Console(file=io.StringIO(), width=40 + 14 * len(built))
+    console.print(table)
+    record_property(SHOWN, console.file.getvalue())
 
 
 def _digest(manifest: dict[str, Any]) -> str:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PROJECT, build, make_flat, upload
 from fake_google import REGION, FakeGoogle
 from google.oauth2.credentials import Credentials
 
@@ -30,6 +29,7 @@ from launch.doctor import main, parse
 from launch.errors import LaunchError
 from launch.machines import MACHINES, QUOTAS
 from launch.worker import make_worker
+from tests.conftest import PROJECT, build, make_flat, upload
 
 PLACE = ("--project=street", f"--region={REGION}")
 L4 = "custom_model_training_nvidia_l4_gpus"

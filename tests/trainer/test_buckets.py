@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 pytest.importorskip("gcp_storage_emulator", reason="gcp-storage-emulator, of the extra dev, is not installed")
 
 from faulty_storage import Fault
-from test_training import assert_same, rows
+
+from tests.trainer.runs import assert_same, rows
 
 pytestmark = [pytest.mark.usefixtures("without_transform"), pytest.mark.timeout(900)]
 
@@ -43,7 +44,7 @@ def flat(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def dataset(flat: Path, tmp_path_factory: pytest.TempPathFactory, front: Front) -> Path:
     """A data set on this machine; what gs://street/data has is the same."""
-    from conftest import upload
+    from tests.conftest import upload
 
     made = tmp_path_factory.mktemp("made")
     options = ("--labels=camvid11", "--image_size=32x64", "--image_encoding=uint8", "--shards=train=4,val=2")
@@ -101,7 +102,7 @@ def run(front: Front, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -
     """A run on this machine that nothing disturbed; the same in the bucket, killed while it saved a checkpoint, and
     gone on with in spite of faults, as a copy on this machine; and what that printed.
     """
-    from conftest import download
+    from tests.conftest import download
 
     folder = tmp_path_factory.mktemp("run")
     in_bucket = training("gs://street/data", "gs://street/run", *RUN)
@@ -163,7 +164,7 @@ def test_all_other_commands_read_and_write_buckets(
     run: tuple[Path, Path, str], front: Front, flat: Path, tmp_path: Path
 ) -> None:
     """And what Vertex AI sets names buckets."""
-    from conftest import download
+    from tests.conftest import download
 
     model, best, pictures = "--model=gs://street/run", "--model=gs://street/run/best.keras", "gs://street/pictures"
     lines = (
@@ -184,7 +185,7 @@ def test_all_other_commands_read_and_write_buckets(
     variables["AIP_TRAINING_DATA_URI"] = "gs://street/data/dataset.json"
     with front.making(Fault("^POST /upload/.*name=shut", 403, times=None)):
         said = told(front, *lines, **variables)
-    assert [line.partition("; ")[0] for line in said] == [
+    assert [line.partition("; ")[0].removeprefix("error: ") for line in said] == [
         "evaluate: 0",
         "gs://street/shut/: the storage answered 403",
         "evaluate: 1",
@@ -239,11 +240,11 @@ def test_what_is_refused_is_named_in_a_sentence(dataset: Path, front: Front) -> 
         ("export", "--model=x", f"--output={shut}"): f"{shut}: {FORBIDDEN}",
         ("predict", "--model=x", f"--images={shut}", "--output=gs://street/x"): f"{shut}: {FORBIDDEN}",
         ("task", data, "--model=u2netp", "--output=gs://nobody/run"): (
-            "error: gs://nobody/run/checkpoints: the storage answered 404; check the bucket and the path"
+            "gs://nobody/run/checkpoints: the storage answered 404; check the bucket and the path"
         ),
-        ("task", data, "--model=u2netp", f"--output={shut}"): f"error: {shut}/checkpoints: {FORBIDDEN}",
+        ("task", data, "--model=u2netp", f"--output={shut}"): f"{shut}/checkpoints: {FORBIDDEN}",
         ("task", data, *OPTIONS, "--steps=3", "--checkpoint_steps=1", "--output=gs://street/full"): (
-            f"error: {full}: step 2 can't be saved: {full}/ckpt-2.index: {FORBIDDEN}"
+            f"{full}: step 2 can't be saved: {full}/ckpt-2.index: {FORBIDDEN}"
         ),
     }
     faults = (
@@ -255,7 +256,7 @@ def test_what_is_refused_is_named_in_a_sentence(dataset: Path, front: Front) -> 
         said = told(front, *cases)
     assert said[1::2] == [f"{name}: 1" for name, *_ in cases]
     for line, wanted in zip(said[::2], cases.values(), strict=True):
-        assert line.startswith(wanted)
+        assert line.startswith(f"error: {wanted}")
 
 
 def test_other_errors_are_not_a_buckets() -> None:
