@@ -190,7 +190,7 @@ def test_all_other_commands_read_and_write_buckets(
         "gs://street/shut/: the storage answered 403",
         "evaluate: 1",
         *("predict: 0", "predict: 0"),
-        "gs://street/shut/predicted/ids/val_0000.png can't be written: gs://street/shut/: the storage answered 403",
+        "gs://street/shut/predicted can't be written: gs://street/shut/: the storage answered 403",
         *("predict: 1", "export: 0"),
         "gs://street/exported holds a SavedModel already: choose another folder, or replace it with --overwrite",
         *("export: 1", "export: 0"),
