@@ -46,7 +46,7 @@ benchmark: .venv/installed
 	$(BIN)/python tests/benchmarks/train.py
 
 clean:
-	rm -rf .engines .venv .venv-oldest out build dist *.egg-info
+	rm -rf .engines .venv .venv-oldest build dist *.egg-info
 
 .venv/installed: setup.py constraints.txt
 	$(PYTHON) -m venv .venv

@@ -47,9 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = parse_evaluate(argv)
     # TensorFlow takes seconds to import: --help and a mistyped option end before this.
     import_tensorflow()
-    import tensorflow as tf
-
     from beam_pipelines.contract.manifest import ManifestError
+    from trainer import failures
     from trainer.buckets import BucketError, refusals
     from trainer.dataset import DatasetError
     from trainer.devices import DeviceError
@@ -62,10 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (BucketError, DatasetError, DeviceError, EvaluationError, ManifestError, ModelFileError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except tf.errors.ResourceExhaustedError:
+    except failures.KNOWN as error:
         views = " or fewer views (--scales, --flip)" if settings.flip or len(settings.scales) > 1 else ""
-        less = f"less than --batch={settings.batch}{views}"
-        print(f"error: the device has too little memory: give {less}", file=sys.stderr)
+        less = f"Give less than --batch={settings.batch}{views}"
+        print(f"error: {failures.in_words(error, less)}", file=sys.stderr)
         return 1
     return 0
 
@@ -76,6 +75,7 @@ def run(settings: EvaluateSettings) -> None:
     Raises:
       DatasetError, DeviceError, EvaluationError, ManifestError, ModelFileError: see where they are defined.
     """
+    import tensorflow as tf
     from rich.console import Console
 
     from trainer import dataset, devices, journal, model_file, report
@@ -88,10 +88,11 @@ def run(settings: EvaluateSettings) -> None:
         model, description = model_file.load_model(settings.model)
         model_file.check_labels(description, split.manifest, settings.dataset)
         model = renormalized(model, description, split.manifest)
-    evaluation = _evaluate(settings, model, split, strategy, console)
-    report.print_scores(evaluation.scores, evaluation.intervals, console)
     home = os.path.dirname(model_file.find_model(settings.model)) or "."
     folder = settings.report or f"{home}/report-{settings.split}"
+    tf.io.gfile.makedirs(folder)  # a place that can't be written to is found before the work
+    evaluation = _evaluate(settings, model, split, strategy, console)
+    report.print_scores(evaluation.scores, evaluation.intervals, console)
     rows = journal.read_rows(home)
     report.write_report(folder, evaluation, split, model, description=description, rows=rows)
     console.print(f"report: {folder}", highlight=False, markup=False)

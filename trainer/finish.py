@@ -9,16 +9,18 @@ from trainer import devices, journal, report
 from trainer.config import TrainConfig
 from trainer.dataset import Split
 from trainer.evaluation import evaluate
-from trainer.model_file import BEST, load_model
-from trainer.saved_model import export_model
+from trainer.model_file import BEST, load_model, read_description
+from trainer.saved_model import export_model, read_exported
 
 
 def is_finished(config: TrainConfig) -> bool:
-    """Whether everything that `evaluate_and_export` makes is there."""
-    parts = [f"{config.export}/saved_model.pb"]
-    if config.val_split:
-        parts.append(f"{_report_folder(config)}/{report.METRICS}")
-    return all(map(tf.io.gfile.exists, parts))
+    """Whether everything that `evaluate_and_export` makes is there, and of this run's best model: an earlier run may
+    have left some in these folders. The export comes last.
+    """
+    exported = read_exported(config.export)
+    if exported is None or (config.val_split and not tf.io.gfile.exists(f"{_report_folder(config)}/{report.METRICS}")):
+        return False
+    return exported == read_description(config.output)
 
 
 def evaluate_and_export(

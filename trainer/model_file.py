@@ -105,7 +105,22 @@ def load_model(path: str) -> tuple[keras.Model, Description]:
         local = os.path.join(scratch, "model.keras")
         tf.io.gfile.copy(file, local)
         description = _read_description(local, file)
-        return keras.saving.load_model(local, compile=False), description
+        try:
+            return keras.saving.load_model(local, compile=False), description
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ModelFileError(
+                f"{file} was saved by Keras {_keras_version(local)}, and Keras {keras.__version__} can't load it "
+                f"({str(error).splitlines()[0]}): take the one that saved it, or a newer one"
+            ) from error
+
+
+def read_description(path: str) -> Description:
+    """That of the model at `path`, without loading it. Raises ModelFileError as `load_model` does."""
+    file = find_model(path)
+    with tempfile.TemporaryDirectory() as scratch:
+        local = os.path.join(scratch, "model.keras")
+        tf.io.gfile.copy(file, local)
+        return _read_description(local, file)
 
 
 def find_model(path: str) -> str:
@@ -129,6 +144,11 @@ def check_labels(description: Description, manifest: Manifest, folder: str) -> N
         f"{', '.join(mine)} ({description.labels.name!r}). Build the data set with the model's label table (--labels), "
         "or train on this one"
     )
+
+
+def _keras_version(local: str) -> str:
+    with zipfile.ZipFile(local) as archive:
+        return str(json.loads(archive.read("metadata.json")).get("keras_version"))
 
 
 def _read_description(local: str, file: str) -> Description:

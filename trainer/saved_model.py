@@ -55,6 +55,15 @@ def export_model(folder: str, model: keras.Model, description: Description, *, o
         raise ExportError(f"{folder} can't be written: {error}; choose another folder, or mend that") from error
 
 
+def read_exported(folder: str) -> Description | None:
+    """The description of the model that was exported to `folder`; None where there is no whole one."""
+    path = f"{folder}/assets/{DESCRIPTION}"
+    if not (tf.io.gfile.exists(f"{folder}/{_GRAPH}") and tf.io.gfile.exists(path)):
+        return None
+    with tf.io.gfile.GFile(path) as file:
+        return Description.from_json(json.loads(file.read()))
+
+
 class _Served(tf.Module):
     """The signatures, over the bytes of files."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import time
@@ -13,7 +14,7 @@ import tensorflow as tf
 from rich.console import Console
 
 from beam_pipelines.contract.manifest import ManifestError
-from trainer import dataset, devices, finish, models
+from trainer import dataset, devices, failures, finish, models
 from trainer.averages import WeightAverages
 from trainer.buckets import BucketError, refusals
 from trainer.checkpoints import CheckpointError, Checkpoints, checkpoint_files
@@ -40,6 +41,10 @@ class TrainingError(ValueError):
     """A model that can't be trained as it was asked for; the message says what to do."""
 
 
+_LESS_MEMORY = (
+    "Try a smaller --batch_per_replica with --accumulate; or, with another --output, a smaller --crop_size or "
+    "--precision=bfloat16"
+)
 _FOR_PEOPLE = (
     *(TrainingError, ContinuationError, DatasetError, ManifestError, DeviceError, ModelFileError),
     *(BucketError, CheckpointError, NotFiniteError, EvaluationError, ExportError),
@@ -58,8 +63,8 @@ def run(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback] = ())
             return _run(config, callbacks, console)
     except _FOR_PEOPLE as error:
         message = str(error)
-    except tf.errors.ResourceExhaustedError as error:
-        message = _exhausted(str(error).splitlines()[0])
+    except failures.KNOWN as error:
+        message = failures.in_words(error, _LESS_MEMORY)
     except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
         if config.cluster.workers == 1:
             raise
@@ -69,16 +74,6 @@ def run(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback] = ())
         )
     print(f"error: {message}", file=sys.stderr)
     return 1
-
-
-def _exhausted(found: str) -> str:
-    """TensorFlow has one error for full disks and for full memories."""
-    if "space" in found.lower() or "quota" in found.lower():
-        return f"there is no room to write: {found}. The same command goes on at the newest checkpoint"
-    return (
-        f"out of memory: {found}. Try a smaller --batch_per_replica with --accumulate; or, with another --output, a "
-        "smaller --crop_size or --precision=bfloat16"
-    )
 
 
 def _run(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback], console: Console) -> int:
@@ -257,11 +252,15 @@ def _open_journal(config: TrainConfig, state: State) -> Journal | None:
 def _train(loop: Loop, stop: StopSignal, inputs: Inputs) -> bool:
     try:
         with refusals():
-            return loop.run(stop)
+            is_done = loop.run(stop)
+            if loop.journal is not None:
+                loop.journal.flush(now=True)
+            return is_done
     except tf.errors.NotFoundError as error:
         raise TrainingError(f"a file went missing: {str(error).splitlines()[0]}") from error
     except tf.errors.DataLossError as error:
         raise DatasetError(dataset.diagnose(*filter(None, (inputs.train, inputs.val)))) from error
     finally:
         if loop.journal is not None:
-            loop.journal.close()
+            with contextlib.suppress(OSError, tf.errors.OpError):  # it would hide what went wrong
+                loop.journal.close()

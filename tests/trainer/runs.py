@@ -14,6 +14,7 @@ import numpy as np
 
 from tests.conftest import PROJECT
 
+STARTED: list[subprocess.Popen[str]] = []  # by the test that runs
 TINY = ("--model=tiny", "--global_batch=4", "--log_steps=1")
 RESUMED = (
     "--epochs=4",
@@ -32,7 +33,9 @@ def command(dataset: Path, output: Path | None, *arguments: str) -> list[str]:
 
 def start(line: list[str], **environment: str) -> subprocess.Popen[str]:
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(line, cwd=PROJECT, env={**os.environ, **environment}, text=True, **pipes)
+    process = subprocess.Popen(line, cwd=PROJECT, env={**os.environ, **environment}, text=True, **pipes)
+    STARTED.append(process)
+    return process
 
 
 def train(dataset: Path, output: Path | None, *arguments: str, **environment: str) -> str:

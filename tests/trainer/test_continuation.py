@@ -21,6 +21,7 @@ def test_a_killed_run_ends_as_if_undisturbed(dataset: Path, undisturbed: Path, t
     wait_for(tmp_path / "run", step, process)
     process.kill()
     process.communicate()
+    assert process.returncode == -signal.SIGKILL, "it was over before"
     train(dataset, tmp_path / "run", *RESUMED)
     assert_same(tmp_path / "run", undisturbed)
 

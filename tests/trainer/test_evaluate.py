@@ -151,9 +151,20 @@ def test_too_little_memory_is_said_with_what_to_do(
 
     monkeypatch.setattr(evaluate, "run", full)
     assert main([f"--model={run}", f"--dataset={data}", "--batch=9"]) == 1
-    assert capsys.readouterr().err == "error: the device has too little memory: give less than --batch=9\n"
+    assert capsys.readouterr().err == "error: out of memory: OOM when allocating tensor. Give less than --batch=9\n"
     assert main([f"--model={run}", f"--dataset={data}", "--flip"]) == 1
-    assert capsys.readouterr().err.endswith("give less than --batch=4 or fewer views (--scales, --flip)\n")
+    assert capsys.readouterr().err.endswith("Give less than --batch=4 or fewer views (--scales, --flip)\n")
+
+
+def test_a_report_that_cannot_be_written_is_a_sentence(
+    run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "file").touch()
+    arguments = [f"--model={run}", f"--dataset={data}", "--split=train", f"--report={tmp_path / 'file'}"]
+    assert main(arguments) == 1
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("error: what is read or written can't be: ")
+    assert "file" in said
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from colour_model import describe, make_colour_model
 from handmade import to_record, write_shard
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -25,7 +26,8 @@ from trainer.dataset import Split, open_split
 from trainer.evaluation import EvaluationStoppedError
 from trainer.journal import Journal, read_rows
 from trainer.loop import State
-from trainer.model_file import load_model
+from trainer.model_file import load_model, save_model
+from trainer.saved_model import export_model
 from trainer.validation import Validation
 
 # TensorFlow's tensors take no `copy` keyword yet, which NumPy 2 says wherever Keras saves a variable.
@@ -200,15 +202,21 @@ def test_tensorboard_shows_image_truth_and_prediction(tmp_path: Path, split: Spl
 @pytest.mark.parametrize("val_split", ["val", ""])
 def test_a_run_is_finished_when_it_is_reported_and_exported(tmp_path: Path, val_split: str):
     config = parse_train([f"--output={tmp_path}/run", "--dataset=data", f"--val_split={val_split}"], {})
-    exported, reported = tmp_path / "run/export/saved_model.pb", tmp_path / "run/report-val/metrics.json"
+    exported, reported = tmp_path / "run/export", tmp_path / "run/report-val/metrics.json"
     assert not finish.is_finished(config)
-    for path in (exported, reported):
-        path.parent.mkdir(parents=True)
-    exported.touch()
+    description = describe()
+    model = make_colour_model(description)
+    export_model(str(exported), model, description)
+    save_model(f"{config.output}/best.keras", model, description)
     assert finish.is_finished(config) == (val_split == "")
+    reported.parent.mkdir(parents=True)
     reported.touch()
     assert finish.is_finished(config)
-    exported.unlink()
+    save_model(f"{config.output}/best.keras", model, replace(description, step=description.step + 1))
+    assert not finish.is_finished(config), "the export is that of an earlier run"
+    export_model(str(exported), model, replace(description, step=description.step + 1), overwrite=True)
+    assert finish.is_finished(config)
+    (exported / "saved_model.pb").unlink()
     assert not finish.is_finished(config)
 
 
