@@ -40,22 +40,6 @@ def confusion(labels: tf.Tensor, predictions: tf.Tensor, num_classes: int) -> tf
     return tf.reduce_sum(confusions(labels, predictions, num_classes), axis=0)
 
 
-def confusion_numpy(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
-    """`confusion` of arrays of one shape. -> int64 [num_classes, num_classes].
-
-    Raises:
-      ValueError: the shapes differ, or an id that counts is not a class.
-    """
-    if labels.shape != predictions.shape:
-        raise ValueError(f"labels {labels.shape} and predictions {predictions.shape} differ in shape")
-    valid = labels != IGNORE
-    truth, shown = labels[valid].astype(np.int64), predictions[valid].astype(np.int64)
-    for name, ids in (("labels", truth), ("predictions", shown)):
-        if ids.size and not 0 <= ids.min() <= ids.max() < num_classes:
-            raise ValueError(f"{name} hold ids from {ids.min()} to {ids.max()}, but there are {num_classes} classes")
-    return np.bincount(truth * num_classes + shown, minlength=num_classes**2).reshape(num_classes, num_classes)
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scores:
     """What a confusion matrix says. All are shares from 0 to 1, in float64; NaN is a share of nothing.
