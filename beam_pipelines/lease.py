@@ -18,6 +18,7 @@ from beam_pipelines.errors import BuildError, cannot_write
 
 HEARTBEAT_SECONDS = 20
 LAPSE_SECONDS = 90  # without a heartbeat; longer than any pause of a living build
+_lost: set[str] = set()  # leases that this process held until another build took them
 
 
 @contextlib.contextmanager
@@ -25,6 +26,15 @@ def hold(path: str) -> Iterator[None]:
     """Holds the lease at `path` for the block. Raises BuildError where another build holds it."""
     with _hold_local(path) if storage.is_local(path) else _hold_object(path):
         yield
+
+
+def check(path: str) -> None:
+    """Raises BuildError where this process has lost the lease at `path`: what is in the folder is another build's."""
+    if path in _lost:
+        raise BuildError(
+            f"another build took {_folder(path)} after {LAPSE_SECONDS} s in which this one could not renew its lease; "
+            "wait for it, and start the same command again"
+        )
 
 
 @contextlib.contextmanager
@@ -53,16 +63,18 @@ def _hold_object(path: str) -> Iterator[None]:
     blob, owner = _blob(path), _owner()
     with cloud.errors(path):
         _claim(blob, owner, path)
+    _lost.discard(path)
     stop = threading.Event()
-    beat = threading.Thread(target=_renew, args=(blob, owner, stop), daemon=True)
+    beat = threading.Thread(target=_renew, args=(blob, owner, path, stop), daemon=True)
     beat.start()
     try:
         yield
     finally:
         stop.set()
         beat.join()
-        with contextlib.suppress(Exception):
-            blob.delete(if_generation_match=blob.generation)  # not a successor's
+        if path not in _lost:
+            with contextlib.suppress(Exception):
+                blob.delete(if_generation_match=blob.generation)  # not a successor's
 
 
 def _claim(blob: Any, owner: str, path: str) -> None:
@@ -81,25 +93,28 @@ def _claim(blob: Any, owner: str, path: str) -> None:
 
 def _write(blob: Any, owner: str, generation: int) -> bool:
     """Writes the version that comes after `generation`, of which 0 is none. False where another build was faster."""
-    from google.api_core.exceptions import PreconditionFailed
+    from google.api_core.exceptions import NotFound, PreconditionFailed
 
     try:
         blob.upload_from_string(owner, if_generation_match=generation)
     except PreconditionFailed:
-        if blob.download_as_text() != owner:
+        try:
+            found = blob.download_as_text()
+        except NotFound:
+            return False  # that build has ended already
+        if found != owner:
             return False
         blob.reload()  # it is ours: the answer to it was lost, and the client asked again
     return True
 
 
-def _renew(blob: Any, owner: str, stop: threading.Event) -> None:
-    from google.api_core.exceptions import GoogleAPIError
-
+def _renew(blob: Any, owner: str, path: str, stop: threading.Event) -> None:
     while not stop.wait(HEARTBEAT_SECONDS):
-        # A heartbeat that fails is made up for by the next one: it lapses only after several.
-        with contextlib.suppress(GoogleAPIError, OSError):
+        # A heartbeat that fails, for whatever reason, is made up for by the next one: it lapses only after several.
+        with contextlib.suppress(Exception):
             if not _write(blob, owner, blob.generation):
-                return  # it lapsed, and another build has it: that one's heartbeat counts now
+                _lost.add(path)  # it lapsed, and another build has it: that one's heartbeat counts now
+                return
 
 
 def _blob(path: str) -> Any:
@@ -116,5 +131,8 @@ def _owner() -> str:
 
 
 def _held(path: str, owner: str) -> str:
-    folder = path.rsplit("/", 2)[0]
-    return f"another build is writing to {folder} ({owner}): wait for it, or choose another --output"
+    return f"another build is writing to {_folder(path)} ({owner}): wait for it, or choose another --output"
+
+
+def _folder(path: str) -> str:
+    return path.rsplit("/", 2)[0]
