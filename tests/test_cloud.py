@@ -347,6 +347,21 @@ def test_what_does_not_pass_within_the_clients_patience_is_told() -> None:
             raise RetryError("Timeout of 120.0s exceeded", cause)
 
 
+def test_that_nothing_answers_is_told_whoever_found_it() -> None:
+    from google.api_core.exceptions import RetryError
+    from google.auth.exceptions import TransportError
+
+    for error, said in (
+        (TransportError("no route to oauth2.googleapis.com"), "no route to oauth2.googleapis.com"),
+        (RetryError("Timeout of 120.0s exceeded", TransportError("no route")), "no route"),
+        (ConnectionResetError(104, "Connection reset by peer"), r"\[Errno 104\] Connection reset by peer"),
+        (ConnectionError("closed"), "closed"),
+    ):
+        wanted = f"^gs://b/x: the storage can't be reached, {said}; start the same command later$"
+        with pytest.raises(BuildError, match=wanted), cloud.errors("gs://b/x"):
+            raise error
+
+
 def test_other_errors_pass() -> None:
     for error in (ValueError("GET x: 403"), KeyError("code"), OSError(28, "No space left on device")):
         with pytest.raises(type(error)) as caught, cloud.errors("gs://b/x"):
