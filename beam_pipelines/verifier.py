@@ -21,8 +21,8 @@ from beam_pipelines.workspace import Workspace, read_manifest
 
 
 def run(settings: VerifySettings) -> int:
-    """Verifies, prints, and returns the exit code: 0 all holds, 1 something does not, 2 there is no data set, 130 it was
-    stopped by Ctrl-C.
+    """Verifies, prints, and returns the exit code: 0 all holds, 1 something does not, 2 there is no data set, 130
+    Ctrl-C stopped it.
     """
     try:
         return _verify(settings)
