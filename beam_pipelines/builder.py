@@ -80,6 +80,7 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
             _tidy(manifest, place, console)  # what a build that was killed at its end did not come to
             return _say_complete(place, console)
         plan = make_plan(recipe, place, console)
+        lease.check(place.lease)  # finding the pairs may have taken long
         if settings.overwrite:  # not before it is clear that there is something to put in its place
             workspace.clear(place)
         _prepare(plan, settings, place)
@@ -87,6 +88,7 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
         took = execute(make_pipeline(settings, beam_options, started), watcher, settings, console)
         if took is None:
             return 0
+        lease.check(place.lease)
         manifest = workspace.read_manifest(place)
         if manifest is None:
             raise BuildError(f"the pipeline ended without {place.manifest}; its log (--verbose) says why")
@@ -120,6 +122,7 @@ def _say_complete(place: Workspace, console: Console) -> int:
 def _tidy(manifest: Manifest, place: Workspace, console: Console) -> None:
     """What comes after the manifest: the transform_fn, and the end of all that only the build needed."""
     _write_transform(manifest, place, console)
+    lease.check(place.lease)
     workspace.sweep(place, {shard.file for shards in manifest.splits.values() for shard in shards})
     storage.delete([place.build])
 
@@ -186,6 +189,7 @@ def execute(
     shown = progress.shown(watcher, settings.recipe.normalized, console, remote)
 
     def say(reason: str) -> None:
+        lease.check(Workspace(settings.output).lease)
         console.print(f"the run failed ({reason}); going on from the finished shards", highlight=False)
 
     with shown, without_worker_tracebacks(settings.verbose):

@@ -96,7 +96,9 @@ def _answer(error: BaseException) -> tuple[int, str] | None:
     code = getattr(error, "code", None) or getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(code, int) and 400 <= code < 600:
         return int(code), _said(error) or _reason(code)
-    return (0, first_line(error)) if type(error).__module__.startswith(("requests.", "urllib3.")) else None
+    kind = type(error)
+    silent = isinstance(error, ConnectionError) or kind.__name__ == "TransportError"  # that of google.auth
+    return (0, first_line(error)) if silent or kind.__module__.startswith(("requests.", "urllib3.")) else None
 
 
 def _said(error: BaseException) -> str:

@@ -11,13 +11,14 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TextIO
 
 from beam_pipelines import cloud, storage
 from beam_pipelines.errors import BuildError, cannot_write
 
 HEARTBEAT_SECONDS = 20
 LAPSE_SECONDS = 90  # without a heartbeat; longer than any pause of a living build
+_lost: set[str] = set()  # leases that this process held until another build took them
 
 
 @contextlib.contextmanager
@@ -27,24 +28,45 @@ def hold(path: str) -> Iterator[None]:
         yield
 
 
+def check(path: str) -> None:
+    """Raises BuildError where this process has lost the lease at `path`: what is in the folder is another build's."""
+    if path in _lost:
+        raise BuildError(
+            f"another build took {_folder(path)} after {LAPSE_SECONDS} s in which this one could not renew its lease; "
+            "wait for it, and start the same command again"
+        )
+
+
 @contextlib.contextmanager
 def _hold_local(path: str) -> Iterator[None]:
     """A lock of the operating system, which ends with the process that holds it, however that ends."""
     try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        file = open(path, "a+")  # noqa: SIM115 closed below, and the lock with it
-    except OSError as error:
-        raise cannot_write(os.path.dirname(path), error) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            raise BuildError(_held(path, file.read() or "another process")) from error
+        file = _lock(path)
         file.truncate(0)
         file.write(_owner())
         file.flush()
+    except OSError as error:  # also of a file system without locks
+        raise cannot_write(os.path.dirname(path), error) from error
+    with file:
         yield
+
+
+def _lock(path: str) -> TextIO:
+    """-> the file at `path`, locked until it is closed. Raises OSError, and BuildError where another process has it."""
+    while True:
+        with contextlib.ExitStack() as opened:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            file = opened.enter_context(open(path, "a+"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                file.seek(0)
+                raise BuildError(_held(path, file.read() or "another process")) from error
+            # A build deletes its lease while it holds it: what was opened before that is nobody's lease any more.
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                    opened.pop_all()
+                    return file
 
 
 @contextlib.contextmanager
@@ -53,16 +75,18 @@ def _hold_object(path: str) -> Iterator[None]:
     blob, owner = _blob(path), _owner()
     with cloud.errors(path):
         _claim(blob, owner, path)
+    _lost.discard(path)
     stop = threading.Event()
-    beat = threading.Thread(target=_renew, args=(blob, owner, stop), daemon=True)
+    beat = threading.Thread(target=_renew, args=(blob, owner, path, stop), daemon=True)
     beat.start()
     try:
         yield
     finally:
         stop.set()
         beat.join()
-        with contextlib.suppress(Exception):
-            blob.delete(if_generation_match=blob.generation)  # not a successor's
+        if path not in _lost:
+            with contextlib.suppress(Exception):
+                blob.delete(if_generation_match=blob.generation)  # not a successor's
 
 
 def _claim(blob: Any, owner: str, path: str) -> None:
@@ -81,25 +105,28 @@ def _claim(blob: Any, owner: str, path: str) -> None:
 
 def _write(blob: Any, owner: str, generation: int) -> bool:
     """Writes the version that comes after `generation`, of which 0 is none. False where another build was faster."""
-    from google.api_core.exceptions import PreconditionFailed
+    from google.api_core.exceptions import NotFound, PreconditionFailed
 
     try:
         blob.upload_from_string(owner, if_generation_match=generation)
     except PreconditionFailed:
-        if blob.download_as_text() != owner:
+        try:
+            found = blob.download_as_text()
+        except NotFound:
+            return False  # that build has ended already
+        if found != owner:
             return False
         blob.reload()  # it is ours: the answer to it was lost, and the client asked again
     return True
 
 
-def _renew(blob: Any, owner: str, stop: threading.Event) -> None:
-    from google.api_core.exceptions import GoogleAPIError
-
+def _renew(blob: Any, owner: str, path: str, stop: threading.Event) -> None:
     while not stop.wait(HEARTBEAT_SECONDS):
-        # A heartbeat that fails is made up for by the next one: it lapses only after several.
-        with contextlib.suppress(GoogleAPIError, OSError):
+        # A heartbeat that fails, for whatever reason, is made up for by the next one: it lapses only after several.
+        with contextlib.suppress(Exception):
             if not _write(blob, owner, blob.generation):
-                return  # it lapsed, and another build has it: that one's heartbeat counts now
+                _lost.add(path)  # it lapsed, and another build has it: that one's heartbeat counts now
+                return
 
 
 def _blob(path: str) -> Any:
@@ -116,5 +143,8 @@ def _owner() -> str:
 
 
 def _held(path: str, owner: str) -> str:
-    folder = path.rsplit("/", 2)[0]
-    return f"another build is writing to {folder} ({owner}): wait for it, or choose another --output"
+    return f"another build is writing to {_folder(path)} ({owner}): wait for it, or choose another --output"
+
+
+def _folder(path: str) -> str:
+    return path.rsplit("/", 2)[0]

@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 
 import numpy as np
 
-from beam_pipelines import storage
+from beam_pipelines import lease, storage
 from beam_pipelines.contract.labels import IGNORE
 from beam_pipelines.contract.manifest import Manifest, PixelFormat, Shard
 from beam_pipelines.contract.moments import Moments
@@ -50,8 +50,10 @@ def publish(
     """Writes `rejected.jsonl` and, if all is well, `dataset.json`. May be called again with the same result.
 
     Raises:
-      BuildError: more pairs were rejected than `max_rejects`, or a shard is missing.
+      BuildError: more pairs were rejected than `max_rejects`, a shard is missing, or the lease was lost (which only the
+        process that held it can tell: a worker elsewhere can't).
     """
+    lease.check(workspace.lease)
     written = sorted(written, key=lambda shard: shard.shard.file)
     rejected = write_rejected(written, workspace)
     examples = sum(shard.shard.examples for shard in written)

@@ -13,14 +13,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from faulty_storage import Fault, Front
 
 from beam_pipelines import cloud, lease, storage
 from beam_pipelines.errors import BuildError
+from beam_pipelines.plan import write_plan
 from beam_pipelines.verify import main as verify
 from tests.conftest import PROJECT, build, download, make_uneven, published, upload
 
@@ -162,6 +164,74 @@ def test_of_two_builds_that_start_at_the_same_moment_one_goes_on(
     assert shards(output, tmp_path / "made") == local
 
 
+def test_a_heartbeat_that_fails_is_followed_by_the_next(
+    front: Front, output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from google.auth.exceptions import RefreshError, TransportError
+
+    failures, write = [TransportError("no route to host"), RefreshError("invalid_grant")], lease._write
+
+    def fail_first(*arguments: object) -> bool:
+        if generations and failures:
+            raise failures.pop()
+        return write(*arguments)
+
+    monkeypatch.setattr(lease, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(lease, "_write", fail_first)
+    path, generations = f"{output}/_build/lease", set[int]()
+    with lease.hold(path):
+        generations.add(generation(path))
+        wait_until(lambda: generations.add(generation(path)) or len(generations) > 3)
+        assert not failures
+        lease.check(path)
+    assert not storage.exists(path)
+
+
+def generation(path: str) -> int:
+    blob = lease._blob(path)
+    blob.reload()
+    return int(blob.generation)
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("left", [b"of another build", None], ids=["which goes on", "which has ended"])
+def test_a_build_whose_lease_another_one_took_publishes_and_deletes_nothing(
+    left: bytes | None,
+    front: Front,
+    inputs: str,
+    output: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = f"{output}/_build/lease"
+
+    def lose_lease(*arguments: Any) -> None:
+        write_plan(*arguments)
+        if left is None:
+            storage.delete([path])
+        else:
+            storage.write(path, left)
+        wait_until(lambda: path in lease._lost)
+
+    monkeypatch.setattr(lease, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr("beam_pipelines.builder.write_plan", lose_lease)
+    assert build(f"--input={inputs}", f"--output={output}", *ARGUMENTS) == 1
+    assert sentence(capsys) == (
+        f"error: another build took {output} after 90 s in which this one could not renew its lease; wait for it, and "
+        "start the same command again\n"
+    )
+    assert not storage.exists(f"{output}/dataset.json")
+    assert not storage.exists(f"{output}/rejected.jsonl")
+    assert storage.read_text(path) == (left and left.decode())
+    assert len(finished(output)) == 3
+
+
 @contextlib.contextmanager
 def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "beam_pipelines.build", *arguments]
@@ -278,6 +348,21 @@ def test_what_does_not_pass_within_the_clients_patience_is_told() -> None:
         wanted = f"^gs://b/x: {told}; start the same command later$"
         with pytest.raises(BuildError, match=wanted), cloud.errors("gs://b/x"):
             raise RetryError("Timeout of 120.0s exceeded", cause)
+
+
+def test_that_nothing_answers_is_told_whoever_found_it() -> None:
+    from google.api_core.exceptions import RetryError
+    from google.auth.exceptions import TransportError
+
+    for error, said in (
+        (TransportError("no route to oauth2.googleapis.com"), "no route to oauth2.googleapis.com"),
+        (RetryError("Timeout of 120.0s exceeded", TransportError("no route")), "no route"),
+        (ConnectionResetError(104, "Connection reset by peer"), r"\[Errno 104\] Connection reset by peer"),
+        (ConnectionError("closed"), "closed"),
+    ):
+        wanted = f"^gs://b/x: the storage can't be reached, {said}; start the same command later$"
+        with pytest.raises(BuildError, match=wanted), cloud.errors("gs://b/x"):
+            raise error
 
 
 def test_other_errors_pass() -> None:
