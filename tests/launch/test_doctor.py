@@ -16,10 +16,12 @@ from typing import Any
 
 import pytest
 from fake_google import REGION, FakeGoogle
+from google.api_core.exceptions import RetryError, ServiceUnavailable
 from google.oauth2.credentials import Credentials
 
 from beam_pipelines import graph
 from beam_pipelines.errors import BuildError
+from launch.account import google_errors
 from launch.checks import buckets, cloud, images, versions
 from launch.checks.cloud import Cloud
 from launch.checks.examine import Check, run
@@ -355,6 +357,18 @@ def test_an_account_that_is_refused_is_a_failure(google: FakeGoogle, monkeypatch
     assert found.told.startswith("a token for the account: the Google account was refused, ")
     assert "expired or revoked" in found.told
     assert "; log in with `gcloud auth application-default login`" in found.told
+
+
+def test_a_client_that_gives_up_is_told_in_a_sentence() -> None:
+    """The storage's asks again for two minutes."""
+    last = ServiceUnavailable("the backend is down")
+    with (
+        pytest.raises(
+            LaunchError, match=r"^gs://street: Google can't be reached, Timeout of 120\.0s exceeded, .*: 503 the"
+        ),
+        google_errors("gs://street", {}),
+    ):
+        raise RetryError("Timeout of 120.0s exceeded", last)
 
 
 # --- APIs and quotas
