@@ -12,6 +12,7 @@ from google.cloud import aiplatform_v1, storage
 from beam_pipelines.cloud import LOGIN
 from beam_pipelines.contract.manifest import FILE_NAME, Manifest
 from launch.account import google_errors, login
+from launch.checks.buckets import blob_at
 from launch.checks.dataset import check_size, open_dataset
 from launch.errors import LaunchError
 from launch.jobs import Job
@@ -79,7 +80,7 @@ def _check_output(client: storage.Client, train: TrainConfig, manifest: Manifest
 
 def _upload(client: storage.Client, sdist: Path, uri: str) -> None:
     with google_errors(uri, _CURES):
-        blob = _blob(client, uri)
+        blob = blob_at(client, uri)
         if not blob.exists():  # its folder is named by its contents
             blob.upload_from_filename(str(sdist), content_type="application/gzip")
 
@@ -121,10 +122,5 @@ def _group(job: Job) -> str:
 def _read(client: storage.Client, uri: str) -> str | None:
     """None where there is no such object."""
     with google_errors(uri, _CURES):
-        blob = _blob(client, uri)
+        blob = blob_at(client, uri)
         return str(blob.download_as_text()) if blob.exists() else None
-
-
-def _blob(client: storage.Client, uri: str) -> storage.Blob:
-    bucket, _, name = uri.removeprefix("gs://").partition("/")
-    return client.bucket(bucket).blob(name)
