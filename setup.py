@@ -30,7 +30,15 @@ setup(
             "tensorboard>=2.17",
             "tensorflow>=2.17,<2.22",
         ],
-        "launch": ["google-cloud-aiplatform>=1.71", "google-cloud-storage>=2.18", "setuptools>=77"],
+        "launch": [
+            "google-api-core>=2.19",
+            "google-auth>=2.29",
+            "google-cloud-aiplatform>=1.71",
+            "google-cloud-storage>=2.18",
+            "packaging>=24",
+            "requests>=2.31",
+            "setuptools>=77",
+        ],
         "dev": [
             "cityscapesscripts>=2.2.3",
             "cryptography>=42",

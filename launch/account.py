@@ -8,9 +8,9 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 
-from google.api_core.exceptions import GoogleAPICallError
+from google.api_core.exceptions import GoogleAPICallError, GoogleAPIError
 from google.auth.credentials import Credentials
-from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
+from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, TransportError
 
 from beam_pipelines.cloud import LOGIN, find_account
 from beam_pipelines.errors import first_line
@@ -47,10 +47,10 @@ def google_errors(what: str, cures: Mapping[int, str], doubt: str = "") -> Itera
     except GoogleAPICallError as error:
         cure = cures.get(int(error.code or 0), "mend that and start the same command again")
         raise LaunchError(f"{what}: Google answered {error.code}, {_message(error)}; {cure}") from error
+    except (GoogleAPIError, TransportError, OSError) as error:  # a RetryError, and what requests raises
+        raise LaunchError(f"{what}: Google can't be reached, {first_line(error)}{doubt}") from error
     except GoogleAuthError as error:
         raise LaunchError(f"{what}: the Google account was refused, {first_line(error)}; {LOGIN}") from error
-    except OSError as error:  # of the requests package, too
-        raise LaunchError(f"{what}: Google can't be reached, {first_line(error)}{doubt}") from error
 
 
 def _message(error: GoogleAPICallError) -> str:

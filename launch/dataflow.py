@@ -13,6 +13,7 @@ from pathlib import Path
 
 from beam_pipelines.options import BuildSettings, parse_build, positive
 from launch import arguments
+from trainer.quiet import interruptible
 
 SETUP_FILE = Path(__file__).parent.parent / "setup.py"
 # Memory of a worker's process, one for each vCPU, and of a pixel of the picture that a thread holds (measured with a
@@ -58,6 +59,7 @@ class DataflowSettings:
     wait: bool
 
 
+@interruptible
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 the data set is there (or the job is, with --no_wait), 1 it is not, 2 (SystemExit) the
     arguments are wrong.

@@ -14,11 +14,13 @@ from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOpt
 from apache_beam.runners.dataflow.dataflow_runner import DataflowPipelineResult, DataflowRunner
 from apache_beam.runners.dataflow.internal.apiclient import DataflowApplicationClient, DataflowJobAlreadyExistsError
 from apache_beam.runners.runner import PipelineState
-from google.api_core.exceptions import GoogleAPICallError, NotFound
+from google.api_core.exceptions import GoogleAPICallError, GoogleAPIError, NotFound
+from google.auth.exceptions import GoogleAuthError, TransportError
+from requests.exceptions import RequestException
 from rich.console import Console
 
 from beam_pipelines import builder, cloud, progress, report, storage, workspace
-from beam_pipelines.errors import BuildError, as_build_error
+from beam_pipelines.errors import BuildError, as_build_error, first_line
 from beam_pipelines.graph import METRICS
 from beam_pipelines.options import BuildSettings, pipeline_options
 from beam_pipelines.workspace import Workspace
@@ -28,7 +30,7 @@ from launch.dataflow_preview import preview
 POLL_SECONDS = 10.0
 MESSAGE_SECONDS = 30.0  # a failed job's reason may come after its state
 _CURES = {
-    401: "log in with `gcloud auth application-default login`",
+    401: cloud.LOGIN,
     403: "ask for the role roles/dataflow.developer, and see that the API is on: "
     "`gcloud services enable dataflow.googleapis.com`",
     404: "check --project and --region",
@@ -130,12 +132,21 @@ class RunningJob:
             with progress.shown(self, build.recipe.normalized, console, remote=True), _service_errors(lost):
                 self._wait(console)
         except KeyboardInterrupt:
-            console.print("cancelling the job")
-            with contextlib.suppress(Exception):
-                self._result.cancel()
+            self._cancel(console)
             raise
         seconds = time.time() - start
         return report.Took(total=seconds, pipeline=seconds, images=self.images - self.record.decoded)
+
+    def _cancel(self, console: Console) -> None:
+        """Says so where it fails: the job goes on then, and is paid."""
+        console.print("cancelling the job")
+        try:
+            self._result.cancel()
+        except Exception as error:  # of Google's client or of Beam's: Ctrl-C ends the command all the same
+            reason, page = first_line(error), self.record.page
+            console.print(
+                f"job {self.record.id} could not be cancelled ({reason}): cancel it at {page}", highlight=False
+            )
 
     def look(self) -> progress.State:
         counts = self._counters()
@@ -222,6 +233,10 @@ def _service_errors(what: str) -> Iterator[None]:
         code = int(error.code or 0)
         cure = _CURES.get(code, "try again later" if code >= 500 else "mend that, and start again")
         raise BuildError(f"{what}: it answered {code}, {error.message}; {cure}") from error
+    except (GoogleAPIError, TransportError, RequestException) as error:  # RetryError of a client that gave up
+        raise BuildError(f"{what}: it can't be reached, {first_line(error)}; try again later") from error
+    except GoogleAuthError as error:
+        raise BuildError(f"{what}: the Google account was refused, {first_line(error)}; {cloud.LOGIN}") from error
 
 
 def _reason(messages: list[str]) -> str:

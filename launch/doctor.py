@@ -10,18 +10,24 @@ from beam_pipelines.options import positive
 from launch import arguments, dataflow
 from launch.checks.settings import DoctorSettings
 from launch.dataflow import Machines
-from launch.errors import LaunchError
+from launch.errors import LaunchError, missing_packages
 from launch.machines import MACHINES, choose_machine
+from trainer.quiet import interruptible
 
 JOBS = ("dataflow", "vertex")
 
 
+@interruptible
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 nothing failed, 1 something did, 2 (SystemExit) the arguments are wrong."""
     settings = parse(argv)
-    # Google's libraries take a second to import: --help and a mistyped option end before this.
-    from launch.checks.examine import examine
-
+    try:
+        # Google's libraries take a second to import: --help and a mistyped option end before this.
+        with missing_packages():
+            from launch.checks.examine import examine
+    except LaunchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     return examine(settings)
 
 

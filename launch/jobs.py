@@ -78,11 +78,6 @@ class Job:
         return f"projects/{self.project}/locations/{self.region}"
 
     @property
-    def collection(self) -> str:
-        """The resource's name in REST paths."""
-        return "hyperparameterTuningJobs" if self.search else "customJobs"
-
-    @property
     def image(self) -> str:
         continent = self.region.partition("-")[0]
         host = {"europe": "europe", "asia": "asia", "australia": "asia"}.get(continent, "us")

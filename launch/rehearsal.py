@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from beam_pipelines.contract.manifest import FILE_NAME
-from launch.checks.dataset import local_reader, open_dataset
+from launch.checks.dataset import check_size, local_reader, open_dataset
 from launch.errors import LaunchError
 from launch.jobs import PREBUILT_MODULE
 from launch.options import LaunchSettings
@@ -32,10 +32,11 @@ def rehearse(settings: LaunchSettings) -> int:
     Raises:
       LaunchError: the data set can't be trained on, the sdist can't be built or installed, or a host failed.
     """
-    dataset = settings.train.dataset
+    dataset, size = settings.train.dataset, settings.train.crop_size
     if "://" not in dataset:  # before minutes of installing
         splits = (settings.train.train_split, settings.train.val_split)
-        open_dataset(dataset, local_reader(dataset)[1](FILE_NAME), splits, settings.hosts_here)
+        manifest = open_dataset(dataset, local_reader(dataset)[1](FILE_NAME), splits, settings.hosts_here)
+        check_size(manifest, dataset, size is not None)
     with tempfile.TemporaryDirectory() as scratch:
         sdist = build_sdist(Path(scratch))
         python = _make_environment(settings, Path(scratch))
@@ -85,10 +86,15 @@ def _make_environment(settings: LaunchSettings, scratch: Path) -> Path:
         (packages / "running.pth").write_text("\n".join(site.getsitepackages()), encoding="utf-8")
     else:
         folder = Path(settings.venv).absolute()
-        if not (folder / "bin" / "python").exists():
+        if not _has_pip(folder / "bin" / "python"):  # it comes last: an environment without it was interrupted
             print(f"installing the trainer into {settings.venv}: minutes, 2 GB, once", flush=True)
             venv.create(folder, with_pip=True)
     return folder / "bin" / "python"
+
+
+def _has_pip(python: Path) -> bool:
+    command = [str(python), "-I", "-m", "pip", "--version"]
+    return python.exists() and subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def _install(python: Path, sdist: Path, reuse_packages: bool) -> None:
@@ -110,14 +116,16 @@ def _run(command: Sequence[str], hosts: Sequence[Mapping[str, str]]) -> int:
     with _passing_on(processes) as received:
         try:
             while processes[0].poll() != 0 and not any(process.poll() for process in processes):
+                if received and time.monotonic() > _deadline(received):
+                    break  # they hang
                 time.sleep(0.1)
             if received:
-                _wait(processes, _GRACE_SECONDS)
+                _wait(processes, _deadline(received))
         finally:
             codes = [process.poll() for process in processes]  # before the others are stopped because of one
             _end(processes)
-    if received and any(codes):
-        return 128 + received[0]
+    if received and (codes[0] is None or any(codes)):
+        return 128 + next(iter(received))
     failed = [f"{_name(index)} {_fate(code)}" for index, code in enumerate(codes) if code]
     if failed:
         raise LaunchError(f"{'; '.join(failed)}. The same command goes on at the newest checkpoint")
@@ -129,26 +137,30 @@ def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
     for process in processes:
         if process.poll() is None:
             process.terminate()
-    _wait(processes, _GRACE_SECONDS)
+    _wait(processes, time.monotonic() + _GRACE_SECONDS)
     for process in processes:
         if process.poll() is None:
             process.kill()
         process.wait()
 
 
-def _wait(processes: Sequence[subprocess.Popen[bytes]], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
+def _deadline(received: Mapping[int, float]) -> float:
+    """By when those that were sent a signal must have ended, on the clock of time.monotonic."""
+    return min(received.values()) + _GRACE_SECONDS
+
+
+def _wait(processes: Sequence[subprocess.Popen[bytes]], deadline: float) -> None:
     while time.monotonic() < deadline and any(process.poll() is None for process in processes):
         time.sleep(0.1)
 
 
 @contextlib.contextmanager
-def _passing_on(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[list[int]]:
-    """Sends SIGINT and SIGTERM on to the processes. Yields the list that the signals' numbers are added to."""
-    received: list[int] = []
+def _passing_on(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[dict[int, float]]:
+    """Sends SIGINT and SIGTERM on to the processes. Yields signal -> when it came first, which fills as they come."""
+    received: dict[int, float] = {}
 
     def handle(number: int, frame: FrameType | None) -> None:
-        received.append(number)
+        received.setdefault(number, time.monotonic())
         for process in processes:
             if process.poll() is None:
                 process.send_signal(number)

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from google.auth.credentials import Credentials
-from google.cloud import storage
+from google.cloud import aiplatform_v1, storage
 
 from beam_pipelines.cloud import LOGIN
 from beam_pipelines.contract.manifest import FILE_NAME, Manifest
 from launch.account import google_errors, login
-from launch.checks.dataset import open_dataset
+from launch.checks.buckets import blob_at
+from launch.checks.dataset import check_size, open_dataset
 from launch.errors import LaunchError
 from launch.jobs import Job
 from launch.options import LaunchSettings
@@ -39,7 +40,7 @@ def submit(settings: LaunchSettings, request: dict[str, Any], sdist: Path | None
     try:
         manifest = _check_dataset(client, settings.train, job)
         if job.search is None:  # whose trials have folders of their own
-            _check_output(client, settings.train, manifest)
+            _check_output(client, settings.train, manifest, job.hosts)
         if sdist is not None and package is not None:
             _upload(client, sdist, package)
     finally:
@@ -52,17 +53,20 @@ def _check_dataset(client: storage.Client, train: TrainConfig, job: Job) -> Mani
     if not train.dataset.startswith("gs://"):
         return None
     text = _read(client, f"{train.dataset}/{FILE_NAME}")
-    return open_dataset(train.dataset, text, (train.train_split, train.val_split), job.hosts)
+    manifest = open_dataset(train.dataset, text, (train.train_split, train.val_split), job.hosts)
+    tuned = [parameter.name for parameter in job.search.parameters] if job.search else []
+    check_size(manifest, train.dataset, train.crop_size is not None or "crop_size" in tuned)
+    return manifest
 
 
-def _check_output(client: storage.Client, train: TrainConfig, manifest: Manifest | None) -> None:
+def _check_output(client: storage.Client, train: TrainConfig, manifest: Manifest | None, hosts: int) -> None:
     """Raises LaunchError where another run has its checkpoints: the trainer would not go on with it."""
     text = _read(client, f"{train.output}/{CONFIG}")
     bucket, _, folder = train.output.removeprefix("gs://").partition("/")
     with google_errors(train.output, _CURES):
         if text is None or not any(client.list_blobs(bucket, prefix=f"{folder}/checkpoints/", max_results=1)):
             return
-    now = train.identity | ({"dataset": manifest.fingerprint} if manifest else {})
+    now = train.identity | {"hosts": hosts} | ({"dataset": manifest.fingerprint} if manifest else {})
     try:
         before = dict(json.loads(text)["identity"])
     except (ValueError, KeyError, TypeError) as error:
@@ -76,15 +80,13 @@ def _check_output(client: storage.Client, train: TrainConfig, manifest: Manifest
 
 def _upload(client: storage.Client, sdist: Path, uri: str) -> None:
     with google_errors(uri, _CURES):
-        blob = _blob(client, uri)
+        blob = blob_at(client, uri)
         if not blob.exists():  # its folder is named by its contents
             blob.upload_from_filename(str(sdist), content_type="application/gzip")
 
 
 def _create(job: Job, request: dict[str, Any], credentials: Credentials, endpoint: str | None) -> str:
     """-> the name of the job's resource."""
-    from google.cloud import aiplatform_v1
-
     options = {"api_endpoint": endpoint or f"{job.region}-aiplatform.googleapis.com"}
     text = json.dumps(request)
     client = aiplatform_v1.JobServiceClient(credentials=credentials, transport="rest", client_options=options)
@@ -120,10 +122,5 @@ def _group(job: Job) -> str:
 def _read(client: storage.Client, uri: str) -> str | None:
     """None where there is no such object."""
     with google_errors(uri, _CURES):
-        blob = _blob(client, uri)
+        blob = blob_at(client, uri)
         return str(blob.download_as_text()) if blob.exists() else None
-
-
-def _blob(client: storage.Client, uri: str) -> storage.Blob:
-    bucket, _, name = uri.removeprefix("gs://").partition("/")
-    return client.bucket(bucket).blob(name)

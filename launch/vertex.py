@@ -8,11 +8,13 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from launch.errors import LaunchError
+from launch.errors import LaunchError, missing_packages
 from launch.jobs import describe, request_of
 from launch.options import LaunchSettings, parse_launch
+from trainer.quiet import interruptible
 
 
+@interruptible
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 the job is submitted (with --local: the run is done), 1 it is not, 128 + the signal's
     number where a signal stopped a local run, 2 (SystemExit) the arguments are wrong.
@@ -33,6 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _submit(settings: LaunchSettings, scratch: Path) -> int:
     from launch.package import build_sdist, package_uri
 
+    if not settings.dry_run:
+        # Google's client takes seconds to import: --help, --dry_run and mistyped options end before this.
+        with missing_packages():
+            from launch.submission import submit
     job = settings.job
     sdist = None if job.container else build_sdist(scratch)
     package = package_uri(sdist, job.output) if sdist else None
@@ -43,9 +49,6 @@ def _submit(settings: LaunchSettings, scratch: Path) -> int:
         print(json.dumps(request, indent=2))
         return 0
     sys.stdout.flush()
-    # Google's client takes seconds to import: --help, --dry_run and mistyped options end before this.
-    from launch.submission import submit
-
     print(submit(settings, request, sdist, package))
     return 0
 

@@ -74,7 +74,7 @@ def compared(name: str, where: str, chosen: tuple[str, ...], region: str) -> Fin
 def check_writing(credentials: Credentials, project: str | None, output: str) -> Iterator[Finding]:
     """Writes an object of a few bytes into the folder, reads it, and deletes it. Raises LaunchError."""
     path = f"{output}/_doctor-{uuid.uuid4().hex[:12]}"
-    blob = _blob(_client(credentials, project), path)
+    blob = blob_at(_client(credentials, project), path)
     with google_errors(f"{path} can't be written", _CURES):
         blob.upload_from_string(b"doctor", timeout=SECONDS, retry=None)
     try:
@@ -102,7 +102,7 @@ def bucket_reader(credentials: Credentials, project: str | None, folder: str) ->
     def read(file: str) -> str | None:
         path = f"{folder}/{file}"
         with google_errors(path, _CURES):
-            blob = _blob(client, path)
+            blob = blob_at(client, path)
             if not blob.exists(timeout=SECONDS, retry=None):
                 return None
             return str(blob.download_as_text(timeout=SECONDS, retry=None))
@@ -114,6 +114,7 @@ def _client(credentials: Credentials, project: str | None) -> storage.Client:
     return storage.Client(project=project or "none", credentials=credentials)
 
 
-def _blob(client: storage.Client, path: str) -> storage.Blob:
+def blob_at(client: storage.Client, path: str) -> storage.Blob:
+    """The object of a gs:// path; nothing is asked."""
     bucket, _, name = path.removeprefix("gs://").partition("/")
     return client.bucket(bucket).blob(name)

@@ -40,7 +40,7 @@ def open_dataset(folder: str, text: str | None, splits: Iterable[str], hosts: in
 
     Raises:
       LaunchError: it can't be read, or a split (an empty name is none) is missing, has no examples, or fewer shards
-        than there are `hosts` to share them.
+        with examples than there are `hosts` to share them.
     """
     if text is None:
         raise LaunchError(not_built(folder))
@@ -53,13 +53,19 @@ def open_dataset(folder: str, text: str | None, splits: Iterable[str], hosts: in
             raise LaunchError(f"{folder} has no split {split!r}; it has {', '.join(manifest.splits)}")
         if not manifest.examples(split):
             raise LaunchError(f"{folder}: the split {split!r} has no examples, every pair was rejected: build it again")
-        shards = len(manifest.splits[split])
+        shards = sum(shard.examples > 0 for shard in manifest.splits[split])  # the trainer leaves out the others
         if shards < hosts:
             raise LaunchError(
                 f"{folder}: {shards} shards of {split} can't be shared by {hosts} hosts: take fewer, or "
                 f"build the data set with --shards={split}={hosts} or more"
             )
     return manifest
+
+
+def check_size(manifest: Manifest, folder: str, is_cropped: bool) -> None:
+    """Raises LaunchError where the trainer is not told what size to train on."""
+    if not manifest.pixels.uniform and not is_cropped:
+        raise LaunchError(f"{folder} has images of several sizes: give --crop_size=HEIGHTxWIDTH to train on")
 
 
 def local_reader(folder: str) -> Reader:

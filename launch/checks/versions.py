@@ -8,6 +8,7 @@ import platform
 import re
 import sys
 from collections.abc import Iterator
+from importlib.metadata import PackageMetadata
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -15,6 +16,7 @@ from packaging.version import Version
 
 from launch.checks.finding import FAILURE, OK, SKIPPED, WARNING, Finding
 from launch.checks.images import Image, prebuilt_image, trainer_image, worker_image
+from launch.errors import LaunchError
 from launch.jobs import PREBUILT_UNTIL
 from launch.machines import Machine
 from launch.start import DISTRIBUTION
@@ -64,7 +66,7 @@ def check_trainer(own_image: str | None, machine: Machine) -> Iterator[Finding]:
     """The image must be fit for the trainer; and what it saves is loaded here, where an older version may fail to."""
     image = trainer_image(machine.is_tpu) if own_image else prebuilt_image()
     yield _listing(own_image, image)
-    supported = importlib.metadata.metadata(DISTRIBUTION)["Requires-Python"]
+    supported = _project()["Requires-Python"]
     if image.python in SpecifierSet(supported):
         yield Finding(OK, "trainer python", f"{image.python} in {image.name}; the trainer runs on {supported}")
     else:
@@ -110,9 +112,17 @@ def _installed(name: str) -> str | None:
         return None
 
 
+def _project() -> PackageMetadata:
+    """Raises LaunchError where a checkout is started from that is not installed."""
+    try:
+        return importlib.metadata.metadata(DISTRIBUTION)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise LaunchError(f"{DISTRIBUTION} is not installed here: pip install '.[launch]'") from error
+
+
 def _requirement(extra: str, name: str) -> SpecifierSet:
     """The versions of a package that the project's extra asks for."""
-    lines = map(Requirement, importlib.metadata.requires(DISTRIBUTION) or [])
+    lines = map(Requirement, _project().get_all("Requires-Dist") or [])
     return next(
         line.specifier for line in lines if line.name == name and line.marker and line.marker.evaluate({"extra": extra})
     )

@@ -87,7 +87,7 @@ class Job:
 
 class FakeDataflow(http.server.ThreadingHTTPServer):
     """`jobs` are those created so far. The next one is answered with `refuse`, (status, reason), if that is set, runs
-    in a folder of `workers`, if that is set, and else follows `script`.
+    in a folder of `workers`, if that is set, and else follows `script`. `keep` answers those who cancel one.
     """
 
     def __init__(self) -> None:
@@ -95,6 +95,7 @@ class FakeDataflow(http.server.ThreadingHTTPServer):
         self.jobs: list[Job] = []
         self.asked: list[str] = []
         self.refuse: tuple[int, str] | None = None
+        self.keep: tuple[int, str] | None = None
         self.workers: Path | None = None
         self.script: Sequence[tuple[str, dict[str, int], list[str]]] = [("JOB_STATE_RUNNING", {}, [])]
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
@@ -121,6 +122,8 @@ class FakeDataflow(http.server.ThreadingHTTPServer):
         if job is None:
             return _error(404, "there is no such job")
         if method == "PUT":
+            if self.keep:
+                return _error(*self.keep)
             job.cancel()
         if "/messages" in path:
             return 200, {"jobMessages": [_message(text) for text in job.messages]}

@@ -16,9 +16,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 from apache_beam.portability import common_urns
 from apache_beam.portability.api import beam_runner_api_pb2 as protos
+from apache_beam.runners.dataflow.dataflow_runner import DataflowPipelineResult
+from apache_beam.runners.dataflow.internal.apiclient import DataflowApplicationClient
 from fake_dataflow import FakeDataflow, Job
+from google.api_core.exceptions import RetryError
+from google.auth.exceptions import RefreshError, TransportError
 
 from beam_pipelines import progress, storage
 from beam_pipelines.options import parse_build
@@ -517,22 +522,81 @@ def heard_ctrl_c() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.usefixtures("heard_ctrl_c")
-def test_ctrl_c_cancels_the_job(
-    service: FakeDataflow, source: Path, bucket: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def press_ctrl_c(service: FakeDataflow) -> None:
+    """Once the job is followed."""
+
     def stop() -> None:
         while not any("/metrics" in asked for asked in service.asked):
             time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=stop, daemon=True).start()
+
+
+@pytest.mark.usefixtures("heard_ctrl_c")
+def test_ctrl_c_cancels_the_job(
+    service: FakeDataflow, source: Path, bucket: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    press_ctrl_c(service)
     assert launch(service, f"{bucket}/out/stopped", IMAGE) == 130
     captured = capsys.readouterr()
     assert "cancelling the job" in captured.out
     assert captured.err.endswith("stopped; the same command goes on from here\n")
     assert any(asked.startswith("PUT ") for asked in service.asked)
     assert service.jobs[0].state == "JOB_STATE_CANCELLED"
+
+
+@pytest.mark.usefixtures("heard_ctrl_c")
+def test_a_job_that_ctrl_c_could_not_cancel_is_told_to_run_on(
+    service: FakeDataflow, source: Path, bucket: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.keep = (403, "you may only look")
+    press_ctrl_c(service)
+    assert launch(service, f"{bucket}/out/kept", IMAGE) == 130
+    (job,) = service.jobs
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "could not be cancelled" in line)
+    assert line.startswith(f"job {job.id} could not be cancelled (403 ")
+    page = f"https://console.cloud.google.com/dataflow/jobs/us-central1/{job.id}?project=street-scenes"
+    assert line.endswith(f"you may only look): cancel it at {page}")
+    assert job.state == "JOB_STATE_RUNNING"
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RefreshError("Token has been expired or revoked."), "the Google account was refused, Token has been expired"),
+        (TransportError("no route"), "it can't be reached, no route; try again later"),
+        (RetryError("Timeout of 120.0s exceeded", None), "it can't be reached, Timeout of 120.0s exceeded"),
+        (requests.exceptions.ConnectionError("no route"), "it can't be reached, no route; try again later"),
+    ],
+)
+def test_a_job_that_can_not_be_followed_any_more_goes_on(
+    service: FakeDataflow,
+    source: Path,
+    bucket: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    told: str,
+) -> None:
+    """What Beam's client raises when it has asked again for minutes; in the thread that shows progress as well."""
+
+    def fail(*_: object) -> None:
+        if any("/metrics" in asked for asked in service.asked):
+            time.sleep(0.3)  # the other thread looks again
+            raise error
+
+    def counters(client: DataflowApplicationClient, job: str) -> object:
+        fail()
+        return metrics(client, job)
+
+    metrics = DataflowApplicationClient.get_job_metrics
+    monkeypatch.setattr(DataflowApplicationClient, "get_job_metrics", counters)
+    monkeypatch.setattr(DataflowPipelineResult, "_update_job", fail)
+    assert launch(service, f"{bucket}/out/{type(error).__name__}", IMAGE) == 1
+    (job,) = service.jobs
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: job {job.id} goes on, but can't be followed (the same command tries again): {told}")
 
 
 @pytest.mark.parametrize(

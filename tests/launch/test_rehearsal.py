@@ -9,6 +9,7 @@ import signal
 import site
 import subprocess
 import sys
+import threading
 import time
 import venv
 from pathlib import Path
@@ -16,7 +17,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from launch import start
+from launch import rehearsal, start
+from launch.options import parse_launch
 from launch.rehearsal import environments
 from launch.vertex import main
 from tests.conftest import PROJECT, build, make_flat
@@ -130,6 +132,24 @@ def test_two_hosts_are_killed_and_stopped_and_go_on_to_the_export(
     assert trained_by.startswith(str(environment)), "the sdist trained, not the checkout"
 
 
+def test_hosts_that_hang_after_a_signal_are_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deaf = "import os, pathlib, signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    deaf += "pathlib.Path(sys.argv[1], os.environ['HOST']).write_text(str(os.getpid())); time.sleep(60)"
+
+    def stop() -> None:
+        while len(list(tmp_path.iterdir())) < 2:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(rehearsal, "_GRACE_SECONDS", 0.5)
+    started = time.monotonic()
+    threading.Thread(target=stop, daemon=True).start()
+    hosts = [{"HOST": "chief"}, {"HOST": "worker"}]
+    assert rehearsal._run([sys.executable, "-c", deaf, str(tmp_path)], hosts) == 128 + signal.SIGTERM
+    assert time.monotonic() - started < 20
+    assert not [path for path in tmp_path.iterdir() if psutil.pid_exists(int(path.read_text()))]
+
+
 def rows(run: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
@@ -185,6 +205,14 @@ def test_a_data_set_that_is_not_there_is_told_before_anything_is_installed(
     assert main([*place, f"--dataset={tmp_path}"]) == 1
     assert f"error: {tmp_path} has no dataset.json: there is no data set" in capsys.readouterr().err
     assert not (tmp_path / "venv").exists()
+
+
+def test_an_environment_that_was_interrupted_is_finished(tmp_path: Path) -> None:
+    """Its Python is there, and no pip yet."""
+    venv.create(tmp_path / "venv")
+    options = (f"--venv={tmp_path / 'venv'}", "--dataset=d", f"--output={tmp_path / 'run'}", "--local")
+    python = rehearsal._make_environment(parse_launch(options), tmp_path)
+    subprocess.run([str(python), "-I", "-m", "pip", "--version"], check=True, capture_output=True)
 
 
 def test_what_pip_could_not_do_is_told_in_a_sentence(

@@ -380,6 +380,22 @@ def test_what_would_fail_on_paid_machines_is_found_before(
     assert not vertex.requests
 
 
+def test_a_data_set_of_several_sizes_needs_one_to_train_on(
+    bucket: Any, vertex: FakeVertex, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = json.loads(bucket.blob("data/scenes/dataset.json").download_as_text())
+    manifest["pixels"] |= {"height": None, "width": None}
+    bucket.blob("data/native/dataset.json").upload_from_string(json.dumps(manifest))
+    dataset = "gs://street/data/native"
+    assert submit(vertex, dataset=dataset) == 1
+    assert capsys.readouterr().err == (
+        f"error: {dataset} has images of several sizes: give --crop_size=HEIGHTxWIDTH to train on\n"
+    )
+    assert not vertex.requests
+    assert submit(vertex, "--crop_size=32x32", dataset=dataset) == 0
+    assert submit(vertex, "--tune=crop_size=32x32,32x64", dataset=dataset) == 0
+
+
 def test_an_output_that_holds_another_run_is_found_before(
     bucket: Any, vertex: FakeVertex, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -387,7 +403,7 @@ def test_an_output_that_holds_another_run_is_found_before(
     output = "--output=gs://street/runs/other"
     manifest = json.loads(bucket.blob("data/scenes/dataset.json").download_as_text())
     train = config.parse_train([f"--dataset={DATASET}", "--epochs=7"], {})
-    identity = train.identity | {"dataset": manifest["fingerprint"], "global_batch": 4}
+    identity = train.identity | {"dataset": manifest["fingerprint"], "hosts": 1, "global_batch": 4}
     place = bucket.blob(f"runs/other/{config.CONFIG}")
     place.upload_from_string(json.dumps({"identity": identity}))
     assert submit(vertex, output, "--epochs=9") == 0
@@ -398,6 +414,8 @@ def test_an_output_that_holds_another_run_is_found_before(
         "error: gs://street/runs/other holds another run: epochs was 7 and is 9. Give another --output, or the same "
         "values\n"
     )
+    assert submit(vertex, output, "--epochs=7", "--hosts=2") == 1
+    assert "holds another run: hosts was 1 and is 2. Give" in capsys.readouterr().err
     assert submit(vertex, output, "--epochs=7") == 0
     place.upload_from_string(json.dumps({"identity": identity | {"dataset": "another"}}))
     assert submit(vertex, output, "--epochs=7") == 1
@@ -452,6 +470,28 @@ def test_without_an_account_it_says_how_to_log_in_at_once(tmp_path: Path) -> Non
     )
     assert "machine hours" in done.stdout
     assert time.monotonic() - started < 15
+
+
+def test_without_googles_client_it_says_what_to_install_before_anything_is_built(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("launch.package.build_sdist", lambda _: pytest.fail("built"))
+    monkeypatch.delitem(sys.modules, "launch.submission", raising=False)
+    monkeypatch.setitem(sys.modules, "google.cloud.aiplatform_v1", None)
+    monkeypatch.delattr("google.cloud.aiplatform_v1")
+    assert main([*PLACE, f"--dataset={DATASET}"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: a package is missing here (")
+    assert error.endswith("): pip install '.[launch]'\n")
+
+
+def test_ctrl_c_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def press(_: Path) -> Path:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("launch.package.build_sdist", press)
+    assert main([*PLACE, f"--dataset={DATASET}"]) == 130
+    assert capsys.readouterr().err == "stopped\n"
 
 
 def test_the_image_of_a_region_is_near(capsys: pytest.CaptureFixture[str]) -> None:
