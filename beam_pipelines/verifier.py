@@ -21,7 +21,17 @@ from beam_pipelines.workspace import Workspace, read_manifest
 
 
 def run(settings: VerifySettings) -> int:
-    """Verifies, prints, and returns the exit code: 0 all holds, 1 something does not, 2 there is no data set."""
+    """Verifies, prints, and returns the exit code: 0 all holds, 1 something does not, 2 there is no data set, 130
+    Ctrl-C stopped it.
+    """
+    try:
+        return _verify(settings)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+
+
+def _verify(settings: VerifySettings) -> int:
     console = Console(soft_wrap=True, markup=False)  # a path may hold brackets
     if not settings.verbose:
         engines.keep_quiet()
