@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TextIO
 
 from beam_pipelines import cloud, storage
 from beam_pipelines.errors import BuildError, cannot_write
@@ -41,20 +41,32 @@ def check(path: str) -> None:
 def _hold_local(path: str) -> Iterator[None]:
     """A lock of the operating system, which ends with the process that holds it, however that ends."""
     try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        file = open(path, "a+")  # noqa: SIM115 closed below, and the lock with it
-    except OSError as error:
-        raise cannot_write(os.path.dirname(path), error) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            raise BuildError(_held(path, file.read() or "another process")) from error
+        file = _lock(path)
         file.truncate(0)
         file.write(_owner())
         file.flush()
+    except OSError as error:  # also of a file system without locks
+        raise cannot_write(os.path.dirname(path), error) from error
+    with file:
         yield
+
+
+def _lock(path: str) -> TextIO:
+    """-> the file at `path`, locked until it is closed. Raises OSError, and BuildError where another process has it."""
+    while True:
+        with contextlib.ExitStack() as opened:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            file = opened.enter_context(open(path, "a+"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                file.seek(0)
+                raise BuildError(_held(path, file.read() or "another process")) from error
+            # A build deletes its lease while it holds it: what was opened before that is nobody's lease any more.
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                    opened.pop_all()
+                    return file
 
 
 @contextlib.contextmanager

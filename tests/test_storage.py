@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import shutil
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -182,6 +185,36 @@ def test_in_a_bucket_a_second_build_at_once_is_refused(
         assert sorted(storage.sizes(output)) == ["_build/lease"]
     assert storage.sizes(output) == {}
     assert build(*arguments) == 0
+
+
+def test_a_lease_that_its_holder_deletes_while_another_build_comes_is_not_held_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, lock, deleted = tmp_path / "_build" / "lease", fcntl.flock, list[int]()
+
+    def lock_late(file: IO[str], how: int) -> None:
+        """The build before ends between the opening and the locking."""
+        if not deleted:
+            deleted.append(path.stat().st_ino)
+            shutil.rmtree(path.parent)
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", lock_late)
+    with lease.hold(str(path)):
+        assert f'"process": {os.getpid()}' in path.read_text()
+        with pytest.raises(BuildError, match="another build is writing to"), lease.hold(str(path)):
+            pass
+    assert deleted
+
+
+def test_a_file_system_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    wanted = f"^cannot write {tmp_path}/_build: No locks available; "
+    with pytest.raises(BuildError, match=wanted), lease.hold(f"{tmp_path}/_build/lease"):
+        pass
 
 
 def test_a_bucket_that_does_not_exist_is_told(source: Path, bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
