@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import re
+import sys
 from collections.abc import Callable
 
 import apache_beam as beam
 import grpc
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.runner import PipelineResult, PipelineState
 
-from beam_pipelines.errors import BuildError, as_build_error
+from beam_pipelines.errors import BuildError, as_build_error, first_line
+from beam_pipelines.options import is_dataflow
 
 _LOST_WORKER = ("SDK worker disconnected", "Channel closed prematurely")  # as Prism says it, and FnApiRunner
 _NO_WORKER = "didn't get control connection"
@@ -45,7 +48,7 @@ def run_to_end(pipeline: beam.Pipeline, shards_done: Callable[[], int], on_retry
             _run(pipeline)
             return
         except Exception as error:
-            gives_up = shards_done() <= before or type(pipeline.runner).__name__ == _TRIES_ITSELF
+            gives_up = type(pipeline.runner).__name__ == _TRIES_ITSELF or not _got_on(shards_done, before)
             reason = as_build_error(error) or engine_error(error) or (_lost_worker(error) if gives_up else None)
             if reason and reason is not error:
                 raise reason from error
@@ -84,11 +87,35 @@ def _lost_worker(error: BaseException) -> BuildError | None:
     )
 
 
+def _got_on(shards_done: Callable[[], int], before: int) -> bool:
+    try:
+        return shards_done() > before
+    except Exception:
+        return False  # the folder can't be read: the pipeline's own error is the one to tell
+
+
 def _run(pipeline: beam.Pipeline) -> None:
     result = pipeline.run()
     try:
         result.wait_until_finish()
     except BaseException:
-        with contextlib.suppress(Exception):
-            result.cancel()  # a remote job must not write on when the lease is given up
+        _cancel(result, pipeline.options)
         raise
+
+
+def _cancel(result: PipelineResult, options: PipelineOptions) -> None:
+    """A remote job must not write on when the lease is given up; says so where it may."""
+    try:
+        result.cancel()
+    except Exception as error:
+        # Here an engine ends with this process, and one that has stopped by itself has nothing to cancel.
+        if _is_remote(options) and not PipelineState.is_terminal(getattr(result, "_state", None)):
+            reason = f"the job could not be cancelled ({first_line(error)})"
+            print(f"warning: {reason}: it may still write; cancel it where it runs", file=sys.stderr)
+
+
+def _is_remote(options: PipelineOptions) -> bool:
+    """Whether the job runs on where this process ends."""
+    given = options.get_all_options()
+    flink = given["runner"] == "FlinkRunner" and given["flink_master"] not in ("[local]", "[auto]")
+    return flink or bool(given["job_endpoint"]) or is_dataflow(given["runner"] or "")

@@ -10,6 +10,7 @@ from pathlib import Path
 import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
 
 from beam_pipelines import engines
 from beam_pipelines.errors import BuildError, without_worker_tracebacks
@@ -45,6 +46,52 @@ def test_a_run_that_got_nothing_done_is_the_last_and_its_error_is_raised(tmp_pat
     with pytest.raises(ValueError, match="not yet"):
         engines.run_to_end(pipeline_of(lambda _: fails_twice(attempts)), lambda: 7, said.append)
     assert (attempts.read_text(), said) == ("x", [])
+
+
+def test_a_folder_that_can_not_be_read_any_more_does_not_hide_the_error(tmp_path: Path) -> None:
+    looks = iter([7])
+    with pytest.raises(ValueError, match="not yet"):
+        engines.run_to_end(pipeline_of(lambda _: fails_twice(tmp_path / "attempts")), looks.__next__, print)
+
+
+class Deaf(PipelineResult):
+    """A job that is lost from sight in `state`, and takes no cancelling."""
+
+    def wait_until_finish(self, duration: int | None = None) -> str:
+        raise ValueError("lost from sight")
+
+    def cancel(self) -> None:
+        raise OSError("nobody answers\nat all")
+
+
+class DeafRunner(PipelineRunner):
+    def __init__(self, state: str) -> None:
+        super().__init__()
+        self._state = state
+
+    def run_pipeline(self, pipeline: beam.Pipeline, options: PipelineOptions) -> PipelineResult:
+        return Deaf(self._state)
+
+
+@pytest.mark.parametrize(
+    ("options", "state", "warned"),
+    [
+        (["--runner=DataflowRunner"], PipelineState.RUNNING, True),
+        (["--runner=PrismRunner", "--job_endpoint=far:1"], PipelineState.RUNNING, True),
+        (["--runner=FlinkRunner", "--flink_master=far:1"], PipelineState.RUNNING, True),
+        (["--runner=FlinkRunner", "--flink_master=far:1"], PipelineState.FAILED, False),
+        (["--runner=FlinkRunner", "--flink_master=[local]"], PipelineState.RUNNING, False),
+        (["--runner=FnApiRunner"], PipelineState.RUNNING, False),
+    ],
+)
+def test_a_remote_job_that_can_not_be_cancelled_is_told(
+    options: list[str], state: str, warned: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipeline = beam.Pipeline(runner=DeafRunner(state), options=PipelineOptions(options))
+    with pytest.raises(ValueError, match="lost from sight"):
+        engines.run_to_end(pipeline, lambda: 0, print)
+    told = "warning: the job could not be cancelled (nobody answers): it may still write; cancel it where it runs\n"
+    assert capsys.readouterr().err == (told if warned else "")
 
 
 def test_what_no_other_run_can_mend_is_raised_at_once(tmp_path: Path) -> None:
