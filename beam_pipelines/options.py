@@ -7,6 +7,7 @@ import difflib
 import math
 import os
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -119,8 +120,8 @@ def pipeline_options(beam_args: Sequence[str], known: Sequence[str] = ()) -> Pip
     """Beam's view of the arguments. Local runners get a thread for each core, unless the arguments say otherwise.
 
     Raises:
-      SystemExit: an argument that neither this project nor Beam knows; it may have been meant for one of the build's,
-        of Beam's or of `known`.
+      SystemExit: 2, after a message: an argument that neither this project nor Beam knows; it may have been meant for
+        one of the build's, of Beam's or of `known`.
     """
     from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
     from apache_beam.runners.runner import create_runner
@@ -131,13 +132,21 @@ def pipeline_options(beam_args: Sequence[str], known: Sequence[str] = ()) -> Pip
     _, unknown = parser.parse_known_args(list(beam_args))
     if unknown:
         options_of_all = [*known, *_build_parser()._option_string_actions, *parser._option_string_actions]
-        raise SystemExit(_unknown_option(unknown[0], options_of_all))
+        raise _wrong(_unknown_option(unknown[0], options_of_all))
     options = PipelineOptions([*_runner_defaults(beam_args), *beam_args])
     try:
         create_runner(options.view_as(StandardOptions).runner)
     except (ValueError, ImportError) as error:
-        raise SystemExit(str(error).splitlines()[0]) from error
+        raise _wrong(str(error).splitlines()[0]) from error
     return options
+
+
+def _wrong(message: str) -> SystemExit:
+    """Says why, and gives the end by wrong arguments; Python's own would be the exit code 1."""
+    print(f"error: {message}", file=sys.stderr)
+    stopped = SystemExit(message)
+    stopped.code = 2
+    return stopped
 
 
 def _build_parser(prog: str = "") -> argparse.ArgumentParser:

@@ -12,7 +12,7 @@ from beam_pipelines.contract.labels import BUILTIN_TABLES
 from beam_pipelines.options import DEFAULT_OUTPUT, is_local_runner, parse_build, parse_verify, pipeline_options
 from beam_pipelines.recipe import SCENES, Recipe
 from beam_pipelines.sources import find_pairs
-from tests.conftest import make_flat
+from tests.conftest import make_flat, run_module
 
 DEFAULT = parse_build([]).recipe
 
@@ -347,10 +347,27 @@ def test_on_dataflow_verify_refuses_a_data_set_on_this_machine(capsys: pytest.Ca
         ("folder", "; --help lists what there is"),
     ],
 )
-def test_an_unknown_option_ends_the_program_with_the_nearest_known_one(option: str, hint: str) -> None:
+def test_an_unknown_option_ends_the_program_with_the_nearest_known_one(
+    option: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as caught:
         beam_options(option)
-    assert caught.value.code == f"unknown option {option.split('=')[0]}{hint}"
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == f"error: unknown option {option.split('=')[0]}{hint}\n"
+
+
+@pytest.mark.parametrize("module", ["build", "verify"])
+def test_an_unknown_option_ends_the_command_with_2_and_one_line(module: str, tmp_path: Path) -> None:
+    done = run_module(module, tmp_path if module == "verify" else f"--output={tmp_path}", "--qqqqqq")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: unknown option --qqqqqq; --help lists what there is\n"
+
+
+def test_an_unknown_runner_ends_the_program_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        beam_options("--runner=NoRunner")
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith("error: Unexpected pipeline runner: NoRunner")
 
 
 def test_an_option_of_build_is_unknown_to_verify_and_not_its_own_hint() -> None:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 RAW_DTYPES = {"raw_float32": "float32", "raw_float16": "float16", "raw_uint8": "uint8"}
 IMAGE_FORMATS = (*RAW_DTYPES, "png")
-MASK_FORMATS = ("raw_uint8", "png")
 CHANNELS = 3
 
 # Field of the Example -> attribute of Record; bytes and text become a bytes_list, numbers an int64_list.

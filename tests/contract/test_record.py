@@ -18,7 +18,6 @@ from beam_pipelines.conform import Sample
 from beam_pipelines.contract.record import (
     FIELDS,
     IMAGE_FORMATS,
-    MASK_FORMATS,
     Record,
     RecordError,
     decode,
@@ -27,6 +26,7 @@ from beam_pipelines.contract.record import (
 )
 
 LARGEST = 2**63 - 1
+MASK_FORMATS = ("raw_uint8", "png")
 
 RECORDS = st.builds(
     Record,
