@@ -133,12 +133,21 @@ def pipeline_options(beam_args: Sequence[str], known: Sequence[str] = ()) -> Pip
     if unknown:
         options_of_all = [*known, *_build_parser()._option_string_actions, *parser._option_string_actions]
         raise _wrong(_unknown_option(unknown[0], options_of_all))
+    _check_brought(beam_args)
     options = PipelineOptions([*_runner_defaults(beam_args), *beam_args])
     try:
         create_runner(options.view_as(StandardOptions).runner)
     except (ValueError, ImportError) as error:
         raise _wrong(str(error).splitlines()[0]) from error
     return options
+
+
+def _check_brought(beam_args: Sequence[str]) -> None:
+    """Raises SystemExit where a local file that an engine runs from is not there: Beam has a traceback for it."""
+    for argument in beam_args:
+        name, _, path = argument.partition("=")
+        if name in ("--prism_location", "--flink_job_server_jar") and "://" not in path and not os.path.isfile(path):
+            raise _wrong(f"{argument}: there is no such file; `make engines` brings it where it can be had")
 
 
 def _wrong(message: str) -> SystemExit:

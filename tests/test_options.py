@@ -378,3 +378,13 @@ def test_an_option_of_build_is_unknown_to_verify_and_not_its_own_hint() -> None:
 def test_an_abbreviated_option_is_unknown() -> None:
     with pytest.raises(SystemExit, match=r"^unknown option --image_enc; did you mean --image_encoding\?$"):
         beam_options("--image_enc=png")
+
+
+@pytest.mark.parametrize("option", ["--prism_location", "--flink_job_server_jar"])
+def test_an_engine_that_is_not_there_is_a_sentence(option: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as stopped:
+        pipeline_options([f"{option}=.engines/nope"])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == (
+        f"error: {option}=.engines/nope: there is no such file; `make engines` brings it where it can be had\n"
+    )

@@ -12,6 +12,7 @@ from beam_pipelines.contract import manifest as contract
 from beam_pipelines.contract import record, tfrecord
 from beam_pipelines.contract.labels import IGNORE
 from beam_pipelines.contract.manifest import Manifest, Shard
+from trainer.buckets import refusal
 
 CYCLE = 8  # shards that are read at a time
 _BATCHES_AHEAD = 2  # AUTOTUNE would hold ten and more: no faster, and pictures out of the processor's cache
@@ -59,6 +60,8 @@ def read_manifest(folder: str) -> Manifest:
         with tf.io.gfile.GFile(path) as file:
             return Manifest.from_json(file.read(), path)
     except (tf.errors.NotFoundError, tf.errors.FailedPreconditionError) as error:  # the latter: a part is a file
+        if refusal(error):
+            raise
         is_there = "://" in folder or tf.io.gfile.isdir(folder)  # buckets have no empty folders
         raise DatasetError(contract.not_built(folder) if is_there else f"there is no folder {folder}") from error
 
@@ -164,7 +167,7 @@ def _read_through(split: Split) -> Split:
                 for _ in tfrecord.read_records(file, shard.file):
                     count += 1
         except tfrecord.CorruptRecordError as error:
-            messages.append(f"{error}; {shard.examples - count} records of {shard.file} are left out")
+            messages.append(f"{error}; {shard.examples - count} records of {shard.file} can't be read")
         if count:
             shards.append(Shard(file=shard.file, examples=count, bytes=shard.bytes, sha256=shard.sha256))
     return Split(split.folder, split.manifest, tuple(shards), tuple(messages))

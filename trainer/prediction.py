@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image, TiffImagePlugin
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -125,6 +125,8 @@ def load_picture(path: str) -> np.ndarray:
         raise
     except tf.errors.OpError as error:
         raise PictureError(f"it can't be read: {refusal(error) or error.message}") from error
+    except UnidentifiedImageError as error:  # whose own words are about Python's objects
+        raise PictureError(f"it is no picture, or damaged: none that can be told by its {len(data):,} bytes") from error
     except (*_DAMAGE, Image.DecompressionBombError) as error:
         raise PictureError(f"it is no picture, or damaged: {error}") from error
 

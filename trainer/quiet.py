@@ -48,6 +48,8 @@ def _held_back() -> Iterator[None]:
         os.dup2(log.fileno(), 2)
         try:
             yield
+        except KeyboardInterrupt:
+            raise
         except BaseException:
             log.seek(0)
             os.write(real, log.read())

@@ -102,7 +102,11 @@ def _run(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback], con
         console.print(f"stopped at step {int(loop.state.step):,}, which is saved: the same command goes on from there")
         return 128 + (stop.number or signal.SIGTERM)  # or another host was asked to stop
     if config.cluster.is_chief:
-        finish.evaluate_and_export(config, inputs.val, inputs.batches.per_replica, strategy, console)
+        try:
+            finish.evaluate_and_export(config, inputs.val, inputs.batches.per_replica, strategy, console)
+        except KeyboardInterrupt:
+            console.print("training is over, and its best model is kept: the same command writes what is missing")
+            raise
         console.print(f"took {(time.monotonic() - started) / 60:.1f} min", highlight=False)
     return 0
 

@@ -594,7 +594,7 @@ def test_a_flipped_byte_stops_a_run_and_diagnose_says_where(rotten: Split) -> No
     position = starts_of(Path(rotten.paths()[1]))[3]
     assert diagnose(rotten) == (
         f"{rotten.folder}: train-00001-of-00005.tfrecord: record 3 at byte {position:,}: data checksum mismatch; "
-        "4 records of train-00001-of-00005.tfrecord are left out. "
+        "4 records of train-00001-of-00005.tfrecord can't be read. "
         "Restore the file, or train without them: --on_corrupt=skip"
     )
 
@@ -609,7 +609,7 @@ def test_reading_on_leaves_out_the_bad_record_and_what_follows_in_its_shard(rott
     ]
     assert good.examples == 11
     assert len(good.corrupt) == 2
-    assert good.corrupt[0].endswith("data checksum mismatch; 4 records of train-00001-of-00005.tfrecord are left out")
+    assert good.corrupt[0].endswith("data checksum mismatch; 4 records of train-00001-of-00005.tfrecord can't be read")
     assert good.corrupt[1].startswith("train-00003-of-00005.tfrecord: record 0 at byte 0: data checksum mismatch; 2 ")
     kept = [0, 1, 2, 3, 4, 5, 6, 11, 14, 15, 16]
     for cache_mib in (0, 1):

@@ -84,3 +84,16 @@ def test_ctrl_c_is_a_line_and_an_exit_code(capsys: pytest.CaptureFixture[str]):
     assert command([], code=3) == 3
     assert command(["long"]) == 130
     assert capsys.readouterr().err == "stopped\n"
+
+
+def test_ctrl_c_while_tensorflow_is_imported_does_not_show_its_log(tmp_path: Path):
+    (tmp_path / "tensorflow.py").write_text('import os\nos.write(2, b"from native code")\nraise KeyboardInterrupt\n')
+    done = subprocess.run(
+        [sys.executable, "-m", "trainer.export", "--model=a", "--output=b"],
+        cwd=PROJECT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (130, "stopped\n")
