@@ -60,8 +60,8 @@ def read_manifest(folder: str) -> Manifest:
         with tf.io.gfile.GFile(path) as file:
             return Manifest.from_json(file.read(), path)
     except (tf.errors.NotFoundError, tf.errors.FailedPreconditionError) as error:  # the latter: a part is a file
-        if refusal(error):
-            raise
+        if isinstance(error, tf.errors.FailedPreconditionError) and refusal(error):
+            raise  # nothing answers
         is_there = "://" in folder or tf.io.gfile.isdir(folder)  # buckets have no empty folders
         raise DatasetError(contract.not_built(folder) if is_there else f"there is no folder {folder}") from error
 
