@@ -116,20 +116,32 @@ def _attempt(clean: Callable[[], str | None]) -> str | None:
 
 
 def _kill_descendants() -> None:
-    """SIGKILL, until none is left: one may start another meanwhile, which comes to this process as an orphan."""
+    """SIGKILL, until none is left: one may start another meanwhile, which comes to this process as an orphan.
+
+    Where there is no /proc they end by themselves: see `end_with_parent`.
+    """
     deadline = time.monotonic() + _CLEANUP_SECONDS / 2
-    while (found := _descendants(os.getpid())) and time.monotonic() < deadline:
-        for process in found:
+    while os.path.exists("/proc/self/stat") and time.monotonic() < deadline:
+        for process in _descendants(os.getpid()):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(process, signal.SIGKILL)
+        if not _has_children():
+            return
         time.sleep(0.01)
-    with contextlib.suppress(ChildProcessError):
+
+
+def _has_children() -> bool:
+    """Whether there are any, once those that have ended are waited for."""
+    try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
+    except ChildProcessError:
+        return False
+    return True
 
 
 def _descendants(root: int) -> set[int]:
-    """The processes below `root` that have not ended; empty where there is no /proc."""
+    """The processes below `root` that have not ended."""
     parents = dict(_processes())
     found, before = {root}, 0
     while len(found) > before:
@@ -140,12 +152,11 @@ def _descendants(root: int) -> set[int]:
 
 def _processes() -> Iterator[tuple[int, int]]:
     """(process, parent) of all but the dead ones that nobody has waited for."""
-    with contextlib.suppress(FileNotFoundError):
-        for name in filter(str.isdecimal, os.listdir("/proc")):
-            with contextlib.suppress(OSError), open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as file:
-                state, parent = file.read().rpartition(")")[2].split()[:2]
-                if state not in "ZX":
-                    yield int(name), int(parent)
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        with contextlib.suppress(OSError), open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as file:
+            state, parent = file.read().rpartition(")")[2].split()[:2]
+            if state not in "ZX":
+                yield int(name), int(parent)
 
 
 def _adopt_orphans() -> None:
