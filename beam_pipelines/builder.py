@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
+import os
 import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -16,7 +19,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 
-from beam_pipelines import cloud, engines, lease, progress, report, sample_scenes, storage, workspace
+from beam_pipelines import cloud, engines, lease, progress, report, sample_scenes, stopping, storage, workspace
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.errors import BuildError, as_build_error, without_worker_tracebacks
 from beam_pipelines.estimate import Estimate, estimate
@@ -55,7 +58,7 @@ def guarded(work: Callable[[Console], int], verbose: bool) -> int:
     try:
         return work(console)
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        print(stopping.STOPPED, file=sys.stderr)
         return 130
     except Exception as error:
         reason = as_build_error(error)
@@ -148,7 +151,8 @@ def _draw_scenes(place: Workspace, console: Console) -> str:
     if missing:
         console.print(f"drawing {len(missing)} street scenes into {folder}", highlight=False)
         # Processes, since drawing holds the interpreter's lock; spawned, since Beam's threads do not survive a fork.
-        with ProcessPoolExecutor(cores(), multiprocessing.get_context("spawn")) as pool:
+        spawn, alive = multiprocessing.get_context("spawn"), (os.getpid(),)
+        with ProcessPoolExecutor(cores(), spawn, stopping.end_with_parent, alive) as pool:
             for files in pool.map(sample_scenes.draw_scene_files, missing):
                 for name, data in files.items():
                     storage.write(storage.join(folder, name), data)
@@ -207,13 +211,30 @@ def _write_transform(manifest: Manifest, place: Workspace, console: Console) -> 
     if storage.exists(place.transform_graph):
         return
     command = [sys.executable, "-m", "beam_pipelines.transform", place.root]
-    with console.status("making transform_fn"):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    with console.status("making transform_fn"), _scratch(place) as scratch:
+        environment = os.environ | {"TMPDIR": scratch}
+        arguments = [*command, str(os.getpid())]
+        done = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise BuildError(
             f"the data set is complete, but its transform_fn could not be made; start the same command again. "
             f"`{' '.join(command)}` ended with {done.returncode}: {done.stderr.strip().rpartition(chr(10))[2]}"
         )
+
+
+@contextlib.contextmanager
+def _scratch(place: Workspace) -> Iterator[str]:
+    """A local folder for temporary files, below a local data set: the next build removes what a killed one left."""
+    if storage.is_local(place.root):
+        folder = os.path.abspath(place.scratch)
+        os.makedirs(folder, exist_ok=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            yield folder
 
 
 def _print_next(place: Workspace, console: Console) -> None:

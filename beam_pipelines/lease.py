@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-from beam_pipelines import cloud, storage
+from beam_pipelines import cloud, stopping, storage
 from beam_pipelines.errors import BuildError, cannot_write
 
 HEARTBEAT_SECONDS = 20
@@ -79,14 +79,19 @@ def _hold_object(path: str) -> Iterator[None]:
     stop = threading.Event()
     beat = threading.Thread(target=_renew, args=(blob, owner, path, stop), daemon=True)
     beat.start()
-    try:
-        yield
-    finally:
+
+    def give_up() -> None:
         stop.set()
         beat.join()
         if path not in _lost:
             with contextlib.suppress(Exception):
                 blob.delete(if_generation_match=blob.generation)  # not a successor's
+
+    try:
+        with stopping.on_stop(give_up):
+            yield
+    finally:
+        give_up()
 
 
 def _claim(blob: Any, owner: str, path: str) -> None:

@@ -19,6 +19,10 @@ from collections.abc import Callable
 from typing import Any
 
 gc.disable()  # a fifth of this short process's time would go into looking for garbage among imported modules
+if __name__ == "__main__" and len(sys.argv) > 2:
+    from beam_pipelines.stopping import end_with_parent
+
+    end_with_parent(int(sys.argv[2]))  # before TensorFlow, which takes seconds to import
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import apache_beam as beam

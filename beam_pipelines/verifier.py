@@ -12,7 +12,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 
-from beam_pipelines import checks, cloud, engines, report, storage
+from beam_pipelines import checks, cloud, engines, report, stopping, storage
 from beam_pipelines.checks import Checked, CheckShards
 from beam_pipelines.contract.manifest import Manifest, ManifestError, not_built
 from beam_pipelines.errors import BuildError, as_build_error, without_worker_tracebacks
@@ -27,7 +27,7 @@ def run(settings: VerifySettings) -> int:
     try:
         return _verify(settings)
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+        print(stopping.STOPPED, file=sys.stderr)
         return 130
 
 
@@ -79,6 +79,7 @@ def _result_path(place: Workspace, local_runner: bool) -> Iterator[str]:
         return
     path = storage.join(place.root, f"_verify-{uuid.uuid4().hex[:12]}")
     try:
-        yield path
+        with stopping.on_stop(lambda: storage.delete([path])):
+            yield path
     finally:
         storage.delete([path])

@@ -53,6 +53,10 @@ class Workspace:
         return storage.join(self.build, "finished")
 
     @property
+    def scratch(self) -> str:
+        return storage.join(self.build, "scratch")
+
+    @property
     def lease(self) -> str:
         return storage.join(self.build, "lease")
 

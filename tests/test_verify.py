@@ -154,7 +154,7 @@ def test_ctrl_c_stops_with_a_sentence(copy: Callable[..., Path]) -> None:
             process.send_signal(signal.SIGINT)
             time.sleep(0.5)
         printed, errors = process.communicate(timeout=60)
-    assert (process.returncode, printed, errors) == (130, "", "stopped\n")
+    assert (process.returncode, printed, errors) == (130, "", "stopped; run the same command again to continue\n")
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)

@@ -541,7 +541,7 @@ def test_ctrl_c_cancels_the_job(
     assert launch(service, f"{bucket}/out/stopped", IMAGE) == 130
     captured = capsys.readouterr()
     assert "cancelling the job" in captured.out
-    assert captured.err.endswith("stopped; the same command goes on from here\n")
+    assert captured.err.endswith("stopped; run the same command again to continue\n")
     assert any(asked.startswith("PUT ") for asked in service.asked)
     assert service.jobs[0].state == "JOB_STATE_CANCELLED"
 
