@@ -13,6 +13,8 @@ import google_crc32c
 
 HEADER_BYTES = 12
 FOOTER_BYTES = 4
+MAX_RECORD_BYTES = 2**31 - 1  # of a protobuf message, which each record is
+_READ_BYTES = 2**26  # at once: a length that promises more than the file has costs no more memory than this
 _MASK_DELTA = 0xA282EAD8
 
 
@@ -52,7 +54,8 @@ def read_records(file: Readable, name: str) -> Iterator[bytes]:
     """Yields each record of `file`, checked; `name` is what error messages call it.
 
     Raises:
-      CorruptRecordError: a checksum does not fit, or the file ends inside a record.
+      CorruptRecordError: a checksum does not fit, a record is longer than `MAX_RECORD_BYTES`, or the file ends inside
+        a record.
     """
     position, index = 0, 0
     while header := file.read(HEADER_BYTES):
@@ -62,7 +65,9 @@ def read_records(file: Readable, name: str) -> Iterator[bytes]:
         length, length_crc = struct.unpack("<QI", header)
         if length_crc != masked_crc(header[:8]):
             raise CorruptRecordError(f"{where}: length checksum mismatch")
-        record, footer = file.read(length), file.read(FOOTER_BYTES)
+        if length > MAX_RECORD_BYTES:
+            raise CorruptRecordError(f"{where}: a length of {length:,}, and {MAX_RECORD_BYTES:,} is the most")
+        record, footer = _read(file, length), file.read(FOOTER_BYTES)
         if len(record) < length or len(footer) < FOOTER_BYTES:
             raise CorruptRecordError(f"{where}: the file ends inside the record, which has {length:,} bytes")
         if struct.unpack("<I", footer)[0] != masked_crc(record):
@@ -70,3 +75,14 @@ def read_records(file: Readable, name: str) -> Iterator[bytes]:
         yield record
         position += framed_bytes(length)
         index += 1
+
+
+def _read(file: Readable, length: int) -> bytes:
+    """Up to `length` bytes, fewer where the file ends."""
+    if length <= _READ_BYTES:
+        return file.read(length)
+    parts = []
+    while length and (part := file.read(min(length, _READ_BYTES))):
+        parts.append(part)
+        length -= len(part)
+    return b"".join(parts)
