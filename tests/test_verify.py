@@ -229,7 +229,7 @@ MANIFEST_CHANGES: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "sha256": (lambda value: shard_of(value).update(sha256="0" * 64), f"{TRAIN}: sha256 is "),
     "file": (lambda value: shard_of(value).update(file="train-1.tfrecord"), "train-1.tfrecord: can't be read, "),
     "histogram": (
-        lambda value: value["moments"]["histogram"][1].__setitem__(7, value["moments"]["histogram"][1][7] + 9),
+        lambda value: value["moments"]["histogram"][1].sort(),
         "are not (x/255 - mean)/std of any x",
     ),
     "class_pixels": (

@@ -217,7 +217,7 @@ def _check_version(version: object, name: str) -> None:
 
 
 def _check_references(fields: _ManifestFields, name: str) -> None:
-    """Raises SchemaError where one part names what another one does not have."""
+    """Raises SchemaError where one part names what another one does not have, or the moments are of nothing."""
     splits = fields.splits.keys()
     for path, named in (
         ("moments.split", {fields.moments.split}),
@@ -233,6 +233,9 @@ def _check_references(fields: _ManifestFields, name: str) -> None:
         raise SchemaError(name, "splits", f"the shard {file} is there {times} times")
     if not any(fields.moments.histogram[0]):
         raise SchemaError(name, "moments.histogram", "mean and std are of no pixels")
+    sums = [sum(row) for row in fields.moments.histogram]
+    if len(set(sums)) > 1:
+        raise SchemaError(name, "moments.histogram", f"each channel counts every pixel once, and the sums are {sums}")
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -268,9 +271,7 @@ def _manifest_of(fields: _ManifestFields, name: str) -> Manifest:
 
 def _contradictions(manifest: Manifest) -> Iterator[str]:
     """The laws between the fields: every pixel of an example is of a class or ignored, and so on."""
-    pixels, sums = manifest.pixels, manifest.moments.histogram.sum(1).tolist()
-    if len(set(sums)) > 1:
-        yield f"moments.histogram: each channel counts every pixel once, and the sums are {sums}"
+    pixels, moments = manifest.pixels, manifest.moments
     for split, shards in manifest.splits.items():
         classes = manifest.class_pixels[split]
         if len(classes) != manifest.labels.num_classes:
@@ -280,8 +281,8 @@ def _contradictions(manifest: Manifest) -> Iterator[str]:
             held = manifest.examples(split) * pixels.height * pixels.width
             if counted != held:
                 yield f"class_pixels.{split}: {counted:,} pixels with the ignored ones, and the examples have {held:,}"
-        if split == manifest.moments_split and counted != sums[0]:
-            yield f"moments.histogram: counts {sums[0]:,} pixels, and the masks of {split} have {counted:,}"
+        if split == manifest.moments_split and counted != moments.pixels:
+            yield f"moments.histogram: counts {moments.pixels:,} pixels, and the masks of {split} have {counted:,}"
         yield from (f"splits.{split}: {problem}" for shard in shards for problem in _problems_of_shard(shard, pixels))
 
 
