@@ -8,8 +8,11 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
+from typing import Any
 
 from beam_pipelines import cloud, storage
+from beam_pipelines.contract import schema
+from beam_pipelines.contract.schema import Count, SchemaError
 from beam_pipelines.errors import BuildError
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.sources import Pair
@@ -84,6 +87,11 @@ def write_plan(path: str, shards: Sequence[ShardPlan]) -> None:
             file.write(json.dumps(value, ensure_ascii=False).encode() + b"\n")
 
 
+# A line as `write_plan` has it: split, index, count, digest and the fields of each pair.
+_Pair = tuple[str, str, str, str, str, Count, int]
+_Line = tuple[str, Count, Count, str, tuple[_Pair, ...]]
+
+
 def list_shards(path: str) -> Iterator[ShardReference]:
     """The shards of a plan file."""
     offset = 0
@@ -94,10 +102,15 @@ def list_shards(path: str) -> Iterator[ShardReference]:
 
 
 def read_shard(reference: ShardReference) -> ShardPlan:
-    """Reads one line of the plan file."""
+    """Reads one line of the plan file. Raises BuildError where it is damaged."""
     with cloud.errors(reference.path), storage.open_read(reference.path) as file:
         file.seek(reference.offset)
-        split, index, count, digest, pairs = json.loads(file.read(reference.length))
+        text = file.read(reference.length)
+    try:
+        line: Any = schema.decode(_Line, text, f"{reference.path}: line at byte {reference.offset:,}")
+    except SchemaError as error:
+        raise BuildError(f"{error}; start the same command again, which writes it anew") from error
+    split, index, count, digest, pairs = line
     return ShardPlan(split, index, count, tuple(Pair(*pair) for pair in pairs), digest)
 
 

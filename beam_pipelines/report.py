@@ -87,7 +87,9 @@ def print_result(manifest: Manifest, root: str, took: Took, console: Console) ->
     rejected = sum(manifest.rejected.values())
     console.print(f"rejected pairs     {rejected:,}" + (", in rejected.jsonl:" if rejected else ""), highlight=False)
     for reason, count in manifest.rejected.items():
-        console.print(f"  {reason} {count:,}: {REASONS[reason]}", highlight=False)
+        console.print(
+            f"  {reason} {count:,}: {REASONS.get(reason, 'a reason that this version does not know')}", highlight=False
+        )
     console.print(
         f"took {took.total:.1f} s, of which the pipeline {took.pipeline:.1f} s"
         f" ({took.images:,} images, {took.images / took.pipeline:.1f} img/s)",

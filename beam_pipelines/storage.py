@@ -76,6 +76,8 @@ def read_text(path: str) -> str | None:
         return None
     except OSError as error:
         raise BuildError(f"{path} can't be read: {_root_cause(error).strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise BuildError(f"{path} is not UTF-8 text: {error}; restore the file or build the data set again") from error
 
 
 def exists(path: str) -> bool:

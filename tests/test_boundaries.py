@@ -36,7 +36,7 @@ ENTRY_POINTS = [f"{PACKAGE}.{name}" for name in ("build", "verify")]
 TRAINER_COMMANDS = [f"{TRAINER}.{name}" for name in ("task", "evaluate", "predict", "export")]
 TENSORFLOW_USER = f"{PACKAGE}.transform"  # runs in a process of its own
 WORKERS = [f"{PACKAGE}.{name}" for name in ("graph", "checks")]  # what a remote worker unpickles
-INSTALLED_ON_WORKERS = {"PIL", "apache_beam", "google_crc32c", "imagecodecs", "numpy"}
+INSTALLED_ON_WORKERS = {"PIL", "apache_beam", "google_crc32c", "imagecodecs", "msgspec", "numpy"}
 
 
 def loaded_by(*arguments: str) -> set[str]:
@@ -179,9 +179,9 @@ def test_the_contract_imports_nothing_else_of_the_package() -> None:
 
 def test_the_contract_needs_little_and_tensorflow_only_to_parse() -> None:
     for module in CONTRACT:
-        assert third_party(imports_of(module, lazy=False)) <= {"google_crc32c", "numpy"}, module
+        assert third_party(imports_of(module, lazy=False)) <= {"google_crc32c", "msgspec", "numpy"}, module
         if module != f"{PACKAGE}.contract.record":
-            assert third_party(imports_of(module)) <= {"google_crc32c", "numpy"}, module
+            assert third_party(imports_of(module)) <= {"google_crc32c", "msgspec", "numpy"}, module
 
 
 def test_workers_need_only_what_is_installed_on_them() -> None:
@@ -240,7 +240,7 @@ def requirements(metadata: Path) -> dict[str, set[str]]:
 
 
 def test_a_bare_installation_has_neither_beam_nor_tensorflow(metadata: Path) -> None:
-    assert requirements(metadata)[""] == {"google-crc32c", "imagecodecs", "numpy", "pillow"}
+    assert requirements(metadata)[""] == {"google-crc32c", "imagecodecs", "msgspec", "numpy", "pillow"}
 
 
 def test_beam_and_tensorflow_are_extras(metadata: Path) -> None:
@@ -290,7 +290,7 @@ def old_keras_users(source: str) -> list[int]:
 
 @pytest.mark.parametrize("module", TRAINER_COMMANDS)
 def test_help_of_the_trainer_comes_before_anything_heavy(module: str) -> None:
-    heavy = {"PIL", "apache_beam", "google", "google_crc32c", "h5py", "keras", "matplotlib", "numpy", "rich"}
+    heavy = {"PIL", "apache_beam", "google", "google_crc32c", "h5py", "keras", "matplotlib", "msgspec", "numpy", "rich"}
     assert loads_without(heavy | {"tensorflow", "tensorflow_transform", "yaml"}, "-m", module, "--help")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from beam_pipelines.errors import BuildError
 from beam_pipelines.plan import (
     MIN_SHARD_PAIRS,
     MIN_SHARDS,
+    ShardReference,
     choose_pairs,
     cut_shards,
     list_shards,
@@ -195,3 +197,23 @@ def test_only_the_shard_with_the_changed_file_gets_another_digest() -> None:
         False,
         False,
     ]
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (b"", "is not JSON: it is cut off"),
+        (b"\xff", "is not JSON: invalid character (byte 0)"),
+        (b"{}", "expected array, found {}"),
+        (b'["train", 0, 1]', 'expected array of length 5, found ["train", 0, 1]'),
+        (b'["train", -1, 1, "d", []]', "[0]: "),
+        (b'["train", 0, 1, "d", [["k", "train", "f", "i", "m", true, 0]]]', "[4][0][5]: expected int, found true"),
+    ],
+)
+def test_a_damaged_line_is_told_with_its_place(tmp_path: Path, line: bytes, problem: str) -> None:
+    (tmp_path / "plan").write_bytes(line)
+    with pytest.raises(BuildError) as caught:
+        read_shard(ShardReference(str(tmp_path / "plan"), 0, len(line)))
+    assert str(caught.value).startswith(f"{tmp_path}/plan: line at byte 0: ")
+    assert str(caught.value).endswith("; start the same command again, which writes it anew")
+    assert problem.removeprefix("[0]: ") in str(caught.value)

@@ -262,8 +262,11 @@ def _train(loop: Loop, stop: StopSignal, inputs: Inputs) -> bool:
             return is_done
     except tf.errors.NotFoundError as error:
         raise TrainingError(f"a file went missing: {str(error).splitlines()[0]}") from error
-    except tf.errors.DataLossError as error:
-        raise DatasetError(dataset.diagnose(*filter(None, (inputs.train, inputs.val)))) from error
+    except dataset.READ_ERRORS as error:
+        found = dataset.diagnosis(error, *filter(None, (inputs.train, inputs.val)))
+        if found is None:
+            raise
+        raise found from error
     finally:
         if loop.journal is not None:
             with contextlib.suppress(OSError, tf.errors.OpError):  # it would hide what went wrong

@@ -10,13 +10,17 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
+
+from beam_pipelines.contract import schema
 
 IGNORE = 255  # the train id of pixels that count neither in the loss nor in a score
 UNKNOWN = -1  # in `LabelTable.train_id_of`: an id that the table does not name
 MAX_SOURCE_ID = 65535  # a mask is at most 16 bits deep
+_Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
 
 
 class LabelTableError(ValueError):
@@ -96,18 +100,35 @@ class LabelTable:
         return {"name": self.name, "ignore_rest": self.ignore_rest, "labels": rows}
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> LabelTable:
-        rows = tuple(
-            Label(
-                name=row["name"],
-                source_ids=tuple(row["source_ids"]),
-                train_id=row["train_id"],
-                color=None if row["color"] is None else tuple(row["color"]),
-                category=row["category"],
-            )
-            for row in value["labels"]
-        )
-        return cls(name=value["name"], labels=rows, ignore_rest=value["ignore_rest"])
+    def from_json(cls, value: object) -> LabelTable:
+        """Raises LabelTableError, which names the place of the wrong value."""
+        try:
+            return cls.of(schema.convert(TableFields, value, "label table"))
+        except schema.SchemaError as error:
+            raise LabelTableError(str(error)) from error
+
+    @classmethod
+    def of(cls, fields: TableFields) -> LabelTable:
+        rows = tuple(Label(**msgspec.structs.asdict(row)) for row in fields.labels)
+        return cls(name=fields.name, labels=rows, ignore_rest=fields.ignore_rest)
+
+
+class LabelFields(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """A row as JSON holds it."""
+
+    name: str
+    source_ids: tuple[Annotated[int, msgspec.Meta(ge=0, le=MAX_SOURCE_ID)], ...]
+    train_id: _Byte
+    color: tuple[_Byte, _Byte, _Byte] | None
+    category: str
+
+
+class TableFields(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """A table as JSON holds it."""
+
+    name: str
+    ignore_rest: bool
+    labels: tuple[LabelFields, ...]
 
 
 def _problems(table: LabelTable) -> list[str]:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from beam_pipelines.contract.manifest import FILE_NAME, Manifest, ManifestError, not_built
-from beam_pipelines.contract.record import IMAGE_FORMATS
 from launch.checks.finding import FAILURE, OK, WARNING, Finding
 from launch.errors import LaunchError
 
@@ -104,13 +103,6 @@ def _shards(manifest: Manifest, folder: str, splits: Sequence[str], there: dict[
 
 def _normalization(manifest: Manifest) -> Finding:
     what, pixels, moments = "normalization", manifest.pixels, manifest.moments
-    if pixels.image_format not in IMAGE_FORMATS:
-        told = f"the trainer does not know images of format {pixels.image_format!r}: build the data set again"
-        return Finding(FAILURE, what, told)
-    if not moments.pixels:
-        return Finding(
-            FAILURE, what, f"mean and std are of no pixels of {manifest.moments_split}: build the data set again"
-        )
     flat = [name for name, std in zip(("red", "green", "blue"), moments.std, strict=True) if not std]
     if flat:
         told = (
@@ -127,13 +119,7 @@ def _normalization(manifest: Manifest) -> Finding:
 def _classes(manifest: Manifest, splits: Sequence[str]) -> Iterator[Finding]:
     names = [label.name for label in manifest.labels.classes]
     for split in splits:
-        counts, ignored = manifest.class_pixels.get(split, ()), manifest.ignored_pixels.get(split, 0)
-        if len(counts) != len(names):
-            told = (
-                f"{FILE_NAME} counts {len(counts)} in {split} and its table has {len(names)}: build the data set again"
-            )
-            yield Finding(FAILURE, "classes", told)
-            continue
+        counts, ignored = manifest.class_pixels[split], manifest.ignored_pixels[split]
         share = ignored / max(1, ignored + sum(counts))
         absent = [name for name, count in zip(names, counts, strict=True) if not count]
         told = f"{len(names) - len(absent)} of {len(names)} in {split}, {share:.1%} of it ignored"

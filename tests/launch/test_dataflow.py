@@ -312,7 +312,7 @@ def test_a_worker_installs_the_pixel_path_only(worker: Path, tmp_path: Path) -> 
     code = "import importlib.metadata, json; print(json.dumps(importlib.metadata.requires('street-scenes')))"
     found = json.loads(run_worker(worker, "-c", code, cwd=tmp_path).stdout)
     needed = {re.match(r"[\w-]+", line)[0] for line in found if "extra ==" not in line}  # type: ignore[index]
-    assert needed == {"google-crc32c", "imagecodecs", "numpy", "pillow"}
+    assert needed == {"google-crc32c", "imagecodecs", "msgspec", "numpy", "pillow"}
 
 
 def test_every_function_of_the_graph_unpickles_on_a_worker_without_tensorflow(
@@ -329,7 +329,7 @@ def test_every_function_of_the_graph_unpickles_on_a_worker_without_tensorflow(
     assert found.functions["StageShards/Stage"] == "StageShardFn"
     assert found.functions["FinishShards/Normalize"] == "FinishShardFn"
     tops = {name.partition(".")[0] for name in found.modules} - sys.stdlib_module_names
-    assert tops <= {"PIL", "beam_pipelines", "google_crc32c", "imagecodecs", "numpy"}
+    assert tops <= {"PIL", "beam_pipelines", "google_crc32c", "imagecodecs", "msgspec", "numpy"}
     assert "beam_pipelines.shards" in found.modules
     assert load_graph(graph).modules == found.modules
 
@@ -652,7 +652,7 @@ def test_a_dry_run_says_all_and_does_nothing(
     for step in STEPS:
         assert f"\n  {step} " in printed
     assert re.search(r"\n  workflow\.tar\.gz  \d+ kB\n", printed)
-    assert "import beyond Beam: PIL, google_crc32c, imagecodecs, and " in printed
+    assert "import beyond Beam: PIL, google_crc32c, imagecodecs, msgspec, and " in printed
     assert "tensorflow" not in printed
     assert "predicted for 17 images, 6 shards" in printed
     assert re.search(r"1 │ +4 │ +4\.0 │ +0\.27 │ +0\.27 ", printed)

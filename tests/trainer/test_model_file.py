@@ -233,7 +233,7 @@ def test_another_version_is_refused(saved: Path, tmp_path: Path):
     [
         (lambda value: value.pop("mean"), r"KeyError\('mean'\)"),
         (lambda value: value.update(std=3), r"TypeError\(.*not iterable"),
-        (lambda value: value["labels"].pop("labels"), r"KeyError\('labels'\)"),
+        (lambda value: value["labels"].pop("labels"), r"LabelTableError\('label table: has no field labels'\)"),
         (lambda value: value["labels"].update(labels=[]), r"LabelTableError\(.*it has no classes"),
     ],
 )
