@@ -27,10 +27,11 @@ _SPLIT_OF_FOLDER = {
     "testing": "test",
 }
 _SPLIT = "|".join(_SPLIT_OF_FOLDER)
-_CITYSCAPES_IMAGE = re.compile(r"(?:.*/)?leftImg8bit/([^/]+)/(.+)_leftImg8bit\.png")
-_FLAT_IMAGE = re.compile(rf"(?:({_SPLIT})/)?images/(?:({_SPLIT})/)?(.+)\.(?:{_IMAGE_TYPES})", re.IGNORECASE)
-_FLAT_START = re.compile(rf"(?:(?:{_SPLIT})/)?(images|{'|'.join(MASK_FOLDERS)})/.", re.IGNORECASE)
-_PICTURE = re.compile(rf".+\.(?:{_IMAGE_TYPES})", re.IGNORECASE)
+_FLAGS = re.IGNORECASE | re.DOTALL  # a name may hold line breaks
+_CITYSCAPES_IMAGE = re.compile(r"(?:.*/)?leftImg8bit/([^/]+)/(.+)_leftImg8bit\.png", re.DOTALL)
+_FLAT_IMAGE = re.compile(rf"(?:({_SPLIT})/)?images/(?:({_SPLIT})/)?(.+)\.(?:{_IMAGE_TYPES})", _FLAGS)
+_FLAT_START = re.compile(rf"(?:(?:{_SPLIT})/)?(images|{'|'.join(MASK_FOLDERS)})/.", _FLAGS)
+_PICTURE = re.compile(rf".+\.(?:{_IMAGE_TYPES})", _FLAGS)
 _CITYSCAPES_MASKS = {"gtfine", "gtcoarse"}
 PICTURE_FOLDERS = {"images", "leftimg8bit", *MASK_FOLDERS, *_CITYSCAPES_MASKS}  # in lower case
 _UNLABELLED = "test"  # the split of Cityscapes whose annotations are dummies
@@ -169,7 +170,7 @@ def _visible(name: str) -> bool:
 def _cityscapes_layout(files: _Files, recipe: Recipe, inputs: str) -> _Layout:
     kinds = [recipe.annotations] if recipe.annotations else ["gtFine", "gtCoarse"]
     for kind in kinds:
-        mask = re.compile(rf"(?:.*/)?{kind}/([^/]+)/(.+)_{kind}_labelIds\.png")
+        mask = re.compile(rf"(?:.*/)?{kind}/([^/]+)/(.+)_{kind}_labelIds\.png", re.DOTALL)
         if any(mask.fullmatch(name) for name in files):
             return _Layout(_CITYSCAPES_IMAGE, mask)
     raise BuildError(
@@ -180,7 +181,7 @@ def _cityscapes_layout(files: _Files, recipe: Recipe, inputs: str) -> _Layout:
 
 def _flat_layout(files: _Files, inputs: str) -> _Layout:
     def pattern(folder: str) -> re.Pattern[str]:
-        return re.compile(rf"(?:({_SPLIT})/)?{folder}/(?:({_SPLIT})/)?(.+)\.png", re.IGNORECASE)
+        return re.compile(rf"(?:({_SPLIT})/)?{folder}/(?:({_SPLIT})/)?(.+)\.png", _FLAGS)
 
     folders = [folder for folder in MASK_FOLDERS if any(pattern(folder).fullmatch(name) for name in files)]
     if len(folders) > 1:
