@@ -25,9 +25,10 @@ from beam_pipelines.errors import BuildError, as_build_error, without_worker_tra
 from beam_pipelines.estimate import Estimate, estimate
 from beam_pipelines.graph import Job, build_dataset
 from beam_pipelines.options import BuildSettings, cores, pipeline_options
+from beam_pipelines.placement import check_apart
 from beam_pipelines.plan import ShardPlan, choose_pairs, cut_shards, write_plan
 from beam_pipelines.publish import check_rejects, write_pairing, write_rejected
-from beam_pipelines.recipe import SCENES, Recipe
+from beam_pipelines.recipe import SCENES, Recipe, input_paths
 from beam_pipelines.sources import Found, Pair, find_pairs
 from beam_pipelines.workspace import Workspace
 
@@ -72,7 +73,7 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
     """One build; `execute` runs its pipeline. Where it returns None the pipeline goes on without this process."""
     recipe, place = settings.recipe, Workspace(settings.output)
     beam_options = pipeline_options(settings.beam_args)
-    cloud.check_login(place.root, *recipe.input.split(","))
+    cloud.check_login(place.root, *input_paths(recipe.input))
     if settings.plan_only:
         make_plan(recipe, place, console)
         return 0
@@ -133,6 +134,8 @@ def _tidy(manifest: Manifest, place: Workspace, console: Console) -> None:
 def make_plan(recipe: Recipe, place: Workspace, console: Console) -> Plan:
     """Finds the pairs, cuts them into shards, and says so; writes nothing but the embedded scenes, if they are it."""
     inputs = _draw_scenes(place, console) if recipe.input == SCENES else recipe.input
+    if recipe.input != SCENES:
+        check_apart(inputs, place.root)
     found = find_pairs(recipe, inputs)
     report.print_found(found, inputs, console)
     chosen = choose_pairs(found.pairs, recipe)

@@ -15,6 +15,8 @@ def load_labels(name: str) -> LabelTable:
         return BUILTIN_TABLES[name]()
     if not os.path.exists(name):
         raise LabelTableError(f"--labels={name} is neither a file nor one of {', '.join(BUILTIN_TABLES)}")
+    if not os.path.isfile(name):
+        raise LabelTableError(f"--labels={name} is a folder, a pipe or a device: name a regular YAML file")
     import yaml
 
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,11 @@ from typing import Any
 from beam_pipelines.contract.labels import LabelTable
 
 SCENES = "(embedded scenes)"  # the input where none is given: the embedded scenes
+
+
+def input_paths(text: str) -> list[str]:
+    """The paths in an --input: commas separate them, unless the whole is the name of something on this machine."""
+    return [text] if os.path.lexists(text) else text.split(",")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ from beam_pipelines import builder, cloud, progress, report, storage, workspace
 from beam_pipelines.errors import BuildError, as_build_error, first_line
 from beam_pipelines.graph import METRICS
 from beam_pipelines.options import BuildSettings, pipeline_options
+from beam_pipelines.recipe import input_paths
 from beam_pipelines.workspace import Workspace
 from launch.dataflow import DataflowSettings, make_parser
 from launch.dataflow_preview import preview
@@ -62,7 +63,7 @@ def run(settings: DataflowSettings, started: float) -> int:
 def _run(settings: DataflowSettings, started: float, console: Console) -> int:
     build, place = settings.build, Workspace(settings.build.output)
     beam_options = pipeline_options(build.beam_args, list(make_parser()._option_string_actions))
-    cloud.check_login(place.root, *build.recipe.input.split(","))
+    cloud.check_login(place.root, *input_paths(build.recipe.input))
     if settings.dry_run:
         if not build.overwrite and workspace.finished_build(place, build.recipe):
             console.print(f"{place.root} is complete already: without --dry_run nothing would start", highlight=False)

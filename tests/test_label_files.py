@@ -167,7 +167,7 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(LabelTableError, match=r"--labels=.*: IsADirectoryError"):
+    with pytest.raises(LabelTableError, match=r"--labels=.* is a folder, a pipe or a device: name a regular YAML file"):
         load_labels(str(tmp_path))
 
 

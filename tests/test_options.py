@@ -169,6 +169,17 @@ def test_verify_asks_for_a_data_set(capsys: pytest.CaptureFixture[str]) -> None:
         (["--max_rejects=101%"], "argument --max_rejects: '101%' is not a share: give 0.01 or 1%"),
         (["--max_rejects=nan"], "argument --max_rejects: 'nan' is not a share: give 0.01 or 1%"),
         (["--max_rejects=few"], "argument --max_rejects: 'few' is not a share: give 0.01 or 1%"),
+        *(
+            (
+                [f"--input={path}", "--output=out"],
+                f"--input={path}: {path.partition(':')[0]}: is not read or written; "
+                "give a local path, or gs://BUCKET/FOLDER",
+            )
+            for path in ("s3://b/x", "https://host/x.zip", "az://x", "hdfs://x", "gs:/b/x", "gs:///x")
+        ),
+        (["--input=in", "--output=file:///x/y"], "--output=file:///x/y: give the plain path, /x/y"),
+        (["--input=a,", "--output=out"], "--input: a path is empty; commas separate the paths of --input"),
+        (["--input=a,\udcff", "--output=out"], "--input: the path '\\udcff' is not UTF-8: rename it"),
         (["--labels=voc"], "--labels=voc is neither a file nor one of cityscapes19, cityscapes7, camvid11"),
     ],
 )
