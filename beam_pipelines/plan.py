@@ -11,6 +11,7 @@ from dataclasses import astuple, dataclass
 
 from beam_pipelines import cloud, storage
 from beam_pipelines.errors import BuildError
+from beam_pipelines.masks import PLAIN, MaskReading
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.sources import Pair
 
@@ -28,6 +29,7 @@ class ShardPlan:
     count: int
     pairs: tuple[Pair, ...]
     digest: str
+    reading: MaskReading = PLAIN
 
     @property
     def file(self) -> str:
@@ -51,8 +53,10 @@ def choose_pairs(pairs: Sequence[Pair], recipe: Recipe) -> dict[str, list[Pair]]
     return {split: by_split[split][: recipe.max_pairs] for split in sorted(by_split)}
 
 
-def cut_shards(chosen: Mapping[str, Sequence[Pair]], recipe: Recipe, example_bytes: float) -> list[ShardPlan]:
-    """Shards of each split, their numbers of pairs equal to ±1.
+def cut_shards(
+    chosen: Mapping[str, Sequence[Pair]], recipe: Recipe, example_bytes: float, reading: MaskReading = PLAIN
+) -> list[ShardPlan]:
+    """Shards of each split, their numbers of pairs equal to ±1, with the way to read their masks.
 
     Raises:
       BuildError: there is no split to take the moments of, or --shards does not fit the splits.
@@ -72,7 +76,7 @@ def cut_shards(chosen: Mapping[str, Sequence[Pair]], recipe: Recipe, example_byt
             raise BuildError(f"--shards={split}={count} is more than its {len(pairs)} pairs")
         for index in range(count):
             start, end = index * len(pairs) // count, (index + 1) * len(pairs) // count
-            shards.append(_shard(split, index, count, tuple(pairs[start:end]), recipe))
+            shards.append(_shard(split, index, count, tuple(pairs[start:end]), recipe, reading))
     return shards
 
 
@@ -81,6 +85,7 @@ def write_plan(path: str, shards: Sequence[ShardPlan]) -> None:
     with storage.writing(path) as file:
         for shard in shards:
             value = [shard.split, shard.index, shard.count, shard.digest, [astuple(pair) for pair in shard.pairs]]
+            value.append(astuple(shard.reading))
             file.write(json.dumps(value, ensure_ascii=False).encode() + b"\n")
 
 
@@ -97,8 +102,9 @@ def read_shard(reference: ShardReference) -> ShardPlan:
     """Reads one line of the plan file."""
     with cloud.errors(reference.path), storage.open_read(reference.path) as file:
         file.seek(reference.offset)
-        split, index, count, digest, pairs = json.loads(file.read(reference.length))
-    return ShardPlan(split, index, count, tuple(Pair(*pair) for pair in pairs), digest)
+        split, index, count, digest, pairs, (ways, kinds, palette) = json.loads(file.read(reference.length))
+    reading = MaskReading(tuple(ways), tuple(kinds), tuple(map(tuple, palette)))
+    return ShardPlan(split, index, count, tuple(Pair(*pair) for pair in pairs), digest, reading)
 
 
 def _place(key: str, seed: int) -> bytes:
@@ -111,6 +117,11 @@ def _shard_count(pairs: int, example_bytes: float, shard_size_mb: float) -> int:
     return min(pairs, max(by_size, for_workers))
 
 
-def _shard(split: str, index: int, count: int, pairs: tuple[Pair, ...], recipe: Recipe) -> ShardPlan:
-    identity = json.dumps([recipe.fingerprint, split, index, count, [astuple(pair) for pair in pairs]])
-    return ShardPlan(split, index, count, pairs, hashlib.sha256(identity.encode()).hexdigest())
+def _shard(
+    split: str, index: int, count: int, pairs: tuple[Pair, ...], recipe: Recipe, reading: MaskReading
+) -> ShardPlan:
+    identity: list[object] = [recipe.fingerprint, split, index, count, [astuple(pair) for pair in pairs]]
+    if not reading.plain:
+        identity.append(astuple(reading))
+    digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+    return ShardPlan(split, index, count, pairs, digest, reading)

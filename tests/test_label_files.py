@@ -175,5 +175,5 @@ def test_a_name_that_is_neither_a_table_nor_a_file_is_refused_with_the_names() -
     with pytest.raises(LabelTableError) as caught:
         load_labels("cityscapes20")
     assert str(caught.value) == (
-        "--labels=cityscapes20 is neither a file nor one of cityscapes19, cityscapes7, camvid11"
+        "--labels=cityscapes20 is neither a file nor one of cityscapes19, cityscapes7, cityscapes_train_ids, camvid11"
     )

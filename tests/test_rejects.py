@@ -238,7 +238,7 @@ def estimate_of(kept: Path, source: Path) -> Callable[..., object]:
 
     from beam_pipelines.estimate import estimate
 
-    def look(pairs: list, recipe: object) -> object:
+    def look(pairs: list, recipe: object, reading: object) -> object:
         moved = [
             replace(
                 pair,
@@ -247,7 +247,7 @@ def estimate_of(kept: Path, source: Path) -> Callable[..., object]:
             )
             for pair in pairs
         ]
-        return estimate(moved, recipe)
+        return estimate(moved, recipe, reading)
 
     return look
 

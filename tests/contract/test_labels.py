@@ -38,7 +38,7 @@ def test_a_built_in_table_has_its_name_and_number_of_classes(name: str, classes:
 
 
 def test_the_test_knows_every_built_in_table() -> None:
-    assert set(BUILTIN_TABLES) == {"cityscapes19", "cityscapes7", "camvid11"}
+    assert set(BUILTIN_TABLES) == {"cityscapes19", "cityscapes7", "cityscapes_train_ids", "camvid11"}
 
 
 def test_cityscapes19_has_the_classes_of_the_benchmark_under_their_ids() -> None:
