@@ -22,7 +22,6 @@ from beam_pipelines.masks import (
     LEVELS,
     OPTION,
     PALETTE,
-    PLAIN,
     RGB,
     SHALLOW,
     MaskReading,
@@ -82,7 +81,7 @@ def decide(masks: Sequence[Mask], table: LabelTable) -> Surveyed:
     found = [(key, mask, readings(mask, table, all_ways(table))) for key, mask in masks]
     found = [each for each in found if each[2]]  # a mask that fits no way is rejected when its turn comes
     if not found:
-        return Surveyed(PLAIN, ())
+        return Surveyed(MaskReading(all_ways(table), ()), ())
     usable = [mask for _, mask, _ in found]
     kinds = tuple(kind for kind in KINDS if any(mask.kind == kind for mask in usable))
     orderly = not _reordered(usable)
