@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -62,7 +63,7 @@ def _parse(text: str) -> Any:
     import yaml
 
     try:
-        events = iter(yaml.parse(text, Loader=yaml.SafeLoader))
+        events: Iterator[Any] = iter(yaml.parse(text, Loader=yaml.SafeLoader))
         root: list[Any] = []
         stack: list[_Collection] = [_Collection(root, None)]
         for event in events:

@@ -123,10 +123,10 @@ def _are_ids(bits: int, reading: MaskReading) -> bool:
 def spread(of_values: np.ndarray, stored: StoredMask) -> np.ndarray:
     """What is known of each of the mask's values -> the same for each pixel, [H, W]."""
     if stored.kind == RGB:
-        return of_values[np.searchsorted(stored.values, stored.samples)]
+        return np.asarray(of_values[np.searchsorted(stored.values, stored.samples)])
     table = np.zeros(int(stored.values[-1]) + 1, of_values.dtype)
     table[stored.values] = of_values
-    return table[stored.samples]
+    return np.asarray(table[stored.samples])
 
 
 def open_mask(data: bytes, max_pixels: int) -> tuple[Image.Image, np.ndarray | None]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import pytest
+from conftest import build, digests, make_flat, no_transform
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
