@@ -152,7 +152,7 @@ def test_a_file_that_is_no_table_is_refused_with_the_reason(tmp_path: Path, text
         ("classes: []".encode("utf-16"), "line 1: the file is not text in UTF-8"),
         (b"\x89PNG\r\n", "line 1: the file is not text in UTF-8"),
         (b"classes:\n" + b"[" * 100_000, "line 2: could not find expected ':'"),
-        (b"classes:\n" + b"[" * 30 + b"]" * 30, "line 2: lists and mappings are nested more than 20 deep"),
+        (b"classes: " + b"[" * 30 + b"]" * 30, "line 1: lists and mappings are nested more than 20 deep"),
         (b"classes:\n- name: a\n  ids: [1]\n  ids: [2]", "line 4: the key 'ids' stands here a second time"),
         (b"classes: []\nclasses: []", "line 2: the key 'classes' stands here a second time"),
         (b"a: &a [x]\nb: [*a, *a]", "line 2: *a is an alias"),
