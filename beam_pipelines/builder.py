@@ -30,6 +30,7 @@ from beam_pipelines.plan import ShardPlan, choose_pairs, cut_shards, write_plan
 from beam_pipelines.publish import check_rejects, write_pairing, write_rejected
 from beam_pipelines.recipe import SCENES, Recipe, input_paths
 from beam_pipelines.sources import Found, Pair, find_pairs
+from beam_pipelines.survey import survey
 from beam_pipelines.workspace import Workspace
 
 
@@ -139,8 +140,10 @@ def make_plan(recipe: Recipe, place: Workspace, console: Console) -> Plan:
     found = find_pairs(recipe, inputs)
     report.print_found(found, inputs, console)
     chosen = choose_pairs(found.pairs, recipe)
-    expected = estimate([pair for pairs in chosen.values() for pair in pairs], recipe)
-    shards = cut_shards(chosen, recipe, expected.example_bytes[recipe.image_encoding])
+    surveyed = survey(chosen, recipe)
+    report.print_notes(surveyed.notes, console)
+    expected = estimate([pair for pairs in chosen.values() for pair in pairs], recipe, surveyed.reading)
+    shards = cut_shards(chosen, recipe, expected.example_bytes[recipe.image_encoding], surveyed.reading)
     report.print_plan(chosen, shards, expected, recipe, console)
     return Plan(found, chosen, shards, expected)
 

@@ -1,4 +1,4 @@
-"""Encoded files -> arrays: images as RGB, masks with their ids as they are. What can't be read exactly is refused."""
+"""Encoded files -> arrays: images as RGB. What can't be read exactly is refused; `masks` reads the masks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import imagecodecs
 import numpy as np
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
 
-from beam_pipelines.contract.labels import LabelTable
 from beam_pipelines.rejects import BadInputError
 
 # Image.open looks among the formats that are imported: BMP, JPEG (which knows MPO) and PNG always are.
@@ -27,8 +26,7 @@ Image.MAX_IMAGE_PIXELS = None  # the limit is max_pixels, checked on the header
 # What Pillow's parsers stumble over in damaged files.
 _DAMAGE = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, struct.error)
 _GREY_16 = ("I;16", "I;16B", "I;16L", "I")
-_PNG_GREY = 0  # the colour types of a PNG's header; bit depth and colour type are its bytes 24 and 25
-_PNG_RGB = 2
+_PNG_RGB = 2  # a colour type of a PNG's header; bit depth and colour type are its bytes 24 and 25
 
 
 def decode_image(data: bytes, max_pixels: int) -> np.ndarray:
@@ -55,34 +53,6 @@ def decode_image(data: bytes, max_pixels: int) -> np.ndarray:
         if header.mode != "F" and bits > 8:  # Pillow would cut them off
             raise _bad("deep_colour", f"{bits} bits per channel in a TIFF file: convert the picture to 8 bits")
     return _to_rgb(_load(header, data))
-
-
-def decode_mask(data: bytes, table: LabelTable, max_pixels: int) -> np.ndarray:
-    """-> the ids as stored, uint8[H, W] or uint16[H, W]: palette indices, or grey values of 1 to 16 bits.
-
-    An RGB mask is looked up by the colours of `table`: each colour gives the first source id of its row.
-
-    Raises:
-      BadInputError: of stage `decode`.
-    """
-    header = _open(data, max_pixels)
-    if header.format != "PNG":
-        raise _bad("mask_format", f"the mask is a {header.format} file: only PNG keeps ids exactly")
-    bit_depth, colour_type = data[24], data[25]
-    if colour_type == _PNG_GREY:
-        pixels = _png_pixels(data)
-        if pixels.ndim == 3:
-            pixels = pixels[..., 0]  # one id is marked as transparent (tRNS): it is an id all the same
-        # Decoders stretch 1, 2 and 4 bits to 0..255; the division gives back what was stored.
-        return pixels if bit_depth >= 8 else pixels // np.uint8(255 // (2**bit_depth - 1))
-    image = _load(header, data)
-    if image.mode == "P":
-        return np.asarray(image)
-    if image.mode == "LA":
-        return _opaque(image)[..., 0]
-    if image.mode in ("RGB", "RGBA") and bit_depth == 8:
-        return _ids_of_colours(_opaque(image), table)
-    raise _bad("mask_format", f"the mask has mode {image.mode} with {bit_depth} bits: ids or colours were expected")
 
 
 def _open(data: bytes, max_pixels: int) -> Image.Image:
@@ -174,23 +144,6 @@ def _opaque(image: Image.Image) -> np.ndarray:
     if pixels[..., 3].min() < 255:
         raise _bad("transparent", f"{np.count_nonzero(pixels[..., 3] < 255):,} pixels are not opaque")
     return pixels[..., :3]
-
-
-def _ids_of_colours(pixels: np.ndarray, table: LabelTable) -> np.ndarray:
-    codes = pixels.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
-    present, place = np.unique(codes, return_inverse=True)
-    ids = np.zeros(present.size, np.uint16)
-    unknown = []
-    for index, code in enumerate(present.tolist()):
-        colour = (code >> 16, code >> 8 & 255, code & 255)
-        if colour in table.source_id_of_color:
-            ids[index] = table.source_id_of_color[colour]
-        else:
-            unknown.append(colour)
-    if unknown:
-        shown = ", ".join(map(str, unknown[:20]))
-        raise _bad("unknown_colours", f"{len(unknown)} colours are not in table {table.name}: {shown}")
-    return ids[place].reshape(codes.shape)
 
 
 def _damage(data: bytes, error: str = "") -> str:

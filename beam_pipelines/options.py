@@ -87,6 +87,7 @@ def parse_build(argv: Sequence[str] | None = None, prog: str = "python -m beam_p
         seed=args.seed,
         max_pairs=args.max_pairs,
         max_image_pixels=args.max_image_pixels,
+        masks_are=args.masks_are,
     )
     return BuildSettings(
         recipe=recipe,
@@ -187,6 +188,14 @@ def _add_input(group: argparse._ArgumentGroup) -> None:
         metavar="TABLE",
         default="cityscapes19",
         help=f"{', '.join(BUILTIN_TABLES)}, or a YAML file (default: cityscapes19)",
+    )
+    group.add_argument(
+        "--masks_are",
+        choices=["auto", "ids", "levels", "colors"],
+        default="auto",
+        help="what a mask file holds: ids as stored (grey samples, palette indices), ids as the grey levels that a "
+        "viewer shows, or the table's colors; auto decides by the first masks and refuses what could be either "
+        "(default: auto)",
     )
     group.add_argument("--annotations", choices=["gtFine", "gtCoarse"], help="of Cityscapes (default: gtFine if there)")
     group.add_argument(

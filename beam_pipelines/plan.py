@@ -14,6 +14,7 @@ from beam_pipelines import cloud, storage
 from beam_pipelines.contract import schema
 from beam_pipelines.contract.schema import Count, SchemaError
 from beam_pipelines.errors import BuildError
+from beam_pipelines.masks import PLAIN, MaskReading
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.sources import Pair
 
@@ -31,6 +32,7 @@ class ShardPlan:
     count: int
     pairs: tuple[Pair, ...]
     digest: str
+    reading: MaskReading = PLAIN
 
     @property
     def file(self) -> str:
@@ -54,8 +56,10 @@ def choose_pairs(pairs: Sequence[Pair], recipe: Recipe) -> dict[str, list[Pair]]
     return {split: by_split[split][: recipe.max_pairs] for split in sorted(by_split)}
 
 
-def cut_shards(chosen: Mapping[str, Sequence[Pair]], recipe: Recipe, example_bytes: float) -> list[ShardPlan]:
-    """Shards of each split, their numbers of pairs equal to ±1.
+def cut_shards(
+    chosen: Mapping[str, Sequence[Pair]], recipe: Recipe, example_bytes: float, reading: MaskReading = PLAIN
+) -> list[ShardPlan]:
+    """Shards of each split, their numbers of pairs equal to ±1, with the way to read their masks.
 
     Raises:
       BuildError: there is no split to take the moments of, or --shards does not fit the splits.
@@ -75,7 +79,7 @@ def cut_shards(chosen: Mapping[str, Sequence[Pair]], recipe: Recipe, example_byt
             raise BuildError(f"--shards={split}={count} is more than its {len(pairs)} pairs")
         for index in range(count):
             start, end = index * len(pairs) // count, (index + 1) * len(pairs) // count
-            shards.append(_shard(split, index, count, tuple(pairs[start:end]), recipe))
+            shards.append(_shard(split, index, count, tuple(pairs[start:end]), recipe, reading))
     return shards
 
 
@@ -84,12 +88,14 @@ def write_plan(path: str, shards: Sequence[ShardPlan]) -> None:
     with storage.writing(path) as file:
         for shard in shards:
             value = [shard.split, shard.index, shard.count, shard.digest, [astuple(pair) for pair in shard.pairs]]
+            value.append(astuple(shard.reading))
             file.write(json.dumps(value, ensure_ascii=False).encode() + b"\n")
 
 
-# A line as `write_plan` has it: split, index, count, digest and the fields of each pair.
+# A line as `write_plan` has it: split, index, count, digest, the fields of each pair, and those of the mask reading.
 _Pair = tuple[str, str, str, str, str, Count, int]
-_Line = tuple[str, Count, Count, str, tuple[_Pair, ...]]
+_Reading = tuple[tuple[str, ...], tuple[str, ...], tuple[tuple[int, int, int, int], ...]]
+_Line = tuple[str, Count, Count, str, tuple[_Pair, ...], _Reading]
 
 
 def list_shards(path: str) -> Iterator[ShardReference]:
@@ -109,9 +115,10 @@ def read_shard(reference: ShardReference) -> ShardPlan:
     try:
         line: Any = schema.decode(_Line, text, f"{reference.path}: line at byte {reference.offset:,}")
     except SchemaError as error:
-        raise BuildError(f"{error}; start the same command again, which writes it anew") from error
-    split, index, count, digest, pairs = line
-    return ShardPlan(split, index, count, tuple(Pair(*pair) for pair in pairs), digest)
+        raise BuildError(f"{error}; run the same command again, which writes it anew") from error
+    split, index, count, digest, pairs, (ways, kinds, palette) = line
+    reading = MaskReading(tuple(ways), tuple(kinds), tuple(map(tuple, palette)))
+    return ShardPlan(split, index, count, tuple(Pair(*pair) for pair in pairs), digest, reading)
 
 
 def _place(key: str, seed: int) -> bytes:
@@ -124,6 +131,11 @@ def _shard_count(pairs: int, example_bytes: float, shard_size_mb: float) -> int:
     return min(pairs, max(by_size, for_workers))
 
 
-def _shard(split: str, index: int, count: int, pairs: tuple[Pair, ...], recipe: Recipe) -> ShardPlan:
-    identity = json.dumps([recipe.fingerprint, split, index, count, [astuple(pair) for pair in pairs]])
-    return ShardPlan(split, index, count, pairs, hashlib.sha256(identity.encode()).hexdigest())
+def _shard(
+    split: str, index: int, count: int, pairs: tuple[Pair, ...], recipe: Recipe, reading: MaskReading
+) -> ShardPlan:
+    identity: list[object] = [recipe.fingerprint, split, index, count, [astuple(pair) for pair in pairs]]
+    if not reading.plain:
+        identity.append(astuple(reading))
+    digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+    return ShardPlan(split, index, count, pairs, digest, reading)

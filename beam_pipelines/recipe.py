@@ -42,11 +42,14 @@ class Recipe:
     seed: int
     max_pairs: int | None
     max_image_pixels: int
+    masks_are: str = "auto"
 
     def to_json(self) -> dict[str, Any]:
         value = {name: getattr(self, name) for name in self.__dataclass_fields__}
         value["labels"] = self.labels.name
         value["split_fractions"], value["shards"] = dict(self.split_fractions), dict(self.shards)
+        if self.masks_are == "auto":
+            del value["masks_are"]  # as data sets have it that were built before there was a choice
         return value
 
     @property

@@ -40,6 +40,12 @@ def print_found(found: Found, inputs: str, console: Console) -> None:
     print_problems(found.rejected, console)
 
 
+def print_notes(notes: Sequence[str], console: Console) -> None:
+    """What the masks were found to be, where that is not plain."""
+    for note in notes:
+        console.print(f"  {note}", highlight=False, markup=False)
+
+
 def print_problems(rejected: Sequence[Rejected], console: Console) -> None:
     """The first pairing problems, and how many more there are."""
     for problem in rejected[:SHOWN_PROBLEMS]:

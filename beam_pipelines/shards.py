@@ -18,7 +18,8 @@ from beam_pipelines.contract import record, tfrecord
 from beam_pipelines.contract.manifest import Shard
 from beam_pipelines.contract.moments import CHANNELS, LEVELS, Moments
 from beam_pipelines.contract.record import Record
-from beam_pipelines.decode import decode_image, decode_mask
+from beam_pipelines.decode import decode_image
+from beam_pipelines.masks import MaskReading, decode_mask
 from beam_pipelines.measure import class_pixels_of, moments_of
 from beam_pipelines.normalize import Normalizer
 from beam_pipelines.plan import ShardPlan
@@ -91,11 +92,11 @@ class ShardWriter:
         return Shard(file=file, examples=self.examples, bytes=self.bytes, sha256=sha256)
 
 
-def prepare(pair: Pair, recipe: Recipe, reader: storage.FileReader) -> Sample | Rejected:
+def prepare(pair: Pair, recipe: Recipe, reader: storage.FileReader, reading: MaskReading) -> Sample | Rejected:
     """Reads, decodes and conforms one pair; nothing that is wrong with it gets past here."""
     try:
         image = decode_image(reader.read(pair.image), recipe.max_image_pixels)
-        ids = decode_mask(reader.read(pair.mask), recipe.labels, recipe.max_image_pixels)
+        ids = decode_mask(reader.read(pair.mask), recipe.labels, recipe.max_image_pixels, reading)
         return conform(pair.filename, image, ids, recipe)
     except BadInputError as bad:
         return Rejected(
@@ -126,7 +127,7 @@ def stage_shard(
         writer = ShardWriter(file, hashed=not recipe.normalized)
         for pair in plan.pairs:
             start = time.perf_counter()
-            sample = prepare(pair, recipe, reader)
+            sample = prepare(pair, recipe, reader, plan.reading)
             on_pair(sample, time.perf_counter() - start)
             if isinstance(sample, Rejected):
                 rejected.append(sample)

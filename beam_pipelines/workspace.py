@@ -154,7 +154,7 @@ def _refuse_other_recipe(workspace: Workspace, recipe: Recipe) -> None:
 
 def _differences(found: dict[str, object], recipe: Recipe) -> str:
     """The options that differ, as `name: theirs, not ours`."""
-    ours = json.loads(json.dumps(recipe.to_json()))
-    theirs = json.loads(json.dumps(found))
+    ours = {"masks_are": "auto", **json.loads(json.dumps(recipe.to_json()))}
+    theirs = {"masks_are": "auto", **json.loads(json.dumps(found))}
     different = [f"{name}: {theirs.get(name)}, not {ours[name]}" for name in ours if theirs.get(name) != ours[name]]
     return "; ".join(different) or "the label table has other rows"

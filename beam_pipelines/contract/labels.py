@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import msgspec
@@ -142,7 +142,8 @@ def _problems(table: LabelTable) -> list[str]:
     source_ids = [source_id for row in table.labels for source_id in row.source_ids]
     outside = [source_id for source_id in source_ids if not 0 <= source_id <= MAX_SOURCE_ID]
     if outside:
-        found.append(f"source ids outside 0 to {MAX_SOURCE_ID}: {outside}")
+        cure = "; -1 is 255 in a mask of 8 bits and 65535 in one of 16: list these" if -1 in outside else ""
+        found.append(f"source ids outside 0 to {MAX_SOURCE_ID}: {outside}{cure}")
     for what, values in (
         ("source id", source_ids),
         ("name", [row.name for row in table.labels]),
@@ -230,6 +231,13 @@ def _cityscapes7() -> LabelTable:
     return LabelTable(name="cityscapes7", labels=tuple(rows))
 
 
+def _cityscapes_train_ids() -> LabelTable:
+    """The 19 classes for masks that hold train ids, 0 to 18, and 255 where they are ignored."""
+    rows = [replace(row, source_ids=(row.train_id,)) for row in _cityscapes19().classes]
+    ignored = Label(name="ignored", source_ids=(IGNORE,), train_id=IGNORE, color=(0, 0, 0), category="void")
+    return LabelTable(name="cityscapes_train_ids", labels=(*rows, ignored))
+
+
 def _camvid11() -> LabelTable:
     """The 11 classes of CamVid as SegNet used them; id 11 is void."""
     rows = [
@@ -240,4 +248,9 @@ def _camvid11() -> LabelTable:
     return LabelTable(name="camvid11", labels=(*rows, void))
 
 
-BUILTIN_TABLES = {"cityscapes19": _cityscapes19, "cityscapes7": _cityscapes7, "camvid11": _camvid11}
+BUILTIN_TABLES = {
+    "cityscapes19": _cityscapes19,
+    "cityscapes7": _cityscapes7,
+    "cityscapes_train_ids": _cityscapes_train_ids,
+    "camvid11": _camvid11,
+}
