@@ -31,6 +31,7 @@ TRAINER_SOURCES = sources_of(TRAINER)
 LAUNCH_SOURCES = sources_of(LAUNCH)
 ALL_SOURCES = SOURCES | TRAINER_SOURCES | LAUNCH_SOURCES
 CONTRACT = [module for module in SOURCES if module.startswith(f"{PACKAGE}.contract")]
+PICTURES = f"{PACKAGE}.contract.pictures"  # the contract's one user of image libraries
 SCENES = [module for module in SOURCES if module.startswith(f"{PACKAGE}.sample_scenes")]
 ENTRY_POINTS = [f"{PACKAGE}.{name}" for name in ("build", "verify")]
 TRAINER_COMMANDS = [f"{TRAINER}.{name}" for name in ("task", "evaluate", "predict", "export")]
@@ -134,7 +135,13 @@ def test_no_module_but_the_one_that_writes_its_graph_loads_tensorflow() -> None:
 
 
 def test_the_contract_loads_neither_beam_nor_tensorflow_nor_yaml() -> None:
-    assert loads_without({"apache_beam", "tensorflow", "yaml", "PIL"}, "-c", "import " + ", ".join(CONTRACT))
+    assert loads_without({"apache_beam", "tensorflow", "yaml"}, "-c", "import " + ", ".join(CONTRACT))
+
+
+def test_only_the_pictures_of_the_contract_load_image_libraries() -> None:
+    others = [module for module in CONTRACT if module != PICTURES]
+    assert loads_without({"PIL", "imagecodecs"}, "-c", "import " + ", ".join(others))
+    assert not loads_without({"PIL", "imagecodecs"}, "-c", f"import {PICTURES}")
 
 
 def test_the_scenes_load_neither_beam_nor_tensorflow() -> None:
@@ -179,9 +186,10 @@ def test_the_contract_imports_nothing_else_of_the_package() -> None:
 
 def test_the_contract_needs_little_and_tensorflow_only_to_parse() -> None:
     for module in CONTRACT:
-        assert third_party(imports_of(module, lazy=False)) <= {"google_crc32c", "numpy"}, module
+        needed = {"google_crc32c", "numpy"} | ({"PIL", "imagecodecs"} if module == PICTURES else set())
+        assert third_party(imports_of(module, lazy=False)) <= needed, module
         if module != f"{PACKAGE}.contract.record":
-            assert third_party(imports_of(module)) <= {"google_crc32c", "numpy"}, module
+            assert third_party(imports_of(module)) <= needed, module
 
 
 def test_workers_need_only_what_is_installed_on_them() -> None:
