@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import imagecodecs
 import numpy as np
-from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
+from PIL import Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
 
 # Image.open looks among the formats that are imported: BMP, JPEG (which knows MPO) and PNG always are.
 IMAGE_FORMATS = ("PNG", "JPEG", "BMP", TiffImagePlugin.TiffImageFile.format, WebPImagePlugin.WebPImageFile.format)
@@ -31,7 +31,7 @@ _EXIF_ORIENTATION = 0x0112
 _TURNED = range(2, 9)  # 1 is upright, all others mean that nobody knows
 _PNG_EXIF = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")  # where a PNG can hold an orientation
 _PNG_TEXT = (b"iCCP", b"iTXt", b"tEXt", b"zTXt")  # chunks that Pillow unpacks only up to a limit
-_PNG_RGB = 2  # a color type of a PNG's header; bit depth and color type are its bytes 24 and 25
+_PNG_GRAY, _PNG_RGB = 0, 2  # color types of a PNG's header; bit depth and color type are its bytes 24 and 25
 _JPEG_FRAMES = {0xC0 + kind for kind in range(16)} - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15; the other three are tables
 _JPEG_WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}
 _JPEG_SCAN = 0xDA
@@ -41,6 +41,7 @@ _TIFF_BITS_PER_SAMPLE, _TIFF_COMPRESSION, _TIFF_PHOTOMETRIC = 258, 259, 262
 _TIFF_SAMPLES, _TIFF_INK_SET, _TIFF_EXTRA_SAMPLES, _TIFF_SAMPLE_FORMAT = 277, 332, 338, 339
 _MIN_IS_WHITE, _TIFF_RGB, _TIFF_YCBCR = 0, 2, 6
 _TIFF_JPEG = (6, 7)  # compressions of which libtiff gives RGB
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # 64 MiB; more than that is left out
 Image.MAX_IMAGE_PIXELS = None  # the limit is max_pixels, checked on the header
 # What Pillow's parsers stumble over in damaged files.
 _DAMAGE = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, struct.error)
@@ -73,6 +74,8 @@ def decode_image(data: bytes, max_pixels: int) -> np.ndarray:
         raise PictureError("rotated", "the EXIF orientation is not 1: turn the picture upright (and check its mask)")
     if header.format == "PNG" and data[24:26] == bytes([8, _PNG_RGB]) and "transparency" not in header.info:
         return png_pixels(data)
+    if header.format == "PNG" and data[25] == _PNG_GRAY and data[24] < 8 and "transparency" in header.info:
+        return _to_rgb(Image.fromarray(png_pixels(data)))  # Pillow looks for the transparent gray among stretched ones
     if header.format == "PNG" and data[24] == 16:
         return _to_rgb(Image.fromarray(_eight_bits(png_pixels(data))))
     inverted = isinstance(header, TiffImagePlugin.TiffImageFile) and _check_tiff(header, data)
@@ -292,7 +295,7 @@ def _check_tiff(image: TiffImagePlugin.TiffImageFile, data: bytes) -> bool:
         bits, formats = max(tags.get(_TIFF_BITS_PER_SAMPLE, (1,))), set(tags.get(_TIFF_SAMPLE_FORMAT, (1,)))
         photometric, compression = tags.get(_TIFF_PHOTOMETRIC, 0), tags.get(_TIFF_COMPRESSION, 1)
         extra, samples = tags.get(_TIFF_EXTRA_SAMPLES, ()), tags.get(_TIFF_SAMPLES, 1)
-    if image.mode != "F" and bits > 8 and (bits not in (16, 32) or image.mode not in _GREY_16):
+    if image.mode != "F" and bits > 8 and (bits != 16 or image.mode not in _GREY_16):
         raise PictureError("deep_colour", f"{bits} bits per channel in a TIFF file: convert the picture to 8 bits")
     strange = (
         (image.mode != "F" and formats != {1})
