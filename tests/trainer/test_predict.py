@@ -17,7 +17,10 @@ from colour_model import CITYSCAPES, blocky_ids, describe, make_colour_model, pa
 from PIL import Image
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES, Label, LabelTable
-from beam_pipelines.contract.pictures import MAX_IMAGE_PIXELS
+from beam_pipelines.contract.pictures import MAX_IMAGE_PIXELS, PictureError
+from beam_pipelines.decode import decode_image
+from beam_pipelines.rejects import BadInputError
+from tests.picture_table import CASES
 from trainer.model_file import save_model
 from trainer.predict import main, parse_predict
 from trainer.prediction import find_pictures, load_picture, overlay
@@ -299,6 +302,21 @@ def test_other_modes_are_read_as_rgb(tmp_path: Path, mode: str) -> None:
     image = Image.fromarray(paint(blocky_ids(32, 64))).convert(mode)
     image.save(tmp_path / "a.tif")
     np.testing.assert_array_equal(load_picture(str(tmp_path / "a.tif")), np.asarray(image.convert("RGB")))
+
+
+def test_every_picture_is_that_of_the_pipeline_or_refused_for_its_reason(tmp_path: Path) -> None:
+    for name, case in CASES.items():
+        path = tmp_path / name
+        path.write_bytes(case.data)
+        if case.pipeline == "read":
+            np.testing.assert_array_equal(load_picture(str(path)), decode_image(case.data, MAX_IMAGE_PIXELS))
+            continue
+        with pytest.raises(PictureError) as refused:
+            load_picture(str(path))
+        with pytest.raises(BadInputError) as rejected:
+            decode_image(case.data or b"\0", MAX_IMAGE_PIXELS)
+        expected = (rejected.value.reason, rejected.value.detail)
+        assert refused.value.args == (expected if case.data else ("empty_file", "the file has no bytes")), name
 
 
 def test_a_turned_picture_is_left_out(
