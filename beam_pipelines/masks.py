@@ -20,7 +20,8 @@ import numpy as np
 from PIL import Image
 
 from beam_pipelines.contract.labels import UNKNOWN, LabelTable
-from beam_pipelines.decode import _bad, _load, _opaque, _open, _png_pixels
+from beam_pipelines.contract.pictures import load, opaque, open_header, png_pixels
+from beam_pipelines.decode import bad, refused_at_decode
 
 IDS, LEVELS, COLORS = "ids", "levels", "colors"
 DEEP = "deep"  # like levels, of 16 bits: a mask of 0 and 65535 is stored in as little as 1 bit
@@ -129,31 +130,33 @@ def spread(of_values: np.ndarray, stored: StoredMask) -> np.ndarray:
     return np.asarray(table[stored.samples])
 
 
+@refused_at_decode()
 def open_mask(data: bytes, max_pixels: int) -> tuple[Image.Image, np.ndarray | None]:
     """-> the header, and the pixels of a grey mask without alpha: samples as stored, or stretched below 8 bits."""
-    header = _open(data, max_pixels)
+    header = open_header(data, max_pixels)
     if header.format != "PNG":
-        raise _bad("mask_format", f"the mask is a {header.format} file: only PNG keeps ids exactly")
+        raise bad("mask_format", f"the mask is a {header.format} file: only PNG keeps ids exactly")
     if data[25] != _PNG_GREY:
         return header, None
-    pixels = _png_pixels(data)
+    pixels = png_pixels(data)
     # An id that is marked as transparent (tRNS) gives a second channel: it is an id all the same.
     return header, pixels[..., 0] if pixels.ndim == 3 else pixels
 
 
+@refused_at_decode()
 def stored_mask(data: bytes, image: Image.Image, pixels: np.ndarray | None) -> StoredMask:
     """What the file holds, whatever it may mean."""
     bits = data[24]
     if pixels is not None:
         return _grey(pixels, bits)
-    _load(image, data)
+    load(image, data)
     if image.mode == "P":
         return _palette(image)
     if image.mode == "LA" and bits == 8:
-        return _grey(_opaque(image)[..., 0], bits)
+        return _grey(opaque(image)[..., 0], bits)
     if image.mode in ("RGB", "RGBA") and bits == 8:
-        return _rgb(_opaque(image))
-    raise _bad("mask_format", f"the mask has mode {image.mode} with {bits} bits: ids or colours were expected")
+        return _rgb(opaque(image))
+    raise bad("mask_format", f"the mask has mode {image.mode} with {bits} bits: ids or colours were expected")
 
 
 def ids_by(way: str, stored: StoredMask) -> np.ndarray | None:
@@ -187,7 +190,7 @@ def _agreed(stored: StoredMask, table: LabelTable, reading: MaskReading) -> np.n
     if not found:
         return _unnamed(stored, table, reading)
     if not agree(found, table):
-        raise _bad("ambiguous_mask", f"{described(stored)} can be read as {' or as '.join(found)}; {CURE}")
+        raise bad("ambiguous_mask", f"{described(stored)} can be read as {' or as '.join(found)}; {CURE}")
     if stored.kind == PALETTE and tuple(found) == (IDS,):
         _check_palette(stored, reading)
     ids = next(iter(found.values()))
@@ -198,7 +201,7 @@ def _unnamed(stored: StoredMask, table: LabelTable, reading: MaskReading) -> np.
     """No way fits: the ids as they are, for `check_ids` to name them. Raises BadInputError where there are none."""
     other = readings(stored, table, all_ways(table))
     if other:
-        raise _bad(
+        raise bad(
             "contradictory_mask",
             f"{described(stored)} fits table {table.name} as {' or as '.join(other)}, and the masks of this data set "
             f"are read as {' and '.join(reading.ways)}; {CURE}, or store this mask like the others",
@@ -208,12 +211,12 @@ def _unnamed(stored: StoredMask, table: LabelTable, reading: MaskReading) -> np.
         return usual.astype(np.uint16 if usual.max(initial=0) > 255 else np.uint8)
     colors = [tuple(color) for color in stored.colors.tolist()]
     if stored.kind == PALETTE and any(color[0] == _NONE for color in colors):
-        raise _bad("transparent", "a color of the palette that is used is not opaque, or is missing")
+        raise bad("transparent", "a color of the palette that is used is not opaque, or is missing")
     unknown = [color for color in colors if color not in table.source_id_of_color]
     if not unknown or unknown[0][0] == _NONE:
-        raise _bad("unknown_colours", f"{described(stored)} has no color of table {table.name}")
+        raise bad("unknown_colours", f"{described(stored)} has no color of table {table.name}")
     shown = ", ".join(map(str, unknown[:20]))
-    raise _bad("unknown_colours", f"{len(unknown)} colours are not in table {table.name}: {shown}")
+    raise bad("unknown_colours", f"{len(unknown)} colours are not in table {table.name}: {shown}")
 
 
 def _check_palette(stored: StoredMask, reading: MaskReading) -> None:
@@ -223,7 +226,7 @@ def _check_palette(stored: StoredMask, reading: MaskReading) -> None:
         of_color.setdefault(color, set()).add(index)
     for index, color in palette_of(stored):
         if at_index.get(index, color) != color or index not in of_color.get(color, {index}):
-            raise _bad(
+            raise bad(
                 "contradictory_mask",
                 f"index {index} of the palette has the color {color}, which other masks have elsewhere or otherwise: "
                 f"the palette's order was changed when the mask was stored again, so its indices are no ids. Store "

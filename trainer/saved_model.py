@@ -1,6 +1,6 @@
 """A trained model as a SavedModel: a folder that segments encoded pictures with TensorFlow alone.
 
-Signatures; `image_bytes` string[B] are whole files (JPEG, PNG, BMP, or GIF, of which the first frame counts):
+Signatures; `image_bytes` string[B] are whole files (JPEG, PNG or BMP):
 
     serving_default   image_bytes -> class_map uint8[B, H, W], train ids at the size of the pictures
     probabilities     image_bytes -> probabilities float32[B, H, W, C]
@@ -9,8 +9,8 @@ Signatures; `image_bytes` string[B] are whole files (JPEG, PNG, BMP, or GIF, of 
 
 The pictures of one call must have one size, but for `png`. The names with `_bytes` are those that the REST interface of
 TensorFlow Serving and Vertex AI takes and gives as {"b64": "..."}; `png` is also much less to send than a JSON list.
-An EXIF orientation is not applied; of 16 bits per channel the upper 8 count. `assets/description.json` tells what
-the model was trained on.
+A picture that the pipeline would reject, or TensorFlow would decode to other pixels, is an InvalidArgumentError with
+the reason; see `beam_pipelines.contract.picture_graph`. `assets/description.json` tells what the model was trained on.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import uuid
 import keras
 import tensorflow as tf
 
+from beam_pipelines.contract.picture_graph import decode_picture
 from trainer.buckets import refusals
 from trainer.model_file import Description
 from trainer.serving import Segmenter
@@ -115,16 +116,7 @@ def _decoded(image_bytes: tf.Tensor) -> tf.Tensor:
 def _decoded_picture(numbered: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
     """(its place in the batch, the bytes of a file) -> RGB uint8[H, W, 3]."""
     number, file = numbered
-    known = tf.reduce_any(tf.strings.substr(file, 0, 2) == [b"\xff\xd8", b"\x89P", b"BM", b"GI"])
-    fault = ["image_bytes", number, "is no JPEG, PNG, BMP or GIF file; its length in bytes is", tf.strings.length(file)]
-    with tf.control_dependencies([tf.debugging.Assert(known, fault)]):
-        image = tf.cond(
-            tf.io.is_jpeg(file),
-            # As accurate as the decoder of the data set; TensorFlow's default is faster, and off by a few levels.
-            lambda: tf.io.decode_jpeg(file, channels=3, dct_method="INTEGER_ACCURATE"),
-            lambda: tf.io.decode_image(file, channels=3, expand_animations=False),
-        )
-    return tf.ensure_shape(image, [None, None, 3])
+    return decode_picture(file, ["image_bytes", number])
 
 
 def check_free(folder: str, overwrite: bool) -> None:
