@@ -18,7 +18,6 @@ from beam_pipelines.seal import unsealed
 from beam_pipelines.shards import finished_receipt, staged_receipt
 from beam_pipelines.workspace import TRANSFORM_FILES, Workspace, manifest_is_damaged
 
-_REQUESTS = 16  # at once, to a bucket, whose own checksums are asked for
 _READ_BYTES = 1 << 23
 _NAMED = 3  # shards in a message
 
@@ -34,7 +33,7 @@ def forget_damaged(shards: Sequence[ShardPlan], recipe: Recipe, workspace: Works
     def check(item: tuple[str, str]) -> str | None:
         return _damage(*item, recipe, workspace, there)
 
-    with ThreadPoolExecutor(cores() if storage.is_local(workspace.root) else _REQUESTS) as pool:
+    with ThreadPoolExecutor(cores() if storage.is_local(workspace.root) else 1) as pool:
         found = {item: damage for item, damage in zip(work, pool.map(check, work), strict=True) if damage}
     storage.delete([storage.join(workspace.build, kind, f"{file}.json") for kind, file in found])
     return {file: damage for (_, file), damage in found.items()}
@@ -63,7 +62,7 @@ def say_damaged(workspace: Workspace) -> Iterator[str]:
 def damaged_files(manifest: Manifest, workspace: Workspace) -> list[str]:
     """The shards whose bytes are not those that the manifest names."""
     shards = [shard for split in manifest.splits.values() for shard in split]
-    with ThreadPoolExecutor(cores() if storage.is_local(workspace.root) else _REQUESTS) as pool:
+    with ThreadPoolExecutor(cores() if storage.is_local(workspace.root) else 1) as pool:
         digests = pool.map(lambda shard: _sha256_of(workspace.final(shard.file)), shards)
         return [shard.file for shard, digest in zip(shards, digests, strict=True) if shard.sha256 != digest]
 

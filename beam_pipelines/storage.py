@@ -11,7 +11,6 @@ import uuid
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO
 
 import google_crc32c
@@ -24,7 +23,6 @@ from beam_pipelines.rejects import BadInputError
 
 TEMPORARY = ".tmp"
 _READ_BYTES = 1 << 23
-_DELETED_AT_ONCE = 16  # objects
 _MEMBER = ".zip!/"  # ARCHIVE.zip!/MEMBER names a member of an archive
 _FAULTS_OF_A_FILE = {
     *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EIO),
@@ -183,8 +181,8 @@ def remove(root: str, names: Iterable[str]) -> None:
     """
     names = set(names)
     if not is_local(root):
-        with ThreadPoolExecutor(_DELETED_AT_ONCE) as pool:
-            list(pool.map(lambda name: _delete_object(join(root, name)), names & sizes(root).keys()))
+        for name in names & sizes(root).keys():
+            _delete_object(join(root, name))
         return
     for name in names:
         if is_plain(root, name):
