@@ -19,7 +19,19 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 
-from beam_pipelines import cloud, engines, lease, progress, report, sample_scenes, stopping, storage, workspace
+from beam_pipelines import (
+    cloud,
+    engines,
+    lease,
+    leftovers,
+    ownership,
+    progress,
+    report,
+    sample_scenes,
+    stopping,
+    storage,
+    workspace,
+)
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.errors import BuildError, as_build_error, without_worker_tracebacks
 from beam_pipelines.estimate import Estimate, estimate
@@ -80,15 +92,17 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
         return 0
     if not settings.overwrite and _is_complete(place, recipe):
         return _say_complete(place, console)
+    ownership.claim(place)
     with lease.hold(place.lease):
-        if not settings.overwrite and (manifest := workspace.finished_build(place, recipe)):
+        if not settings.overwrite and (manifest := _published(place, recipe, console)):
             _tidy(manifest, place, console)  # what a build that was killed at its end did not come to
             return _say_complete(place, console)
         plan = make_plan(recipe, place, console)
         lease.check(place.lease)  # finding the pairs may have taken long
+        ownership.refuse_foreign(place, [shard.file for shard in plan.shards])
         if settings.overwrite:  # not before it is clear that there is something to put in its place
-            workspace.clear(place)
-        _prepare(plan, settings, place)
+            ownership.clear(place)
+        _prepare(plan, settings, place, console)
         watcher = progress.Watcher(place, plan.shards, recipe, plan.estimate)
         took = execute(make_pipeline(settings, beam_options, started), watcher, settings, console)
         if took is None:
@@ -113,9 +127,20 @@ def make_pipeline(settings: BuildSettings, beam_options: PipelineOptions, starte
 def _is_complete(place: Workspace, recipe: Recipe) -> bool:
     """Whether there is nothing left to do; only looks, so that it needs no lease."""
     manifest = workspace.finished_build(place, recipe)
-    if manifest is None or any(name.startswith(f"{workspace.BUILD}/") for name in storage.sizes(place.root)):
+    if manifest is None or storage.exists(place.journal):
         return False
-    return not manifest.pixels.uniform or storage.exists(place.transform_graph)
+    return not manifest.pixels.uniform or leftovers.transform_is_whole(place)
+
+
+def _published(place: Workspace, recipe: Recipe, console: Console) -> Manifest | None:
+    """The manifest of a build that has only to be tidied up; None where a part of the data set is to be made again."""
+    manifest = workspace.finished_build(place, recipe)
+    if manifest is None or not storage.exists(place.journal):
+        return manifest
+    damaged = leftovers.damaged_files(manifest, place)
+    if damaged:
+        console.print(leftovers.made_again(dict.fromkeys(damaged, "other bytes than published")), highlight=False)
+    return None if damaged else manifest
 
 
 def _say_complete(place: Workspace, console: Console) -> int:
@@ -128,8 +153,7 @@ def _tidy(manifest: Manifest, place: Workspace, console: Console) -> None:
     """What comes after the manifest: the transform_fn, and the end of all that only the build needed."""
     _write_transform(manifest, place, console)
     lease.check(place.lease)
-    workspace.sweep(place, {shard.file for shards in manifest.splits.values() for shard in shards})
-    storage.delete([place.build])
+    ownership.finish(place)
 
 
 def make_plan(recipe: Recipe, place: Workspace, console: Console) -> Plan:
@@ -165,15 +189,19 @@ def _draw_scenes(place: Workspace, console: Console) -> str:
     return folder
 
 
-def _prepare(plan: Plan, settings: BuildSettings, place: Workspace) -> None:
-    """Writes down what the pipeline reads, and refuses what can't end well."""
-    write_pairing(place.pairing, plan.found.rejected)
+def _prepare(plan: Plan, settings: BuildSettings, place: Workspace, console: Console) -> None:
+    """Writes down what the pipeline reads, forgets what can't be believed, and refuses what can't end well."""
+    for line in leftovers.say_damaged(place):
+        console.print(line, highlight=False)
+    ownership.start(place, [shard.file for shard in plan.shards])
+    write_pairing(place, plan.found.rejected)
     if plan.found.rejected:
         check_rejects(write_rejected([], place), len(plan.found.pairs), settings.max_rejects, place)
-    workspace.start_build(place, settings.recipe)
-    workspace.sweep(place, {shard.file for shard in plan.shards})
+    workspace.write_recipe(place, settings.recipe)
+    if damaged := leftovers.forget_damaged(plan.shards, settings.recipe, place):
+        console.print(leftovers.made_again(damaged), highlight=False)
     _check_space(plan, settings.recipe, place)
-    write_plan(place.plan, plan.shards)
+    write_plan(place, plan.shards)
 
 
 def _check_space(plan: Plan, recipe: Recipe, place: Workspace) -> None:
@@ -182,7 +210,7 @@ def _check_space(plan: Plan, recipe: Recipe, place: Workspace) -> None:
         return
     pairs = sum(len(shard.pairs) for shard in plan.shards)
     needed = pairs * (plan.estimate.example_bytes[recipe.image_encoding] + plan.estimate.staged_bytes)
-    needed -= sum(storage.sizes(place.root).values())
+    needed -= ownership.bytes_there(place)
     free = shutil.disk_usage(place.root).free
     if needed > free:
         raise BuildError(
@@ -214,7 +242,7 @@ def _write_transform(manifest: Manifest, place: Workspace, console: Console) -> 
     if not manifest.pixels.uniform:
         console.print("no transform_fn: its graph needs one image size, and these pictures have several")
         return
-    if storage.exists(place.transform_graph):
+    if leftovers.transform_is_whole(place):
         return
     command = [sys.executable, "-m", "beam_pipelines.transform", place.root]
     with console.status("making transform_fn"), _scratch(place) as scratch:

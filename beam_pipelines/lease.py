@@ -56,7 +56,7 @@ def _lock(path: str) -> TextIO:
     while True:
         with contextlib.ExitStack() as opened:
             os.makedirs(os.path.dirname(path), exist_ok=True)
-            file = opened.enter_context(open(path, "a+"))
+            file = opened.enter_context(open(path, "a+", opener=_not_through_a_link))
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -67,6 +67,10 @@ def _lock(path: str) -> TextIO:
                 if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
                     opened.pop_all()
                     return file
+
+
+def _not_through_a_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 @contextlib.contextmanager

@@ -10,13 +10,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
 
+import google_crc32c
+
 from beam_pipelines import cloud, storage
 from beam_pipelines.contract import schema
 from beam_pipelines.contract.schema import Count, SchemaError
 from beam_pipelines.errors import BuildError
 from beam_pipelines.masks import PLAIN, MaskReading
 from beam_pipelines.recipe import Recipe
+from beam_pipelines.seal import last_line, unsealed
 from beam_pipelines.sources import Pair
+from beam_pipelines.workspace import Workspace
 
 MIN_SHARDS = 16  # of a split, where it has the pairs: work for many workers, and a shuffle of files for the reader
 MIN_SHARD_PAIRS = 4
@@ -36,7 +40,7 @@ class ShardPlan:
 
     @property
     def file(self) -> str:
-        return f"{self.split}-{self.index:05d}-of-{self.count:05d}.tfrecord"
+        return file_name(self.split, self.index, self.count)
 
 
 @dataclass(frozen=True)
@@ -83,13 +87,17 @@ def cut_shards(
     return shards
 
 
-def write_plan(path: str, shards: Sequence[ShardPlan]) -> None:
-    """One JSON line for each shard."""
-    with storage.writing(path) as file:
+def write_plan(workspace: Workspace, shards: Sequence[ShardPlan]) -> None:
+    """One JSON line for each shard, and the seal."""
+    crc = 0
+    with workspace.writing(workspace.plan) as file:
         for shard in shards:
             value = [shard.split, shard.index, shard.count, shard.digest, [astuple(pair) for pair in shard.pairs]]
             value.append(astuple(shard.reading))
-            file.write(json.dumps(value, ensure_ascii=False).encode() + b"\n")
+            line = json.dumps(value, ensure_ascii=False).encode() + b"\n"
+            crc = google_crc32c.extend(crc, line)
+            file.write(line)
+        file.write(last_line(crc))
 
 
 # A line as `write_plan` has it: split, index, count, digest, the fields of each pair, and those of the mask reading.
@@ -99,12 +107,28 @@ _Line = tuple[str, Count, Count, str, tuple[_Pair, ...], _Reading]
 
 
 def list_shards(path: str) -> Iterator[ShardReference]:
-    """The shards of a plan file."""
-    offset = 0
+    """The shards of a plan file. Raises BuildError, at its end, where it is damaged."""
+    offset, crc, line, whole = 0, 0, b"", False
     with cloud.errors(path), storage.open_read(path) as file:
         for line in file:
-            yield ShardReference(path, offset, len(line))
-            offset += len(line)
+            whole = line == last_line(crc)
+            if not whole:
+                yield ShardReference(path, offset, len(line))
+            offset, crc = offset + len(line), google_crc32c.extend(crc, line)
+    if not whole:
+        raise BuildError(f"{path} is damaged: something else changed it; run the same command again")
+
+
+def list_files(path: str) -> list[str]:
+    """The shard files of a plan that an earlier run left; none where it is not there, or damaged."""
+    text = unsealed(storage.read_bytes(path))
+    lines = map(json.loads, text.split("\n")[:-1]) if text else ()
+    return [file_name(split, index, count) for split, index, count, *_ in lines]
+
+
+def file_name(split: str, index: int, count: int) -> str:
+    """Of a shard."""
+    return f"{split}-{index:05d}-of-{count:05d}.tfrecord"
 
 
 def read_shard(reference: ShardReference) -> ShardPlan:

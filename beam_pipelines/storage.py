@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import errno
 import lzma
 import os
 import re
-import shutil
 import stat
 import struct
 import uuid
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
+import google_crc32c
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
@@ -32,6 +33,7 @@ _FAULTS_OF_A_MEMBER = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
     *(EOFError, ValueError, NotImplementedError, RuntimeError),
 )
+_READ_BYTES = 1 << 23
 _FAULTS_OF_A_FILE = {
     *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EIO),
     *(errno.ENAMETOOLONG, errno.EINVAL),
@@ -89,10 +91,19 @@ def _open(path: str) -> BinaryIO:
 
 
 def read_text(path: str) -> str | None:
+    """None where there is no such file. Raises BuildError where it is not UTF-8."""
+    data = read_bytes(path)
+    try:
+        return None if data is None else data.decode()
+    except UnicodeDecodeError as error:
+        raise BuildError(f"{path} is damaged: it is not UTF-8 ({error.reason} at byte {error.start:,})") from error
+
+
+def read_bytes(path: str) -> bytes | None:
     """None where there is no such file."""
     try:
         with cloud.errors(path), open_read(path) as file:
-            return file.read().decode()
+            return file.read()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -121,25 +132,55 @@ def sizes(folder: str) -> dict[str, int]:
     return dict(list_files(folder))
 
 
-def write(path: str, data: bytes) -> None:
+def crc32c_of(path: str) -> int:
+    """CRC-32C of a whole file: of a local one as it is read, of an object as its bucket knows it."""
+    with cloud.errors(path):
+        if not is_local(path):
+            return int.from_bytes(base64.b64decode(FileSystems.checksum(path)), "big")
+        crc = 0
+        with open(path, "rb") as file:
+            while part := file.read(_READ_BYTES):
+                crc = google_crc32c.extend(crc, part)
+        return crc
+
+
+def is_link(path: str) -> bool:
+    """Whether a symbolic link stands at `path`."""
+    return is_local(path) and os.path.islink(path)
+
+
+def is_there(path: str) -> bool:
+    """Whether anything local stands at `path`, a broken link among the rest."""
+    return os.path.lexists(path)
+
+
+def write(path: str, data: bytes, temporary: str | None = None) -> None:
     """Writes a whole file; see `writing`."""
-    with writing(path) as file:
+    with writing(path, temporary) as file:
         file.write(data)
 
 
 @contextlib.contextmanager
-def writing(path: str) -> Iterator[BinaryIO]:
-    """A stream under a temporary name, which becomes `path` when the block ends without an error.
+def writing(path: str, temporary: str | None = None) -> Iterator[BinaryIO]:
+    """A stream under a temporary name, which becomes `path` when the block ends without an error; a local file is on
+    the disk by then. The temporary name begins with `temporary`, by default with `path`.
 
     Raises:
       BuildError: the disk is full, the folder can't be written, the bucket does not exist.
     """
-    temporary = f"{path}.{uuid.uuid4().hex[:12]}{TEMPORARY}"
+    temporary = f"{temporary or path}.{uuid.uuid4().hex[:12]}{TEMPORARY}"
     try:
         with cloud.errors(path):
             with FileSystems.create(temporary, compression_type=CompressionTypes.UNCOMPRESSED) as file:
                 yield file
+                if is_local(path):
+                    file.flush()
+                    os.fsync(file.fileno())
+            if is_local(path):
+                os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
             FileSystems.rename([temporary], [path])
+            if is_local(path):
+                _flush_folder(os.path.dirname(path) or ".")
     except BaseException as error:
         with contextlib.suppress(Exception):
             delete([temporary])
@@ -149,12 +190,41 @@ def writing(path: str) -> Iterator[BinaryIO]:
 
 
 def delete(paths: list[str]) -> None:
-    """Deletes files, and folders with all that is in them; those that do not exist are no error."""
+    """Deletes files, never folders; those that do not exist are no error."""
     for path in paths:
         if is_local(path):
             _delete_local(path)
         else:
-            _delete_objects(path)
+            _delete_object(path)
+
+
+def remove(root: str, names: Iterable[str]) -> None:
+    """Deletes the files `names` below the folder `root`, and their folders below it that are empty then. What is no
+    plain file, or stands behind a symbolic link, stays.
+    """
+    names = set(names)
+    if not is_local(root):
+        for name in names & sizes(root).keys():
+            _delete_object(join(root, name))
+        return
+    for name in names:
+        if is_plain(root, name):
+            _delete_local(join(root, name))
+    _remove_empty(root, names)
+
+
+def prune(folder: str) -> None:
+    """Deletes the empty local folders in `folder`, and itself where nothing is left in it."""
+    for parent, _, _ in os.walk(folder, topdown=False):
+        with contextlib.suppress(OSError):
+            os.rmdir(parent)
+
+
+def is_plain(root: str, name: str) -> bool:
+    """Whether the local file `name` below `root` is there, is no link, and stands behind none."""
+    parts = name.split("/")
+    paths = [join(root, *parts[:end]) for end in range(1, len(parts) + 1)]
+    return not any(map(os.path.islink, paths)) and os.path.isfile(paths[-1])
 
 
 def member_path(archive: str, member: str) -> str:
@@ -258,21 +328,40 @@ class FileReader:
 def _delete_local(path: str) -> None:
     """Not by Beam, for whom the brackets of `data [1]` are a pattern."""
     try:
-        if os.path.isdir(path):
-            shutil.rmtree(path)
-        else:
-            os.remove(path)
+        os.remove(path)
     except FileNotFoundError:
         pass
     except OSError as error:
         raise cannot_write(path, error) from error
 
 
-def _delete_objects(path: str) -> None:
-    """An object, or where there is none, all below the path: buckets have no folders that one could ask for."""
+def _remove_empty(root: str, names: Iterable[str]) -> None:
+    folders = {parent for name in names for parent in _parents(name)}
+    for folder in sorted(folders, key=lambda folder: folder.count("/"), reverse=True):
+        with contextlib.suppress(OSError):  # it holds something else, or is a link
+            os.rmdir(join(root, folder))
+
+
+def _parents(name: str) -> Iterator[str]:
+    while name := name.rpartition("/")[0]:
+        yield name
+
+
+def _flush_folder(folder: str) -> None:
+    """Puts the names in a local folder on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that has no such thing
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _delete_object(path: str) -> None:
     with cloud.errors(path):
-        found = FileSystems.exists(path)
-        FileSystems.delete([_escaped(path) if found else path + "/"])
+        FileSystems.delete([_escaped(path)])
 
 
 def _escaped(path: str) -> str:

@@ -12,6 +12,7 @@ its own.
 from __future__ import annotations
 
 import gc
+import json
 import os
 import sys
 import tempfile
@@ -26,18 +27,20 @@ if __name__ == "__main__" and len(sys.argv) > 2:
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import apache_beam as beam
+import google_crc32c
 import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 
-from beam_pipelines import storage
+from beam_pipelines import ownership, storage
 from beam_pipelines.conform import ASPECT_TOLERANCE
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.contract.moments import CHANNELS, LEVELS, Moments
 from beam_pipelines.contract.picture_graph import decode_picture
 from beam_pipelines.measure import CombineMomentsFn
-from beam_pipelines.workspace import TRANSFORM_FOLDERS, Workspace, read_manifest
+from beam_pipelines.seal import sealed
+from beam_pipelines.workspace import TRANSFORM_FILES, TRANSFORM_FOLDERS, Workspace, read_manifest
 
 _METHODS = {"bilinear": "bilinear", "bicubic": "bicubic", "lanczos": "lanczos3"}  # of tf.image.resize
 # Float32 sums of a block can end up below the half that they are; means of up to 500 pixels differ by more than this.
@@ -162,12 +165,19 @@ def _whole(length: Any) -> Any:
 
 
 def _copy(made: str, workspace: Workspace) -> None:
-    """TensorFlow writes to a local folder; the files are copied through Beam's file systems, the graph last."""
+    """TensorFlow writes to a local folder; the files are copied through Beam's file systems, the graph
+    and then the list of them last.
+    """
     names = [f"{folder}/{name}" for folder in TRANSFORM_FOLDERS for name, _ in storage.list_files(f"{made}/{folder}")]
-    graph = workspace.transform_graph
+    ownership.refuse_foreign_transform(workspace, names)
+    ownership.add_to_journal(workspace, [*names, TRANSFORM_FILES])
+    graph, states = workspace.transform_graph, {}
     for name in sorted(names, key=lambda name: (storage.join(workspace.root, name) == graph, name)):
         with open(os.path.join(made, name), "rb") as file:
-            storage.write(storage.join(workspace.root, name), file.read())
+            data = file.read()
+        workspace.write(storage.join(workspace.root, name), data)
+        states[name] = (len(data), google_crc32c.value(data))
+    workspace.write(workspace.transform_files, sealed(json.dumps(states)))
 
 
 def main(root: str) -> None:

@@ -17,11 +17,13 @@ from beam_pipelines.plan import (
     ShardReference,
     choose_pairs,
     cut_shards,
+    list_files,
     list_shards,
     read_shard,
     write_plan,
 )
 from beam_pipelines.sources import Pair
+from beam_pipelines.workspace import Workspace
 from tests.conftest import recipe_of
 
 EXAMPLE_BYTES = 1_000_000.0
@@ -149,17 +151,19 @@ def test_without_the_split_of_the_moments_there_is_no_plan() -> None:
 
 @given(data_sets)
 def test_the_plan_file_gives_back_every_shard(tmp_path_factory, pairs) -> None:
-    path = str(tmp_path_factory.mktemp("plan") / "plan.jsonl")
+    place = Workspace(str(tmp_path_factory.mktemp("plan")))
     shards = shards_of(pairs, "--shard_size_mb=3")
-    write_plan(path, shards)
-    assert [read_shard(reference) for reference in list_shards(path)] == shards
+    write_plan(place, shards)
+    assert [read_shard(reference) for reference in list_shards(place.plan)] == shards
+    assert list_files(place.plan) == [shard.file for shard in shards]
 
 
 def test_the_plan_file_keeps_names_with_spaces_quotes_line_separators_and_other_alphabets(tmp_path) -> None:
     keys = ['a "b"', "Zürich/straße 1", "北京\u2028\u0085x", "new\nline", "e\u0301", "\U0001f6b2"]
     shards = shards_of([pair(key) for key in keys], "--shards=train=3")
-    write_plan(str(tmp_path / "plan"), shards)
-    references = list(list_shards(str(tmp_path / "plan")))
+    place = Workspace(str(tmp_path))
+    write_plan(place, shards)
+    references = list(list_shards(place.plan))
     assert len(references) == 3
     # In any order, as workers read them.
     assert [read_shard(reference) for reference in reversed(references)] == shards[::-1]
