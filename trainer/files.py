@@ -21,6 +21,7 @@ class DamagedFileError(ValueError):
 
 
 def is_local(path: str) -> bool:
+    """Whether `path` is on this machine, not gs:// or another service."""
     return "://" not in path
 
 

@@ -21,7 +21,16 @@ from test_dataset import write_dataset
 from beam_pipelines.contract.labels import BUILTIN_TABLES
 from tests.conftest import PROJECT
 from trainer.dataset import open_split
-from trainer.model_file import BEST, Description, ModelFileError, check_labels, find_model, load_model, save_model
+from trainer.model_file import (
+    BEST,
+    Description,
+    ModelFileError,
+    check_labels,
+    find_model,
+    load_model,
+    read_description,
+    save_model,
+)
 from trainer.models import as_list, layers
 
 # TensorFlow's tensors take no `copy` keyword yet, which NumPy 2 says wherever Keras saves a variable.
@@ -142,7 +151,7 @@ def test_a_file_is_whole_whenever_it_is_looked_at(tmp_path: Path):
     saving.join()
     assert seen == sorted(seen)
     assert len(set(seen)) > 1
-    assert load_model(str(path))[1].step == models_saved - 1
+    assert read_description(str(path)).step == models_saved - 1
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
 
 
