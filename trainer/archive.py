@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 import threading
@@ -67,7 +68,7 @@ def check_model(path: str) -> None:
             raise ArchiveError(f"is damaged: it has no {WEIGHTS}")
         held = count_weights(archive.extract(WEIGHTS, scratch))
     asked = count_parameters(config)
-    if asked is not None and asked > held:
+    if asked > held:
         raise ArchiveError(f"is damaged: its layers need {asked:,} numbers and its {WEIGHTS} holds {held:,}")
 
 
@@ -87,26 +88,29 @@ def count_weights(path: str) -> int:
     return numbers
 
 
-def count_parameters(config: Any) -> int | None:
-    """The numbers that a model of this configuration needs; None where Keras can't say, and `load_model` will tell.
+def count_parameters(config: Any) -> int:
+    """The numbers that a model of this configuration needs. Raises what Keras does where it can't make the model.
 
     Its variables get shapes but no memory. Keras keeps such variables, to fill them later, by thread: hence one that
     ends with them.
     """
     counted: list[int] = []
+    failed: list[Exception] = []
 
     def count() -> None:
         try:
             with keras.StatelessScope(initialize_variables=False):
                 model = keras.saving.deserialize_keras_object(config, safe_mode=True)
-                counted.append(sum(_product(each.shape) for each in model.weights))
-        except Exception:
-            pass
+                counted.append(sum(math.prod(map(int, each.shape)) for each in model.weights))
+        except Exception as error:
+            failed.append(error)
 
     thread = threading.Thread(target=count)
     thread.start()
     thread.join()
-    return counted[0] if counted else None
+    if failed:
+        raise failed[0]
+    return counted[0]
 
 
 def _check_sizes(archive: zipfile.ZipFile) -> None:
@@ -159,10 +163,3 @@ def _datasets(group: h5py.Group, place: str, level: int) -> Iterator[h5py.Datase
             if item.external or item.is_virtual:
                 raise ArchiveError(f"holds numbers that are elsewhere ({WEIGHTS}: {place}/{name}): they are not read")
             yield item
-
-
-def _product(shape: Any) -> int:
-    total = 1
-    for length in shape:
-        total *= int(length)
-    return total
