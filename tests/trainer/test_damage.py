@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.trainer.runs import command, start, train
+from tests.trainer.runs import command, rows, start, train
 
 pytestmark = [pytest.mark.usefixtures("without_transform"), pytest.mark.timeout(900)]
 
@@ -59,6 +58,17 @@ def test_what_is_damaged_is_made_again(
     assert process.returncode == 0, out + err
     assert "made again from what the checkpoints say" in out
     assert "damaged, the one before it is taken" in out
-    assert re.search(r"best\.keras .*the best of the next evaluations is kept", out)
     assert json.loads((run / "report-val" / "metrics.json").read_text())["images"] == 6
     assert "is complete already" in train(dataset, run, *SHORT)
+
+
+def test_a_best_model_that_is_gone_is_replaced_by_the_one_at_the_end(
+    dataset: Path, finished: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    (run / "best.keras").unlink()
+    assert "the model as it is now takes its place" in train(dataset, run, *SHORT)
+    assert (run / "best.keras").stat().st_size > 0
+    assert "is complete already" in train(dataset, run, *SHORT)
+    assert [row["step"] for row in rows(run, "val")] == [4]
