@@ -21,6 +21,7 @@ from PIL import Image
 from beam_pipelines.contract.pictures import MAX_IMAGE_PIXELS, decode_image
 from tests.picture_table import CASES
 from trainer.export import main
+from trainer.files import sealed
 from trainer.model_file import Description, save_model
 from trainer.models import build
 from trainer.saved_model import DESCRIPTION, ExportError, export_model
@@ -215,12 +216,14 @@ def test_only_what_is_whole_replaces_a_model(tmp_path: Path) -> None:
         export_model(str(folder), failing_model(), DESCRIBED, overwrite=True)
     assert json.loads((folder / "assets" / DESCRIPTION).read_text())["step"] == 7
     later = dataclasses.replace(DESCRIBED, step=8)
-    for killed in ("model.tmp-0123abcd", "model.old-0123abcd"):  # what runs that were killed have left
+    made, replaced = "model.tmp-0123abcd", "model.old-0123abcd"
+    (tmp_path / "model.export.json").write_bytes(sealed({"made": made, "replaced": replaced}))
+    for killed in (made, replaced):  # what a run that was killed has left
         (tmp_path / killed).mkdir()
-    (tmp_path / "model.tmp-mine").mkdir()
+    (tmp_path / "model.tmp-89abcdef").mkdir()
     export_model(f"{folder}/", make_colour_model(later), later, overwrite=True)
     assert json.loads((folder / "assets" / DESCRIPTION).read_text())["step"] == 8
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "model.tmp-mine"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "model.tmp-89abcdef"]
 
 
 def test_a_folder_with_other_things_is_never_replaced(tmp_path: Path) -> None:
