@@ -103,7 +103,7 @@ def write_plan(workspace: Workspace, shards: Sequence[ShardPlan]) -> None:
 # A line as `write_plan` has it: split, index, count, digest, the fields of each pair, and those of the mask reading.
 _Pair = tuple[str, str, str, str, str, Count, int]
 _Reading = tuple[tuple[str, ...], tuple[str, ...], tuple[tuple[int, int, int, int], ...]]
-_Line = tuple[str, Count, Count, str, tuple[_Pair, ...], _Reading]
+_Line: Any = tuple[str, Count, Count, str, tuple[_Pair, ...], _Reading]
 
 
 def list_shards(path: str) -> Iterator[ShardReference]:

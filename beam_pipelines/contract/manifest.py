@@ -25,6 +25,7 @@ from beam_pipelines.contract.schema import Count, Digest, PlainName, SchemaError
 
 FILE_NAME = "dataset.json"
 FORMAT_VERSION = 1
+Encoded = bytes  # `Manifest.bytes` hides the type in the class
 
 
 class ManifestError(ValueError):
@@ -114,7 +115,7 @@ class Manifest:
         return _render(value | ({"additions": dict(self.additions)} if self.additions else {})) + "\n"
 
     @classmethod
-    def from_json(cls, text: str | bytes, name: str = FILE_NAME) -> Manifest:
+    def from_json(cls, text: str | Encoded, name: str = FILE_NAME) -> Manifest:
         """Raises ManifestError, which calls the manifest `name`, where it can't be read or contradicts itself."""
         found, contradictions = read(text, name)
         if contradictions:
@@ -130,7 +131,7 @@ class _Fields(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=T
     pass
 
 
-class _PixelFields(_Fields):
+class _PixelFields(_Fields, frozen=True, kw_only=True):
     height: Size | None
     width: Size | None
     image_format: Literal["raw_float32", "raw_float16", "raw_uint8", "png"]
@@ -142,7 +143,7 @@ class _PixelFields(_Fields):
 _Row = Annotated[tuple[Count, ...], msgspec.Meta(min_length=LEVELS, max_length=LEVELS)]
 
 
-class _MomentsFields(_Fields):
+class _MomentsFields(_Fields, frozen=True, kw_only=True):
     split: str
     pixels: Count
     sums: tuple[int, int, int]
@@ -152,24 +153,24 @@ class _MomentsFields(_Fields):
     histogram: tuple[_Row, _Row, _Row]
 
 
-class _ShardFields(_Fields):
+class _ShardFields(_Fields, frozen=True, kw_only=True):
     file: PlainName
     examples: Count
     bytes: Count
     sha256: Digest
 
 
-class _SplitFields(_Fields):
+class _SplitFields(_Fields, frozen=True, kw_only=True):
     examples: Count
     shards: tuple[_ShardFields, ...]
 
 
-class _RejectedFields(_Fields):
+class _RejectedFields(_Fields, frozen=True, kw_only=True):
     pairs: Count
     by_reason: dict[str, Count]
 
 
-class _ManifestFields(_Fields):
+class _ManifestFields(_Fields, frozen=True, kw_only=True):
     format_version: Literal[1]
     fingerprint: Digest
     recipe: dict[str, Any]
