@@ -19,31 +19,22 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 
-from beam_pipelines import (
-    cloud,
-    engines,
-    lease,
-    leftovers,
-    ownership,
-    progress,
-    report,
-    sample_scenes,
-    stopping,
-    storage,
-    workspace,
-)
+from beam_pipelines import progress, report, runners, stopping
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.errors import BuildError, as_build_error, without_worker_tracebacks
-from beam_pipelines.estimate import Estimate, estimate
+from beam_pipelines.files import cloud, lease, storage, workspace
+from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.graph import Job, build_dataset
+from beam_pipelines.inputs import sample_scenes
+from beam_pipelines.inputs.placement import check_apart
+from beam_pipelines.inputs.sources import Found, Pair, find_pairs
 from beam_pipelines.options import BuildSettings, cores, pipeline_options
-from beam_pipelines.placement import check_apart
-from beam_pipelines.plan import ShardPlan, choose_pairs, cut_shards, write_plan
-from beam_pipelines.publish import check_rejects, write_pairing, write_rejected
 from beam_pipelines.recipe import SCENES, Recipe, input_paths
-from beam_pipelines.sources import Found, Pair, find_pairs
-from beam_pipelines.survey import survey
-from beam_pipelines.workspace import Workspace
+from beam_pipelines.shards import leftovers, ownership
+from beam_pipelines.shards.estimate import Estimate, estimate
+from beam_pipelines.shards.plan import ShardPlan, choose_pairs, cut_shards, write_plan
+from beam_pipelines.shards.publish import check_rejects, write_pairing, write_rejected
+from beam_pipelines.shards.survey import survey
 
 
 @dataclass(frozen=True)
@@ -68,7 +59,7 @@ def guarded(work: Callable[[Console], int], verbose: bool) -> int:
     """Does `work`, which returns the exit code; every BuildError becomes one sentence."""
     console = Console(soft_wrap=True, markup=False)  # a path may hold brackets
     if not verbose:
-        engines.keep_quiet()
+        runners.keep_quiet()
     try:
         return work(console)
     except KeyboardInterrupt:
@@ -232,7 +223,7 @@ def execute(
 
     with shown, without_worker_tracebacks(settings.verbose):
         before, start = watcher.look(), time.time()
-        engines.run_to_end(pipeline, watcher.receipts, say)
+        runners.run_to_end(pipeline, watcher.receipts, say)
     seconds = time.time() - start
     return report.Took(total=seconds, pipeline=seconds, images=watcher.images - before.decoded)
 
@@ -244,7 +235,7 @@ def _write_transform(manifest: Manifest, place: Workspace, console: Console) -> 
         return
     if leftovers.transform_is_whole(place):
         return
-    command = [sys.executable, "-m", "beam_pipelines.transform", place.root]
+    command = [sys.executable, "-m", "beam_pipelines.metadata.transform_fn", place.root]
     with console.status("making transform_fn"), _scratch(place) as scratch:
         environment = os.environ | {"TMPDIR": scratch}
         arguments = [*command, str(os.getpid())]

@@ -8,17 +8,18 @@ from dataclasses import dataclass
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
-from beam_pipelines import plan, storage
-from beam_pipelines.conform import Sample
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.contract.moments import Moments
-from beam_pipelines.measure import CombineClassPixelsFn, CombineMomentsFn
-from beam_pipelines.plan import ShardReference
-from beam_pipelines.publish import WrittenShard, publish
+from beam_pipelines.files import storage
+from beam_pipelines.files.workspace import Workspace
+from beam_pipelines.pixels.conform import Sample
+from beam_pipelines.pixels.measure import CombineClassPixelsFn, CombineMomentsFn
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.rejects import Rejected
-from beam_pipelines.shards import StagedShard, finish_shard, stage_shard
-from beam_pipelines.workspace import Workspace
+from beam_pipelines.shards import plan
+from beam_pipelines.shards.plan import ShardReference
+from beam_pipelines.shards.publish import WrittenShard, publish
+from beam_pipelines.shards.stage import StagedShard, finish_shard, stage_shard
 
 METRICS = "beam_pipelines"
 

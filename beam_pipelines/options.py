@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES, LabelTableError
-from beam_pipelines.label_files import load_labels
+from beam_pipelines.inputs.label_files import load_labels
 from beam_pipelines.recipe import SCENES, Recipe, input_paths
 
 if TYPE_CHECKING:

@@ -12,12 +12,12 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from beam_pipelines import storage
 from beam_pipelines.errors import BuildError
-from beam_pipelines.estimate import Estimate
-from beam_pipelines.plan import ShardPlan
+from beam_pipelines.files import storage
+from beam_pipelines.files.workspace import TEMPORARIES, Workspace
 from beam_pipelines.recipe import Recipe
-from beam_pipelines.workspace import TEMPORARIES, Workspace
+from beam_pipelines.shards.estimate import Estimate
+from beam_pipelines.shards.plan import ShardPlan
 
 _LOCAL_SECONDS = 0.5
 _REMOTE_SECONDS = 10.0  # a listing is a request that costs money

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from beam_pipelines.checks import Checked
 from beam_pipelines.contract.manifest import Manifest
-from beam_pipelines.estimate import Estimate
-from beam_pipelines.plan import ShardPlan
+from beam_pipelines.inputs.sources import Found, Pair
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.rejects import REASONS, Rejected
-from beam_pipelines.sources import Found, Pair
+from beam_pipelines.shards.check import Checked
+from beam_pipelines.shards.estimate import Estimate
+from beam_pipelines.shards.plan import ShardPlan
 
 SHOWN_PROBLEMS = 20
 SUSPICIOUS_IGNORED = 0.5  # Cityscapes ignores an eighth of its pixels, CamVid a thirtieth

@@ -12,13 +12,15 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 
-from beam_pipelines import checks, cloud, engines, report, stopping, storage
-from beam_pipelines.checks import Checked, CheckShards
+from beam_pipelines import report, runners, stopping
 from beam_pipelines.contract import manifest as contract
 from beam_pipelines.contract.manifest import Manifest, ManifestError, not_built
 from beam_pipelines.errors import BuildError, as_build_error, without_worker_tracebacks
+from beam_pipelines.files import cloud, storage
+from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.options import VerifySettings, is_local_runner, pipeline_options
-from beam_pipelines.workspace import Workspace
+from beam_pipelines.shards import check
+from beam_pipelines.shards.check import Checked, CheckShards
 
 
 def run(settings: VerifySettings) -> int:
@@ -35,7 +37,7 @@ def run(settings: VerifySettings) -> int:
 def _verify(settings: VerifySettings) -> int:
     console = Console(soft_wrap=True, markup=False)  # a path may hold brackets
     if not settings.verbose:
-        engines.keep_quiet()
+        runners.keep_quiet()
     place, options = Workspace(settings.dataset), pipeline_options(settings.beam_args)
     try:
         cloud.check_login(place.root)
@@ -46,16 +48,16 @@ def _verify(settings: VerifySettings) -> int:
         with without_worker_tracebacks(settings.verbose):
             checked = _check(manifest, place, options, is_local_runner(settings.beam_args))
     except Exception as error:
-        reason = error if isinstance(error, ManifestError) else as_build_error(error) or engines.engine_error(error)
+        reason = error if isinstance(error, ManifestError) else as_build_error(error) or runners.engine_error(error)
         if reason is None or settings.verbose:
             raise
         print(f"error: {reason}", file=sys.stderr)
         return 2
     problems = [
-        *checks.problems_of_manifest(contradictions),
+        *check.problems_of_manifest(contradictions),
         *checked.problems,
-        *checks.problems_of_splits(checked, manifest),
-        *checks.strange_files(manifest, place),
+        *check.problems_of_splits(checked, manifest),
+        *check.strange_files(manifest, place),
     ]
     report.print_checked(checked, manifest, place.root, problems, console)
     return 1 if problems else 0

@@ -12,8 +12,8 @@ from google.api_core.exceptions import GoogleAPICallError, GoogleAPIError
 from google.auth.credentials import Credentials
 from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, TransportError
 
-from beam_pipelines.cloud import LOGIN, find_account
 from beam_pipelines.errors import first_line
+from beam_pipelines.files.cloud import LOGIN, find_account
 from launch.errors import LaunchError
 
 _SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]

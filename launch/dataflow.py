@@ -13,7 +13,7 @@ from pathlib import Path
 
 from beam_pipelines.options import BuildSettings, parse_build, positive
 from launch import arguments
-from trainer.quiet import interruptible
+from trainer.console import interruptible
 
 SETUP_FILE = Path(__file__).parent.parent / "setup.py"
 # Memory of a worker's process, one for each vCPU, and of a pixel of the picture that a thread holds (measured with a

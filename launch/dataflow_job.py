@@ -19,12 +19,13 @@ from google.auth.exceptions import GoogleAuthError, TransportError
 from requests.exceptions import RequestException
 from rich.console import Console
 
-from beam_pipelines import builder, cloud, progress, report, storage, workspace
+from beam_pipelines import builder, progress, report
 from beam_pipelines.errors import BuildError, as_build_error, first_line
+from beam_pipelines.files import cloud, storage, workspace
+from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.graph import METRICS
 from beam_pipelines.options import BuildSettings, pipeline_options
 from beam_pipelines.recipe import input_paths
-from beam_pipelines.workspace import Workspace
 from launch.dataflow import DataflowSettings, make_parser
 from launch.dataflow_preview import preview
 

@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from beam_pipelines import builder, graph
+from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.options import pipeline_options
 from beam_pipelines.report import readable
-from beam_pipelines.workspace import Workspace
 from launch.dataflow import DataflowSettings, Machines
 from launch.worker import load_graph
 

@@ -12,7 +12,7 @@ from launch.checks.settings import DoctorSettings
 from launch.dataflow import Machines
 from launch.errors import LaunchError, missing_packages
 from launch.machines import MACHINES, choose_machine
-from trainer.quiet import interruptible
+from trainer.console import interruptible
 
 JOBS = ("dataflow", "vertex")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from launch.machines import Machine
 
-METRIC = "mean_iou"  # trainer.journal reports it under this name; a test holds them to be the same
+METRIC = "mean_iou"  # trainer.training.journal reports it under this name; a test holds them to be the same
 # The newest that Google lists: Python 3.10, TensorFlow 2.17, "end of availability" on this day.
 PREBUILT, PREBUILT_UNTIL = "vertex-ai/training/tf-{kind}.2-17.py310:latest", "2026-07-11"
 PREBUILT_MODULE = "launch.start"

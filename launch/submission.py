@@ -9,8 +9,8 @@ from typing import Any
 from google.auth.credentials import Credentials
 from google.cloud import aiplatform_v1, storage
 
-from beam_pipelines.cloud import LOGIN
 from beam_pipelines.contract.manifest import FILE_NAME, Manifest
+from beam_pipelines.files.cloud import LOGIN
 from launch.account import google_errors, login
 from launch.checks.buckets import blob_at
 from launch.checks.dataset import check_size, open_dataset

@@ -11,7 +11,7 @@ from pathlib import Path
 from launch.errors import LaunchError, missing_packages
 from launch.jobs import describe, request_of
 from launch.options import LaunchSettings, parse_launch
-from trainer.quiet import interruptible
+from trainer.console import interruptible
 
 
 @interruptible

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import make_flat
+from tests.support.builds import make_flat
 
 PROJECT = Path(__file__).parent.parent
 PACKAGE = "beam_pipelines"
@@ -380,7 +380,7 @@ def test_the_probes_of_the_trainer_can_fail() -> None:
     assert old_keras_users("import tensorflow as tf\nlayer = tf.keras.layers.Dense(1)") == [2]
     assert not old_keras_users("import keras\nlayer = keras.layers.Dense(1)")
     late = "def late():\n    from beam_pipelines import decode\n    import google.cloud.storage"
-    assert foreign_to_the_trainer(imports_in(late)) == {"beam_pipelines.decode", "google.cloud.storage"}
+    assert foreign_to_the_trainer(imports_in(late)) == {"beam_pipelines.pixels.decode", "google.cloud.storage"}
     assert foreign_to_the_trainer(imports_in("import beam_pipelines")) == {"beam_pipelines"}
     assert foreign_to_the_trainer(imports_in("from apache_beam import io")) == {"apache_beam"}
     assert not foreign_to_the_trainer(imports_in("from beam_pipelines.contract import labels"))

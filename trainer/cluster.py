@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-ONE_HOST_STRATEGIES = ("auto", "one", "mirrored", "tpu")  # of trainer.devices
+ONE_HOST_STRATEGIES = ("auto", "one", "mirrored", "tpu")  # of trainer.training.devices
 STRATEGIES = (*ONE_HOST_STRATEGIES, "multiworker")
 
 _KINDS = {"chief": "chief", "worker": "worker", "workerpool0": "chief", "workerpool1": "worker"}

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 
 from trainer import arguments
 from trainer.cluster import ONE_HOST_STRATEGIES
-from trainer.quiet import import_tensorflow, interruptible
+from trainer.console import import_tensorflow, interruptible
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
     from rich.console import Console
 
-    from trainer.dataset import Split
-    from trainer.evaluation import Evaluation
+    from trainer.data.dataset import Split
+    from trainer.evaluation.evaluator import Evaluation
 
 _LINE_SECONDS = 20.0  # between lines, where the output is no terminal
 
@@ -49,11 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     import_tensorflow()
     from beam_pipelines.contract.manifest import ManifestError
     from trainer import failures
-    from trainer.buckets import BucketError, refusals
-    from trainer.dataset import DatasetError
-    from trainer.devices import DeviceError
-    from trainer.evaluation import EvaluationError
-    from trainer.model_file import ModelFileError
+    from trainer.data.dataset import DatasetError
+    from trainer.errors import BucketError, refusals
+    from trainer.evaluation.evaluator import EvaluationError
+    from trainer.inference.model_file import ModelFileError
+    from trainer.training.devices import DeviceError
 
     try:
         with refusals():
@@ -78,8 +78,11 @@ def run(settings: EvaluateSettings) -> None:
     import tensorflow as tf
     from rich.console import Console
 
-    from trainer import dataset, devices, journal, model_file, report
-    from trainer.evaluation import renormalized
+    from trainer.data import dataset
+    from trainer.evaluation import report
+    from trainer.evaluation.evaluator import renormalized
+    from trainer.inference import model_file
+    from trainer.training import devices, journal
 
     console = Console(soft_wrap=True)
     strategy = devices.make_strategy(settings.strategy, logical_devices=settings.logical_devices)
@@ -140,8 +143,8 @@ def parse_evaluate(argv: Sequence[str] | None = None) -> EvaluateSettings:
 def _evaluate(
     settings: EvaluateSettings, model: keras.Model, split: Split, strategy: tf.distribute.Strategy, console: Console
 ) -> Evaluation:
-    from trainer.dataset import READ_ERRORS, diagnosis
-    from trainer.evaluation import evaluate
+    from trainer.data.dataset import READ_ERRORS, diagnosis
+    from trainer.evaluation.evaluator import evaluate
 
     try:
         with _progress(console) as on_progress:

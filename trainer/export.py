@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trainer.quiet import import_tensorflow, interruptible
+from trainer.console import import_tensorflow, interruptible
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = parse_export(argv)
     # TensorFlow takes seconds to import: --help and a mistyped option end before this.
     import_tensorflow()
-    from trainer.buckets import BucketError, refusals
-    from trainer.model_file import ModelFileError, load_model
-    from trainer.saved_model import ExportError, check_free, export_model
+    from trainer.errors import BucketError, refusals
+    from trainer.inference.model_file import ModelFileError, load_model
+    from trainer.inference.saved_model import ExportError, check_free, export_model
 
     try:
         with refusals():

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trainer import arguments
-from trainer.quiet import import_tensorflow, interruptible
+from trainer.console import import_tensorflow, interruptible
 
 FORMS = ("train_ids", "cityscapes_submission")
 
@@ -35,9 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = parse_predict(argv)
     # TensorFlow takes seconds to import: --help and a mistyped option end before this.
     import_tensorflow()
-    from trainer.buckets import BucketError, refusals
-    from trainer.model_file import ModelFileError
-    from trainer.prediction import PredictionError, predict
+    from trainer.errors import BucketError, refusals
+    from trainer.inference.model_file import ModelFileError
+    from trainer.inference.pictures import PredictionError, predict
 
     try:
         with refusals():

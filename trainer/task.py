@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from trainer.config import parse_train
-from trainer.quiet import import_tensorflow, interruptible
+from trainer.console import import_tensorflow, interruptible
 
 
 @interruptible
@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = parse_train(argv)
     # TensorFlow takes seconds to import: --help and a mistyped option end before this.
     import_tensorflow(config.verbose)
-    from trainer.training import run
+    from trainer.training.run import run
 
     return run(config)
 

@@ -9,7 +9,7 @@ from google.api_core.exceptions import Forbidden
 from google.auth.credentials import Credentials
 from google.cloud import storage
 
-from beam_pipelines.cloud import LOGIN
+from beam_pipelines.files.cloud import LOGIN
 from launch.account import google_errors
 from launch.checks.cloud import SECONDS
 from launch.checks.dataset import Reader

@@ -11,7 +11,7 @@ from google.api_core.exceptions import Forbidden, NotFound, from_http_response
 from google.auth.credentials import Credentials
 from google.auth.transport.requests import AuthorizedSession, Request
 
-from beam_pipelines.cloud import LOGIN
+from beam_pipelines.files.cloud import LOGIN
 from launch.account import google_errors, login
 from launch.checks.finding import FAILURE, OK, SKIPPED, WARNING, Finding
 from launch.dataflow import Machines

@@ -33,7 +33,7 @@ from typing import Any
 
 import psutil
 
-from beam_pipelines import sample_scenes
+from beam_pipelines.inputs import sample_scenes
 
 PROJECT = Path(__file__).parent.parent.parent
 REAL_SCENES = PROJECT.parent / "shared" / "data" / "cityscapes_sample"
@@ -125,7 +125,11 @@ def watch_memory(pid: int, peaks: dict[str, float]) -> None:
         try:
             process = psutil.Process(pid)
             for each in (process, *process.children(recursive=True)):
-                name = "transform_fn_peak_rss_mb" if "beam_pipelines.transform" in each.cmdline() else "peak_rss_mb"
+                name = (
+                    "transform_fn_peak_rss_mb"
+                    if "beam_pipelines.metadata.transform_fn" in each.cmdline()
+                    else "peak_rss_mb"
+                )
                 status = Path(f"/proc/{each.pid}/status").read_text()
                 peak = re.search(r"VmHWM:\s+(\d+)", status)
                 if peak:
@@ -146,15 +150,15 @@ def run_reference(source: Path, scratch: Path, args: argparse.Namespace) -> floa
 
 def run_bare(source: Path, args: argparse.Namespace) -> float:
     """Seconds of a plain loop over the same functions, on one thread for each core."""
-    from beam_pipelines import storage
     from beam_pipelines.contract import record
     from beam_pipelines.contract.moments import Moments
-    from beam_pipelines.masks import PLAIN
-    from beam_pipelines.measure import class_pixels_of, moments_of
-    from beam_pipelines.normalize import Normalizer
+    from beam_pipelines.files import storage
+    from beam_pipelines.inputs.sources import find_pairs
     from beam_pipelines.options import parse_build
-    from beam_pipelines.shards import ShardWriter, normalized, prepare, to_record
-    from beam_pipelines.sources import find_pairs
+    from beam_pipelines.pixels.masks import PLAIN
+    from beam_pipelines.pixels.measure import class_pixels_of, moments_of
+    from beam_pipelines.pixels.normalize import Normalizer
+    from beam_pipelines.shards.stage import ShardWriter, normalized, prepare, to_record
 
     options = [f"--input={source}", "--output=none", f"--image_size={args.image_size}"]
     recipe = parse_build([*options, f"--image_encoding={args.image_encoding}"]).recipe

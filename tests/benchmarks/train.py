@@ -29,12 +29,12 @@ import keras
 import tensorflow as tf
 
 from trainer import models
-from trainer.augment import make_augment
-from trainer.dataset import Split, open_split, training_batches
-from trainer.devices import Batches, devices, make_strategy
-from trainer.losses import SegmentationLoss, mean_loss
-from trainer.schedules import build_optimizer
-from trainer.steps import TrainSteps
+from trainer.data.augment import make_augment
+from trainer.data.dataset import Split, open_split, training_batches
+from trainer.objective.losses import SegmentationLoss, mean_loss
+from trainer.objective.schedules import build_optimizer
+from trainer.training.devices import Batches, devices, make_strategy
+from trainer.training.steps import TrainSteps
 
 PROJECT = Path(__file__).parent.parent.parent
 OPTIONS: dict[str, dict[str, Any]] = {"u2netp": {}, "u2net": {}, "deeplabv3plus": {"backbone": "xception65"}}

@@ -30,7 +30,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from tests.conftest import PROJECT, SHOWN, make_uneven, published
+from tests.support.builds import PROJECT, SHOWN, make_uneven, published
 
 pytest.importorskip("apache_beam")
 

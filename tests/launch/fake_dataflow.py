@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from beam_pipelines import storage
+from beam_pipelines.files import storage
 from launch.worker import make_worker, run_worker
-from tests.conftest import PROJECT
+from tests.support.builds import PROJECT
 
 RUN_GRAPH = Path(__file__).parent / "run_graph.py"
 

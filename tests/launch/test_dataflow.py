@@ -25,13 +25,14 @@ from fake_dataflow import FakeDataflow, Job
 from google.api_core.exceptions import RetryError
 from google.auth.exceptions import RefreshError, TransportError
 
-from beam_pipelines import progress, storage
+from beam_pipelines import progress
+from beam_pipelines.files import storage
 from beam_pipelines.options import parse_build
 from beam_pipelines.verify import main as verify
 from launch import dataflow, dataflow_job, dataflow_preview
 from launch.dataflow import Machines, Price, main, parse
 from launch.worker import load_graph, make_worker, run_worker
-from tests.conftest import PROJECT, build, download, make_uneven, published, upload
+from tests.support.builds import PROJECT, build, download, make_uneven, published, upload
 
 WHERE = ("--project=street-scenes", "--region=us-central1")
 PATHS = ("--input=gs://street/in", "--output=gs://street/out/mine")
@@ -330,7 +331,7 @@ def test_every_function_of_the_graph_unpickles_on_a_worker_without_tensorflow(
     assert found.functions["FinishShards/Normalize"] == "FinishShardFn"
     tops = {name.partition(".")[0] for name in found.modules} - sys.stdlib_module_names
     assert tops <= {"PIL", "beam_pipelines", "google_crc32c", "imagecodecs", "msgspec", "numpy"}
-    assert "beam_pipelines.shards" in found.modules
+    assert "beam_pipelines.shards.stage" in found.modules
     assert load_graph(graph).modules == found.modules
 
 

@@ -33,7 +33,7 @@ from launch.doctor import main, parse
 from launch.errors import LaunchError
 from launch.machines import MACHINES, QUOTAS
 from launch.worker import make_worker
-from tests.conftest import PROJECT, build, make_flat, upload
+from tests.support.builds import PROJECT, build, make_flat, upload
 
 PLACE = ("--project=street", f"--region={REGION}")
 L4 = "custom_model_training_nvidia_l4_gpus"

@@ -21,7 +21,7 @@ from launch import rehearsal, start
 from launch.options import parse_launch
 from launch.rehearsal import environments
 from launch.vertex import main
-from tests.conftest import PROJECT, build, make_flat
+from tests.support.builds import PROJECT, build, make_flat
 from trainer.config import parse_train
 
 pytestmark = pytest.mark.usefixtures("without_transform")
@@ -31,7 +31,7 @@ LAUNCH = """
 import sys
 from launch.vertex import main
 from trainer.models import MODELS
-MODELS["tiny"] = "tests.trainer.tiny"
+MODELS["tiny"] = "tests.support.tiny"
 sys.exit(main())
 """
 # No index, and no environment to build in that would have to be downloaded: pip finds what it needs here, or fails.
@@ -53,7 +53,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("environment") / "venv"
     venv.create(folder)
     (packages,) = folder.glob("lib/python*/site-packages")
-    small = 'import trainer.models; trainer.models.MODELS["tiny"] = "tests.trainer.tiny"'
+    small = 'import trainer.models; trainer.models.MODELS["tiny"] = "tests.support.tiny"'
     (packages / "running.pth").write_text("\n".join([*site.getsitepackages(), str(PROJECT), small]))
     return folder
 

@@ -23,7 +23,7 @@ from launch.jobs import METRIC
 from launch.machines import MACHINES
 from launch.package import build_sdist, digest
 from launch.vertex import main
-from tests.conftest import PROJECT, build, make_flat
+from tests.support.builds import PROJECT, build, make_flat
 from trainer import config
 
 pytest.importorskip("google.cloud.aiplatform_v1")

@@ -19,7 +19,7 @@ from PIL import Image
 from tests.torture import mutations
 from tests.torture.mutations import Mutation
 
-GOLDEN = Path(__file__).parent.parent / "golden"
+GOLDEN = Path(__file__).parents[2] / "golden"
 MAX_PIXELS = 10_000
 
 
@@ -72,9 +72,9 @@ def tfrecords() -> Reader:
 
 def verified_records() -> Reader:
     """What `verify` does with a record; a problem that it lists is a refusal."""
-    from beam_pipelines.checks import RecordChecker
     from beam_pipelines.contract import record, tfrecord
     from beam_pipelines.contract.manifest import Manifest
+    from beam_pipelines.shards.check import RecordChecker
 
     checker = RecordChecker(Manifest.from_json((GOLDEN / "dataset.json").read_bytes()))
 
@@ -91,7 +91,7 @@ def verified_records() -> Reader:
 
 def labels() -> Reader:
     from beam_pipelines.contract.labels import LabelTableError
-    from beam_pipelines.label_files import load_labels
+    from beam_pipelines.inputs.label_files import load_labels
 
     text = """name: mine
 classes:
@@ -104,7 +104,7 @@ ignore: [0, {name: void, ids: [1, 2], color: [0, 0, 0]}]
 
 
 def images() -> Reader:
-    from beam_pipelines.decode import decode_image
+    from beam_pipelines.pixels.decode import decode_image
     from beam_pipelines.rejects import BadInputError
 
     return Reader(
@@ -117,7 +117,7 @@ def images() -> Reader:
 
 def masks() -> Reader:
     from beam_pipelines.contract.labels import BUILTIN_TABLES
-    from beam_pipelines.decode import decode_mask
+    from beam_pipelines.pixels.decode import decode_mask
     from beam_pipelines.rejects import BadInputError
 
     table = BUILTIN_TABLES["camvid11"]()
@@ -137,8 +137,8 @@ def masks() -> Reader:
 
 def zips() -> Reader:
     from beam_pipelines.errors import BuildError
+    from beam_pipelines.files.storage import FileReader, archive_members, member_path
     from beam_pipelines.rejects import BadInputError
-    from beam_pipelines.storage import FileReader, archive_members, member_path
 
     def read(data: bytes, path: Path) -> dict[str, bytes]:
         archive = path.with_suffix(".zip")
@@ -158,7 +158,7 @@ def receipts() -> Reader:
     from beam_pipelines.contract.manifest import Shard
     from beam_pipelines.contract.moments import Moments
     from beam_pipelines.errors import BuildError
-    from beam_pipelines.shards import StagedShard
+    from beam_pipelines.shards.stage import StagedShard
 
     staged = StagedShard(
         plan_digest="0" * 64,
@@ -179,8 +179,8 @@ def receipts() -> Reader:
 
 def plans() -> Reader:
     from beam_pipelines.errors import BuildError
-    from beam_pipelines.plan import ShardPlan, ShardReference, read_shard, write_plan
-    from beam_pipelines.sources import Pair
+    from beam_pipelines.inputs.sources import Pair
+    from beam_pipelines.shards.plan import ShardPlan, ShardReference, read_shard, write_plan
 
     def read(data: bytes, path: Path) -> ShardPlan:
         return read_shard(ShardReference(_written(data, path), 0, len(data)))
@@ -210,7 +210,7 @@ def models() -> Reader:
     import tensorflow as tf
 
     from beam_pipelines.contract.labels import BUILTIN_TABLES
-    from trainer.model_file import Description, ModelFileError, load_model, save_model
+    from trainer.inference.model_file import Description, ModelFileError, load_model, save_model
 
     description = Description.from_json(
         dict.fromkeys(Description.__dataclass_fields__)

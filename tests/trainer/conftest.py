@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import build, make_flat, no_transform
-from tests.trainer.runs import RESUMED, STARTED, train
+from tests.support.builds import build, make_flat, no_transform
+from tests.support.runs import RESUMED, STARTED, train
 
 
 @pytest.fixture(autouse=True)

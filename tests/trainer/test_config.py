@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from trainer import config, losses, models, schedules
+from trainer import config, models
 from trainer.config import TrainConfig, parse_train
+from trainer.objective import losses, schedules
 
 # Option -> text, and the field of TrainConfig that alone must change, to what. Output changes several fields.
 OPTIONS: dict[str, tuple[str | None, str, Any]] = {
@@ -169,9 +170,9 @@ def test_names_are_those_of_the_modules_that_have_a_meaning_for_them():
 
 
 def test_precisions_are_those_that_training_knows():
-    from trainer import training
+    from trainer.training import run
 
-    assert set(config.PRECISIONS) == set(training._POLICIES)
+    assert set(config.PRECISIONS) == set(run._POLICIES)
 
 
 def test_models_and_their_options_are_those_of_the_builders(capsys: pytest.CaptureFixture[str]):

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PROJECT
-from trainer.quiet import interruptible
+from tests.support.builds import PROJECT
+from trainer.console import interruptible
 
 LOUD = """
 import os
@@ -27,7 +27,7 @@ config = SimpleNamespace(list_physical_devices=list_physical_devices)
 
 CODE = """
 import sys
-from trainer.quiet import import_tensorflow
+from trainer.console import import_tensorflow
 
 print("before", file=sys.stderr)
 import_tensorflow({})

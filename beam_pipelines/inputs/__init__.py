@@ -1,0 +1,1 @@
+"""Finds the pictures, their masks and the label table."""

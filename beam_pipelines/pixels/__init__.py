@@ -1,0 +1,1 @@
+"""One picture and its mask: pure functions over bytes and arrays."""

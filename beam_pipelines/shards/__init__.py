@@ -1,0 +1,1 @@
+"""The unit of work: planned, staged, finished, checked and published."""

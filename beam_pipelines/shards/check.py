@@ -1,0 +1,309 @@
+"""Proves a data set from its files alone: every record of every shard against the manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import BinaryIO
+
+import apache_beam as beam
+import imagecodecs
+import msgspec
+import numpy as np
+
+from beam_pipelines.contract import record, schema, tfrecord
+from beam_pipelines.contract.labels import IGNORE
+from beam_pipelines.contract.manifest import Manifest, Shard
+from beam_pipelines.contract.moments import CHANNELS, LEVELS, Moments
+from beam_pipelines.contract.record import RAW_DTYPES, Record
+from beam_pipelines.errors import BuildError
+from beam_pipelines.files import cloud, storage, workspace
+from beam_pipelines.files.workspace import Workspace
+from beam_pipelines.pixels.measure import class_pixels_of, moments_of
+from beam_pipelines.pixels.normalize import Normalizer
+
+MOMENTS_TOLERANCE = 1e-4  # of mean 0 and std 1 of the normalized records
+MAX_PROBLEMS = 20  # of one shard that are listed; the rest are counted
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What the records of a split hold, with an exact `+` of all but the float sums.
+
+    `sums` and `squares` are float64[3], of the pixels as stored; `moments` of the uint8 pixels that they stand for.
+    """
+
+    examples: int = 0
+    moments: Moments = field(default_factory=Moments.zero)
+    class_pixels: np.ndarray = field(default_factory=lambda: np.zeros(LEVELS, np.int64))
+    sums: np.ndarray = field(default_factory=lambda: np.zeros(CHANNELS))
+    squares: np.ndarray = field(default_factory=lambda: np.zeros(CHANNELS))
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            self.examples + other.examples,
+            self.moments + other.moments,
+            self.class_pixels + other.class_pixels,
+            self.sums + other.sums,
+            self.squares + other.squares,
+        )
+
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        return self.moments.histogram, self.class_pixels, self.sums, self.squares
+
+    def stored_moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """(mean, population std) of the pixels as stored, each float64[3]."""
+        mean = self.sums / self.moments.pixels
+        return mean, np.sqrt(np.maximum(self.squares / self.moments.pixels - mean**2, 0))
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was read, by split, and what is wrong with it."""
+
+    tallies: Mapping[str, Tally]
+    problems: tuple[str, ...]
+
+    def to_json(self) -> str:
+        tallies = {
+            split: [tally.examples, *(array.tolist() for array in tally.arrays())]
+            for split, tally in self.tallies.items()
+        }
+        return json.dumps({"tallies": tallies, "problems": self.problems})
+
+    @classmethod
+    def from_json(cls, text: str, name: str) -> Checked:
+        """Raises SchemaError, which calls the text `name`."""
+        fields = schema.decode(_CheckedFields, text, name)
+        return cls({split: _tally(*tally) for split, tally in fields.tallies.items()}, fields.problems)
+
+
+_Rows = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+_Floats = tuple[float, float, float]
+
+
+class _CheckedFields(msgspec.Struct, forbid_unknown_fields=True):
+    tallies: dict[str, tuple[int, _Rows, tuple[int, ...], _Floats, _Floats]]
+    problems: tuple[str, ...]
+
+
+def _tally(examples: int, histogram: _Rows, class_pixels: tuple[int, ...], sums: _Floats, squares: _Floats) -> Tally:
+    moments = Moments(np.array(histogram, np.int64))
+    return Tally(examples, moments, np.array(class_pixels, np.int64), np.array(sums), np.array(squares))
+
+
+class CheckShards(beam.PTransform):
+    """(split, Shard) -> one Checked of them all."""
+
+    def __init__(self, manifest: Manifest, root: str) -> None:
+        super().__init__()
+        self._manifest, self._root = manifest, root
+
+    def expand(self, root: beam.Pipeline) -> beam.PCollection[Checked]:
+        shards = [(split, shard) for split, shards in self._manifest.splits.items() for shard in shards]
+        spread = root | "Shards" >> beam.Create(shards) | "Spread" >> beam.Reshuffle()
+        checked = spread | "Check" >> beam.Map(_check, manifest=self._manifest, root=self._root)
+        return checked | "Merge" >> beam.CombineGlobally(CombineCheckedFn())
+
+
+class CombineCheckedFn(beam.CombineFn):
+    """Adds tallies and joins problems."""
+
+    def create_accumulator(self) -> Checked:
+        return Checked({}, ())
+
+    def add_input(self, total: Checked, checked: Checked) -> Checked:
+        splits = total.tallies.keys() | checked.tallies.keys()
+        tallies = {split: total.tallies.get(split, Tally()) + checked.tallies.get(split, Tally()) for split in splits}
+        return Checked(tallies, total.problems + checked.problems)
+
+    def merge_accumulators(self, totals: Iterable[Checked]) -> Checked:
+        merged = self.create_accumulator()
+        for total in totals:
+            merged = self.add_input(merged, total)
+        return merged
+
+    def extract_output(self, total: Checked) -> Checked:
+        return replace(total, problems=tuple(sorted(total.problems)))
+
+
+def _check(element: tuple[str, Shard], manifest: Manifest, root: str) -> Checked:
+    return check_shard(*element, manifest, root)
+
+
+def check_shard(split: str, shard: Shard, manifest: Manifest, root: str) -> Checked:
+    """Reads a shard record by record; a problem names the shard, the record and the limit."""
+    path = storage.join(root, shard.file)
+    cure = f"rebuild the data set or restore the file (sha256 in dataset.json: {shard.sha256})"
+    tally, problems = Tally(), []
+    try:
+        with cloud.errors(path):
+            opened = storage.open_read(path)
+    except (OSError, BuildError) as error:
+        return Checked({split: tally}, (f"{shard.file}: can't be read, {error}; {cure}",))
+    with cloud.errors(path), opened as file:
+        stream = HashingStream(file)
+        checker = RecordChecker(manifest)
+        try:
+            for index, serialized in enumerate(tfrecord.read_records(stream, shard.file)):
+                found, of_record = checker.check(serialized)
+                tally += of_record
+                problems += [f"{shard.file}: record {index}: {problem}" for problem in found]
+        except tfrecord.CorruptRecordError as error:
+            problems.append(f"{error}; {cure}")
+        stream.drain()
+    if stream.bytes != shard.bytes:
+        problems.append(f"{shard.file}: {stream.bytes:,} bytes, and the manifest says {shard.bytes:,}; {cure}")
+    elif stream.sha256 != shard.sha256:
+        problems.append(f"{shard.file}: sha256 is {stream.sha256}; {cure}")
+    if tally.examples != shard.examples:
+        problems.append(f"{shard.file}: {tally.examples} good records, and the manifest says {shard.examples}")
+    return Checked({split: tally}, _shortened(problems, shard.file))
+
+
+class RecordChecker:
+    """Checks records of one data set."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._pixels = manifest.pixels
+        self._classes = manifest.labels.num_classes
+        self._moments = manifest.moments
+        self._values = Normalizer(manifest.moments, manifest.pixels.dtype).values() if self._pixels.normalized else None
+
+    def check(self, serialized: bytes) -> tuple[list[str], Tally]:
+        """-> what is wrong with a record, and its pixels counted; nothing is counted of a record with a problem."""
+        try:
+            found = record.decode(serialized)
+            problems = self._problems(found)
+            if problems:
+                return problems, Tally()
+            record.check(found)
+            image = _array(found.image, found.image_format, (found.height, found.width, CHANNELS))
+            mask = _array(found.mask, found.mask_format, (found.height, found.width))
+            levels = image if self._values is None else self._levels(image)
+        except (record.RecordError, ValueError, MemoryError, imagecodecs.PngError) as error:
+            return [str(error) or type(error).__name__], Tally()
+        class_pixels = class_pixels_of(mask)
+        strange = [int(value) for value in np.flatnonzero(class_pixels) if self._classes <= value != IGNORE]
+        if strange:
+            return [f"the mask holds {strange}, and train ids are 0 to {self._classes - 1} and {IGNORE}"], Tally()
+        stored = image.reshape(-1, CHANNELS).astype(np.float64)
+        sums, squares = stored.sum(0), np.einsum("ij,ij->j", stored, stored)
+        return [], Tally(1, moments_of(levels), class_pixels, sums, squares)
+
+    def _problems(self, found: Record) -> list[str]:
+        pixels = self._pixels
+        expected = {
+            "image_format": pixels.image_format,
+            "mask_format": pixels.mask_format,
+            "height": pixels.height if pixels.height is not None else found.height,
+            "width": pixels.width if pixels.width is not None else found.width,
+            "channels": CHANNELS,
+        }
+        return [
+            f"{name} is {getattr(found, name)!r}, and the manifest says {value!r}"
+            for name, value in expected.items()
+            if getattr(found, name) != value
+        ]
+
+    def _levels(self, image: np.ndarray) -> np.ndarray:
+        """Normalized [H, W, 3] -> the uint8 pixels that it was made from. Raises ValueError where there are none."""
+        assert self._values is not None
+        mean, std = np.array(self._moments.mean), np.array([value or 1.0 for value in self._moments.std])
+        guess = np.rint((image.astype(np.float64) * std + mean) * 255)
+        levels: np.ndarray = np.clip(np.nan_to_num(guess, nan=0.0), 0, 255).astype(np.uint8)
+        exact = np.stack([self._values[channel][levels[..., channel]] for channel in range(CHANNELS)], -1)
+        wrong = exact != image
+        if wrong.any():
+            row, column, channel = np.argwhere(wrong)[0]
+            raise ValueError(
+                f"{np.count_nonzero(wrong):,} values are not (x/255 - mean)/std of any x, the first "
+                f"{image[row, column, channel]} at row {row}, column {column}, channel {channel}"
+            )
+        return levels
+
+
+def problems_of_splits(checked: Checked, manifest: Manifest) -> Iterator[str]:
+    """What the splits as a whole do not keep of what the manifest says."""
+    for split, shards in manifest.splits.items():
+        tally = checked.tallies.get(split, Tally())
+        if tally.examples != manifest.examples(split):
+            yield f"{split}: {tally.examples:,} good records, and the manifest says {manifest.examples(split):,}"
+            continue  # its sums can't fit
+        counted = tuple(tally.class_pixels[: manifest.labels.num_classes].tolist())
+        if shards and counted != manifest.class_pixels[split]:
+            yield f"{split}: class pixels are {counted}, and the manifest says {manifest.class_pixels[split]}"
+        ignored = int(tally.class_pixels[IGNORE])
+        if shards and ignored != manifest.ignored_pixels[split]:
+            yield f"{split}: {ignored:,} pixels are ignored, and the manifest says {manifest.ignored_pixels[split]:,}"
+    tally = checked.tallies.get(manifest.moments_split, Tally())
+    if tally.examples == manifest.examples(manifest.moments_split):
+        yield from _problems_of_moments(tally, manifest)
+
+
+def _problems_of_moments(tally: Tally, manifest: Manifest) -> Iterator[str]:
+    split = manifest.moments_split
+    if tally.moments != manifest.moments:
+        yield f"{split}: mean {tally.moments.mean} and std {tally.moments.std} are not those of the manifest"
+    if not manifest.pixels.normalized:
+        return
+    mean, std = tally.stored_moments()
+    wanted = np.array([1.0 if value else 0.0 for value in manifest.moments.std])
+    if np.abs(mean).max() > MOMENTS_TOLERANCE or np.abs(std - wanted).max() > MOMENTS_TOLERANCE:
+        yield f"{split}: the normalized mean is {mean} and the std {std}: 0 and 1 within {MOMENTS_TOLERANCE} were due"
+
+
+def problems_of_manifest(contradictions: Iterable[str]) -> list[str]:
+    """Where the manifest contradicts itself: its mean and std, for one, must be those of its histogram."""
+    return [f"dataset.json: {problem}" for problem in contradictions]
+
+
+def strange_files(manifest: Manifest, place: Workspace) -> list[str]:
+    """Shards in the folder that the manifest does not know: a reader with a wildcard would take them.
+
+    But not what a build keeps until it has tidied up: the pipeline may have published before that.
+    """
+    known = {shard.file for shards in manifest.splits.values() for shard in shards}
+    names = (name for name in storage.sizes(place.root) if not name.startswith(f"{workspace.BUILD}/"))
+    found = [name for name in names if name.endswith(".tfrecord") and name not in known]
+    return [f"{name}: is not in the manifest; delete it" for name in sorted(found)]
+
+
+class HashingStream:
+    """Hashes what is read through it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._hash, self.bytes = file, hashlib.sha256(), 0
+
+    def read(self, size: int) -> bytes:
+        data = self._file.read(size)
+        self._hash.update(data)
+        self.bytes += len(data)
+        return data
+
+    def drain(self) -> None:
+        while self.read(1 << 20):
+            pass
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+
+def _array(encoded: bytes, pixel_format: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Of pixels that passed `record.check`."""
+    if pixel_format == "png":
+        return imagecodecs.png_decode(encoded)
+    return np.frombuffer(encoded, RAW_DTYPES[pixel_format]).reshape(shape)
+
+
+def _shortened(problems: list[str], file: str) -> tuple[str, ...]:
+    more = len(problems) - MAX_PROBLEMS
+    kept = problems[:MAX_PROBLEMS]
+    if more > 0:
+        reasons = Counter(problem.split(": ", 2)[-1].split(",")[0] for problem in problems[MAX_PROBLEMS:])
+        kept.append(f"{file}: and {more} more problems, most often: {reasons.most_common(1)[0][0]}")
+    return tuple(kept)

@@ -1,0 +1,157 @@
+"""Makes the data set exist: lists what was rejected, checks that every shard is there, writes the manifest last."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+import numpy as np
+
+from beam_pipelines.contract.labels import IGNORE
+from beam_pipelines.contract.manifest import Manifest, PixelFormat, Shard
+from beam_pipelines.contract.moments import Moments
+from beam_pipelines.errors import BuildError
+from beam_pipelines.files import lease, storage
+from beam_pipelines.files.seal import sealed, unsealed
+from beam_pipelines.files.workspace import Workspace, publish_manifest
+from beam_pipelines.recipe import Recipe
+from beam_pipelines.rejects import Rejected
+from beam_pipelines.shards.plan import MOMENTS_SPLIT
+from beam_pipelines.shards.stage import StagedShard
+
+
+@dataclass(frozen=True)
+class WrittenShard:
+    """A final shard, and what publishing has to know of it: `rejected` counts its rejected pairs by reason."""
+
+    split: str
+    shard: Shard
+    heights: tuple[int, int]
+    widths: tuple[int, int]
+    rejected: Mapping[str, int]
+
+    @classmethod
+    def of(cls, staged: StagedShard, shard: Shard) -> WrittenShard:
+        reasons = Counter(rejected.reason for rejected in staged.rejected)
+        return cls(staged.split, shard, staged.heights, staged.widths, dict(reasons))
+
+
+def publish(
+    written: Sequence[WrittenShard],
+    moments: Moments,
+    class_pixels: Mapping[str, np.ndarray],
+    recipe: Recipe,
+    workspace: Workspace,
+    max_rejects: float,
+    started: float,
+) -> Manifest:
+    """Writes `rejected.jsonl` and, if all is well, `dataset.json`. May be called again with the same result.
+
+    Raises:
+      BuildError: more pairs were rejected than `max_rejects`, a shard is missing, or the lease was lost (which only the
+        process that held it can tell: a worker elsewhere can't).
+    """
+    lease.check(workspace.lease)
+    written = sorted(written, key=lambda shard: shard.shard.file)
+    rejected = write_rejected(written, workspace)
+    examples = sum(shard.shard.examples for shard in written)
+    check_rejects(rejected, examples, max_rejects, workspace)
+    if not moments.pixels:
+        raise BuildError(f"every pair of the split {MOMENTS_SPLIT!r} was rejected: {workspace.rejected} says why")
+    _check_shards(written, workspace)
+    classes = recipe.labels.num_classes
+    manifest = Manifest(
+        fingerprint=recipe.fingerprint,
+        recipe=recipe.to_json(),
+        pixels=_pixel_format(written, recipe),
+        labels=recipe.labels,
+        moments_split=MOMENTS_SPLIT,
+        moments=moments,
+        class_pixels={split: tuple(class_pixels[split][:classes].tolist()) for split in sorted(class_pixels)},
+        ignored_pixels={split: int(class_pixels[split][IGNORE]) for split in sorted(class_pixels)},
+        splits={
+            split: tuple(shard.shard for shard in written if shard.split == split) for split in sorted(class_pixels)
+        },
+        rejected=dict(sorted(rejected.items())),
+        timing={
+            "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "seconds": round(time.time() - started, 1),
+        },
+    )
+    publish_manifest(workspace, manifest)
+    return manifest
+
+
+def write_pairing(workspace: Workspace, rejected: Sequence[Rejected]) -> None:
+    """Keeps the pairing problems for `publish`, one JSON line each, and the seal."""
+    workspace.write(workspace.pairing, sealed("".join(problem.to_json() + "\n" for problem in rejected)))
+
+
+def write_rejected(written: Sequence[WrittenShard], workspace: Workspace) -> Counter[str]:
+    """All lines of `rejected.jsonl`: pairing problems, then those of each shard in turn. -> counts by reason."""
+    reasons: Counter[str] = Counter()
+    with workspace.writing(workspace.rejected) as file:
+        for line in _read_needed(workspace.pairing).split("\n")[:-1]:
+            reasons[Rejected.from_json(line).reason] += 1
+            file.write(line.encode() + b"\n")
+        for shard in written:
+            if not shard.rejected:
+                continue
+            receipt = _read_needed(workspace.staged_receipt(shard.shard.file))
+            for problem in StagedShard.from_json(receipt).rejected:
+                reasons[problem.reason] += 1
+                file.write(problem.to_json().encode() + b"\n")
+    return reasons
+
+
+def _read_needed(path: str) -> str:
+    text = unsealed(storage.read_bytes(path))
+    if text is None:
+        raise BuildError(f"{path} is gone or damaged: something else changed the folder; run the same command again")
+    return text
+
+
+def check_rejects(rejected: Counter[str], examples: int, max_rejects: float, workspace: Workspace) -> None:
+    """Raises BuildError where more than the share `max_rejects` of all pairs is rejected; says how to accept them."""
+    count = sum(rejected.values())
+    share = count / max(1, count + examples)
+    if share > max_rejects:
+        reasons = ", ".join(f"{reason} {times}" for reason, times in rejected.most_common())
+        raise BuildError(
+            f"{count} of {count + examples} pairs were rejected ({share:.2%}, and --max_rejects is {max_rejects:.2%}): "
+            f"{reasons}. {workspace.rejected} lists each with its reason. Mend the files, or accept the loss with "
+            f"--max_rejects={_rounded_up(share)}; either way start the command again: the other shards are kept"
+        )
+
+
+def _check_shards(written: Sequence[WrittenShard], workspace: Workspace) -> None:
+    there = storage.sizes(workspace.root)
+    for shard in written:
+        found = there.get(shard.shard.file)
+        if found != shard.shard.bytes:
+            state = "is missing" if found is None else f"has {found:,} bytes"
+            raise BuildError(
+                f"{workspace.final(shard.shard.file)} {state}, and {shard.shard.bytes:,} bytes were written: "
+                "something else changed the folder; start the same command again"
+            )
+
+
+def _pixel_format(written: Sequence[WrittenShard], recipe: Recipe) -> PixelFormat:
+    """The one size that all records share, or None."""
+    used = [shard for shard in written if shard.shard.examples]
+    heights = {height for shard in used for height in shard.heights}
+    widths = {width for shard in used for width in shard.widths}
+    return PixelFormat(
+        height=heights.pop() if len(heights) == 1 else None,
+        width=widths.pop() if len(widths) == 1 else None,
+        image_format=recipe.image_format,
+        mask_format=recipe.mask_format,
+    )
+
+
+def _rounded_up(share: float) -> str:
+    """`share` as a whole percentage that is not below it."""
+    return f"{int(share * 100) + 1}%" if share < 0.99 else "100%"

@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE, UNKNOWN, LabelTable, LabelTableError
+from beam_pipelines.inputs.label_files import load_labels
+
+STREET = """\
+name: street
+classes:
+  - name: drivable
+    ids: [7, 8]
+    color: [128, 64, 128]
+    category: flat
+  - {name: vehicle, ids: [26, 27, 28]}
+ignore: [0, 1, 2]
+"""
+
+
+def load(folder: Path, text: str) -> LabelTable:
+    path = folder / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_labels(str(path))
+
+
+@pytest.mark.parametrize("name", BUILTIN_TABLES)
+def test_a_built_in_table_goes_by_its_name(name: str) -> None:
+    assert load_labels(name) == BUILTIN_TABLES[name]()
+
+
+def test_a_file_names_classes_in_order_and_ids_to_ignore(tmp_path: Path) -> None:
+    table = load(tmp_path, STREET)
+    drivable, vehicle = table.classes
+    assert (table.name, table.num_classes, table.ignore_rest) == ("street", 2, False)
+    assert (drivable.name, drivable.source_ids, drivable.train_id) == ("drivable", (7, 8), 0)
+    assert (drivable.color, drivable.category) == ((128, 64, 128), "flat")
+    assert (vehicle.name, vehicle.source_ids, vehicle.train_id) == ("vehicle", (26, 27, 28), 1)
+    assert (vehicle.color, vehicle.category) == (None, "vehicle")
+    assert table.train_id_of[[7, 8, 26, 27, 28]].tolist() == [0, 0, 1, 1, 1]
+    assert table.train_id_of[[0, 1, 2]].tolist() == [IGNORE] * 3
+    assert table.train_id_of[3] == UNKNOWN
+
+
+def test_a_file_without_a_name_is_called_like_the_file(tmp_path: Path) -> None:
+    assert load(tmp_path, "classes: [{name: road, ids: [7]}]").name == "mine"
+
+
+def test_ignore_rest_ignores_every_other_id(tmp_path: Path) -> None:
+    table = load(tmp_path, "classes: [{name: road, ids: [7]}]\nignore: rest")
+    assert table.ignore_rest
+    assert (table.train_id_of[7], table.train_id_of[0], table.train_id_of[65535]) == (0, IGNORE, IGNORE)
+
+
+def test_ignored_rows_may_have_names_and_colours_for_masks_in_colour(tmp_path: Path) -> None:
+    table = load(
+        tmp_path,
+        "classes: [{name: road, ids: [7], color: [1, 2, 3]}]\n"
+        "ignore: [{name: void, ids: [0, 4], color: [0, 0, 0], category: void}, 5]",
+    )
+    assert table.num_classes == 1
+    assert table.train_id_of[[0, 4, 5]].tolist() == [IGNORE] * 3
+    assert table.source_id_of_color == {(1, 2, 3): 7, (0, 0, 0): 0}
+
+
+def test_an_explicit_train_id_goes_before_the_order_of_the_rows(tmp_path: Path) -> None:
+    table = load(tmp_path, "classes: [{name: car, ids: [26], train_id: 1}, {name: road, ids: [7], train_id: 0}]")
+    assert [row.name for row in table.classes] == ["road", "car"]
+    assert table.train_id_of[[7, 26]].tolist() == [0, 1]
+
+
+def test_a_built_in_table_may_be_written_as_a_file(tmp_path: Path) -> None:
+    camvid = BUILTIN_TABLES["camvid11"]()
+    rows: list[dict[str, Any]] = [
+        {"name": row.name, "ids": list(row.source_ids), "color": list(row.color or ()), "category": row.category}
+        for row in camvid.labels
+    ]
+    text = yaml.safe_dump({"name": "camvid11", "classes": rows[:-1], "ignore": rows[-1:]})
+    assert load(tmp_path, text) == camvid
+
+
+ROAD = "{name: road, ids: [7]}"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "label table 'mine': a mapping with a list `classes` was expected"),
+        ("[1]", "label table 'mine': a mapping with a list `classes` was expected"),
+        ("classes: 5", "label table 'mine': a mapping with a list `classes` was expected"),
+        (
+            f"classes: [{ROAD}]\nignored: [1]\nversion: 2",
+            "label table 'mine': unknown keys ['ignored', 'version']; known: name, classes, ignore",
+        ),
+        ("classes: [road]", "class 0: a mapping with at least `name` and `ids` was expected, found 'road'"),
+        (
+            f"classes: [{ROAD}, {{name: car}}]",
+            "class 1: a mapping with at least `name` and `ids` was expected, found {'name': 'car'}",
+        ),
+        (
+            f"classes: [{ROAD}]\nignore: [{{ids: [1]}}]",
+            "ignore 0: a mapping with at least `name` and `ids` was expected, found {'ids': [1]}",
+        ),
+        (
+            f"classes: [{ROAD}]\nignore: [0, [1, 2]]",
+            "ignore 1: a mapping with at least `name` and `ids` was expected, found [1, 2]",
+        ),
+        (f"classes: [{ROAD}]\nignore: others", "label table 'mine': `ignore` must be a list or `rest`, found 'others'"),
+        (f"classes: [{ROAD}]\nignore: 0", "label table 'mine': `ignore` must be a list or `rest`, found 0"),
+        (
+            "classes: [{name: road, ids: [7], colour: [0, 0, 0]}]",
+            "class 0: unknown keys ['colour']; known: name, ids, train_id, color, category",
+        ),
+        ("classes: [{name: road, ids: 7}]", "class 0: `ids` must be a list of integers, found 7"),
+        ("classes: [{name: road, ids: [true]}]", "class 0: `ids` must be a list of integers, found ['true']"),
+        ("classes: [{name: road, ids: ['7']}]", "class 0: `ids` must be a list of integers, found ['7']"),
+        (
+            "classes: [{name: road, ids: [7], color: [0, 0]}]",
+            "class 0: `color` must be three integers of 0 to 255, found [0, 0]",
+        ),
+        (
+            "classes: [{name: road, ids: [7], color: [0, 0, 256]}]",
+            "class 0: `color` must be three integers of 0 to 255, found [0, 0, 256]",
+        ),
+        (
+            "classes: [{name: road, ids: [7], color: '#000000'}]",
+            "class 0: `color` must be three integers of 0 to 255, found '#000000'",
+        ),
+        ("classes: []", "label table 'mine': it has no classes"),
+        (f"classes: [{ROAD}]\nignore: [7]", "label table 'mine': source id 7 is used 2 times"),
+        (
+            f"classes: [{ROAD}, {{name: car, ids: [26], train_id: 5}}]",
+            "label table 'mine': train ids must be 0 to 1 without a gap or a repeat, found [0, 5]",
+        ),
+    ],
+)
+def test_a_file_that_is_no_table_is_refused_with_the_reason(tmp_path: Path, text: str, problem: str) -> None:
+    with pytest.raises(LabelTableError) as caught:
+        load(tmp_path, text)
+    assert str(caught.value) == problem
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (b"classes: [", "line 1: expected the node content, but found '<stream end>'"),
+        (b"classes:\n- name: road\n\tids: [7]", "line 3: found character '\\t' that cannot start any token"),
+        (b"classes:\n- \x00", "line 2: the control character 0x00 is no text"),
+        ("classes: []".encode("utf-16"), "line 1: the file is not text in UTF-8"),
+        (b"\x89PNG\r\n", "line 1: the file is not text in UTF-8"),
+        (b"classes:\n" + b"[" * 100_000, "line 2: could not find expected ':'"),
+        (b"classes: " + b"[" * 30 + b"]" * 30, "line 1: lists and mappings are nested more than 20 deep"),
+        (b"classes:\n- name: a\n  ids: [1]\n  ids: [2]", "line 4: the key 'ids' stands here a second time"),
+        (b"classes: []\nclasses: []", "line 2: the key 'classes' stands here a second time"),
+        (b"a: &a [x]\nb: [*a, *a]", "line 2: *a is an alias"),
+        (b"classes: !!python/object:os.system {}", "line 1: tag:yaml.org,2002:python/object:os.system is a tag"),
+        (b"? [a]\n: b", "line 1: a mapping or list can't be a key"),
+        (b"classes: []\n---\nclasses: []", "line 2: a second document begins here"),
+    ],
+)
+def test_what_is_no_table_is_told_with_the_line(tmp_path: Path, data: bytes, problem: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(data)
+    with pytest.raises(LabelTableError) as caught:
+        load_labels(str(path))
+    assert str(caught.value).startswith(f"--labels={path}, {problem}")
+    assert str(caught.value).endswith("; the README shows what such a file looks like")
+
+
+@pytest.mark.parametrize("name", ["no", "on", "007", "12:30", "1e3", "null", "~", "0x10", "2001-01-01", "yes", ".5"])
+def test_names_are_the_text_that_stands_there(tmp_path: Path, name: str) -> None:
+    row = load(tmp_path, f"classes:\n- name: {name}\n  ids: [7]\n  category: {name}").classes[0]
+    assert (row.name, row.category) == (name, name)
+
+
+@pytest.mark.parametrize("number", ["010", "0x7", "1_0", "12:30", "7.0", "yes"])
+def test_ids_are_whole_decimal_numbers(tmp_path: Path, number: str) -> None:
+    with pytest.raises(LabelTableError, match="`ids` must be a list of integers"):
+        load(tmp_path, f"classes: [{{name: road, ids: [{number}]}}]")
+
+
+@pytest.mark.parametrize("train_id", ["zero", "1.0", "true"])
+def test_a_train_id_is_an_integer(tmp_path: Path, train_id: str) -> None:
+    with pytest.raises(LabelTableError, match="`train_id` must be an integer"):
+        load(tmp_path, f"classes: [{{name: road, ids: [7], train_id: {train_id}}}]")
+
+
+def test_255_classes_are_the_most(tmp_path: Path) -> None:
+    rows = "".join(f"- {{name: c{index}, ids: [{index}]}}\n" for index in range(256))
+    with pytest.raises(LabelTableError, match="256 classes, and 255 is the most"):
+        load(tmp_path, "classes:\n" + rows)
+    assert load(tmp_path, "classes:\n" + rows.rpartition("- ")[0]).num_classes == 255
+
+
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LabelTableError, match=r"--labels=.* is a folder, a pipe or a device: name a regular YAML file"):
+        load_labels(str(tmp_path))
+
+
+def test_a_name_that_is_neither_a_table_nor_a_file_is_refused_with_the_names() -> None:
+    with pytest.raises(LabelTableError) as caught:
+        load_labels("cityscapes20")
+    assert str(caught.value) == (
+        "--labels=cityscapes20 is neither a file nor one of cityscapes19, cityscapes7, cityscapes_train_ids, camvid11"
+    )

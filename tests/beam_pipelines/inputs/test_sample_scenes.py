@@ -1,0 +1,149 @@
+"""The drawn scenes: a function of their key, honest masks, the official layout."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
+from itertools import pairwise
+from multiprocessing import get_context
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from beam_pipelines.contract.labels import BUILTIN_TABLES
+from beam_pipelines.inputs.sample_scenes import (
+    CITIES,
+    SCENES,
+    draw_scene,
+    draw_scene_files,
+    list_scenes,
+    scene_file_names,
+)
+
+KEY = "train/arvenau/arvenau_000003_000019"
+SMALL = (128, 256)  # height, width: enough to see every class, and fast
+TABLE = BUILTIN_TABLES["cityscapes19"]()
+SOURCE_IDS = {row.name: row.source_ids[0] for row in TABLE.labels}
+Arrays = tuple[np.ndarray, np.ndarray]  # image and mask
+NEARLY_ALWAYS = ("road", "sky", "building", "vegetation", "sidewalk", "car")
+
+
+@pytest.fixture(scope="module")
+def small() -> dict[str, Arrays]:
+    """Key -> that scene at SMALL, for every scene; drawn in other processes, as threads of one only take turns."""
+    draw, keys = partial(draw_scene, height=SMALL[0], width=SMALL[1]), list_scenes()
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+        return dict(zip(keys, pool.map(draw, keys, chunksize=8), strict=True))
+
+
+@pytest.fixture(scope="module")
+def full() -> Arrays:
+    """The scene KEY at full size."""
+    return draw_scene(KEY)
+
+
+@pytest.fixture(scope="module")
+def ids_of(small) -> dict[str, set[int]]:
+    """Key -> the label ids in that scene's mask, for every scene."""
+    return {key: set(np.flatnonzero(np.bincount(mask.ravel())).tolist()) for key, (_, mask) in small.items()}
+
+
+def ids_in(ids_of: dict[str, set[int]], split: str) -> set[int]:
+    return set().union(*(ids for key, ids in ids_of.items() if key.startswith(split)))
+
+
+def test_image_and_mask_are_512_by_1024_unless_asked(full):
+    assert [(pixels.shape, pixels.dtype) for pixels in full] == [((512, 1024, 3), np.uint8), ((512, 1024), np.uint8)]
+
+
+@pytest.mark.parametrize("size", [SMALL, (96, 320)])
+def test_image_and_mask_have_the_asked_size(size):
+    image, mask = draw_scene(KEY, *size)
+    assert (image.shape, image.dtype) == ((*size, 3), np.uint8)
+    assert (mask.shape, mask.dtype) == (size, np.uint8)
+
+
+def test_a_scene_is_a_function_of_its_key():
+    keys = list_scenes()[:3]
+    alone = [draw_scene_files(key, *SMALL) for key in keys]
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(lambda key: draw_scene_files(key, *SMALL), reversed(keys)))
+    assert alone == together[::-1]
+    assert len({data for files in alone for data in files.values()}) == 2 * len(keys)
+
+
+@pytest.mark.parametrize("key", list_scenes()[::32])
+def test_a_key_is_the_same_scene_at_twice_the_size(small, key):
+    medium = draw_scene(key, 2 * SMALL[0], 2 * SMALL[1])[1]
+    assert np.mean(medium[1::2, 1::2] == small[key][1]) > 0.9
+
+
+def test_a_key_is_the_same_scene_at_full_size(small, full):
+    assert np.mean(full[1][2::4, 2::4] == small[KEY][1]) > 0.9
+
+
+def test_another_key_is_another_scene(small):
+    masks = [mask for _, mask in small.values()]
+    assert max(np.mean(mask == other) for mask, other in pairwise(masks)) < 0.9
+
+
+def test_the_mask_of_a_key_never_changes(full):
+    digest = hashlib.sha256(full[1].tobytes()).hexdigest()
+    assert digest == "b3da25bf5fe6e085ea49ff5dedd370d6d0478baa88e3cbac6d00b93a498155f7"
+
+
+def test_masks_hold_only_ids_of_the_table(ids_of):
+    assert set().union(*ids_of.values()) <= set(SOURCE_IDS.values())
+
+
+def test_train_has_most_classes_and_val_no_other(ids_of):
+    classes = {row.source_ids[0] for row in TABLE.classes}
+    train, val = ids_in(ids_of, "train") & classes, ids_in(ids_of, "val") & classes
+    assert len(train) >= 14
+    assert val <= train
+
+
+@pytest.mark.parametrize("name", NEARLY_ALWAYS)
+def test_common_classes_are_in_nearly_every_scene(ids_of, name):
+    assert sum(SOURCE_IDS[name] in ids for ids in ids_of.values()) >= 0.95 * len(ids_of)
+
+
+def test_pixels_to_ignore_are_in_every_scene(ids_of):
+    assert all({SOURCE_IDS["ego vehicle"], SOURCE_IDS["out of roi"]} <= ids for ids in ids_of.values())
+
+
+def test_image_and_mask_show_the_same_shapes(full):
+    """Colour steps in the image are far stronger where the mask has an edge than elsewhere or beside it."""
+    image, mask = full
+    step = np.abs(np.diff(image.astype(int).sum(-1), axis=1))
+    edge = np.diff(mask.astype(int), axis=1) != 0
+    strength = {shift: step[np.roll(edge, shift, axis=1)].mean() for shift in (-6, -3, 0, 3, 6)}
+    assert max(strength, key=strength.__getitem__) == 0
+    assert strength[0] > 3 * step[~edge].mean()
+
+
+def test_files_follow_the_official_layout_and_decode_to_the_arrays(small):
+    """The arrays are another process's, so this also says that any process draws the same pixels."""
+    files = draw_scene_files(KEY, *SMALL)
+    assert scene_file_names(KEY) == (
+        "leftImg8bit/train/arvenau/arvenau_000003_000019_leftImg8bit.png",
+        "gtFine/train/arvenau/arvenau_000003_000019_gtFine_labelIds.png",
+    )
+    assert tuple(files) == scene_file_names(KEY)
+    for pixels, data in zip(small[KEY], files.values(), strict=True):
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data))), pixels)
+
+
+def test_scenes_are_listed_in_a_fixed_order_with_their_counts():
+    keys = list_scenes()
+    assert {split: sum(key.startswith(f"{split}/") for key in keys) for split in SCENES} == SCENES
+    assert len(set(keys)) == len(keys)
+    assert keys[0] == "train/arvenau/arvenau_000000_000019"
+    assert list_scenes({"train": 7}) == keys[:7]
+
+
+def test_no_city_is_in_two_splits():
+    assert not set(CITIES["train"]) & set(CITIES["val"])

@@ -1,0 +1,710 @@
+"""Finding and pairing: Cityscapes as a tree and as its zips, flat folders, shares by hash, and what is refused."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import socket
+import struct
+import unicodedata
+import zipfile
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from beam_pipelines.errors import BuildError
+from beam_pipelines.files.listing import list_local
+from beam_pipelines.files.storage import FileReader
+from beam_pipelines.inputs.sources import Found, find_pairs
+from beam_pipelines.rejects import BadInputError
+from tests.support.builds import recipe_of
+
+IMAGE_TYPES = ("jpg", "jpeg", "jpe", "jfif", "png", "bmp", "tif", "tiff", "webp")
+CITIES = {"train": ("aachen", "bochum"), "val": ("munster",), "test": ("berlin",), "train_extra": ("augsburg",)}
+PER_CITY = 2
+LEFT_OUT_TEST = "test: 2 images left out, their annotations are dummies (--splits takes them)"
+LEFT_OUT_EXTRA = "train_extra: 2 images left out, none of them has a mask"
+SHARES = "--splits=train=0.8,val=0.2"
+
+
+def lay(root: Path, *names: str) -> Path:
+    """Makes files; each holds its own name."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(name.encode())
+    root.mkdir(exist_ok=True)
+    return root
+
+
+def cityscapes_names() -> list[str]:
+    """As downloaded: gtFine has train, val and test (dummies), gtCoarse has train, val and train_extra."""
+    names = []
+    for split, cities in CITIES.items():
+        for stem in (f"{split}/{city}/{city}_00000{n}_000019" for city in cities for n in range(PER_CITY)):
+            names.append(f"leftImg8bit/{stem}_leftImg8bit.png")
+            for kind in {"train_extra": ["gtCoarse"], "test": ["gtFine"]}.get(split, ["gtFine", "gtCoarse"]):
+                names += [f"{kind}/{stem}_{kind}_{what}" for what in ("labelIds.png", "color.png", "polygons.json")]
+                names += [f"{kind}/{stem}_{kind}_{what}.png" for what in ("instanceIds", "labelTrainIds")]
+    return names
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory) -> Path:
+    return lay(tmp_path_factory.mktemp("cityscapes"), *cityscapes_names(), "README", "license.txt")
+
+
+def pack(path: Path, tree: Path, *folders: str, method: int, prefix: str = "") -> Path:
+    """An archive as the official ones are: one folder, a README, a license, entries for folders."""
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for folder in folders:
+            archive.mkdir(prefix + folder)
+            for file in sorted((tree / folder).rglob("*")):
+                archive.write(file, prefix + str(file.relative_to(tree)))
+        for name in ("README", "license.txt"):
+            archive.writestr(prefix + name, "read me")
+    return path
+
+
+def find(folder: object, *arguments: str) -> Found:
+    return find_pairs(recipe_of(*arguments), str(folder))
+
+
+def keys(found: Found) -> list[str]:
+    return [pair.key for pair in found.pairs]
+
+
+def splits(found: Found) -> Counter:
+    return Counter(pair.split for pair in found.pairs)
+
+
+def assigned(found: Found) -> dict[str, str]:
+    return {pair.key: pair.split for pair in found.pairs}
+
+
+def refused(folder: object, *arguments: str) -> str:
+    with pytest.raises(BuildError) as error:
+        find(folder, *arguments)
+    return str(error.value)
+
+
+# --- Cityscapes
+
+
+def test_a_name_that_is_not_utf8_is_refused_by_name(tmp_path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / os.fsdecode(b"caf\xe9.png")).write_bytes(b"")
+    with pytest.raises(BuildError, match=r"caf.udce9\.png' is not UTF-8: rename it"):
+        find_pairs(recipe_of(), str(tmp_path))
+
+
+def test_the_tree_gives_train_and_val_of_gtfine_and_says_what_it_leaves_out(tree) -> None:
+    found = find(tree)
+    assert splits(found) == {"train": 4, "val": 2}
+    assert found.rejected == ()
+    assert found.notes == (LEFT_OUT_TEST, LEFT_OUT_EXTRA)
+
+
+def test_a_pair_knows_its_files_their_bytes_and_a_key_that_the_city_is_a_part_of(tree) -> None:
+    pair = find(tree).pairs[0]
+    stem = "train/aachen/aachen_000000_000019"
+    image, mask = f"leftImg8bit/{stem}_leftImg8bit.png", f"gtFine/{stem}_gtFine_labelIds.png"
+    assert (pair.key, pair.split, pair.filename) == (stem, "train", image)
+    assert (pair.image, pair.mask) == (f"{tree}/{image}", f"{tree}/{mask}")
+    assert pair.bytes == len(image) + len(mask)  # each file holds its own name
+
+
+def test_pairs_are_sorted_and_each_image_has_the_mask_of_its_stem(tree) -> None:
+    found = find(tree)
+    assert keys(found) == sorted(keys(found))
+    for pair in found.pairs:
+        assert pair.image.endswith(f"leftImg8bit/{pair.key}_leftImg8bit.png")
+        assert pair.mask.endswith(f"gtFine/{pair.key}_gtFine_labelIds.png")
+
+
+def test_coarse_annotations_are_taken_when_asked_for_with_train_extra(tree) -> None:
+    found = find(tree, "--annotations=gtCoarse")
+    assert splits(found) == {"train": 4, "train_extra": 2, "val": 2}
+    assert all(pair.mask.endswith("_gtCoarse_labelIds.png") for pair in found.pairs)
+    assert found.notes == (LEFT_OUT_TEST,)
+
+
+def test_coarse_annotations_are_taken_where_there_are_no_fine_ones(tmp_path) -> None:
+    root = lay(tmp_path, *(name for name in cityscapes_names() if not name.startswith("gtFine/")))
+    assert find(root) == find(root, "--annotations=gtCoarse")
+
+
+def test_splits_takes_what_it_names_the_dummies_of_test_too(tree) -> None:
+    found = find(tree, "--splits=val,test")
+    assert splits(found) == {"test": 2, "val": 2}
+    assert found.notes == ()
+
+
+def test_splits_takes_images_without_masks_and_lists_each(tree) -> None:
+    found = find(tree, "--splits=train,train_extra")
+    assert splits(found) == {"train": 4}
+    assert [(bad.split, bad.reason, bad.mask) for bad in found.rejected] == [("train_extra", "missing_mask", None)] * 2
+    assert found.rejected[0].detail == (
+        "leftImg8bit/train_extra/augsburg/augsburg_000000_000019_leftImg8bit.png has no mask"
+    )
+    assert found.notes == ()
+
+
+def test_splits_of_which_no_image_has_a_mask_are_refused(tree) -> None:
+    assert re.search(r"no image has a mask of its name; the first .*has no mask", refused(tree, "--splits=train_extra"))
+
+
+def test_splits_that_are_not_there_are_named(tree) -> None:
+    text = "--splits names demo, foo; the input has test, train, train_extra, val"
+    assert refused(tree, "--splits=train,foo,demo") == text
+
+
+def test_shares_are_refused_where_the_folders_have_splits(tree) -> None:
+    text = "--splits with shares, but the folders have splits already: test, train, train_extra, val"
+    assert refused(tree, SHARES) == text
+
+
+def test_images_without_annotations_are_told_from_nothing_at_all(tmp_path) -> None:
+    root = lay(tmp_path, "leftImg8bit/train/aachen/aachen_000000_000019_leftImg8bit.png")
+    text = refused(root)
+    assert "images of Cityscapes (leftImg8bit) but no masks of it, gtFine or gtCoarse/SPLIT/CITY/*_labelIds.png" in text
+    assert text.endswith("add gtFine_trainvaltest.zip, or what is in it, to --input")
+
+
+def test_the_tree_may_stand_in_folders_of_any_depth(tree, tmp_path) -> None:
+    root = lay(tmp_path, *(f"data/cityscapes/{name}" for name in cityscapes_names()))
+    nested, plain = find(root), find(tree)
+    assert keys(nested) == keys(plain)
+    assert nested.notes == plain.notes
+    assert {pair.filename for pair in nested.pairs} == {f"data/cityscapes/{pair.filename}" for pair in plain.pairs}
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED], ids=["stored", "deflated"])
+@pytest.mark.parametrize("how", ["list", "folder", "one archive", "zip and folder"])
+def test_zips_give_the_pairs_of_the_tree_but_for_their_paths(tree, tmp_path, method, how) -> None:
+    if how == "one archive":
+        source = pack(tmp_path / "all.zip", tree, "leftImg8bit", "gtFine", method=method)
+    else:
+        images = pack(tmp_path / "leftImg8bit_trainvaltest.zip", tree, "leftImg8bit", method=method)
+        source = {"list": f"{images},{tmp_path}/gtFine_trainvaltest.zip", "folder": tmp_path}.get(how)
+        if how == "zip and folder":
+            source = f"{images},{lay(tmp_path / 'fine', *(n for n in cityscapes_names() if n.startswith('gtFine/')))}/"
+        else:
+            pack(tmp_path / "gtFine_trainvaltest.zip", tree, "gtFine", method=method)
+    found, plain = find(source), find(tree)
+
+    def without_paths(found: Found) -> Found:
+        return replace(found, pairs=tuple(replace(pair, image="", mask="", modified=0) for pair in found.pairs))
+
+    assert without_paths(found) == without_paths(plain)
+    reader = FileReader(10_000)
+    for packed, loose in zip(found.pairs, plain.pairs, strict=True):
+        assert ".zip!/" in packed.image
+        assert reader.read(packed.image) == Path(loose.image).read_bytes()
+        assert reader.read(packed.mask) == Path(loose.mask).read_bytes()
+    reader.close()
+
+
+def test_archives_may_hold_a_prefix_folder(tree, tmp_path) -> None:
+    archive = pack(tmp_path / "all.zip", tree, "leftImg8bit", "gtFine", method=zipfile.ZIP_STORED, prefix="my data/")
+    assert keys(find(archive)) == keys(find(tree))
+
+
+def test_unpacked_pictures_are_taken_before_the_archives_beside_them(tree, tmp_path) -> None:
+    lay(tmp_path, *cityscapes_names())
+    pack(tmp_path / "leftImg8bit_trainvaltest.zip", tree, "leftImg8bit", method=zipfile.ZIP_STORED)
+    assert not any(".zip" in pair.image for pair in find(tmp_path).pairs)
+
+
+def test_a_picture_in_two_inputs_is_refused(tree) -> None:
+    text = refused(f"{tree},{tree}")
+    assert text.startswith(f"--input={tree},{tree}: gtCoarse/train/aachen/")
+    assert text.endswith("is in more than one of them")
+
+
+def test_the_real_sample_of_cityscapes_is_found(cityscapes_sample) -> None:
+    found = find(cityscapes_sample)
+    assert keys(found) == [f"train/aachen/aachen_{n:06d}_000019" for n in range(len(found.pairs))]
+    assert len(found.pairs) >= 4
+    assert found.rejected == ()
+    assert all(pair.bytes == sum(Path(path).stat().st_size for path in (pair.image, pair.mask)) for pair in found.pairs)
+
+
+# --- flat folders
+
+
+@pytest.mark.parametrize("masks", ["masks", "annotations", "labels"])
+@pytest.mark.parametrize("order", ["{kind}/{split}/{stem}", "{split}/{kind}/{stem}"])
+def test_flat_folders_pair_by_stem_with_split_folders_above_or_below(tmp_path, masks, order) -> None:
+    for split, count in (("train", 3), ("val", 2)):
+        for stem in (f"scene {n}" for n in range(count)):
+            lay(tmp_path, order.format(kind="images", split=split, stem=stem) + ".jpg")
+            lay(tmp_path, order.format(kind=masks, split=split, stem=stem) + ".png")
+    found = find(tmp_path)
+    assert keys(found) == [*(f"train/scene {n}" for n in range(3)), "val/scene 0", "val/scene 1"]
+    assert found.pairs[3].filename == order.format(kind="images", split="val", stem="scene 0") + ".jpg"
+    assert found.pairs[3].mask == f"{tmp_path}/" + order.format(kind=masks, split="val", stem="scene 0") + ".png"
+    assert (found.rejected, found.notes) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("folder", "split"),
+    [("training", "train"), ("Train", "train"), ("valid", "val"), ("validation", "val"), ("testing", "test")],
+)
+def test_the_usual_names_of_split_folders_are_known(tmp_path, folder, split) -> None:
+    lay(tmp_path, f"images/{folder}/a.png", f"masks/{folder}/a.png", "images/train/b.png", "masks/train/b.png")
+    assert assigned(find(tmp_path))[f"{split}/a"] == split
+
+
+def test_a_test_split_with_masks_is_taken_outside_cityscapes(tmp_path) -> None:
+    lay(tmp_path, *(f"{kind}/{split}/a.png" for kind in ("images", "masks") for split in ("train", "test")))
+    assert splits(find(tmp_path)) == {"test": 1, "train": 1}
+
+
+def test_a_split_without_masks_is_left_out_with_a_note(tmp_path) -> None:
+    lay(tmp_path, "images/train/a.png", "masks/train/a.png", "images/test/b.png")
+    found = find(tmp_path)
+    assert splits(found) == {"train": 1}
+    assert found.notes == ("test: 1 images left out, none of them has a mask",)
+
+
+def test_a_split_without_images_is_left_out_with_a_note(tmp_path) -> None:
+    lay(tmp_path, "images/train/a.png", "masks/train/a.png", "masks/val/b.png", "masks/val/c.png")
+    found = find(tmp_path)
+    assert splits(found) == {"train": 1}
+    assert found.notes == ("val: 2 masks left out, none of them has an image",)
+
+
+@pytest.mark.parametrize("extension", [*IMAGE_TYPES, *(name.upper() for name in IMAGE_TYPES)])
+def test_every_type_of_image_is_found_in_upper_case_too(tmp_path, extension) -> None:
+    lay(tmp_path, f"images/train/a.{extension}", "masks/train/a.PNG")
+    assert find(tmp_path).pairs[0].filename == f"images/train/a.{extension}"
+
+
+@pytest.mark.parametrize(
+    "stem",
+    ["with space", "straße", "東京/渋谷 1", "a.b.c", "e\u0301", "quote'\"", "percent%20", "[1]*?", "a,b", "#!/x"],
+)
+def test_names_may_hold_spaces_points_subfolders_and_any_alphabet(tmp_path, stem) -> None:
+    lay(tmp_path, f"images/train/{stem}.png", f"masks/train/{stem}.png")
+    (pair,) = find(tmp_path).pairs
+    assert pair.key == unicodedata.normalize("NFC", f"train/{stem}")
+    assert pair.filename == f"images/train/{stem}.png"
+    assert Path(pair.image).read_bytes() == f"images/train/{stem}.png".encode()
+    assert FileReader(1000).read(pair.image) == f"images/train/{stem}.png".encode()
+
+
+def test_stems_keep_their_case(tmp_path) -> None:
+    lay(tmp_path, "images/train/A.png", "masks/train/A.png", "images/train/a.png", "masks/train/a.png")
+    assert keys(find(tmp_path)) == ["train/A", "train/a"]
+
+
+def test_hidden_files_and_shadows_of_file_managers_are_not_seen(tmp_path) -> None:
+    lay(tmp_path, "images/train/a.png", "masks/train/a.png", "images/train/._a.png", "masks/train/.DS_Store")
+    lay(tmp_path, "images/train/.hidden.png", "images/train/Thumbs.db", "images/train/a.txt")
+    lay(tmp_path, "__MACOSX/images/train/b.png", "__MACOSX/masks/train/._b.png")
+    assert keys(find(tmp_path)) == ["train/a"]
+    assert find(tmp_path).rejected == ()
+    archive = tmp_path / "mac.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        for file in sorted(path for path in tmp_path.rglob("*") if path.is_file() and path != archive):
+            packed.write(file, file.relative_to(tmp_path))
+    assert keys(find(archive)) == ["train/a"]
+
+
+def test_the_shadows_of_cityscapes_are_not_seen(tree, tmp_path) -> None:
+    lay(tmp_path, *cityscapes_names(), *(f"__MACOSX/{name}" for name in cityscapes_names()))
+    assert keys(find(tmp_path)) == keys(find(tree))
+
+
+def test_links_are_followed(tmp_path) -> None:
+    lay(tmp_path / "far", "images/a.png", "masks/a.png")
+    for kind in ("images", "masks"):
+        (tmp_path / "near" / kind).mkdir(parents=True)
+        (tmp_path / "near" / kind / "train").symlink_to(tmp_path / "far" / kind)
+    assert keys(find(tmp_path / "near")) == ["train/a"]
+
+
+def test_a_broken_link_is_found_and_has_no_bytes(tmp_path) -> None:
+    lay(tmp_path, "masks/train/a.png").joinpath("images/train").mkdir(parents=True)
+    (tmp_path / "images/train/a.png").symlink_to(tmp_path / "nowhere.png")
+    assert [pair.bytes for pair in find(tmp_path).pairs] == [len("masks/train/a.png")]
+
+
+def test_camvid_is_found(camvid) -> None:
+    found = find(camvid)
+    assert set(splits(found)) == {"train", "val"}
+    assert len(found.pairs) == len(list((camvid / "images").rglob("*.png")))
+    assert (found.rejected, found.notes) == ((), ())
+
+
+# --- shares
+
+
+def flat(root: Path, stems: list[str]) -> Path:
+    return lay(root, *(f"{kind}/{stem}.png" for kind in ("images", "masks") for stem in stems))
+
+
+def test_folders_without_splits_need_shares(tmp_path) -> None:
+    text = refused(flat(tmp_path, ["a", "b"]))
+    assert text.startswith("the folders have no train/ and val/: give --splits=train=0.8,val=0.2")
+    assert "--group_by=REGEX" in text
+
+
+def test_images_partly_in_split_folders_are_refused(tmp_path) -> None:
+    lay(flat(tmp_path, ["loose"]), "images/train/a.png", "masks/train/a.png")
+    text = "some images stand in split folders and some, like loose, do not: move them into one"
+    assert refused(tmp_path) == text
+    assert refused(tmp_path, SHARES) == text
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory) -> Path:
+    """2,000 pairs of 100 drives."""
+    return flat(tmp_path_factory.mktemp("many"), [f"drive{n % 100:02d}_{n:05d}" for n in range(2000)])
+
+
+def test_shares_of_2000_keys_are_close_to_those_asked_for(many) -> None:
+    counts = splits(find(many, "--splits=train=0.7,val=0.2,test=0.1"))
+    assert sum(counts.values()) == 2000
+    for split, share in (("train", 0.7), ("val", 0.2), ("test", 0.1)):
+        assert abs(counts[split] / 2000 - share) < 0.03  # three standard deviations of a fair draw
+
+
+def test_a_split_depends_on_the_key_alone(many, tmp_path) -> None:
+    everything = assigned(find(many, SHARES))
+    some = [key for number, key in enumerate(sorted(everything)) if number % 7 == 0]
+    assert assigned(find(flat(tmp_path, some), SHARES)) == {key: everything[key] for key in some}
+    assert assigned(find(many, SHARES, "--seed=5")) == everything
+
+
+def test_the_hash_is_frozen(tmp_path) -> None:
+    """Another assignment would move pictures of a user's data set between train and val."""
+    found = assigned(find(flat(tmp_path, list("abcdefgh")), "--splits=train=0.5,val=0.5"))
+    assert "".join(found[key][0] for key in "abcdefgh") == "vtttttvv"
+
+
+def test_a_share_of_nothing_gets_nothing(many) -> None:
+    assert splits(find(many, "--splits=test=0,train=100%,val=0")) == {"train": 2000}
+
+
+def test_groups_stay_together(many) -> None:
+    found = assigned(find(many, SHARES, r"--group_by=^(drive\d+)_"))
+    split_of = {key.partition("_")[0]: split for key, split in found.items()}
+    assert all(split_of[key.partition("_")[0]] == split for key, split in found.items())
+    assert set(split_of.values()) == {"train", "val"}
+    # The whole match is the group where the expression has no parentheses.
+    assert assigned(find(many, SHARES, r"--group_by=drive\d+")) == found
+
+
+@pytest.mark.parametrize("group_by", [r"city\d", r"x*", r"(city)?_00001"])
+def test_a_key_without_a_group_is_refused(tmp_path, group_by) -> None:
+    root = flat(tmp_path, ["drive_00001"])
+    text = f"--group_by={group_by} finds nothing in 'drive_00001': every key needs a group"
+    assert refused(root, SHARES, f"--group_by={group_by}") == text
+
+
+# --- what does not pair
+
+
+def test_missing_partners_and_keys_claimed_twice_are_listed(tmp_path) -> None:
+    lay(tmp_path, "images/train/good.png", "masks/train/good.png")
+    lay(tmp_path, "images/train/alone.webp", "masks/val/orphan.png", "images/val/x.png", "masks/val/x.png")
+    lay(tmp_path, "images/train/twice.jpg", "images/train/twice.PNG", "masks/train/twice.png")
+    found = find(tmp_path)
+    assert keys(found) == ["train/good", "val/x"]
+    assert [(bad.key, bad.split, bad.stage, bad.reason, bad.detail) for bad in found.rejected] == [
+        ("train/alone", "train", "pair", "missing_mask", "images/train/alone.webp has no mask"),
+        (
+            "train/twice",
+            "train",
+            "pair",
+            "duplicate_key",
+            "images/train/twice.PNG and images/train/twice.jpg have one key",
+        ),
+        ("val/orphan", "val", "pair", "missing_image", "masks/val/orphan.png has no image"),
+    ]
+    assert [(bad.image, bad.mask) for bad in found.rejected] == [
+        (f"{tmp_path}/images/train/alone.webp", None),
+        (f"{tmp_path}/images/train/twice.PNG", f"{tmp_path}/masks/train/twice.png"),
+        (None, f"{tmp_path}/masks/val/orphan.png"),
+    ]
+    json.dumps([bad.to_json() for bad in found.rejected])
+
+
+def test_a_mask_in_both_orders_of_the_folders_is_claimed_twice(tmp_path) -> None:
+    lay(tmp_path, "images/train/a.png", "masks/train/a.png", "train/masks/a.png")
+    lay(tmp_path, "images/train/b.png", "masks/train/b.png")
+    (bad,) = find(tmp_path).rejected
+    assert (bad.reason, bad.detail) == ("duplicate_key", "masks/train/a.png and train/masks/a.png have one key")
+
+
+@given(st.sets(st.sampled_from("abcdefghij"), min_size=1), st.sets(st.sampled_from("abcdefghij"), min_size=1))
+def test_every_stem_is_paired_or_rejected_once(tmp_path_factory, images, masks) -> None:
+    root = tmp_path_factory.mktemp("flat")
+    lay(root, "images/train/!.png", "masks/train/!.png")
+    lay(root, *(f"images/train/{stem}.jpg" for stem in images), *(f"masks/train/{stem}.png" for stem in masks))
+    found = find(root)
+    assert set(keys(found)) == {f"train/{stem}" for stem in {"!"} | images & masks}
+    reasons = {bad.key: bad.reason for bad in found.rejected}
+    missing = dict.fromkeys(images - masks, "missing_mask") | dict.fromkeys(masks - images, "missing_image")
+    assert reasons == {f"train/{stem}": reason for stem, reason in missing.items()}
+
+
+def test_two_folders_of_masks_are_refused(tmp_path) -> None:
+    root = lay(tmp_path, "images/train/a.png", "masks/train/a.png", "labels/train/a.png")
+    assert refused(root) == f"{root} has masks in masks and in labels: leave one of these folders"
+
+
+def test_no_name_in_common_is_refused_with_the_first_problem(tmp_path) -> None:
+    root = lay(tmp_path, "images/train/a.png", "masks/train/a_mask.png")
+    text = f"{root}: no image has a mask of its name; the first problem: images/train/a.png has no mask"
+    assert refused(root) == text
+
+
+@pytest.mark.parametrize(
+    ("names", "count"),
+    [
+        ([], 0),
+        (["a.txt", "b/c.png"], 2),
+        (["images/a.png"], 1),
+        (["masks/a.png"], 1),
+        (["images/a.png", "masks/a.jpg"], 2),
+    ],
+)
+def test_an_input_with_nothing_to_pair_says_what_was_looked_for(tmp_path, names, count) -> None:
+    assert refused(lay(tmp_path, *names), SHARES) == (
+        f"{tmp_path}: found neither Cityscapes (leftImg8bit/ and gtFine/, or the two zips) nor images/ with "
+        f"masks, annotations or labels/ beside it, among {count} files"
+    )
+
+
+def test_a_missing_folder_is_named(tmp_path) -> None:
+    assert refused(tmp_path / "nowhere") == f"{tmp_path}/nowhere does not exist"
+    assert refused(lay(tmp_path, "file.txt") / "file.txt") == f"{tmp_path}/file.txt is not a folder"
+    assert refused(tmp_path / "nowhere.zip") == f"{tmp_path}/nowhere.zip does not exist"
+
+
+def test_what_is_not_a_zip_archive_is_refused(tmp_path) -> None:
+    path = tmp_path / "page.zip"
+    path.write_bytes(b"<html>log in first</html>")
+    assert refused(path) == (f"{path} is not a zip archive, or was cut off: File is not a zip file; download it again")
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.9, 0.999])
+def test_a_zip_archive_that_was_cut_off_is_refused(tree, tmp_path, share) -> None:
+    path = pack(tmp_path / "cut.zip", tree, "leftImg8bit", "gtFine", method=zipfile.ZIP_STORED)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    assert refused(path).startswith(f"{path} is not a zip archive, or was cut off: ")
+    # Named by the folder that it lies in, too.
+    assert refused(tmp_path).startswith(f"{path} is not a zip archive, or was cut off: ")
+
+
+# What stands in real folders and archives
+
+
+PAIR = ("images/train/a.png", "masks/train/a.png")
+
+
+def read(path: str, max_bytes: int = 1000) -> bytes:
+    with contextlib.closing(FileReader(max_bytes)) as reader:
+        return reader.read(path)
+
+
+def zipped(path: Path, *names: str) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            archive.writestr(name, name)
+    return path
+
+
+def test_pipes_and_sockets_are_no_pictures(tmp_path, monkeypatch) -> None:
+    lay(tmp_path, *PAIR, "masks/train/pipe.png")
+    os.mkfifo(tmp_path / "images/train/pipe.png")
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("images/train/socket.png")
+        found = find(tmp_path)
+    assert keys(found) == ["train/a"]
+    assert [(bad.reason, bad.key) for bad in found.rejected] == [("missing_image", "train/pipe")]
+
+
+def test_an_archive_that_is_a_pipe_is_refused(tmp_path) -> None:
+    os.mkfifo(tmp_path / "a.zip")
+    assert refused(tmp_path / "a.zip").endswith("it is a pipe, a socket or a device, not a regular file")
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (os.mkfifo, "not a regular file"),
+        (os.mkdir, "Is a directory"),
+        (lambda path: None, "No such file"),
+    ],
+    ids=["pipe", "folder", "gone"],
+)
+def test_a_file_that_turned_into_something_else_is_rejected(tmp_path, change, problem) -> None:
+    (pair,) = find(lay(tmp_path, *PAIR)).pairs
+    os.remove(pair.image)
+    change(pair.image)
+    with pytest.raises(BadInputError, match=problem) as caught:
+        read(pair.image)
+    assert caught.value.reason == "unreadable"
+
+
+def test_links_to_folders_above_end_and_add_nothing(tmp_path) -> None:
+    lay(tmp_path, *PAIR)
+    for name in ("again", "images/a_loop", "images/train/b_loop", "masks/c_loop"):
+        (tmp_path / name).symlink_to(tmp_path)
+    found = find(tmp_path)
+    assert [pair.filename for pair in found.pairs] == ["images/train/a.png"]
+    assert found.rejected == ()
+
+
+def test_a_ladder_of_links_is_walked_once(tmp_path) -> None:
+    for depth in range(40):
+        (tmp_path / f"f{depth}").mkdir()
+    for depth in range(39):
+        for name in ("x", "y"):
+            (tmp_path / f"f{depth}" / name).symlink_to(tmp_path / f"f{depth + 1}")
+    lay(tmp_path, "f39/one.txt")
+    assert list(list_local(str(tmp_path / "f0"))) == [("/".join(["x"] * 39) + "/one.txt", len("f39/one.txt"))]
+
+
+def test_folders_of_other_programs_are_left_alone(tmp_path) -> None:
+    others = (".ipynb_checkpoints", "@eaDir", "__MACOSX", ".thumbnails", ".Trash-1000", "#recycle", ".hidden")
+    lay(tmp_path / "in", *PAIR, *(f"{kind}/train/{other}/b.png" for kind in ("images", "masks") for other in others))
+    lay(tmp_path / "in", *(f"{other}/images/train/c.png" for other in others))
+    names = [str(path.relative_to(tmp_path / "in")) for path in (tmp_path / "in").rglob("*") if path.is_file()]
+    for source in (tmp_path / "in", zipped(tmp_path / "in.zip", *names)):
+        found = find(source)
+        assert (keys(found), found.rejected) == (["train/a"], ())
+
+
+def test_names_pair_across_unicode_forms_and_twins_are_named(tmp_path) -> None:
+    composed, decomposed = "\u00e9", "e\u0301"
+    lay(tmp_path, *PAIR, f"images/train/{composed}.jpg", f"masks/train/{decomposed}.png")
+    assert keys(find(tmp_path)) == ["train/a", f"train/{composed}"]
+    lay(tmp_path, f"images/train/{decomposed}.jpg")
+    (bad,) = find(tmp_path).rejected
+    assert bad.reason == "duplicate_key"
+    assert bad.detail.endswith("have one key; they differ in their Unicode form alone")
+
+
+@pytest.mark.parametrize("prefix", ["", "./", "my set-main/"])
+@pytest.mark.parametrize("suffix", ["zip", "ZIP"])
+def test_an_archive_is_read_as_the_folder_in_it(tmp_path, prefix, suffix) -> None:
+    archive = zipped(tmp_path / f"a.{suffix}", *(prefix + name for name in PAIR))
+    for source in (archive, tmp_path):
+        (pair,) = find(source).pairs
+        assert (pair.key, pair.filename) == ("train/a", "images/train/a.png")
+        assert read(pair.image) == f"{prefix}images/train/a.png".encode()
+
+
+def test_backslashes_in_an_archive_are_read_as_slashes(tmp_path) -> None:
+    (pair,) = find(zipped(tmp_path / "net.zip", *(name.replace("/", "\\") for name in PAIR))).pairs
+    assert pair.filename == "images/train/a.png"
+    assert read(pair.image) == rb"images\train\a.png"
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [("/images/a.png", "is absolute"), ("C:\\a.png", "is absolute"), ("images/../a.png", "leads out of the archive")],
+)
+def test_a_member_name_that_is_not_valid_is_named(tmp_path, name, problem) -> None:
+    text = refused(zipped(tmp_path / "a.zip", *PAIR, name))
+    assert f"the member name {name!r} {problem}" in text
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        (b"images/train/a.png", b"images/tra\0n/a.png", "holds a NUL character"),
+        ("images/train/\u00e9.png".encode(), b"images/train/\xff\xff.png", "is not UTF-8"),
+        (b"PK\x01\x02\x14\x03\x14\x00", b"PK\x01\x02\x14\x03\x63\x00", "zip file version 9.9"),
+    ],
+    ids=["NUL", "UTF-8", "version"],
+)
+def test_a_strange_entry_of_an_archive_is_refused(tmp_path, old, new, problem) -> None:
+    path = zipped(tmp_path / "a.zip", *PAIR, "images/train/\u00e9.png")
+    assert old in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(old, new))
+    assert problem in refused(path)
+
+
+@pytest.mark.parametrize(("offset", "value"), [(8, 1), (10, 99)], ids=["encrypted", "unknown compression"])
+def test_a_member_that_cannot_be_unpacked_is_rejected(tmp_path, offset, value) -> None:
+    path = zipped(tmp_path / "a.zip", *PAIR)
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<H", data, data.index(b"PK\x01\x02") + offset, value)
+    struct.pack_into("<H", data, offset - 2, value)
+    path.write_bytes(data)
+    (pair,) = find(path).pairs
+    with pytest.raises(BadInputError) as caught:
+        read(pair.image)
+    assert caught.value.reason == "bad_zip_member"
+    assert pair.image in caught.value.detail
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_member_is_rejected_whatever_its_compression(tmp_path, method) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("a.png", os.urandom(500))
+    data = bytearray(path.read_bytes())
+    data[60:200] = bytes(140)
+    path.write_bytes(data)
+    with pytest.raises(BadInputError) as caught:
+        read(f"{path}!/a.png")
+    assert caught.value.reason == "bad_zip_member"
+
+
+def test_a_bomb_is_not_inflated(tmp_path) -> None:
+    size = 32 << 20
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.writestr("a.png", bytes(size))
+    with pytest.raises(BadInputError) as caught:
+        read(f"{tmp_path}/a.zip!/a.png", size - 1)
+    assert caught.value.reason == "too_many_pixels"
+    assert read(f"{tmp_path}/a.zip!/a.png", size) == bytes(64)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_two_members_of_one_name_are_refused(tmp_path) -> None:
+    path = zipped(tmp_path / "a.zip", *PAIR)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(PAIR[0], PAIR[0])
+    assert keys(find(path)) == ["train/a"]
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(PAIR[0], "another")
+    assert refused(path).startswith(f"{path} holds {PAIR[0]} twice, with different bytes")
+
+
+@pytest.mark.parametrize("given", ["", "set/images", "set/masks", "set/images/train"])
+def test_a_folder_too_high_or_too_low_is_told_the_right_one(tmp_path, given) -> None:
+    lay(tmp_path / "set", *PAIR)
+    assert refused(tmp_path / given).endswith(f": give --input={tmp_path}/set")
+
+
+@pytest.mark.parametrize("given", ["leftImg8bit", "gtFine", "leftImg8bit/train"])
+def test_a_part_of_cityscapes_is_told_the_whole(tree, given) -> None:
+    assert refused(tree / given).endswith(f": give --input={tree}")
+
+
+def test_commas_in_names_work_and_one_that_separates_is_told(tmp_path) -> None:
+    folder = lay(tmp_path / "a,b", "images/train/x,y.png", "masks/train/x,y.png")
+    assert keys(find(folder)) == ["train/x,y"]
+    text = refused(f"{folder},{tmp_path}")
+    assert text == f"{tmp_path}/a does not exist; commas in --input={folder},{tmp_path} separate its paths"
+
+
+@pytest.mark.parametrize("stem", ["new\nline", "-x", "a [1]", "*?", "#%20", "\x01\t", "x" * 251])
+def test_odd_names_are_found_and_read(tmp_path, stem) -> None:
+    (pair,) = find(lay(tmp_path, f"images/train/{stem}.png", f"masks/train/{stem}.png")).pairs
+    assert pair.key == f"train/{stem}"
+    assert read(pair.mask) == f"masks/train/{stem}.png".encode()

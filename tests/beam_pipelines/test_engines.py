@@ -1,0 +1,127 @@
+"""What becomes of a pipeline that its engine does not bring to an end."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import apache_beam as beam
+import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
+
+from beam_pipelines import runners
+from beam_pipelines.errors import BuildError, without_worker_tracebacks
+from tests.support.builds import make_uneven, run_module
+
+PROCESSES = ("--runner=FnApiRunner", "--direct_num_workers=2", "--direct_running_mode=multi_processing")
+
+
+def pipeline_of(work: Callable[[int], object], *options: str) -> beam.Pipeline:
+    pipeline = beam.Pipeline(options=PipelineOptions(options or ["--runner=FnApiRunner"]))
+    pipeline | beam.Create([1]) | beam.Map(work) | beam.Reshuffle()
+    return pipeline
+
+
+def fails_twice(attempts: Path) -> None:
+    with open(attempts, "a+") as file:
+        file.write("x")
+    if attempts.stat().st_size < 3:
+        raise ValueError("not yet")
+
+
+def test_a_failed_run_is_followed_by_another_while_shards_get_done(tmp_path: Path) -> None:
+    attempts, said = tmp_path / "attempts", list[str]()
+    pipeline = pipeline_of(lambda _: fails_twice(attempts))
+    runners.run_to_end(pipeline, itertools.count().__next__, said.append)
+    assert attempts.read_text() == "xxx"
+    assert len(said) == 2
+    assert all("not yet" in reason for reason in said)
+
+
+def test_a_run_that_got_nothing_done_is_the_last_and_its_error_is_raised(tmp_path: Path) -> None:
+    attempts, said = tmp_path / "attempts", list[str]()
+    with pytest.raises(ValueError, match="not yet"):
+        runners.run_to_end(pipeline_of(lambda _: fails_twice(attempts)), lambda: 7, said.append)
+    assert (attempts.read_text(), said) == ("x", [])
+
+
+def test_a_folder_that_can_not_be_read_any_more_does_not_hide_the_error(tmp_path: Path) -> None:
+    looks = iter([7])
+    with pytest.raises(ValueError, match="not yet"):
+        runners.run_to_end(pipeline_of(lambda _: fails_twice(tmp_path / "attempts")), looks.__next__, print)
+
+
+class Deaf(PipelineResult):
+    """A job that is lost from sight in `state`, and takes no cancelling."""
+
+    def wait_until_finish(self, duration: int | None = None) -> str:
+        raise ValueError("lost from sight")
+
+    def cancel(self) -> None:
+        raise OSError("nobody answers\nat all")
+
+
+class DeafRunner(PipelineRunner):
+    def __init__(self, state: str) -> None:
+        super().__init__()
+        self._state = state
+
+    def run_pipeline(self, pipeline: beam.Pipeline, options: PipelineOptions) -> PipelineResult:
+        return Deaf(self._state)
+
+
+@pytest.mark.parametrize(
+    ("options", "state", "warned"),
+    [
+        (["--runner=DataflowRunner"], PipelineState.RUNNING, True),
+        (["--runner=PrismRunner", "--job_endpoint=far:1"], PipelineState.RUNNING, True),
+        (["--runner=FlinkRunner", "--flink_master=far:1"], PipelineState.RUNNING, True),
+        (["--runner=FlinkRunner", "--flink_master=far:1"], PipelineState.FAILED, False),
+        (["--runner=FlinkRunner", "--flink_master=[local]"], PipelineState.RUNNING, False),
+        (["--runner=FnApiRunner"], PipelineState.RUNNING, False),
+    ],
+)
+def test_a_remote_job_that_can_not_be_cancelled_is_told(
+    options: list[str], state: str, warned: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipeline = beam.Pipeline(runner=DeafRunner(state), options=PipelineOptions(options))
+    with pytest.raises(ValueError, match="lost from sight"):
+        runners.run_to_end(pipeline, lambda: 0, print)
+    told = "warning: the job could not be cancelled (nobody answers): it may still write; cancel it where it runs\n"
+    assert capsys.readouterr().err == (told if warned else "")
+
+
+def test_what_no_other_run_can_mend_is_raised_at_once(tmp_path: Path) -> None:
+    def refuse(_: int) -> None:
+        raise BuildError("the disk is full")
+
+    said = list[str]()
+    with pytest.raises(BuildError, match="the disk is full"):
+        runners.run_to_end(pipeline_of(refuse), itertools.count().__next__, said.append)
+    assert not said
+
+
+def test_a_worker_that_dies_over_and_over_is_a_sentence() -> None:
+    with (
+        pytest.raises(BuildError, match="a worker process died before it had finished one more shard"),
+        without_worker_tracebacks(False),
+    ):
+        runners.run_to_end(pipeline_of(lambda _: os._exit(9), *PROCESSES), lambda: 0, lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("runner", "what", "option"),
+    [("PrismRunner", "Prism", "--prism_location"), ("FlinkRunner", "Flink's job server", "--flink_job_server_jar")],
+)
+def test_an_engine_that_can_not_be_had_is_a_sentence(runner: str, what: str, option: str, tmp_path: Path) -> None:
+    source = make_uneven(tmp_path / "in", train=1, val=1)
+    nowhere = {"https_proxy": "http://127.0.0.1:1", "HOME": str(tmp_path)}  # nor in Beam's cache
+    arguments = (f"--input={source}", f"--output={tmp_path / 'out'}", "--labels=camvid11", "--image_size=native")
+    done = run_module("build", *arguments, f"--runner={runner}", env=os.environ | nowhere)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {what} can't be had from https://")
+    assert done.stderr.endswith(f"`make engines` brings it where it can, and {option} names it\n")
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,164 @@
+"""Small data sets made here, and the commands as a user runs them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from PIL import Image
+
+from beam_pipelines.build import main as build_main
+
+if TYPE_CHECKING:
+    from beam_pipelines.recipe import Recipe
+
+settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
+settings.load_profile("untimed")
+
+# Shells start what they put into the background deaf to Ctrl-C, and all that it starts is, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+PROJECT = Path(__file__).parent.parent.parent
+REAL_DATA = PROJECT.parent / "shared" / "data"
+HAS_BEAM = importlib.util.find_spec("apache_beam") is not None
+
+
+SHOWN = "shown"  # a property of a test: a text for people, printed after the last test
+
+
+def _real(name: str) -> Path:
+    folder = REAL_DATA / name
+    if not folder.is_dir():
+        pytest.skip(f"the real street scenes are not at hand: {folder} does not exist")
+    return folder
+
+
+def run_module(module: str, *arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+    """Runs `python -m beam_pipelines.MODULE ARGUMENTS` as a user would."""
+    command = [sys.executable, "-m", f"beam_pipelines.{module}", *map(str, arguments)]
+    return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False, **options)
+
+
+def digests(dataset: Path) -> dict[str, str]:
+    """SHA-256 of each shard."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(dataset.glob("*.tfrecord"))}
+
+
+def make_flat(folder: Path, train: int = 12, val: int = 4, size: tuple[int, int] = (32, 64), seed: int = 0) -> Path:
+    """A flat data set for the table camvid11: noise images, blocky masks of ids 0..11; `size` is (height, width)."""
+    rng = np.random.default_rng(seed)
+    for split, count in (("train", train), ("val", val)):
+        for kind in ("images", "masks"):
+            (folder / kind / split).mkdir(parents=True, exist_ok=True)
+        for index in range(count):
+            image = rng.integers(0, 256, (*size, 3), np.uint8)
+            mask = np.kron(rng.integers(0, 12, (size[0] // 8, size[1] // 8)), np.ones((8, 8))).astype(np.uint8)
+            Image.fromarray(image).save(folder / "images" / split / f"{split}_{index:04d}.png")
+            Image.fromarray(mask).save(folder / "masks" / split / f"{split}_{index:04d}.png")
+    return folder
+
+
+def make_uneven(folder: Path, **options: int) -> Path:
+    """Like `make_flat`, and one more pair of another size: built as native it has no one size, so no transform_fn,
+    which takes seconds.
+    """
+    make_flat(folder, **options)
+    image = np.random.default_rng(99).integers(0, 256, (24, 40, 3), np.uint8)
+    Image.fromarray(image).save(folder / "images" / "train" / "uneven.png")
+    Image.fromarray(np.full((24, 40), 3, np.uint8)).save(folder / "masks" / "train" / "uneven.png")
+    return folder
+
+
+def build(*arguments: object) -> int:
+    """`python -m beam_pipelines.build ARGUMENTS` in this process. -> the exit code.
+
+    Where Beam is not installed the Python that PIPELINE_PYTHON names does it, and leaves out transform_fn: then the
+    trainer reads here what the pipeline wrote elsewhere.
+    """
+    argv = [str(argument) for argument in arguments]
+    if HAS_BEAM:
+        return build_main(argv)
+    python = os.environ.get("PIPELINE_PYTHON")
+    if not python:
+        pytest.skip("apache-beam is not installed, and PIPELINE_PYTHON names no Python that has it")
+    return subprocess.run([python, "-c", _BUILD_ELSEWHERE, *argv], cwd=PROJECT, check=False).returncode
+
+
+_BUILD_ELSEWHERE = """
+import sys
+from beam_pipelines import build, builder
+
+builder._write_transform = lambda *_: None
+sys.exit(build.main())
+"""
+
+
+def published(dataset: Path) -> tuple[dict[str, str], dict[str, Any]]:
+    """What two builds of the same inputs and recipe share: the digests of the shards, the manifest but for `timing`."""
+    manifest = json.loads((dataset / "dataset.json").read_text())
+    del manifest["timing"]
+    return digests(dataset), manifest
+
+
+@contextlib.contextmanager
+def no_transform() -> Iterator[None]:
+    """Builds in this process leave out transform_fn, which takes seconds in a process of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        if HAS_BEAM:
+            patch.setattr("beam_pipelines.builder._write_transform", lambda *_: None)
+        yield
+
+
+def recipe_of(*arguments: str) -> Recipe:
+    """The recipe that the command line `--input=in --output=out ARGUMENTS` gives."""
+    from beam_pipelines.options import parse_build
+
+    return parse_build(["--input=in", "--output=out", *arguments]).recipe
+
+
+def _service_account(token_port: int) -> dict[str, str]:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return {
+        "type": "service_account",
+        "project_id": "street",
+        "private_key_id": "none",
+        "private_key": key.decode(),
+        "client_email": "tests@street.iam.gserviceaccount.com",
+        "token_uri": f"http://127.0.0.1:{token_port}/token",
+    }
+
+
+def upload(source: Path, target: str) -> None:
+    from beam_pipelines.files import storage
+
+    for name, _ in storage.list_files(str(source)):
+        storage.write(storage.join(target, name), (source / name).read_bytes())
+
+
+def download(dataset: str, folder: Path) -> Path:
+    from beam_pipelines.files import storage
+
+    for name in storage.sizes(dataset):
+        if not name or name.endswith("/"):
+            continue  # TensorFlow's way to make a folder
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        with storage.open_read(storage.join(dataset, name)) as file:
+            (folder / name).write_bytes(file.read())
+    return folder

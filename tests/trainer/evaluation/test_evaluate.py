@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import pytest
+import tensorflow as tf
+from test_dataset import EXAMPLES, write_dataset
+
+from tests.support.builds import PROJECT
+from trainer import evaluate
+from trainer.data.dataset import open_split
+from trainer.evaluate import EvaluateSettings, main, parse_evaluate
+from trainer.inference.model_file import Description, save_model
+
+# TensorFlow's tensors take no `copy` keyword yet, which NumPy 2 says wherever Keras saves a variable.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+
+ROW = {"step": 1, "epoch": 1.0, "split": "train", "loss": 1.0, "mean_iou": 0.1, "learning_rate": 0.1}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("data") / "scenes", "raw_uint8")
+
+
+@pytest.fixture
+def run(tmp_path: Path, data: Path) -> Path:
+    """The folder of a run, whose model is a convolution."""
+    return make_run(tmp_path / "run", data)
+
+
+def make_run(folder: Path, data: Path) -> Path:
+    keras.utils.set_random_seed(0)
+    images = keras.Input((None, None, 3))
+    model = keras.Model(images, keras.layers.Conv2D(11, 3, padding="same")(images))
+    description = Description.of("deeplabv3plus", open_split(str(data), "train").manifest, step=7, mean_iou=0.5)
+    save_model(str(folder / "best.keras"), model, description)
+    return folder
+
+
+def metrics_of(report: Path) -> dict:
+    return json.loads((report / "metrics.json").read_text())
+
+
+def command(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "trainer.evaluate", *map(str, arguments)]
+    return subprocess.run(argv, cwd=PROJECT, capture_output=True, text=True, check=False, **options)
+
+
+def test_a_run_is_evaluated_and_reported_beside_its_model(run: Path, data: Path, capsys: pytest.CaptureFixture[str]):
+    (run / "metrics.jsonl").write_text(json.dumps(ROW) + "\n")
+    assert main([f"--model={run}", f"--dataset={data}", "--split=train"]) == 0
+    found, printed = metrics_of(run / "report-train"), capsys.readouterr().out
+    assert found["images"] == EXAMPLES
+    assert f"mean IoU                {100 * found['mean_iou']:.1f} % of" in printed
+    assert printed.endswith(f"report: {run}/report-train\n")
+    assert (run / "report-train" / "learning_curves.png").exists()
+
+
+def test_a_report_goes_where_it_is_told_to(run: Path, data: Path, tmp_path: Path):
+    arguments = [f"--dataset={data}", "--split=train", "--scales=0.5,1", "--flip", "--batch=7"]
+    assert main([f"--model={run}/best.keras", f"--report={tmp_path}/there", *arguments]) == 0
+    found = metrics_of(tmp_path / "there")
+    assert (found["scales"], found["flip"]) == ([0.5, 1.0], True)
+    assert not (tmp_path / "there" / "learning_curves.png").exists()
+    assert not (run / "report-train").exists()
+
+
+def test_the_command_on_two_devices_prints_only_what_is_meant_to_be_read(run: Path, data: Path, tmp_path: Path):
+    arguments = [f"--model={run}", f"--dataset={data}", "--split=train"]
+    done = command(*arguments, "--logical_devices=2", f"--report={tmp_path}/two")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.match(r"\S+\n.* class .* IoU, % ", done.stdout)
+    assert main([*arguments, f"--report={tmp_path}/one"]) == 0
+    one, two = metrics_of(tmp_path / "one"), metrics_of(tmp_path / "two")
+    assert one.pop("loss") == pytest.approx(two.pop("loss"), rel=1e-5)
+    assert one == two
+
+
+def test_a_data_set_with_another_normalization_is_seen_as_the_model_knows_it(run: Path, data: Path, tmp_path: Path):
+    """The same pictures among others have other moments; scores of those pictures alone must not change."""
+    more = write_dataset(tmp_path / "more", "png", (5,))
+    assert main([f"--model={run}", f"--dataset={data}", "--split=train", f"--report={tmp_path}/all"]) == 0
+    assert main([f"--model={run}", f"--dataset={more}", "--split=train", f"--report={tmp_path}/few"]) == 0
+    rows = [(tmp_path / name / "per_image.csv").read_text().splitlines()[1:6] for name in ("all", "few")]
+    assert [row.partition(",")[2] for row in rows[0]] == [row.partition(",")[2] for row in rows[1]]
+    moments = [open_split(str(folder), "train").manifest.moments.mean for folder in (data, more)]
+    assert moments[0] != moments[1]
+
+
+def test_lines_come_now_and_then_where_there_is_no_terminal(
+    run: Path, data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(evaluate, "_LINE_SECONDS", 0.0)
+    assert main([f"--model={run}", f"--dataset={data}", "--split=train", "--batch=20"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == [f"evaluated {done} of {EXAMPLES} images" for done in (20, 40, EXAMPLES)]
+
+
+def test_other_classes_are_refused(run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    other = tmp_path / "other"
+    other.mkdir()
+    for path in data.iterdir():
+        (other / path.name).write_bytes(path.read_bytes())
+    manifest = other / "dataset.json"
+    manifest.write_text(manifest.read_text().replace('"bicyclist"', '"cyclist"'))
+    assert main([f"--model={run}", f"--dataset={other}", "--split=train"]) == 1
+    message = capsys.readouterr().err
+    assert message.startswith(f"error: {other} has other classes than the model")
+    assert message.count("\n") == 1
+    assert not (run / "report-train").exists()
+
+
+def test_what_is_not_there_is_named(run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "empty").mkdir()
+    cases = {
+        f"{tmp_path}/empty has no dataset.json": [f"--model={run}", f"--dataset={tmp_path}/empty"],
+        f"there is no folder {tmp_path}/none": [f"--model={run}", f"--dataset={tmp_path}/none"],
+        f"{data} has no split 'val'; it has train": [f"--model={run}", f"--dataset={data}"],
+        f"{data} holds no best.keras": [f"--model={data}", f"--dataset={data}", "--split=train"],
+    }
+    for message, argv in cases.items():
+        assert main(argv) == 1
+        assert capsys.readouterr().err.startswith(f"error: {message}")
+
+
+def test_a_rotten_shard_is_named(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    rotten = write_dataset(tmp_path / "rotten", "raw_uint8", (3, 3))
+    path = rotten / "train-00001-of-00002.tfrecord"
+    content = bytearray(path.read_bytes())
+    content[100] ^= 1
+    path.write_bytes(content)
+    assert main([f"--model={run}", f"--dataset={rotten}", "--split=train"]) == 1
+    message = capsys.readouterr().err
+    assert message.startswith(f"error: {rotten}: {path.name}: record 0 at byte 0: data checksum mismatch")
+
+
+def test_too_little_memory_is_said_with_what_to_do(
+    run: Path, data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    def full(_: EvaluateSettings) -> None:
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    monkeypatch.setattr(evaluate, "run", full)
+    assert main([f"--model={run}", f"--dataset={data}", "--batch=9"]) == 1
+    assert capsys.readouterr().err == "error: out of memory: OOM when allocating tensor. Give less than --batch=9\n"
+    assert main([f"--model={run}", f"--dataset={data}", "--flip"]) == 1
+    assert capsys.readouterr().err.endswith("Give less than --batch=4 or fewer views (--scales, --flip)\n")
+
+
+def test_a_report_that_cannot_be_written_is_a_sentence(
+    run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "file").touch()
+    arguments = [f"--model={run}", f"--dataset={data}", "--split=train", f"--report={tmp_path / 'file'}"]
+    assert main(arguments) == 1
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("error: what is read or written can't be: ")
+    assert "file" in said
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--scales=1,x", "'1,x' is not a list of numbers, like 0.75,1,1.25"),
+        ("--scales=0,1", "'0,1': scales are above 0 and at most 8, as in 0.75,1,1.25"),
+        ("--scales=", "'' is not a list of numbers"),
+        ("--batch=0", "0 is less than 1"),
+        ("--logical_devices=-1", "-1 is less than 1"),
+        ("--strategy=multiworker", "invalid choice: 'multiworker'"),
+        ("--fli", "unrecognized arguments: --fli"),
+    ],
+)
+def test_wrong_arguments(argument: str, message: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as stopped:
+        parse_evaluate(["--model=run", "--dataset=data", argument])
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_settings():
+    settings = parse_evaluate(["--model=run", "--dataset=data", "--scales=0.75,1", "--flip", "--logical_devices=2"])
+    expected = EvaluateSettings(model="run", dataset="data", scales=(0.75, 1.0), flip=True, logical_devices=2)
+    assert settings == expected
+
+
+def test_help_does_not_wait_for_tensorflow():
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "trainer.evaluate", "--help"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = set(re.findall(r"^import time:.*\| +(\S+)$", done.stderr, re.MULTILINE))
+    assert "trainer.console" in loaded
+    assert not {name.split(".")[0] for name in loaded} & {"tensorflow", "keras", "matplotlib", "numpy"}
+    assert all(option in done.stdout for option in ("--model", "--dataset", "--report", "--scales"))

@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from rich.console import Console
+from test_dataset import SHARDS, make_sample, write_dataset
+
+from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE
+from trainer.data.dataset import Split, open_dataset, open_split
+from trainer.evaluation import plots
+from trainer.evaluation.evaluator import Evaluation, evaluate
+from trainer.evaluation.metrics import Scores, bootstrap_interval
+from trainer.evaluation.report import print_scores, write_report
+from trainer.inference.model_file import Description
+
+CAMVID = BUILTIN_TABLES["camvid11"]()
+ONE = tf.distribute.OneDeviceStrategy("/cpu:0")
+PICTURES = {"class_iou.png", "category_iou.png", "confusion.png", "images.png"}
+FILES = {*PICTURES, "metrics.json", "per_class.csv", "per_image.csv"}
+ROWS = [
+    {"step": 1, "epoch": 0.5, "split": "train", "loss": 1.0, "mean_iou": 0.1, "learning_rate": 0.1},
+    {"step": 2, "epoch": 1.0, "split": "val", "loss": 1.0, "mean_iou": 0.2},
+]
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
+    return open_split(str(write_dataset(tmp_path_factory.mktemp("data") / "scenes", "raw_float32")), "train")
+
+
+@pytest.fixture(scope="module")
+def model() -> keras.Model:
+    keras.utils.set_random_seed(0)
+    images = keras.Input((None, None, 3))
+    return keras.Model(images, keras.layers.Conv2D(11, 3, padding="same")(images))
+
+
+@pytest.fixture(scope="module")
+def evaluation(split: Split, model: keras.Model) -> Evaluation:
+    return evaluate(model, split, batch=16, strategy=ONE, flip=True)
+
+
+@pytest.fixture(scope="module")
+def description(split: Split) -> Description:
+    return Description.of("deeplabv3plus", split.manifest, step=7, mean_iou=0.5)
+
+
+@pytest.fixture(scope="module")
+def folder(
+    tmp_path_factory: pytest.TempPathFactory,
+    evaluation: Evaluation,
+    split: Split,
+    model: keras.Model,
+    description: Description,
+) -> Path:
+    folder = tmp_path_factory.mktemp("run") / "report-train"
+    write_report(str(folder), evaluation, split, model, description=description, rows=ROWS)
+    return folder
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(path.read_text())))
+
+
+def test_a_report_has_its_files(folder: Path):
+    assert {path.name for path in folder.iterdir()} == FILES | {"learning_curves.png"}
+    for name in PICTURES | {"learning_curves.png"}:
+        with Image.open(folder / name) as image:
+            assert min(image.size) > 300
+            assert np.ptp(np.asarray(image.convert("L"))) > 200
+
+
+def test_metrics_hold_scores_intervals_and_what_they_are_of(
+    folder: Path, evaluation: Evaluation, split: Split, description: Description
+):
+    text = (folder / "metrics.json").read_text()
+    found = json.loads(text)
+    scores = evaluation.scores.to_json()
+    assert {name: found[name] for name in scores} == scores
+    assert found["interval_95"] == bootstrap_interval(evaluation.confusions, seed=0).to_json(CAMVID)
+    assert (found["split"], found["images"], found["scales"], found["flip"]) == ("train", sum(SHARDS), [1.0], True)
+    assert found["dataset"]["folder"] == split.folder
+    assert found["model"]["step"] == 7
+    assert found["model"]["labels"] == "camvid11"
+    assert found["loss"] == evaluation.loss
+    assert f"  [ {', '.join(map(str, evaluation.confusion[0]))} ]," in text.splitlines()
+
+
+def test_names_with_brackets_stay_as_they_are(tmp_path: Path, evaluation: Evaluation, split: Split, model: keras.Model):
+    odd = tmp_path / "[1],  [ 2 ]"
+    odd.symlink_to(split.folder)
+    write_report(str(tmp_path / "report [1]"), evaluation, Split(str(odd), split.manifest, split.shards), model)
+    found = json.loads((tmp_path / "report [1]" / "metrics.json").read_text())
+    assert found["dataset"]["folder"] == str(odd)
+    assert found["model"] is None
+    assert {path.name for path in (tmp_path / "report [1]").iterdir()} == FILES
+
+
+def test_the_table_of_classes(folder: Path, evaluation: Evaluation):
+    rows, counts = read_csv(folder / "per_class.csv"), evaluation.confusion
+    assert [row["name"] for row in rows] == [row.name for row in CAMVID.classes]
+    assert [row["category"] for row in rows] == [row.category for row in CAMVID.classes]
+    for index, row in enumerate(rows):
+        hits, truth, shown = (int(row[name]) for name in ("correct_pixels", "true_pixels", "predicted_pixels"))
+        assert (hits, truth, shown) == (counts[index, index], counts[index].sum(), counts[:, index].sum())
+        assert float(row["iou"]) == hits / (truth + shown - hits)
+        assert float(row["low"]) <= float(row["iou"]) <= float(row["high"])
+
+
+def test_the_table_of_images_has_each_in_stored_order(folder: Path, evaluation: Evaluation, split: Split):
+    rows = read_csv(folder / "per_image.csv")
+    stored = list(open_dataset(split.folder, "train").as_numpy_iterator())
+    assert [row["filename"] for row in rows] == [example["filename"].decode() for example in stored]
+    assert [int(row["valid_pixels"]) for row in rows] == [(example["mask"] != IGNORE).sum() for example in stored]
+    expected = [Scores(confusion=counts, labels=CAMVID).mean_iou for counts in evaluation.confusions]
+    assert [float(row["mean_iou"]) for row in rows] == expected
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[list[plots.Example]]:
+    """The rows of the contact sheets that are drawn."""
+    sheets: list[list[plots.Example]] = []
+    draw = plots.contact_sheet
+
+    def contact_sheet(examples: list[plots.Example], *rest: Any) -> Any:
+        sheets.append(examples)
+        return draw(examples, *rest)
+
+    monkeypatch.setattr(plots, "contact_sheet", contact_sheet)
+    return sheets
+
+
+def test_the_contact_sheet_shows_the_worst_the_median_and_the_best(
+    tmp_path: Path, evaluation: Evaluation, split: Split, model: keras.Model, shown: list[list[plots.Example]]
+):
+    write_report(str(tmp_path / "report"), evaluation, split, model)
+    (examples,) = shown
+    means = np.array([scores.mean_iou for scores in evaluation.image_scores])
+    order = np.argsort(means, kind="stable")
+    picked = [*order[:2], *order[len(order) // 2 - 1 : len(order) // 2 + 1], *order[-2:]]
+    ranks = ["worst", "worst", "median", "median", "best", "best"]
+    assert [example.caption for example in examples] == [
+        f"{rank}: {evaluation.filenames[index]}, mean IoU {100 * means[index]:.1f} %"
+        for rank, index in zip(ranks, picked, strict=True)
+    ]
+    for index, example in zip(picked, examples, strict=True):
+        sample = make_sample(int(index), "")  # what was written before it was normalized
+        np.testing.assert_array_equal(example.image, sample.image)
+        np.testing.assert_array_equal(example.truth, sample.mask)
+        counts = np.zeros((11, 11), np.int64)
+        valid = example.truth != IGNORE
+        np.add.at(counts, (example.truth[valid], example.prediction[valid]), 1)
+        np.testing.assert_array_equal(counts, evaluation.confusions[index])
+
+
+@pytest.mark.parametrize("images", [1, 3])
+def test_of_few_images_each_is_shown_once(
+    tmp_path: Path, model: keras.Model, shown: list[list[plots.Example]], images: int
+):
+    few = open_split(str(write_dataset(tmp_path / "data", "raw_uint8", (images,))), "train")
+    write_report(str(tmp_path / "report"), evaluate(model, few, batch=1, strategy=ONE), few, model)
+    names = [example.caption.split()[1] for example in shown[0]]
+    assert sorted(names) == sorted(f"s0-n{index}," for index in range(images))
+
+
+def test_a_report_of_images_of_several_sizes(tmp_path: Path, model: keras.Model):
+    several = open_split(str(write_dataset(tmp_path / "data", "png", (4,), ((8, 12), (20, 9)))), "train")
+    found = evaluate(model, several, batch=2, strategy=ONE, scales=(0.5, 1))
+    write_report(str(tmp_path / "report"), found, several, model)
+    assert {path.name for path in (tmp_path / "report").iterdir()} == FILES
+
+
+def printed(scores: Scores, confusions: np.ndarray) -> str:
+    console = Console(file=io.StringIO(), width=100)
+    print_scores(scores, bootstrap_interval(confusions, seed=0), console)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_the_printed_table_says_all(evaluation: Evaluation):
+    text, scores = printed(evaluation.scores, evaluation.confusions), evaluation.scores
+    for row, iou, pixels in zip(CAMVID.classes, scores.class_iou, scores.confusion.sum(axis=1), strict=True):
+        (line,) = [line for line in text.splitlines() if f" {row.name} " in line]
+        low, high = 100 * evaluation.intervals.class_iou[row.train_id]
+        for part in (f"{100 * iou:.1f}", f"[{low:.1f}, {high:.1f}]", f"{100 * pixels / scores.confusion.sum():.2f} %"):
+            assert part in line
+    low, high = 100 * evaluation.intervals.mean_iou
+    assert f"mean IoU                {100 * scores.mean_iou:.1f} % of 11 classes, [{low:.1f}, {high:.1f}]\n" in text
+    assert f"mean category IoU       {100 * scores.mean_category_iou:.1f} %\n" in text
+    assert f"pixel accuracy          {100 * scores.pixel_accuracy:.1f} %\n" in text
+    assert f"frequency-weighted IoU  {100 * scores.frequency_weighted_iou:.1f} %\n" in text
+    assert "left out" not in text
+
+
+def test_the_printed_table_names_what_is_left_out():
+    counts = np.zeros((2, 11, 11), np.int64)
+    counts[:, 0, 0] = counts[:, 1, 0] = 5
+    text = printed(Scores(confusion=counts.sum(axis=0), labels=CAMVID), counts)
+    assert "left out, as they are neither true nor predicted: pole, road, pavement" in text
+    assert "of 2 classes" in text
+    assert sum("absent" in line for line in text.splitlines()) == 9
+
+
+def test_scores_of_nothing_are_reported(tmp_path: Path, split: Split, model: keras.Model):
+    zeros = np.zeros((2, 11, 11), np.int64)
+    nothing = Evaluation(
+        split="train",
+        labels=CAMVID,
+        filenames=("a", "b"),
+        confusions=zeros,
+        confusion=zeros[0],
+        loss=math.nan,
+        scales=(1.0,),
+        flip=False,
+    )
+    write_report(str(tmp_path), nothing, split, model)
+    found = json.loads((tmp_path / "metrics.json").read_text())
+    assert found["loss"] is found["mean_iou"] is None
+    assert {path.name for path in tmp_path.iterdir()} == FILES - {"images.png"}
+    assert {row["mean_iou"] for row in read_csv(tmp_path / "per_image.csv")} == {""}
+    assert "absent" in printed(nothing.scores, zeros)

@@ -1,0 +1,209 @@
+"""Updates: accumulated, in calls of several, scaled, averaged, compiled, over replicas; against plain arithmetic."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.support.builds import PROJECT
+from trainer.objective.ema import WeightAverages
+from trainer.objective.losses import SegmentationLoss
+from trainer.objective.schedules import build_optimizer
+from trainer.training.devices import Batches
+from trainer.training.steps import TrainSteps, Updates
+
+CLASSES, SIZE, BATCH = 3, (4, 6), 4
+
+
+def examples(batches: int = 12) -> tuple[np.ndarray, np.ndarray]:
+    """Images float32[batches, BATCH, H, W, 3] and masks; very different shares of the masks are ignored."""
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(batches, BATCH, *SIZE, 3)).astype(np.float32)
+    masks = rng.integers(0, CLASSES, (batches, BATCH, *SIZE)).astype(np.uint8)
+    for index in range(BATCH):
+        masks[:, index][rng.random(masks[:, index].shape) < index / BATCH] = 255
+    return images, masks
+
+
+def build_model(policy: str) -> keras.Model:
+    """Without batch normalization, whose statistics are of what is computed at a time."""
+    keras.utils.set_random_seed(1)
+    images = keras.Input((*SIZE, 3))
+    features = keras.layers.Conv2D(4, 3, padding="same", activation="relu", dtype=policy)(images)
+    return keras.Model(images, keras.layers.Conv2D(CLASSES, 1, dtype="float32")(features))
+
+
+@dataclass(kw_only=True)
+class Training:
+    """A tiny model and its updates, on as many replicas as the strategy has."""
+
+    accumulate: int = 1
+    policy: str = "float32"
+    clip_norm: float | None = None
+    ema: float | None = None
+    xla: bool = False
+    strategy: tf.distribute.Strategy = field(default_factory=lambda: tf.distribute.OneDeviceStrategy("/cpu:0"))
+
+    def __post_init__(self) -> None:
+        replicas = self.strategy.num_replicas_in_sync
+        self.batches = Batches(
+            replicas=replicas, per_replica=BATCH // self.accumulate // replicas, accumulate=self.accumulate
+        )
+        with self.strategy.scope():
+            self.model = build_model(self.policy)
+            self.optimizer = build_optimizer(name="sgd", learning_rate=0.5, clip_norm=self.clip_norm)
+            if self.policy == "mixed_float16":
+                self.optimizer = keras.optimizers.LossScaleOptimizer(self.optimizer)
+            self.optimizer.build(self.model.trainable_variables)
+            self.averages = WeightAverages(self.model.trainable_variables, self.ema) if self.ema else None
+            self.steps = TrainSteps(
+                self.model,
+                self.optimizer,
+                SegmentationLoss(),
+                self.strategy,
+                self.batches,
+                image_size=SIZE,
+                averages=self.averages,
+                xla=self.xla,
+            )
+
+    def run(self, *counts: int, data: tuple[np.ndarray, np.ndarray] | None = None, **signals: Any) -> list[Updates]:
+        source = self._batches(*(data or examples()))
+        return [self.steps(source, count, **signals) for count in counts]
+
+    def _batches(self, images: np.ndarray, masks: np.ndarray) -> Iterator[Any]:
+        flat = {"image": images.reshape(-1, *SIZE, 3), "mask": masks.reshape(-1, *SIZE)}
+        dataset = tf.data.Dataset.from_tensor_slices(flat).batch(self.batches.per_replica)
+        return iter(self.strategy.distribute_datasets_from_function(lambda _: dataset))
+
+    @property
+    def weights(self) -> list[np.ndarray]:
+        return [np.array(weight) for weight in self.model.get_weights()]
+
+
+def assert_close(mine: Sequence[np.ndarray], theirs: Sequence[np.ndarray], atol: float = 1e-6) -> None:
+    for one, other in zip(mine, theirs, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=atol)
+
+
+@pytest.fixture(scope="module")
+def plain() -> tuple[list[np.ndarray], list[float]]:
+    """Three updates by hand: momentum, and the mean over the valid pixels of the batch. -> weights, losses."""
+    model = build_model("float32")
+    velocities = [np.zeros(weight.shape, np.float32) for weight in model.trainable_variables]
+    losses = []
+    for images, masks in zip(*examples(), strict=True):
+        if len(losses) == 3:
+            break
+        with tf.GradientTape() as tape:
+            valid = masks != 255
+            logits = tf.boolean_mask(model(images), valid)
+            entropies = tf.nn.sparse_softmax_cross_entropy_with_logits(masks[valid].astype(np.int32), logits)
+            loss = tf.reduce_mean(entropies)
+        gradients = tape.gradient(loss, [weight.value for weight in model.trainable_variables])
+        for index, (weight, gradient) in enumerate(zip(model.trainable_variables, gradients, strict=True)):
+            velocities[index] = 0.9 * velocities[index] - 0.5 * gradient.numpy()
+            weight.assign_add(velocities[index])
+        losses.append(float(loss))
+    return [np.array(weight) for weight in model.get_weights()], losses
+
+
+@pytest.mark.parametrize("accumulate", [1, 2, 4])
+@pytest.mark.parametrize("counts", [(3,), (1, 2)])
+def test_updates_are_those_of_the_whole_batch(plain: Any, accumulate: int, counts: tuple[int, ...]) -> None:
+    training = Training(accumulate=accumulate)
+    updates = training.run(*counts)
+    assert_close(training.weights, plain[0])
+    np.testing.assert_allclose(np.concatenate([each.losses for each in updates]), plain[1], atol=1e-6)
+    assert all(each.finite.all() for each in updates)
+
+
+def test_a_compiled_step_gives_the_same(plain: Any) -> None:
+    training = Training(xla=True)
+    training.run(3)
+    assert_close(training.weights, plain[0], atol=1e-5)
+
+
+def test_scaled_float16_gives_nearly_the_same(plain: Any) -> None:
+    training = Training(policy="mixed_float16", accumulate=2)
+    (updates,) = training.run(3)
+    assert updates.finite.all()
+    assert_close(training.weights, plain[0], atol=0.02)
+    assert not np.allclose(training.weights[0], build_model("float32").get_weights()[0], atol=0.02), "it moved"
+
+
+def test_the_confusion_counts_the_valid_pixels_once() -> None:
+    training = Training(accumulate=2)
+    _, masks = examples()
+    first, second = training.run(1, 2)
+    assert first.confusion.sum() == (masks[0] != 255).sum()
+    np.testing.assert_array_equal(second.confusion.sum(axis=1), np.bincount(masks[1:3][masks[1:3] != 255]))
+
+
+def test_all_ignored_changes_nothing() -> None:
+    training = Training()
+    before = training.weights
+    images, masks = examples()
+    (updates,) = training.run(2, data=(images, np.full_like(masks, 255)))
+    assert updates.losses.tolist() == [0, 0]
+    assert updates.finite.all()
+    assert_close(training.weights, before, atol=0)
+
+
+def test_what_is_not_finite_is_found_in_its_update() -> None:
+    images, masks = examples()
+    images[2, 1, 0, 0, 0] = np.inf
+    (updates,) = Training().run(4, data=(images, masks))
+    assert updates.finite.tolist() == [True, True, False, False]
+
+
+def test_scaled_float16_skips_an_overflow_and_goes_on() -> None:
+    training = Training(policy="mixed_float16")
+    images, masks = examples()
+    training.optimizer.dynamic_scale.assign(1e30)
+    before = training.weights
+    training.run(1, data=(images, masks))
+    assert_close(training.weights, before, atol=0)
+    assert float(training.optimizer.dynamic_scale) == pytest.approx(5e29)
+
+
+def test_signals_come_back() -> None:
+    training = Training()
+    (quiet,) = training.run(1, seconds=0.25)
+    (loud,) = training.run(1, stop=True)
+    assert (quiet.stop, quiet.seconds, loud.stop) == (False, 0.25, True)
+
+
+REPLICAS = """
+import sys
+import numpy as np
+from trainer.training.devices import make_strategy
+strategy = make_strategy("mirrored", logical_devices=2)
+from tests.trainer.training.test_steps import Training, assert_close
+for options in ({}, {"accumulate": 2}, {"clip_norm": 0.05}, {"ema": 0.5}, {"policy": "mixed_float16"}):
+    one, two = Training(**options), Training(strategy=strategy, **options)
+    mine, theirs = one.run(1, 2), two.run(1, 2)
+    assert_close(one.weights, two.weights, atol=2e-3 if "policy" in options else 1e-6)
+    for a, b in zip(mine, theirs, strict=True):
+        np.testing.assert_allclose(a.losses, b.losses, atol=2e-3 if "policy" in options else 1e-6)
+    if one.averages:
+        assert_close([v.numpy() for v in one.averages.variables], [v.numpy() for v in two.averages.variables])
+        assert not np.allclose(one.averages.variables[0].numpy(), one.weights[0])
+    two.run(1, stop=True)[0].stop or sys.exit("the stop was not heard")
+    print(options, "same")
+"""
+
+
+def test_two_replicas_do_as_one() -> None:
+    line = [sys.executable, "-c", REPLICAS]
+    done = subprocess.run(line, cwd=PROJECT, capture_output=True, text=True, check=False, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("same") == 5

@@ -1,0 +1,185 @@
+"""Whole training runs by the command that users start: on several replicas, refused, diverging, on Vertex AI."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tests.support.tiny  # noqa: F401  enters its model into the table
+from tests.support.builds import build, make_flat, make_uneven
+from tests.support.runs import command, losses, rows, start, train, variables
+from trainer.inference.model_file import load_model
+
+pytestmark = [pytest.mark.usefixtures("without_transform"), pytest.mark.timeout(900)]
+
+
+def test_a_run_leaves_all_that_it_promises(undisturbed: Path) -> None:
+    assert [row["step"] for row in rows(undisturbed)] == list(range(1, 21))
+    assert [row["step"] for row in rows(undisturbed, "val")] == [5, 10, 15, 20]
+    report = {path.name for path in (undisturbed / "report-val").iterdir()}
+    assert report >= {"metrics.json", "per_class.csv", "class_iou.png", "confusion.png", "images.png"}
+    assert "learning_curves.png" in report
+    best = max(row["mean_iou"] for row in rows(undisturbed, "val"))
+    scored = json.loads((undisturbed / "report-val" / "metrics.json").read_text())
+    assert scored["mean_iou"] == pytest.approx(best, abs=1e-12), "what is exported is the best of all evaluations"
+    assert (undisturbed / "export" / "saved_model.pb").exists()
+    assert list((undisturbed / "logs").glob("events.*"))
+
+
+def test_the_global_batch_alone_decides(dataset: Path, tmp_path: Path) -> None:
+    """Of 18 examples with different shares of ignored pixels, in batches of 4: the last one is not full."""
+    options = ("--epochs=2", "--dropout=0", "--clip_norm=0.5", "--class_weights=enet", "--top_k=0.7", "--ema=0.5")
+    train(dataset, tmp_path / "one", *options)
+    train(dataset, tmp_path / "two", *options, "--logical_devices=2")
+    np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=0, atol=1e-5)
+    mine, theirs = rows(tmp_path / "two", "val"), rows(tmp_path / "one", "val")
+    assert [row["mean_iou"] for row in mine] == pytest.approx([row["mean_iou"] for row in theirs], abs=1e-3)
+
+
+def test_float16_with_clipping_is_alike_on_two_replicas(dataset: Path, tmp_path: Path) -> None:
+    """The norm that is clipped is that of the gradients without the loss's scale, over all replicas."""
+    options = ("--epochs=1", "--dropout=0", "--clip_norm=0.1", "--learning_rate=0.1", "--precision=float16")
+    train(dataset, tmp_path / "one", *options)
+    train(dataset, tmp_path / "two", *options, "--logical_devices=2")
+    np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=5e-3)
+    train(dataset, tmp_path / "free", *options[:2], *options[3:])
+    assert abs(losses(tmp_path / "free")[-1] / losses(tmp_path / "one")[-1] - 1) > 0.05, "the clipping is felt"
+
+
+def test_an_export_folder_with_other_things_is_refused_before_training(dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "run" / "export").mkdir(parents=True)
+    (tmp_path / "run" / "export" / "notes.txt").write_text("mine")
+    process = start(command(dataset, tmp_path / "run", "--steps=2"))
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "export holds notes.txt, which is no part of a SavedModel" in err
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_and_says_where(dataset: Path, tmp_path: Path) -> None:
+    """A rate at which weights overflow after some good steps."""
+    arguments = ("--steps=40", "--checkpoint_steps=1", "--evaluate_epochs=99", "--steps_per_call=4", "--warmup=0.5")
+    process = start(command(dataset, tmp_path / "run", *arguments, "--learning_rate=1e30"))
+    _, err = process.communicate(timeout=200)
+    assert process.returncode == 1
+    assert "the loss, a gradient or a weight is NaN or infinite, at a learning rate of" in err
+    assert "train-0000" in err
+    kept = [row["step"] for row in rows(tmp_path / "run")][-1]
+    assert f"the checkpoint of step {kept} is kept" in err
+    assert all(np.isfinite(value).all() for value in variables(tmp_path / "run").values())
+
+
+def test_what_vertex_ai_sets_is_understood(dataset: Path, tmp_path: Path) -> None:
+    """A hyperparameter trial: all folders by variables, and its metric reported."""
+    base = tmp_path / "job" / "7"
+    metric = tmp_path / "metric.json"
+    train(
+        dataset,
+        None,
+        "--steps=2",
+        "--precision=bfloat16",
+        AIP_MODEL_DIR=f"{base}/model/",
+        AIP_CHECKPOINT_DIR=f"{base}/checkpoints/",
+        AIP_TENSORBOARD_LOG_DIR=f"{base}/logs/",
+        CLOUD_ML_HP_METRIC_FILE=str(metric),
+        CLOUD_ML_TRIAL_ID="7",
+    )
+    assert (base / "model" / "saved_model.pb").exists()
+    assert (base / "checkpoints" / "checkpoint").exists()
+    assert list((base / "logs").glob("events.*"))
+    report = json.loads((base / "report-val" / "metrics.json").read_text())
+    last = json.loads(metric.read_text().splitlines()[-1])
+    assert last["trial"] == "7"
+    assert float(last["mean_iou"]) == pytest.approx(report["mean_iou"])
+
+
+def test_damaged_records_are_named_and_can_be_left_out(dataset: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(dataset, damaged)
+    shard = damaged / "train-00002-of-00004.tfrecord"
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    process = start(command(damaged, tmp_path / "run", "--steps=10"))
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert re.search(r"train-00002-of-00004.tfrecord: record \d+ at byte", err), err
+    assert "--on_corrupt=skip" in err
+    out = train(damaged, tmp_path / "skipped", "--steps=2", "--on_corrupt=skip")
+    assert re.search(r"corrupt, left out: train-00002-of-00004.tfrecord: record \d+ .*records of .* can't be read", out)
+
+
+def test_a_run_starts_from_another_model_of_other_classes(undisturbed: Path, dataset: Path, tmp_path: Path) -> None:
+    """Without a validation split: the newest model is kept. At a rate of 0 its weights are those it started from."""
+    make_flat(tmp_path / "flat", train=6, val=2)
+    labels = tmp_path / "labels.yaml"
+    row = "{name: all, ids: [0, 1, 2, 3, 4, 5], color: [1, 2, 3], category: all}"
+    labels.write_text(f"name: one\nclasses: [{row}]\nignore: rest\n")
+    assert (
+        build(
+            f"--input={tmp_path / 'flat'}", f"--output={tmp_path / 'made'}", f"--labels={labels}", "--image_size=32x64"
+        )
+        == 0
+    )
+    options = (f"--initial_model={undisturbed}", "--steps=1", "--learning_rate=0", "--val_split=")
+    out = train(tmp_path / "made", tmp_path / "run", *options)
+    assert "5 of 8 variables start from" in out, "the first layer, its normalization, but not the logits"
+    (mine, _), (theirs, _) = (load_model(str(run)) for run in (tmp_path / "run", undisturbed))
+    np.testing.assert_array_equal(mine.get_layer("features").get_weights(), theirs.get_layer("features").get_weights())
+
+
+def test_pictures_of_several_sizes_need_a_crop(tmp_path: Path) -> None:
+    make_uneven(tmp_path / "flat", train=6, val=3)
+    options = ("--labels=camvid11", "--image_size=native", "--image_encoding=png")
+    assert build(f"--input={tmp_path / 'flat'}", f"--output={tmp_path / 'made'}", *options) == 0
+    process = start(command(tmp_path / "made", tmp_path / "run", "--steps=2"))
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "has images of several sizes: give --crop_size=HEIGHTxWIDTH to train on" in err
+    train(tmp_path / "made", tmp_path / "run", "--steps=2", "--crop_size=20x30")
+    assert (tmp_path / "run" / "export" / "saved_model.pb").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--backbone=xception65", "tiny has no option 'backbone'"),
+        ("--val_split=test", "has no split 'test'; it has train, val"),
+        ("--dataset=nowhere", "there is no folder nowhere"),
+        ("--global_batch=3 --logical_devices=2", "--global_batch=3 can't be shared equally by 2 replicas"),
+        ("--initial_model=nowhere.keras", "nowhere.keras does not exist"),
+    ],
+)
+def test_what_does_not_fit_is_refused(dataset: Path, tmp_path: Path, option: str, message: str) -> None:
+    process = start(command(dataset, tmp_path / "run", *option.split()))
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert message in err
+    assert "Traceback" not in err
+    train(dataset, tmp_path / "run", "--steps=1", "--val_split=")  # what failed does not stand in the way
+
+
+def test_a_callback_may_end_the_run(dataset: Path, tmp_path: Path) -> None:
+    """Where no evaluation was due there is one all the same, so that there is a model to keep."""
+    script = (
+        "import sys, keras, tests.support.tiny\n"
+        "from trainer.config import parse_train\n"
+        "from trainer.training.run import run\n"
+        "class Enough(keras.callbacks.Callback):\n"
+        "    def on_epoch_end(self, epoch, logs=None):\n"
+        "        self.model.stop_training = epoch == 1\n"
+        "sys.exit(run(parse_train(sys.argv[1:]), [Enough()]))\n"
+    )
+    arguments = command(dataset, tmp_path / "run", "--epochs=30", "--evaluate_epochs=7")[3:]
+    for said in ("epoch 2, step 10: validation mean IoU", "is complete already"):
+        process = start([sys.executable, "-c", script, *arguments])
+        out, err = process.communicate(timeout=400)
+        assert process.returncode == 0, err
+        assert said in out
+    assert [row["step"] for row in rows(tmp_path / "run", "val")] == [10]

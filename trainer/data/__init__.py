@@ -1,0 +1,1 @@
+"""Reads a data set: order, batches, augmentation."""

@@ -1,0 +1,276 @@
+"""Scores a model on a split: every image exactly once, on any number of replicas and hosts."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from beam_pipelines.contract.labels import LabelTable
+from beam_pipelines.contract.manifest import Manifest
+from trainer.data.dataset import Split, evaluation_batches, share_of, steps_of_epoch
+from trainer.evaluation.metrics import Intervals, Scores, bootstrap_interval, confusions
+from trainer.inference.model_file import Description
+from trainer.models import as_list
+from trainer.objective.losses import SegmentationLoss
+
+Progress = Callable[[int, int], None]  # images of this host that are done, and all of them
+
+_NAME_BYTES = 1024  # of a key: the most that the name of an object in a bucket can have
+
+
+class EvaluationError(ValueError):
+    """A model, a split and settings that do not go together; the message says what to do."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Evaluation:
+    """What a model did on a split. With several hosts, the names and counts of single images are of this host's share.
+
+    Attributes:
+      split: its name.
+      labels: the table of the C classes.
+      filenames: of the N images, in stored order.
+      confusions: int64[N, C, C], one for each of them; rows are the truth.
+      confusion: int64[C, C], their exact sum over all hosts.
+      loss: mean cross entropy, in nats, of the valid pixels of all hosts, whatever the model was trained to make
+        small; NaN where no pixel is valid.
+      scales, flip: how the images were looked at.
+    """
+
+    split: str
+    labels: LabelTable
+    filenames: tuple[str, ...]
+    confusions: np.ndarray
+    confusion: np.ndarray
+    loss: float
+    scales: tuple[float, ...]
+    flip: bool
+
+    @functools.cached_property
+    def scores(self) -> Scores:
+        """Of all hosts."""
+        return Scores(confusion=self.confusion, labels=self.labels)
+
+    @functools.cached_property
+    def image_scores(self) -> tuple[Scores, ...]:
+        """Of each image of this host."""
+        return tuple(Scores(confusion=counts, labels=self.labels) for counts in self.confusions)
+
+    @functools.cached_property
+    def intervals(self) -> Intervals:
+        """What other images might have scored, with 95 % confidence; from the images of this host."""
+        return bootstrap_interval(self.confusions, seed=0)
+
+
+def evaluate(
+    model: keras.Model,
+    split: Split,
+    *,
+    batch: int,
+    strategy: tf.distribute.Strategy,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    on_progress: Progress | None = None,
+) -> Evaluation:
+    """An `Evaluator` that is used once."""
+    return Evaluator(model, split, batch=batch, strategy=strategy, scales=scales, flip=flip)(on_progress)
+
+
+class EvaluationStoppedError(Exception):
+    """An evaluation was asked to stop, on this host or another."""
+
+
+class Evaluator:
+    """Evaluates `model`, as it is at each call, on `split`; what it computes is traced at the first call only.
+
+    Each replica gets `batch` images at a time, and images of several sizes one by one; the counts do not depend on it,
+    nor on the number of replicas. The model is to be created in the strategy's scope. With several hosts every one of
+    them makes the same calls and reads its own shards: see `share_of`.
+
+    Args:
+      scales, flip: the prediction is that of `predict_logits`.
+
+    Raises:
+      EvaluationError: the model does not have an output for each class of the split, or it takes images of one size
+        only and a scale is not 1.
+      DatasetError: there are fewer shards than hosts.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        split: Split,
+        *,
+        batch: int,
+        strategy: tf.distribute.Strategy,
+        scales: Sequence[float] = (1.0,),
+        flip: bool = False,
+    ) -> None:
+        _check(model, split, scales)
+        self._model = model
+        self._split = split
+        self._batch = batch if split.manifest.pixels.uniform else 1
+        self._strategy = strategy
+        self._scales = tuple(scales)
+        self._flip = flip
+        self._labels = split.manifest.labels
+        self._images = 0  # of this host
+        self._batches = strategy.distribute_datasets_from_function(self._read)
+        signature = [self._batches.element_spec, tf.TensorSpec([], tf.bool)]
+        self._step = tf.function(self._evaluate_batches, input_signature=signature)
+
+    def __call__(
+        self, on_progress: Progress | None = None, is_asked_to_stop: Callable[[], bool] = lambda: False
+    ) -> Evaluation:
+        """Raises:
+        EvaluationStoppedError: `is_asked_to_stop` was true on one of the hosts; all of them raise it.
+        tf.errors.DataLossError: a record is damaged; `trainer.data.dataset.diagnosis` says which.
+        """
+        classes = self._labels.num_classes
+        total, losses = np.zeros((classes, classes), np.int64), np.zeros(2)
+        rows: dict[int, tuple[str, np.ndarray]] = {}
+        for batches in self._batches:
+            counts, step_total, step_losses, stops = self._step(batches, tf.constant(is_asked_to_stop()))
+            if stops:
+                raise EvaluationStoppedError
+            total += step_total.numpy()
+            losses += step_losses.numpy()
+            positions, names, counts = map(self._gather, (batches["position"], batches["name"], counts))
+            rows |= {
+                int(position): (bytes(name).rstrip(b"\0").decode(errors="replace"), count)
+                for position, name, count in zip(positions, names, counts, strict=True)
+                if position >= 0
+            }
+            if on_progress is not None:
+                on_progress(len(rows), self._images)
+        ordered = [rows[position] for position in sorted(rows)]
+        return Evaluation(
+            split=_name_of(self._split),
+            labels=self._labels,
+            filenames=tuple(name for name, _ in ordered),
+            confusions=np.stack([count for _, count in ordered]),
+            confusion=total,
+            loss=float(losses[0] / losses[1]) if losses[1] else math.nan,
+            scales=self._scales,
+            flip=self._flip,
+        )
+
+    def _read(self, context: tf.distribute.InputContext) -> tf.data.Dataset:
+        """This host's images as batches for its replicas; every replica of every host gets as many batches.
+
+        A filename goes as its bytes, padded with zeros: accelerators hold no strings.
+        """
+        pipelines = context.num_input_pipelines
+        replicas = context.num_replicas_in_sync // pipelines
+        share = share_of(self._split, pipelines, context.input_pipeline_id)
+        self._images = share.examples
+        steps = steps_of_epoch(self._split, pipelines, self._batch * replicas)
+
+        def pick(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            name = tf.io.decode_raw(example["filename"], tf.uint8, fixed_length=_NAME_BYTES)
+            return {"name": name, **{key: example[key] for key in ("image", "mask", "position")}}
+
+        return evaluation_batches(share, self._batch, steps * replicas).map(pick).prefetch(tf.data.AUTOTUNE)
+
+    def _evaluate_batches(self, batches: dict[str, Any], stop: tf.Tensor) -> tuple[Any, ...]:
+        """A batch for each replica -> each one's counts int64[batch, C, C], and summed over all replicas of all hosts
+        the counts int64[C, C], the losses float32[2] and how many were asked to stop.
+        """
+        counts, *parts = self._strategy.run(self._evaluate_batch, args=(batches["image"], batches["mask"], stop))
+        total, losses, stops = (self._strategy.reduce(tf.distribute.ReduceOp.SUM, part, axis=None) for part in parts)
+        return counts, total, losses, stops
+
+    def _evaluate_batch(self, images: tf.Tensor, mask: tf.Tensor, stop: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """On a replica -> counts int64[batch, C, C], their sum, [sum of losses, sum of weights], `stop` as 0 or 1."""
+        logits = predict_logits(self._model, images, self._scales, self._flip)
+        counts = confusions(mask, tf.argmax(logits, axis=-1, output_type=tf.int32), self._labels.num_classes)
+        losses = tf.stack(SegmentationLoss()(mask, [logits]))
+        return counts, tf.reduce_sum(counts, axis=0), losses, tf.cast(stop, tf.int32)
+
+    def _gather(self, values: Any) -> np.ndarray:
+        """What this host's replicas have, one after another."""
+        return np.concatenate([part.numpy() for part in self._strategy.experimental_local_results(values)])
+
+
+def predict_logits(
+    model: keras.Model, images: tf.Tensor, scales: Sequence[float] = (1.0,), flip: bool = False
+) -> tf.Tensor:
+    """Normalized images float32[B, H, W, 3] -> logits float32[B, H, W, C] of the model's first output.
+
+    With several views, the images at each of `scales`, and with `flip` also mirrored, they are the logarithms of the
+    mean of the views' probabilities. As in DeepLab (`predict_labels_multi_scale` in tensorflow/models,
+    research/deeplab/model.py) a view's logits, not its probabilities, are resized back.
+    """
+    if not flip and len(scales) == 1:
+        return _views(model, images, scales[0], flip=False)[0]
+    views = [logits for scale in scales for logits in _views(model, images, scale, flip)]
+    mean = tf.add_n([tf.nn.softmax(logits) for logits in views]) / len(views)
+    return tf.math.log(tf.maximum(mean, np.finfo(np.float32).tiny))
+
+
+def renormalized(model: keras.Model, description: Description, manifest: Manifest) -> keras.Model:
+    """`model` for images as the data set of `manifest` has them: it was trained on those of another one, perhaps, whose
+    mean and standard deviation were others.
+    """
+    mean, std = np.array(manifest.moments.mean), _divisors(manifest.moments.std)
+    model_mean, model_std = np.array(description.mean), _divisors(description.std)
+    if np.array_equal([mean, std], [model_mean, model_std]):
+        return model
+    images = keras.Input(model.input_shape[1:], name="images")
+    scale, offset = std / model_std, (mean - model_mean) / model_std
+    rescaled = keras.layers.Rescaling(scale.tolist(), offset.tolist(), dtype="float32")(images)
+    return keras.Model(images, model(rescaled))
+
+
+def _divisors(std: Sequence[float]) -> np.ndarray:
+    """A standard deviation of 0 divides as 1 does."""
+    return np.array([value or 1.0 for value in std])
+
+
+def _views(model: keras.Model, images: tf.Tensor, scale: float, flip: bool) -> list[tf.Tensor]:
+    """Logits of the images at `scale`, and if asked of the mirrored ones, at the images' own size and sides."""
+    sides = [images.shape[axis] or tf.shape(images)[axis] for axis in (1, 2)]
+    seen = images if scale == 1 else tf.image.resize(images, [_scaled(side, scale) for side in sides])
+    seen = tf.concat([seen, tf.reverse(seen, [2])], axis=0) if flip else seen  # together: the model is traced once
+    logits = tf.cast(as_list(model(seen, training=False))[0], tf.float32)
+    logits = logits if scale == 1 else tf.image.resize(logits, sides)
+    if not flip:
+        return [logits]
+    straight, mirrored = tf.split(logits, 2)
+    return [straight, tf.reverse(mirrored, [2])]
+
+
+def _scaled(side: Any, scale: float) -> Any:
+    """Pixels, at least one: int, or an int32 scalar where `side` is one."""
+    if isinstance(side, int):
+        return max(1, round(side * scale))
+    return tf.maximum(1, tf.cast(tf.round(tf.cast(side, tf.float32) * scale), tf.int32))
+
+
+def _check(model: keras.Model, split: Split, scales: Sequence[float]) -> None:
+    classes, channels = split.manifest.labels.num_classes, model.outputs[0].shape[-1]
+    if channels != classes:
+        raise EvaluationError(
+            f"the model tells {channels} classes apart, and {split.folder} has {classes}: take the data set that it "
+            "was trained on, or one built with the same --labels"
+        )
+    if not scales or any(not 0 < scale < math.inf for scale in scales):
+        raise EvaluationError(f"scales {list(scales)}: one or more above 0 were expected")
+    height, width = model.input_shape[1:3]
+    if (height, width) != (None, None) and set(scales) != {1}:
+        raise EvaluationError(
+            f"the model takes images of {height}x{width} only, so that 1 is the only scale, not {list(scales)}"
+        )
+
+
+def _name_of(split: Split) -> str:
+    """The name that the manifest gives to the split of these shards."""
+    mine = split.shards[0].file
+    return next(name for name, shards in split.manifest.splits.items() if mine in {shard.file for shard in shards})

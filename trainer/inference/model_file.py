@@ -1,0 +1,236 @@
+"""A trained model as one file: `.keras`, with a description inside that tells what it takes and what it gives.
+
+A `.keras` file is a zip archive; the description is one more member of it, which Keras does not look at. So the file
+also loads with `keras.saving.load_model`, after `trainer.models.register_layers()`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from beam_pipelines.contract.labels import LabelTable, LabelTableError
+from beam_pipelines.contract.manifest import Manifest
+from trainer.files import new_name, publish
+from trainer.inference import archive
+from trainer.inference.archive import ArchiveError
+from trainer.models import as_list, register_layers
+
+BEST = "best.keras"  # in the folder of a run
+_MEMBER = archive.DESCRIPTION
+_VERSION = 1
+
+
+_CURE = "restore it from a backup, or train it again"
+_LOAD_FAULTS = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    KeyError,
+    IndexError,
+    OSError,
+    RuntimeError,
+    ImportError,
+    tf.errors.OpError,
+)
+
+
+class ModelFileError(ValueError):
+    """A file that is no trained model, or not one for this data set; the message says what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What a model was trained on.
+
+    Attributes:
+      model: its name in `trainer.models.MODELS`.
+      labels: the classes of its outputs.
+      mean, std: of pixel / 255; images are normalized with them.
+      size: (height, width) of the data set's images; None where they had several.
+      step: updates that its weights had.
+      mean_iou: on the validation split; None if it was not evaluated.
+      dataset: fingerprint of the data set.
+    """
+
+    model: str
+    labels: LabelTable
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    size: tuple[int, int] | None
+    step: int
+    mean_iou: float | None
+    dataset: str
+
+    @classmethod
+    def of(cls, model: str, manifest: Manifest, *, step: int, mean_iou: float | None) -> Description:
+        pixels = manifest.pixels
+        size = None if pixels.height is None or pixels.width is None else (pixels.height, pixels.width)
+        red, green, blue = manifest.moments.mean
+        stds = manifest.moments.std
+        return cls(
+            model=model,
+            labels=manifest.labels,
+            mean=(red, green, blue),
+            std=(stds[0], stds[1], stds[2]),
+            size=size,
+            step=step,
+            mean_iou=mean_iou,
+            dataset=manifest.fingerprint,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "version": _VERSION, "labels": self.labels.to_json()}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Description:
+        """Raises KeyError, TypeError, ValueError or LabelTableError where it is none."""
+        values = {name: value[name] for name in cls.__dataclass_fields__}
+        tuples = {name: None if value[name] is None else tuple(value[name]) for name in ("mean", "std", "size")}
+        description = cls(**(values | tuples | {"labels": LabelTable.from_json(value["labels"])}))
+        for name, is_right in _RULES.items():
+            if not is_right(getattr(description, name)):
+                raise ValueError(f"its {name} is {str(value[name])[:80]}")
+        return description
+
+
+def _is_number(value: Any, least: float, most: float = math.inf) -> bool:
+    is_real = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_real and math.isfinite(value) and least <= value <= most
+
+
+def _are_three(values: Any, most: float) -> bool:
+    return values is not None and len(values) == 3 and all(_is_number(value, 0, most) for value in values)
+
+
+def _are_lengths(values: Any) -> bool:
+    return values is None or (len(values) == 2 and all(type(value) is int and value > 0 for value in values))
+
+
+_RULES: Mapping[str, Callable[[Any], bool]] = {
+    "model": lambda value: isinstance(value, str),
+    "mean": lambda value: _are_three(value, 1),
+    "std": lambda value: _are_three(value, 1),
+    "size": _are_lengths,
+    "step": lambda value: type(value) is int and value >= 0,
+    "mean_iou": lambda value: value is None or _is_number(value, 0, 1),
+    "dataset": lambda value: isinstance(value, str),
+}
+
+
+def save_model(path: str, model: keras.Model, description: Description) -> None:
+    """Writes `path`, local or gs://, whole or not at all; what was there before is replaced."""
+    with tempfile.TemporaryDirectory() as scratch:
+        made = os.path.join(scratch, "model.keras")
+        model.save(made)
+        with zipfile.ZipFile(made, "a") as opened:
+            opened.writestr(_MEMBER, json.dumps(description.to_json(), indent=1))
+        tf.io.gfile.makedirs(os.path.dirname(path) or ".")
+        temporary = new_name(path)
+        try:
+            tf.io.gfile.copy(made, temporary)
+            publish(temporary, path)
+        except BaseException:
+            with contextlib.suppress(tf.errors.OpError, OSError):
+                tf.io.gfile.remove(temporary)
+            raise
+
+
+def load_model(path: str) -> tuple[keras.Model, Description]:
+    """The model of a `.keras` file that `save_model` wrote, or of the run whose folder is given.
+
+    Raises:
+      ModelFileError: there is no such file, it is damaged, or Keras alone wrote it.
+    """
+    register_layers()
+    file = find_model(path)
+    with tempfile.TemporaryDirectory() as scratch:
+        local = os.path.join(scratch, "model.keras")
+        tf.io.gfile.copy(file, local)
+        description = _read_description(local, file)
+        try:
+            archive.check_model(local)
+            model = keras.saving.load_model(local, compile=False, safe_mode=True)
+        except ArchiveError as error:
+            raise ModelFileError(f"{file} {error}; {_CURE}") from error
+        except _LOAD_FAULTS as error:
+            said = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ModelFileError(
+                f"{file} was saved by Keras {_keras_version(local)}, and Keras {keras.__version__} can't load it "
+                f"({said}): take the one that saved it, or a newer one"
+            ) from error
+        _check_outputs(model, description, file)
+        return model, description
+
+
+def read_description(path: str) -> Description:
+    """That of the model at `path`, without loading it. Raises ModelFileError as `load_model` does."""
+    file = find_model(path)
+    with tempfile.TemporaryDirectory() as scratch:
+        local = os.path.join(scratch, "model.keras")
+        tf.io.gfile.copy(file, local)
+        return _read_description(local, file)
+
+
+def find_model(path: str) -> str:
+    """The file itself, or `best.keras` in the folder of a run."""
+    folder = tf.io.gfile.isdir(path)
+    file = f"{path.rstrip('/')}/{BEST}" if folder else path
+    if tf.io.gfile.exists(file):
+        return file
+    if folder:
+        raise ModelFileError(f"{path} holds no {BEST}: training writes one after its first evaluation")
+    raise ModelFileError(f"{path} does not exist: name a {BEST}, or the folder of a training run")
+
+
+def check_labels(description: Description, manifest: Manifest, folder: str) -> None:
+    """Raises ModelFileError where the data set `folder` has other classes than the model predicts."""
+    mine, theirs = ([row.name for row in labels.classes] for labels in (description.labels, manifest.labels))
+    if mine == theirs:
+        return
+    raise ModelFileError(
+        f"{folder} has other classes than the model: {', '.join(theirs)} (label table {manifest.labels.name!r}) and "
+        f"{', '.join(mine)} ({description.labels.name!r}). Build the data set with the model's label table (--labels), "
+        "or train on this one"
+    )
+
+
+def _check_outputs(model: Any, description: Description, file: str) -> None:
+    """Raises ModelFileError where the layers and the description are of different models."""
+    classes = description.labels.num_classes
+    if not isinstance(model, keras.Model):
+        raise ModelFileError(f"{file} holds a {type(model).__name__} and no model; {_CURE}")
+    found = [output.shape[-1] for output in as_list(model.output)]
+    if any(channels not in (None, classes) for channels in found):
+        raise ModelFileError(f"{file} has {found[0]} outputs, and its {_MEMBER} describes {classes} classes; {_CURE}")
+
+
+def _keras_version(local: str) -> str:
+    try:
+        return str(archive.read_member(local, archive.METADATA).get("keras_version"))
+    except (ArchiveError, AttributeError):
+        return "unknown"
+
+
+def _read_description(local: str, file: str) -> Description:
+    try:
+        value = archive.read_member(local, _MEMBER)
+    except ArchiveError as error:
+        raise ModelFileError(f"{file} {error}") from error
+    if not isinstance(value, dict) or value.get("version") != _VERSION:
+        found = value.get("version") if isinstance(value, dict) else None
+        raise ModelFileError(f"{file} has version {found!r} of {_MEMBER}, and this code reads {_VERSION}")
+    try:
+        return Description.from_json(value)
+    except (KeyError, TypeError, ValueError, AttributeError, LabelTableError) as error:
+        raise ModelFileError(f"{file}: its {_MEMBER} is damaged: {error!r}; {_CURE}") from error

@@ -1,0 +1,204 @@
+"""A trained model as a SavedModel: a folder that segments encoded pictures with TensorFlow alone.
+
+Signatures; `image_bytes` string[B] are whole files (JPEG, PNG or BMP):
+
+    serving_default   image_bytes -> class_map uint8[B, H, W], train ids at the size of the pictures
+    probabilities     image_bytes -> probabilities float32[B, H, W, C]
+    png               image_bytes -> class_map_bytes string[B], train ids as one-channel PNG files
+    labels            -> names string[C] and colors uint8[C, 3], by train id
+
+The pictures of one call must have one size, but for `png`. The names with `_bytes` are those that the REST interface of
+TensorFlow Serving and Vertex AI takes and gives as {"b64": "..."}; `png` is also much less to send than a JSON list.
+A picture that the pipeline would reject, or TensorFlow would decode to other pixels, is an InvalidArgumentError with
+the reason; see `beam_pipelines.contract.picture_graph`. `assets/description.json` tells what the model was trained on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import tempfile
+import uuid
+
+import keras
+import tensorflow as tf
+
+from beam_pipelines.contract.picture_graph import decode_picture
+from trainer.errors import refusals
+from trainer.files import DamagedFileError, flush, flush_tree, read_bytes, sealed, unsealed, write_whole
+from trainer.inference.model_file import Description
+from trainer.inference.segmenter import Segmenter
+
+DESCRIPTION = "description.json"
+_GRAPH = "saved_model.pb"  # TensorFlow loads no folder without it
+_PARTS = re.compile(
+    rf"{re.escape(_GRAPH)}|fingerprint\.pb|assets/{re.escape(DESCRIPTION)}|variables/variables\.(index|data-\d{{5}}-of-\d{{5}})"
+)
+_NOTE = ".export.json"  # after the folder's name: what `_publish_local` has under way beside it
+_NOTE_BYTES = 2**16
+_MARK = 8  # random letters that make the name of a folder new
+_FILES = tf.TensorSpec([None], tf.string, name="image_bytes")
+
+
+class ExportError(ValueError):
+    """A SavedModel that can't be written there; the message says what to do."""
+
+
+def export_model(folder: str, model: keras.Model, description: Description, *, overwrite: bool = False) -> None:
+    """Writes `folder`, local or gs://: a local one is whole or absent, in a bucket `saved_model.pb` comes last.
+
+    Raises:
+      ExportError: something is there and `overwrite` is false, or it is no SavedModel; or it can't be written.
+    """
+    folder = folder.rstrip("/")
+    check_free(folder, overwrite)
+    try:
+        with refusals():
+            (_publish_remote if "://" in folder else _publish_local)(folder, model, description)
+    except (OSError, tf.errors.OpError) as error:
+        raise ExportError(f"{folder} can't be written: {error}; choose another folder, or mend that") from error
+
+
+class _Served(tf.Module):
+    """The signatures, over the bytes of files."""
+
+    def __init__(self, model: keras.Model, description: Description, description_file: str) -> None:
+        super().__init__(name="street_scenes")
+        # The bare variables: tracking the Keras model would save each of its layers as functions of their own.
+        self.weights = [weight.value for weight in model.variables]
+        self.description = tf.saved_model.Asset(description_file)
+        self._segmenter = Segmenter(model, description)
+        classes = description.labels.classes
+        self._names = [row.name for row in classes]
+        self._colors = description.labels.palette[: len(classes)]
+
+    @tf.function(input_signature=[_FILES])
+    def class_map(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"class_map": self._segmenter.class_map(_decoded(image_bytes))}
+
+    @tf.function(input_signature=[_FILES])
+    def probabilities(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"probabilities": self._segmenter.probabilities(_decoded(image_bytes))}
+
+    @tf.function(input_signature=[_FILES])
+    def png(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        def segment(numbered: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+            ids = self._segmenter.class_map(_decoded_picture(numbered)[tf.newaxis])
+            return tf.io.encode_png(tf.transpose(ids, [1, 2, 0]))
+
+        return {"class_map_bytes": tf.map_fn(segment, _numbered(image_bytes), fn_output_signature=tf.string)}
+
+    @tf.function(input_signature=[])
+    def labels(self) -> dict[str, tf.Tensor]:
+        return {"names": tf.constant(self._names), "colors": tf.constant(self._colors)}
+
+    def save(self, folder: str) -> None:
+        signatures = {"serving_default": self.class_map}
+        signatures |= {name: getattr(self, name) for name in ("probabilities", "png", "labels")}
+        tf.saved_model.save(self, folder, signatures=signatures)
+
+
+def _numbered(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    return tf.range(tf.size(image_bytes)), image_bytes
+
+
+def _decoded(image_bytes: tf.Tensor) -> tf.Tensor:
+    """string[B] -> RGB uint8[B, H, W, 3]."""
+    return tf.map_fn(_decoded_picture, _numbered(image_bytes), fn_output_signature=tf.uint8)
+
+
+def _decoded_picture(numbered: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+    """(its place in the batch, the bytes of a file) -> RGB uint8[H, W, 3]."""
+    number, file = numbered
+    return decode_picture(file, ["image_bytes", number])
+
+
+def check_free(folder: str, overwrite: bool) -> None:
+    """Raises ExportError where `export_model` would refuse to write."""
+    if tf.io.gfile.exists(folder) and not tf.io.gfile.isdir(folder):
+        raise ExportError(f"{folder} is a file: name a folder")
+    there = _files_below(folder)
+    others = sorted(name for name in there if not _PARTS.fullmatch(name))
+    if others:
+        raise ExportError(f"{folder} holds {others[0]}, which is no part of a SavedModel: choose another folder")
+    if there and not overwrite:
+        raise ExportError(f"{folder} holds a SavedModel already: choose another folder, or replace it with --overwrite")
+
+
+def _files_below(folder: str) -> list[str]:
+    if not tf.io.gfile.isdir(folder):
+        return []
+    found = [f"{at.rstrip('/')}/{name}" for at, _, names in tf.io.gfile.walk(folder) for name in names]
+    return [path[len(folder.rstrip("/")) + 1 :] for path in found]
+
+
+def _publish_local(folder: str, model: keras.Model, description: Description) -> None:
+    """Makes it beside `folder`, then renames: there is no moment in which a part of it could be loaded. What it makes
+    it notes first, so that the next export deletes what one that was killed has left, and nothing else.
+    """
+    note = folder + _NOTE
+    _clear(folder, note)
+    parent = os.path.dirname(folder) or "."
+    os.makedirs(parent, exist_ok=True)
+    made, replaced = (f"{folder}.{kind}-{uuid.uuid4().hex[:_MARK]}" for kind in ("tmp", "old"))
+    write_whole(note, sealed({"made": os.path.basename(made), "replaced": os.path.basename(replaced)}))
+    try:
+        _save(made, model, description)
+        flush_tree(made)
+        if os.path.isdir(folder):
+            os.rename(folder, replaced)
+        os.rename(made, folder)
+        flush(parent)
+    finally:
+        _clear(folder, note)
+
+
+def _clear(folder: str, note: str) -> None:
+    """Deletes the folders that `note` names, and `note`; puts a model back that was taken away and not replaced."""
+    try:
+        names = unsealed(read_bytes(note, _NOTE_BYTES))
+    except (FileNotFoundError, DamagedFileError):
+        return
+    paths = [_noted(folder, names.get(kind)) for kind in ("made", "replaced")]
+    if None in paths:
+        return
+    made, replaced = paths
+    if replaced and os.path.isdir(replaced) and not os.path.exists(folder):
+        os.rename(replaced, folder)
+    for path in (made, replaced):
+        if path and not os.path.islink(path):
+            shutil.rmtree(path, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        os.remove(note)
+
+
+def _noted(folder: str, name: object) -> str | None:
+    """The path of what a note names; None where no export of `folder` would have chosen the name."""
+    pattern = rf"{re.escape(os.path.basename(folder))}\.(tmp|old)-[0-9a-f]{{{_MARK}}}"
+    if not isinstance(name, str) or not re.fullmatch(pattern, name):
+        return None
+    return os.path.join(os.path.dirname(folder), name)
+
+
+def _publish_remote(folder: str, model: keras.Model, description: Description) -> None:
+    """Buckets rename no folders: the graph, without which nothing loads the rest, goes first and comes last."""
+    with tempfile.TemporaryDirectory() as scratch:
+        made = os.path.join(scratch, "model")
+        _save(made, model, description)
+        if tf.io.gfile.exists(f"{folder}/{_GRAPH}"):
+            tf.io.gfile.remove(f"{folder}/{_GRAPH}")
+        files = [os.path.relpath(os.path.join(at, name), made) for at, _, names in os.walk(made) for name in names]
+        for name in sorted(files, key=lambda name: name == _GRAPH):
+            tf.io.gfile.makedirs(os.path.dirname(f"{folder}/{name}"))
+            tf.io.gfile.copy(os.path.join(made, name), f"{folder}/{name}", overwrite=True)
+
+
+def _save(folder: str, model: keras.Model, description: Description) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        file = os.path.join(scratch, DESCRIPTION)
+        with open(file, "w", encoding="utf-8") as opened:
+            json.dump(description.to_json(), opened, indent=1)
+        _Served(model, description, file).save(folder)

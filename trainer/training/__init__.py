@@ -1,0 +1,1 @@
+"""One run: devices, batches, updates, checkpoints, validation."""

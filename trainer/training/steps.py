@@ -1,0 +1,171 @@
+"""Updates of the weights, several in one call, the same on any number of replicas, hosts and accumulated batches.
+
+    gradient = sum over all images of grad(loss_sum) / sum over all images of weight_sum
+
+Each replica adds up gradients of its sums; only when an update is complete are the sums of all replicas known, and
+divided by. So a pixel counts the same wherever its image is computed (see trainer/objective/losses.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from trainer.evaluation import metrics
+from trainer.models import as_list
+from trainer.objective.ema import WeightAverages
+from trainer.objective.losses import SegmentationLoss
+from trainer.training.devices import Batches
+
+_SUM = tf.distribute.ReduceOp.SUM
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Updates:
+    """What `count` updates gave, over all replicas and hosts.
+
+    Attributes:
+      losses: float32[count], each the mean loss of a global batch.
+      finite: bool[count]; False where a loss or a gradient was NaN or infinite.
+      confusion: int64[C, C], of the predictions made in them; rows are the truth.
+      stop: whether any host was asked to stop.
+      seconds: what the hosts gave as seconds of an update, their mean.
+    """
+
+    losses: np.ndarray
+    finite: np.ndarray
+    confusion: np.ndarray
+    stop: bool
+    seconds: float
+
+
+class TrainSteps:
+    """To be made under `strategy`, with the model and its optimizer, built for `model.trainable_variables`."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        loss: SegmentationLoss,
+        strategy: tf.distribute.Strategy,
+        batches: Batches,
+        *,
+        image_size: tuple[int, int],
+        averages: WeightAverages | None = None,
+        xla: bool = False,
+    ) -> None:
+        self._model, self._optimizer, self._loss = model, optimizer, loss
+        self._strategy, self._batches, self._averages = strategy, batches, averages
+        self._scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+        # A constant that keeps the gradients of float16 small, until the true weight of the global batch is known.
+        self._pixels = float(image_size[0] * image_size[1] * batches.global_batch)
+        self._weights = model.trainable_variables
+        self._classes = as_list(model.outputs)[0].shape[-1]
+        self._gradients = [_local_sum(weight.shape, weight.dtype) for weight in self._weights]
+        self._sums = _local_sum([2], tf.float32)  # loss_sum, weight_sum
+        self._confusion = _local_sum([self._classes, self._classes], tf.int64)
+        self._backward: Callable[..., Any] = (
+            tf.function(self._gradients_of, jit_compile=True) if xla else self._gradients_of
+        )
+        self._run = tf.function(self._several)
+
+    def __call__(self, batches: Any, count: int, *, stop: bool = False, seconds: float = 0.0) -> Updates:
+        """Takes `count` updates, with batches of the distributed iterator `batches`.
+
+        All hosts must ask for the same count. `stop` and `seconds` (of an update, as this host measured it) come back
+        combined over the hosts, so that all can decide the same.
+        """
+        signals = tf.constant([float(stop), seconds], tf.float32)
+        results, confusion, heard = self._run(batches, tf.constant(count), signals)
+        losses, finite = results.numpy().T
+        stops, total_seconds = heard.numpy()
+        return Updates(
+            losses=losses,
+            finite=finite > 0,
+            confusion=confusion.numpy(),
+            stop=bool(stops > 0),
+            seconds=float(total_seconds) / self._batches.replicas,
+        )
+
+    def _several(self, batches: Any, count: tf.Tensor, signals: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """-> float32[count, 2] of loss and finite, the confusion, the sum of `signals`."""
+        results = tf.TensorArray(tf.float32, count, element_shape=[2])
+        for index in tf.range(count):
+            for _ in tf.range(self._batches.accumulate):
+                self._strategy.run(self._add_batch, args=(next(batches),))
+            results = results.write(index, self._first(self._strategy.run(self._apply)))
+            if self._averages is not None:
+                self._averages.update(self._optimizer.iterations)
+        confusion, heard = self._strategy.run(self._collect, args=(signals,))
+        return results.stack(), self._first(confusion), self._first(heard)
+
+    def _first(self, value: Any) -> tf.Tensor:
+        """Of a value that all replicas have in common."""
+        return self._strategy.experimental_local_results(value)[0]
+
+    def _add_batch(self, batch: dict[str, tf.Tensor]) -> None:
+        gradients, sums, confusion = self._backward(batch["image"], batch["mask"])
+        for total, gradient in zip(self._gradients, gradients, strict=True):
+            total.assign_add(gradient)
+        self._sums.assign_add(sums)
+        self._confusion.assign_add(confusion)
+
+    def _gradients_of(self, images: tf.Tensor, masks: tf.Tensor) -> tuple[Sequence[tf.Tensor], tf.Tensor, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            outputs = as_list(self._model(images, training=True))
+            loss_sum, weight_sum = self._loss(masks, outputs, self._optimizer.iterations)
+            small = loss_sum / self._pixels
+            if self._scaled:
+                small = self._optimizer.scale_loss(small)
+        gradients = tape.gradient(small, [weight.value for weight in self._weights])
+        predictions = tf.argmax(outputs[0], -1, output_type=tf.int32)
+        confusion = metrics.confusion(masks, predictions, self._classes)
+        return gradients, tf.stack([loss_sum, weight_sum]), confusion
+
+    def _apply(self) -> tf.Tensor:
+        """One update from what was added up on all replicas. -> float32[2]: the loss, and 1 where all was finite."""
+        context = tf.distribute.get_replica_context()
+        sums = self._sums.read_value()
+        finite = tf.math.is_finite(sums[0])
+        if self._scaled:  # updates that overflow are skipped, with half the scale; one below 1 will not help
+            finite &= self._optimizer.dynamic_scale.value >= 1.0
+        else:
+            finite &= tf.reduce_all([tf.math.is_finite(tf.reduce_sum(total.read_value())) for total in self._gradients])
+        local = tf.concat([sums, [tf.cast(finite, tf.float32)]], 0)
+        loss_sum, weight_sum, replicas = tf.unstack(context.all_reduce(_SUM, local))
+        self._optimizer.apply(self._global_gradients(weight_sum), self._weights)
+        for total in (*self._gradients, self._sums):
+            total.assign(tf.zeros_like(total))
+        loss = tf.math.divide_no_nan(loss_sum, weight_sum)
+        return tf.stack([loss, tf.cast(replicas == self._batches.replicas, tf.float32)])
+
+    def _global_gradients(self, weight_sum: tf.Tensor) -> list[tf.Tensor]:
+        """What the optimizer, which adds up over replicas, is given."""
+        factor = tf.math.divide_no_nan(self._pixels, weight_sum)
+        gradients = [total.read_value() * tf.cast(factor, total.dtype) for total in self._gradients]
+        if not self._scaled:
+            return gradients
+        # Whether something overflowed must come out the same on each replica.
+        context = tf.distribute.get_replica_context()
+        return [gradient / self._batches.replicas for gradient in context.all_reduce(_SUM, gradients)]
+
+    def _collect(self, signals: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        context = tf.distribute.get_replica_context()
+        confusion = context.all_reduce(_SUM, self._confusion.read_value())
+        self._confusion.assign(tf.zeros_like(self._confusion))
+        return confusion, context.all_reduce(_SUM, tf.identity(signals))  # a copy on this device
+
+
+def _local_sum(shape: Any, dtype: Any) -> tf.Variable:
+    """Each replica adds to its own."""
+    return tf.Variable(
+        tf.zeros(shape, dtype),
+        trainable=False,
+        synchronization=tf.VariableSynchronization.ON_READ,
+        aggregation=tf.VariableAggregation.SUM,
+    )
