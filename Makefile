@@ -14,7 +14,7 @@ demo: .venv/installed
 	$(BIN)/python -m beam_pipelines.build --runner=DirectRunner --labels=cityscapes7 --image_size=128x256
 	$(BIN)/python -m beam_pipelines.verify out/scenes
 	$(BIN)/python -m trainer.task --dataset=out/scenes --output=out/run --model=u2netp --width=0.5 --epochs=12 \
-		--optimizer=adamw --learning_rate=0.004 --schedule=cosine --warmup=0.05 --scale=0.8,1.25 --evaluate_epochs=3
+		--optimizer=adamw --learning_rate=0.004 --schedule=cosine --warmup=0.05 --random_scale=0.8,1.25 --evaluate_epochs=3
 
 engines: .venv/installed
 	sh tests/engines/bring.sh $(ENGINES) $(BIN)/python

@@ -17,7 +17,7 @@ from launch.checks.dataset import check_size, open_dataset
 from launch.errors import LaunchError
 from launch.jobs import Job
 from launch.options import LaunchSettings
-from trainer.config import CONFIG, TrainConfig
+from trainer.config import CONFIG, TrainConfig, changes, read_identity
 
 _CURES = {
     401: LOGIN,
@@ -50,31 +50,30 @@ def submit(settings: LaunchSettings, request: dict[str, Any], sdist: Path | None
 
 def _check_dataset(client: storage.Client, train: TrainConfig, job: Job) -> Manifest | None:
     """Raises LaunchError where the run would fail when its machines are already paid for."""
-    if not train.dataset.startswith("gs://"):
+    if not train.places.dataset.startswith("gs://"):
         return None
-    text = _read(client, f"{train.dataset}/{FILE_NAME}")
-    manifest = open_dataset(train.dataset, text, (train.train_split, train.val_split), job.hosts)
+    text = _read(client, f"{train.places.dataset}/{FILE_NAME}")
+    manifest = open_dataset(train.places.dataset, text, (train.data.train_split, train.data.val_split), job.hosts)
     tuned = [parameter.name for parameter in job.search.parameters] if job.search else []
-    check_size(manifest, train.dataset, train.crop_size is not None or "crop_size" in tuned)
+    check_size(manifest, train.places.dataset, train.data.crop_size is not None or "crop_size" in tuned)
     return manifest
 
 
 def _check_output(client: storage.Client, train: TrainConfig, manifest: Manifest | None, hosts: int) -> None:
     """Raises LaunchError where another run has its checkpoints: the trainer would not go on with it."""
-    text = _read(client, f"{train.output}/{CONFIG}")
-    bucket, _, folder = train.output.removeprefix("gs://").partition("/")
-    with google_errors(train.output, _CURES):
+    text = _read(client, f"{train.places.output}/{CONFIG}")
+    bucket, _, folder = train.places.output.removeprefix("gs://").partition("/")
+    with google_errors(train.places.output, _CURES):
         if text is None or not any(client.list_blobs(bucket, prefix=f"{folder}/checkpoints/", max_results=1)):
             return
     now = train.identity | {"hosts": hosts} | ({"dataset": manifest.fingerprint} if manifest else {})
     try:
-        before = dict(json.loads(text)["identity"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise LaunchError(f"{train.output}/{CONFIG} is not that of a training run: give another --output") from error
-    changed = [f"{name} was {before.get(name)} and is {now[name]}" for name in now if now[name] != before.get(name)]
+        changed = changes(read_identity(text), now)
+    except ValueError as error:
+        raise LaunchError(f"{train.places.output}/{CONFIG}: {error}; give another --output") from error
     if changed:
         raise LaunchError(
-            f"{train.output} holds another run: {', '.join(changed)}. Give another --output, or the same values"
+            f"{train.places.output} holds another run: {', '.join(changed)}. Give another --output, or the same values"
         )
 
 

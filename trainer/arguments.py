@@ -43,6 +43,13 @@ def number(
     return parse
 
 
+def boolean(text: str) -> bool:
+    """true or false."""
+    if text not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not true or false")
+    return text == "true"
+
+
 def image_size(text: str) -> tuple[int, int]:
     """HEIGHTxWIDTH, as in 256x512."""
     height, _, width = text.partition("x")

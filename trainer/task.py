@@ -16,7 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     config = parse_train(argv)
     # TensorFlow takes seconds to import: --help and a mistyped option end before this.
-    import_tensorflow(config.verbose)
+    import_tensorflow(config.reporting.verbose)
     from trainer.training.run import run
 
     return run(config)

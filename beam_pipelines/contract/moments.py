@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from beam_pipelines.contract.normalization import Normalization
+
 CHANNELS = 3
 LEVELS = 256
 
@@ -66,14 +68,10 @@ class Moments:
             for total, squares in zip(self.sums, self.sums_of_squares, strict=True)
         )
 
-    def normalization_table(self) -> np.ndarray:
-        """float64[3, 256]: what each value of each channel becomes, (value / 255 - mean) / std.
-
-        A channel in which every pixel is equal has std 0 and is only centred.
-        """
-        mean = np.array(self.mean)[:, None]
-        std = np.array([value or 1.0 for value in self.std])[:, None]
-        return np.asarray((np.arange(LEVELS) / 255.0 - mean) / std)
+    @property
+    def normalization(self) -> Normalization:
+        """The normalization by these moments. Raises ValueError where no pixel was counted."""
+        return Normalization(self.mean, self.std)
 
     def _counted(self) -> int:
         if not self.pixels:

@@ -57,7 +57,7 @@ class NormalizationTable(beam.PTransform):
 
     def expand(self, rows: beam.PCollection) -> beam.PCollection:
         moments = rows | beam.FlatMap(_moments_of_rows) | beam.CombineGlobally(CombineMomentsFn())
-        return moments | beam.Map(lambda total: total.normalization_table().astype(np.float32))
+        return moments | beam.Map(lambda total: total.normalization.table().astype(np.float32))
 
 
 def preprocessing_fn(

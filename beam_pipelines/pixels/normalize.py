@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from beam_pipelines.contract.moments import CHANNELS, LEVELS, Moments
+from beam_pipelines.contract.moments import CHANNELS, LEVELS
+from beam_pipelines.contract.normalization import Normalization
 
 
 class Normalizer:
     """uint8 images -> normalized ones of `dtype` (float32 or float16), rounded once."""
 
-    def __init__(self, moments: Moments, dtype: str) -> None:
-        self._table = moments.normalization_table().astype(dtype)
+    def __init__(self, normalization: Normalization, dtype: str) -> None:
+        self._table = normalization.table().astype(dtype)
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """uint8[H, W, 3] -> dtype[H, W, 3]."""

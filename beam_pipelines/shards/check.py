@@ -170,8 +170,10 @@ class RecordChecker:
     def __init__(self, manifest: Manifest) -> None:
         self._pixels = manifest.pixels
         self._classes = manifest.labels.num_classes
-        self._moments = manifest.moments
-        self._values = Normalizer(manifest.moments, manifest.pixels.dtype).values() if self._pixels.normalized else None
+        self._normalization = manifest.moments.normalization
+        self._values = (
+            Normalizer(self._normalization, manifest.pixels.dtype).values() if self._pixels.normalized else None
+        )
 
     def check(self, serialized: bytes) -> tuple[list[str], Tally]:
         """-> what is wrong with a record, and its pixels counted; nothing is counted of a record with a problem."""
@@ -212,9 +214,7 @@ class RecordChecker:
     def _levels(self, image: np.ndarray) -> np.ndarray:
         """Normalized [H, W, 3] -> the uint8 pixels that it was made from. Raises ValueError where there are none."""
         assert self._values is not None
-        mean, std = np.array(self._moments.mean), np.array([value or 1.0 for value in self._moments.std])
-        guess = np.rint((image.astype(np.float64) * std + mean) * 255)
-        levels: np.ndarray = np.clip(np.nan_to_num(guess, nan=0.0), 0, 255).astype(np.uint8)
+        levels = self._normalization.to_pixels(image)
         exact = np.stack([self._values[channel][levels[..., channel]] for channel in range(CHANNELS)], -1)
         wrong = exact != image
         if wrong.any():

@@ -203,7 +203,7 @@ def finish_shard(staged: StagedShard, moments: Moments, recipe: Recipe, workspac
     done = _finished_before(staged.shard.file, digest, workspace)
     if done:
         return done
-    normalizer = Normalizer(moments, record.RAW_DTYPES[recipe.image_format])
+    normalizer = Normalizer(moments.normalization, record.RAW_DTYPES[recipe.image_format])
     path = workspace.staged(staged.shard.file)
     final = workspace.final(staged.shard.file)
     with _staged_again(staged, workspace), storage.open_read(path) as source, workspace.writing(final) as file:

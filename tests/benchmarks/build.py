@@ -185,7 +185,7 @@ def run_bare(source: Path, args: argparse.Namespace) -> float:
         with ThreadPoolExecutor(CORES) as pool:
             decoded = list(pool.map(decode, [pairs[index::CORES] for index in range(CORES)]))
             moments = sum((moments for _, moments in decoded), Moments.zero())
-            normalizer = Normalizer(moments, args.image_encoding)
+            normalizer = Normalizer(moments.normalization, args.image_encoding)
             paths = [Path(folder) / f"{index}.tfrecord" for index in range(CORES)]
             list(pool.map(write, paths, [samples for samples, _ in decoded], [normalizer] * CORES))
         return time.perf_counter() - start

@@ -32,7 +32,7 @@ from trainer import models
 from trainer.data.augment import make_augment
 from trainer.data.dataset import Split, open_split, training_batches
 from trainer.objective.losses import SegmentationLoss, mean_loss
-from trainer.objective.schedules import build_optimizer
+from trainer.objective.optimizers import build_optimizer
 from trainer.training.devices import Batches, devices, make_strategy
 from trainer.training.steps import TrainSteps
 

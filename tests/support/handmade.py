@@ -30,7 +30,7 @@ def to_record(
     image = sample.image
     if image_format in ("raw_float32", "raw_float16"):
         assert moments is not None
-        table = moments.normalization_table().astype(record.RAW_DTYPES[image_format])
+        table = moments.normalization.table().astype(record.RAW_DTYPES[image_format])
         image = np.stack([table[channel][image[..., channel]] for channel in range(3)], -1)
     return record.Record(
         filename=sample.filename,

@@ -9,61 +9,64 @@ import pytest
 
 from trainer import config, models
 from trainer.config import TrainConfig, parse_train
-from trainer.objective import losses, schedules
+from trainer.objective import optimizers
 
-# Option -> text, and the field of TrainConfig that alone must change, to what. Output changes several fields.
-OPTIONS: dict[str, tuple[str | None, str, Any]] = {
-    "dataset": ("elsewhere", "dataset", "elsewhere"),
-    "train_split": ("trainval", "train_split", "trainval"),
-    "val_split": ("", "val_split", ""),
-    "checkpoint_steps": ("7", "checkpoint_steps", 7),
-    "evaluate_epochs": ("3", "evaluate_epochs", 3),
-    "log_steps": ("5", "log_steps", 5),
-    "verbose": (None, "verbose", True),
-    "model": ("u2net", "model", "u2net"),
-    "backbone": ("xception41", "model_options", {"backbone": "xception41"}),
-    "output_stride": ("8", "model_options", {"output_stride": 8}),
-    "backbone_weights": ("imagenet", "model_options", {"backbone_weights": "imagenet"}),
-    "dropout": ("0", "model_options", {"dropout": 0.0}),
-    "batch_norm_momentum": ("0.9997", "model_options", {"batch_norm_momentum": 0.9997}),
-    "width": ("0.25", "model_options", {"width": 0.25}),
-    "initial_model": ("out/before", "initial_model", "out/before"),
-    "epochs": ("12", "epochs", 12),
-    "steps": ("90000", "steps", 90000),
-    "batch_per_replica": ("2", "batch_per_replica", 2),
-    "global_batch": ("16", "global_batch", 16),
-    "accumulate": ("8", "accumulate", 8),
-    "crop_size": ("512x1024", "crop_size", (512, 1024)),
-    "no-augment": (None, "augment", False),
-    "scale": ("0.75,1.25", "scale", (0.75, 1.25)),
-    "color": ("0", "color", 0.0),
-    "seed": ("4", "seed", 4),
-    "class_weights": ("enet", "class_weights", "enet"),
-    "top_k": ("0.25", "top_k", 0.25),
-    "top_k_ramp_steps": ("1000", "top_k_ramp_steps", 1000),
-    "lovasz": ("0.5", "lovasz", 0.5),
-    "dice": ("0.25", "dice", 0.25),
-    "optimizer": ("adamw", "optimizer", "adamw"),
-    "learning_rate": ("1e-3", "learning_rate", 1e-3),
-    "schedule": ("cosine", "schedule", "cosine"),
-    "warmup": ("0.05", "warmup", 0.05),
-    "momentum": ("0.95", "momentum", 0.95),
-    "weight_decay": ("0", "weight_decay", 0.0),
-    "clip_norm": ("1", "clip_norm", 1.0),
-    "ema": ("0.999", "ema", 0.999),
-    "strategy": ("mirrored", "strategy", "mirrored"),
-    "logical_devices": ("2", "logical_devices", 2),
-    "precision": ("bfloat16", "precision", "bfloat16"),
-    "xla": (None, "xla", True),
-    "deterministic": (None, "deterministic", True),
-    "steps_per_call": ("10", "steps_per_call", 10),
-    "shuffle_mib": ("64", "shuffle_mib", 64.0),
-    "cache_mib": ("0", "cache_mib", 0.0),
-    "on_corrupt": ("skip", "on_corrupt", "skip"),
+# Option -> text, and the value that alone must change, to what. Output changes several.
+OPTIONS: dict[str, tuple[str | None, Any]] = {
+    "dataset": ("elsewhere", "elsewhere"),
+    "train_split": ("trainval", "trainval"),
+    "val_split": ("", ""),
+    "checkpoint_steps": ("7", 7),
+    "evaluate_epochs": ("3", 3),
+    "log_steps": ("5", 5),
+    "verbose": (None, True),
+    "model": ("u2net", "u2net"),
+    "backbone": ("xception41", "xception41"),
+    "output_stride": ("8", 8),
+    "backbone_weights": ("imagenet", "imagenet"),
+    "depthwise_relu": ("false", False),
+    "dropout": ("0", 0.0),
+    "batch_norm_momentum": ("0.9997", 0.9997),
+    "width": ("0.25", 0.25),
+    "initial_model": ("out/before", "out/before"),
+    "epochs": ("12", 12),
+    "steps": ("90000", 90000),
+    "batch_per_replica": ("2", 2),
+    "global_batch": ("16", 16),
+    "accumulate": ("8", 8),
+    "crop_size": ("512x1024", [512, 1024]),
+    "no-augment": (None, False),
+    "random_scale": ("0.75,1.25", [0.75, 1.25]),
+    "color": ("0", 0.0),
+    "flip": ("0.25", 0.25),
+    "seed": ("4", 4),
+    "class_weights": ("enet", "enet"),
+    "hard_pixel_fraction": ("0.25", 0.25),
+    "hard_pixel_ramp_steps": ("1000", 1000),
+    "lovasz": ("0.5", 0.5),
+    "dice": ("0.25", 0.25),
+    "optimizer": ("adamw", "adamw"),
+    "learning_rate": ("1e-3", 1e-3),
+    "schedule": ("cosine", "cosine"),
+    "warmup": ("0.05", 0.05),
+    "momentum": ("0.95", 0.95),
+    "weight_decay": ("0", 0.0),
+    "clip_norm": ("1", 1.0),
+    "ema": ("0.999", 0.999),
+    "strategy": ("mirrored", "mirrored"),
+    "logical_devices": ("2", 2),
+    "precision": ("bfloat16", "bfloat16"),
+    "xla": (None, True),
+    "deterministic": (None, True),
+    "steps_per_call": ("10", 10),
+    "shuffle_mib": ("64", 64.0),
+    "cache_mib": ("0", 0.0),
+    "on_corrupt": ("skip", "skip"),
 }
+ALIASES = {"scale": "random_scale", "top_k": "hard_pixel_fraction", "top_k_ramp_steps": "hard_pixel_ramp_steps"}
 
-# A run may go on with others of these: they say where and how fast it computes and what it keeps and shows, not what
-# comes out. Of the batches the product is compared, of the data set the fingerprint, when both are known.
+# A run may be resumed with others of these: they say where and how fast it computes, and what it keeps and shows, not
+# what comes out. Of the batches the product is compared, of the data set the fingerprint, when both are known.
 FREE = {
     *("dataset", "val_split", "checkpoint_steps", "evaluate_epochs", "log_steps", "verbose", "batch_per_replica"),
     *("global_batch", "accumulate", "strategy", "logical_devices", "xla", "deterministic", "steps_per_call"),
@@ -87,7 +90,7 @@ def given(option: str) -> str:
 
 
 def places(found: TrainConfig) -> tuple[str, str, str, str]:
-    return found.output, found.checkpoints, found.logs, found.export
+    return found.places.output, found.places.checkpoints, found.places.logs, found.places.export
 
 
 def refusal_of(capsys: pytest.CaptureFixture[str], *arguments: str, **environment: str) -> str:
@@ -103,16 +106,25 @@ def help_of(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(SystemExit) as asked:
         parse_train(["--help"], {})
     assert asked.value.code == 0
-    lines = re.sub(r"\n {20,}", "  ", capsys.readouterr().out.partition("\ndata and results:")[2]).splitlines()
+    lines = re.sub(r"\n {20,}", "  ", capsys.readouterr().out.partition("\nplaces:")[2]).splitlines()
     parts = [line.strip().partition("  ") for line in lines if line.startswith("  --")]
     return {name: text.strip() for names, _, text in parts for name in re.findall(r"--([\w-]+)", names)}
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_an_option_changes_its_field_and_no_other(option: str):
-    before, after = parse(), parse(given(option))
-    changed = {name: value for name, value in vars(after).items() if value != getattr(before, name)}
-    assert changed == dict([OPTIONS[option][1:]])
+def test_an_option_changes_its_value_and_no_other(option: str):
+    before, after = parse().to_json(), parse(given(option)).to_json()
+    changed = {name: value for name, value in after.items() if value != before[name]}
+    assert changed == {option.removeprefix("no-"): OPTIONS[option][1]}
+
+
+@pytest.mark.parametrize(("alias", "option"), ALIASES.items())
+def test_earlier_names_are_accepted_and_not_shown(
+    alias: str, option: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    text = OPTIONS[option][0]
+    assert parse(f"--{alias}={text}").to_json() == parse(f"--{option}={text}").to_json()
+    assert alias not in help_of(capsys, monkeypatch)
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -132,17 +144,42 @@ def test_the_identity_survives_json():
 def test_the_config_is_kept_as_plain_values():
     found = parse("--crop_size=64x128", "--output=out/here").to_json()
     assert found == json.loads(json.dumps(found))
-    assert found.keys() == TrainConfig.__dataclass_fields__.keys()
-    assert (found["crop_size"], found["scale"], found["output"]) == ([64, 128], [0.5, 2.0], "out/here")
+    derived = {"checkpoints", "logs", "export", "cluster", "reports_metric"}  # of --output, and of Vertex AI
+    assert found.keys() == {name.removeprefix("no-") for name in OPTIONS} | {"output"} | derived
+    assert (found["crop_size"], found["random_scale"], found["output"]) == ([64, 128], [0.5, 2.0], "out/here")
 
 
 def test_what_is_not_given_is_left_to_the_data_and_the_model():
     found = parse()
-    assert (found.crop_size, found.steps, found.global_batch, found.initial_model) == (None, None, None, None)
-    assert (found.clip_norm, found.ema, found.steps_per_call) == (None, None, None)
-    assert found.model_options == {}
-    assert (found.train_split, found.val_split, found.cluster.workers) == ("train", "val", 1)
-    assert (found.augment, found.reports_metric) == (True, False)
+    assert (found.data.crop_size, found.batches.steps, found.batches.global_batch) == (None, None, None)
+    assert (found.optimizer.clip_norm, found.optimizer.ema, found.machine.steps_per_call) == (None, None, None)
+    assert (found.model.initial_model, found.model.given()) == (None, {})
+    assert parse("--width=0.5", "--depthwise_relu=false").model.given() == {"width": 0.5, "depthwise_relu": False}
+    assert (found.data.train_split, found.data.val_split, found.cluster.workers) == ("train", "val", 1)
+    assert (found.data.augment, found.reports_metric) == (True, False)
+
+
+# --- what a run is compared by when it is resumed
+
+
+def test_changes_are_named_with_both_values():
+    before, now = parse().identity, parse("--seed=4", "--random_scale=1,2").identity
+    assert config.changes(before, now) == ["random_scale was [0.5, 2.0] and is [1.0, 2.0]", "seed was 0 and is 4"]
+    assert config.changes(before, before) == []
+
+
+def test_an_option_that_an_earlier_run_did_not_have_had_the_effect_of_its_default():
+    earlier = {name: value for name, value in parse().identity.items() if name not in ("flip", "random_scale")}
+    assert config.changes(earlier, parse().identity) == []
+    assert config.changes(earlier, parse("--flip=0").identity) == ["flip was 0.5 and is 0.0"]
+
+
+def test_the_identity_is_read_back():
+    found = parse("--seed=4")
+    assert config.read_identity(json.dumps({"identity": found.identity, "config": {}})) == found.identity
+    for text in ("", "[]", "{}", '{"identity": 3}', "\0\0"):
+        with pytest.raises(ValueError, match="not the configuration of a training run"):
+            config.read_identity(text)
 
 
 def test_help_tells_of_every_option(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
@@ -151,22 +188,14 @@ def test_help_tells_of_every_option(capsys: pytest.CaptureFixture[str], monkeypa
     assert not [name for name, text in told.items() if not text.partition("(default")[0]]
 
 
-def test_every_field_can_be_given():
-    settable = {field for _, field, _ in OPTIONS.values()} | {"output"}
-    derived = {"checkpoints", "logs", "export", "cluster", "reports_metric"}  # of --output, and of Vertex AI
-    assert settable | derived == TrainConfig.__dataclass_fields__.keys()
-
-
 # --- names that other modules have, too
 
 
-def test_names_are_those_of_the_modules_that_have_a_meaning_for_them():
-    assert losses.CLASS_WEIGHTS == config.CLASS_WEIGHTS
-    assert tuple(schedules.SCHEDULES) == config.SCHEDULES
+def test_optimizers_are_those_that_can_be_built():
     for name in config.OPTIMIZERS:
-        schedules.build_optimizer(name=name, learning_rate=0.1)
-    with pytest.raises(ValueError, match=f"'?': {' or '.join(config.OPTIMIZERS)} was expected".replace("?", "lamb")):
-        schedules.build_optimizer(name="lamb", learning_rate=0.1)
+        optimizers.build_optimizer(name=name, learning_rate=0.1)
+    with pytest.raises(ValueError, match=f"'lamb': {' or '.join(config.OPTIMIZERS)} was expected"):
+        optimizers.build_optimizer(name="lamb", learning_rate=0.1)
 
 
 def test_precisions_are_those_that_training_knows():
@@ -177,13 +206,12 @@ def test_precisions_are_those_that_training_knows():
 
 def test_models_and_their_options_are_those_of_the_builders(capsys: pytest.CaptureFixture[str]):
     for name in models.MODELS:
-        assert parse(f"--model={name}").model == name
+        assert parse(f"--model={name}").model.name == name
     assert f"choose from {', '.join(models.MODELS)}" in refusal_of(capsys, "--model=unet").replace("'", "")
     known = {option for name in models.MODELS for option in models.option_defaults(name)}
-    offered = {option for option, (_, field, _) in OPTIONS.items() if field == "model_options"}
+    offered = {option.name for option in models.MODEL_OPTIONS}
     assert offered <= known
-    # Set from the data set and the number of replicas, and for files of Keras' own Xception.
-    assert known - offered == {"mean", "std", "sync_batch_norm", "depthwise_relu"}
+    assert known - offered == {"normalization", "sync_batch_norm"}  # of the data set, and of the number of replicas
 
 
 # --- the data set and the places
@@ -204,18 +232,18 @@ def test_models_and_their_options_are_those_of_the_builders(capsys: pytest.Captu
     ],
 )
 def test_the_data_set_is_a_folder_or_its_manifest(given: str, folder: str):
-    assert parse_train([], {"AIP_TRAINING_DATA_URI": given}).dataset == folder
-    assert parse_train([f"--dataset={given}"], {}).dataset == folder
+    assert parse_train([], {"AIP_TRAINING_DATA_URI": given}).places.dataset == folder
+    assert parse_train([f"--dataset={given}"], {}).places.dataset == folder
 
 
 def test_an_argument_wins_over_the_data_set_of_vertex():
-    assert parse("--dataset=mine", AIP_TRAINING_DATA_URI="gs://bucket/theirs").dataset == "mine"
+    assert parse("--dataset=mine", AIP_TRAINING_DATA_URI="gs://bucket/theirs").places.dataset == "mine"
 
 
 def test_a_home_folder_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("HOME", str(tmp_path))
     found = parse_train(["--dataset=~/scenes/", "--output=~/run"], {})
-    assert (found.dataset, found.logs) == (f"{tmp_path}/scenes", f"{tmp_path}/run/logs")
+    assert (found.places.dataset, found.places.logs) == (f"{tmp_path}/scenes", f"{tmp_path}/run/logs")
 
 
 def test_a_data_set_is_needed(capsys: pytest.CaptureFixture[str]):
@@ -248,11 +276,11 @@ def test_an_output_that_is_given_wins_over_vertex():
 @pytest.mark.parametrize("name", VERTEX)
 def test_one_folder_of_vertex_tells_the_base_of_the_others(name: str):
     found = parse(**{name: VERTEX[name]})
-    assert found.output == "gs://bucket/job"
+    assert found.places.output == "gs://bucket/job"
     own = {"AIP_MODEL_DIR": "export", "AIP_CHECKPOINT_DIR": "checkpoints", "AIP_TENSORBOARD_LOG_DIR": "logs"}
     for variable, field in own.items():
         end = "model" if variable == name == "AIP_MODEL_DIR" else field
-        assert getattr(found, field) == f"gs://bucket/job/{end}"
+        assert getattr(found.places, field) == f"gs://bucket/job/{end}"
 
 
 def test_empty_variables_are_none():
@@ -264,7 +292,7 @@ def test_the_environment_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AIP_TRAINING_DATA_URI", "gs://bucket/scenes/")
     found = parse_train([])
-    assert (found.dataset, found.export) == ("gs://bucket/scenes", "gs://bucket/job/model")
+    assert (found.places.dataset, found.places.export) == ("gs://bucket/scenes", "gs://bucket/job/model")
 
 
 def test_the_cluster_is_in_the_config():
@@ -293,8 +321,8 @@ def test_a_cluster_that_makes_no_sense_is_a_wrong_argument(capsys: pytest.Captur
         ("--lovasz=inf", "inf: at least 0 was expected"),
         ("--width=0", "0: above 0 was expected"),
         ("--clip_norm=0", "0: above 0 was expected"),
-        ("--top_k=0", "0: above 0 and at most 1 was expected"),
-        ("--top_k=1.01", "1.01: above 0 and at most 1 was expected"),
+        ("--hard_pixel_fraction=0", "0: above 0 and at most 1 was expected"),
+        ("--hard_pixel_fraction=1.01", "1.01: above 0 and at most 1 was expected"),
         ("--ema=1", "1: above 0 and below 1 was expected"),
         ("--ema=0", "0: above 0 and below 1 was expected"),
         ("--warmup=1", "1: at least 0 and below 1 was expected"),
@@ -304,10 +332,10 @@ def test_a_cluster_that_makes_no_sense_is_a_wrong_argument(capsys: pytest.Captur
         ("--crop_size=512", "'512' is not HEIGHTxWIDTH, like 256x512"),
         ("--crop_size=0x512", "'0x512' is not HEIGHTxWIDTH, like 256x512"),
         ("--crop_size=-1x512", "'-1x512' is not HEIGHTxWIDTH, like 256x512"),
-        ("--scale=2", "'2' is not LEAST,MOST, like 0.5,2"),
-        ("--scale=2,0.5", "'2,0.5': 0 < LEAST <= MOST was expected"),
-        ("--scale=0,1", "'0,1': 0 < LEAST <= MOST was expected"),
-        ("--scale=1,inf", "'1,inf': 0 < LEAST <= MOST was expected"),
+        ("--random_scale=2", "'2' is not LEAST,MOST, like 0.5,2"),
+        ("--random_scale=2,0.5", "'2,0.5': 0 < LEAST <= MOST was expected"),
+        ("--random_scale=0,1", "'0,1': 0 < LEAST <= MOST was expected"),
+        ("--random_scale=1,inf", "'1,inf': 0 < LEAST <= MOST was expected"),
     ],
 )
 def test_a_value_out_of_its_range_is_refused(argument: str, expected: str, capsys: pytest.CaptureFixture[str]):

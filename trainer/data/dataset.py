@@ -13,6 +13,7 @@ from beam_pipelines.contract import manifest as contract
 from beam_pipelines.contract import record, tfrecord
 from beam_pipelines.contract.labels import IGNORE
 from beam_pipelines.contract.manifest import Manifest, Shard
+from trainer.data.augment import Operation
 from trainer.errors import refusal
 
 CYCLE = 8  # shards that are read at a time
@@ -21,8 +22,6 @@ _MIB = 2**20
 _RESTORE = "Restore the file, or train without them: --on_corrupt=skip"
 # What a record whose checksum or content is wrong ends a run with; the latter other faults do, too.
 READ_ERRORS = (tf.errors.DataLossError, tf.errors.InvalidArgumentError)
-
-Augment = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]  # image, mask, seed int64[2]
 
 _Parse = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
@@ -122,8 +121,7 @@ def open_dataset(folder: str, split: str) -> tf.data.Dataset:
 def parser(manifest: Manifest) -> _Parse:
     """Serialized -> `image` float32, normalized whatever the encoding; `mask` uint8; `filename`."""
     pixels = manifest.pixels
-    mean = np.array(manifest.moments.mean, np.float32) * 255
-    scale = 1 / (255 * np.array([value or 1.0 for value in manifest.moments.std], np.float32))
+    shift, factor = manifest.moments.normalization.shift_and_factor()
 
     def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         example = record.parse(
@@ -139,8 +137,8 @@ def parser(manifest: Manifest) -> _Parse:
     def normalized(image: tf.Tensor) -> tf.Tensor:
         shape = tf.shape(image)
         # Three numbers are repeated for a whole row, which is much faster.
-        rows = tf.reshape(image, [shape[0], -1]) - tf.tile(mean, shape[1:2])
-        return tf.reshape(rows * tf.tile(scale, shape[1:2]), shape)
+        rows = tf.reshape(image, [shape[0], -1]) - tf.tile(shift, shape[1:2])
+        return tf.reshape(rows * tf.tile(factor, shape[1:2]), shape)
 
     return parse
 
@@ -246,7 +244,7 @@ def training_batches(
     start: tuple[int, int],
     shuffle_mib: float,
     cache_mib: float,
-    augment: Augment | None,
+    augment: Operation | None,
 ) -> tf.data.Dataset:
     """Endless batches {image float32[batch, h, w, 3], mask uint8[batch, h, w]} from (epoch, step) `start` on.
 
@@ -263,7 +261,7 @@ def training_batches(
         filling = tf.cast(position >= split.examples, tf.uint8) * IGNORE
         image, mask = example["image"], tf.maximum(example["mask"], filling)
         if augment is not None:
-            image, mask = augment(image, mask, tf.stack([epoch * 1_000_003 + seed, position]))
+            image, mask = augment(image, mask, example_seed(seed, epoch, example["filename"]))
         return {"image": image, "mask": mask}
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
@@ -277,6 +275,12 @@ def training_batches(
     # Else several hosts would ask each other before every batch whether there is one more.
     endless = batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
     return endless.prefetch(_BATCHES_AHEAD)
+
+
+def example_seed(seed: int, epoch: tf.Tensor, filename: tf.Tensor) -> tf.Tensor:
+    """int64[2]: what augmentation draws from for an example in an epoch, wherever and when it is read."""
+    identity = tf.strings.to_hash_bucket_fast(filename, np.iinfo(np.int64).max)
+    return tf.stack([epoch * 1_000_003 + seed, identity])
 
 
 def evaluation_batches(split: Split, batch: int, batches: int | None = None) -> tf.data.Dataset:

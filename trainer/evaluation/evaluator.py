@@ -17,7 +17,7 @@ from beam_pipelines.contract.manifest import Manifest
 from trainer.data.dataset import Split, evaluation_batches, share_of, steps_of_epoch
 from trainer.evaluation.metrics import Intervals, Scores, bootstrap_interval, confusions
 from trainer.inference.model_file import Description
-from trainer.models import as_list
+from trainer.inference.views import predict_logits
 from trainer.objective.losses import SegmentationLoss
 
 Progress = Callable[[int, int], None]  # images of this host that are done, and all of them
@@ -199,59 +199,16 @@ class Evaluator:
         return np.concatenate([part.numpy() for part in self._strategy.experimental_local_results(values)])
 
 
-def predict_logits(
-    model: keras.Model, images: tf.Tensor, scales: Sequence[float] = (1.0,), flip: bool = False
-) -> tf.Tensor:
-    """Normalized images float32[B, H, W, 3] -> logits float32[B, H, W, C] of the model's first output.
-
-    With several views, the images at each of `scales`, and with `flip` also mirrored, they are the logarithms of the
-    mean of the views' probabilities. As in DeepLab (`predict_labels_multi_scale` in tensorflow/models,
-    research/deeplab/model.py) a view's logits, not its probabilities, are resized back.
-    """
-    if not flip and len(scales) == 1:
-        return _views(model, images, scales[0], flip=False)[0]
-    views = [logits for scale in scales for logits in _views(model, images, scale, flip)]
-    mean = tf.add_n([tf.nn.softmax(logits) for logits in views]) / len(views)
-    return tf.math.log(tf.maximum(mean, np.finfo(np.float32).tiny))
-
-
 def renormalized(model: keras.Model, description: Description, manifest: Manifest) -> keras.Model:
     """`model` for images as the data set of `manifest` has them: it was trained on those of another one, perhaps, whose
     mean and standard deviation were others.
     """
-    mean, std = np.array(manifest.moments.mean), _divisors(manifest.moments.std)
-    model_mean, model_std = np.array(description.mean), _divisors(description.std)
-    if np.array_equal([mean, std], [model_mean, model_std]):
+    scale, offset = manifest.moments.normalization.change_to(description.normalization)
+    if (scale == 1).all() and (offset == 0).all():
         return model
     images = keras.Input(model.input_shape[1:], name="images")
-    scale, offset = std / model_std, (mean - model_mean) / model_std
     rescaled = keras.layers.Rescaling(scale.tolist(), offset.tolist(), dtype="float32")(images)
     return keras.Model(images, model(rescaled))
-
-
-def _divisors(std: Sequence[float]) -> np.ndarray:
-    """A standard deviation of 0 divides as 1 does."""
-    return np.array([value or 1.0 for value in std])
-
-
-def _views(model: keras.Model, images: tf.Tensor, scale: float, flip: bool) -> list[tf.Tensor]:
-    """Logits of the images at `scale`, and if asked of the mirrored ones, at the images' own size and sides."""
-    sides = [images.shape[axis] or tf.shape(images)[axis] for axis in (1, 2)]
-    seen = images if scale == 1 else tf.image.resize(images, [_scaled(side, scale) for side in sides])
-    seen = tf.concat([seen, tf.reverse(seen, [2])], axis=0) if flip else seen  # together: the model is traced once
-    logits = tf.cast(as_list(model(seen, training=False))[0], tf.float32)
-    logits = logits if scale == 1 else tf.image.resize(logits, sides)
-    if not flip:
-        return [logits]
-    straight, mirrored = tf.split(logits, 2)
-    return [straight, tf.reverse(mirrored, [2])]
-
-
-def _scaled(side: Any, scale: float) -> Any:
-    """Pixels, at least one: int, or an int32 scalar where `side` is one."""
-    if isinstance(side, int):
-        return max(1, round(side * scale))
-    return tf.maximum(1, tf.cast(tf.round(tf.cast(side, tf.float32) * scale), tf.int32))
 
 
 def _check(model: keras.Model, split: Split, scales: Sequence[float]) -> None:

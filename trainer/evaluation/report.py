@@ -20,10 +20,11 @@ from rich.text import Text
 from beam_pipelines.contract.manifest import Manifest
 from trainer.data.dataset import Split, evaluation_batches
 from trainer.evaluation import plots
-from trainer.evaluation.evaluator import Evaluation, predict_logits
+from trainer.evaluation.evaluator import Evaluation
 from trainer.evaluation.metrics import Intervals, Scores
 from trainer.files import write_whole
 from trainer.inference.model_file import Description
+from trainer.inference.views import predict_logits
 
 METRICS = "metrics.json"  # written last: a report that has it is whole
 _PICTURES = ("class_iou", "category_iou", "confusion", "images", "learning_curves")
@@ -101,7 +102,7 @@ def _examples(evaluation: Evaluation, split: Split, model: keras.Model) -> list[
             logits = predict_logits(model, batch["image"], evaluation.scales, evaluation.flip)
             found[position] = plots.Example(
                 caption=captions[position],
-                image=to_pixels(batch["image"][0].numpy(), split.manifest),
+                image=split.manifest.moments.normalization.to_pixels(batch["image"][0].numpy()),
                 truth=batch["mask"][0].numpy(),
                 prediction=tf.argmax(logits[0], axis=-1).numpy().astype(np.uint8),
             )
@@ -121,14 +122,6 @@ def _captions(evaluation: Evaluation) -> dict[int, str]:
             shown = name if len(name) <= _CAPTION else "…" + name[-_CAPTION:]
             captions.setdefault(position, f"{rank}: {shown}, mean IoU {100 * means[position]:.1f} %")
     return captions
-
-
-def to_pixels(image: np.ndarray, manifest: Manifest) -> np.ndarray:
-    """A normalized example's image, float32[H, W, 3] -> uint8[H, W, 3], as it was written."""
-    mean = np.array(manifest.moments.mean)
-    std = np.array([value or 1.0 for value in manifest.moments.std])
-    pixels: np.ndarray = np.clip(np.round(255 * (image * std + mean)), 0, 255).astype(np.uint8)
-    return pixels
 
 
 def _metrics(

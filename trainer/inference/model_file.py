@@ -21,6 +21,7 @@ import tensorflow as tf
 
 from beam_pipelines.contract.labels import LabelTable, LabelTableError
 from beam_pipelines.contract.manifest import Manifest
+from beam_pipelines.contract.normalization import Normalization
 from trainer.files import new_name, publish
 from trainer.inference import archive
 from trainer.inference.archive import ArchiveError
@@ -88,6 +89,10 @@ class Description:
             mean_iou=mean_iou,
             dataset=manifest.fingerprint,
         )
+
+    @property
+    def normalization(self) -> Normalization:
+        return Normalization(self.mean, self.std)
 
     def to_json(self) -> dict[str, Any]:
         return {**vars(self), "version": _VERSION, "labels": self.labels.to_json()}

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from trainer.evaluation.evaluator import predict_logits
 from trainer.inference.model_file import Description
+from trainer.inference.views import predict_logits
 
 _PICTURES = tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")
 # Float32 sums of a block can end up below the half that they are; means of up to 500 pixels differ by more than this.
@@ -24,7 +23,7 @@ _HALF = 0.5 + 1e-3
 class Segmenter:
     """Segments pictures with `model`; all that it computes is TensorFlow, so that it can be saved.
 
-    scales, flip: see `trainer.evaluation.evaluator.predict_logits`.
+    scales, flip: see `trainer.inference.views.predict_logits`.
 
     Attributes, both tf.functions of RGB pictures uint8[B, H, W, 3]:
       probabilities: -> float32[B, H, W, C]; the C of a pixel sum up to 1.
@@ -59,9 +58,8 @@ def network_input(images: tf.Tensor, description: Description) -> tf.Tensor:
     target = height if description.size is None else description.size[0]
     size = tf.stack([target, tf.maximum(1, (2 * width * target + height) // (2 * height))])
     pixels = tf.cond(target < height, lambda: _shrunk(images, size), lambda: tf.image.resize(images, size))
-    mean = np.array(description.mean, np.float32) * 255
-    factor = 1 / (255 * np.array([std or 1.0 for std in description.std], np.float32))
-    return (tf.clip_by_value(tf.floor(pixels + _HALF), 0, 255) - mean) * factor
+    shift, factor = description.normalization.shift_and_factor()
+    return (tf.clip_by_value(tf.floor(pixels + _HALF), 0, 255) - shift) * factor
 
 
 def _shrunk(images: tf.Tensor, size: tf.Tensor) -> tf.Tensor:

@@ -6,18 +6,16 @@ aligned corners; images are padded here to such a size, and logits cropped back:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import keras
 from keras import layers
 
-from trainer.models import xception
-from trainer.models.keras_xception import copy_weights, keras_xception, pretrained_xception
+from beam_pipelines.contract.normalization import Normalization
+from trainer.models.backbones import BACKBONES, Backbone
 from trainer.models.layers import Convolutions, CropLike, PadToMultiple, ResizeLike, head_dtype
-
-BACKBONES = (*xception.MIDDLE_UNITS, "keras_xception")
 
 # By output stride: section 4 of the paper and research/deeplab/g3doc/model_zoo.md, column ASPP.
 ATROUS_RATES = {16: (6, 12, 18), 8: (12, 24, 36)}
@@ -37,91 +35,83 @@ def deeplabv3plus(
     backbone: str = "xception65",
     output_stride: int = 16,
     backbone_weights: str = "none",
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    depthwise_relu: bool = True,
+    depthwise_relu: bool | None = None,
     dropout: float = 0.1,
     batch_norm_momentum: float = 0.99,
     sync_batch_norm: bool = False,
     width: float = 1.0,
+    normalization: Normalization | None = None,
 ) -> keras.Model:
     """Normalized images float32[B, H, W, 3] -> logits float32[B, H, W, num_classes], of any H and W.
 
-    backbone: xception65, xception41 (the paper's) or keras_xception (that of keras.applications, made atrous).
+    backbone: a name in `trainer.models.backbones.BACKBONES`.
     output_stride: 16, or 8, which is denser: about 4 times the work in most of the network.
-    backbone_weights: none; for keras_xception also imagenet or a file: see `pretrained_xception`. Those weights were
-        trained on pixels in -1..1, so that `mean` and `std`, with which the images were normalized, must then be given:
-        a layer in front of the backbone turns (pixel / 255 - mean) / std back and into -1..1.
-    depthwise_relu: of the paper's backbones: see `aligned_xception`.
+    backbone_weights: none, or what the backbone's row can read: "imagenet" or a file. Such weights were trained on
+        pixels in the row's range, so the images' `normalization` must then be given: a layer in front of the backbone
+        brings them into that range.
+    depthwise_relu: of xception65 and xception41: see `trainer.models.backbones.aligned_xception`; None is the
+        backbone's default.
     dropout: before the decoder, 1 - keep_prob in research/deeplab/model.py.
     batch_norm_momentum: the official 0.9997 needs tens of thousands of steps before moving averages mean something.
     sync_batch_norm: batch statistics over all replicas.
     width: multiplies the numbers of filters.
     """
-    _check(backbone, output_stride, backbone_weights, mean, std, width)
-    pretrained = None if backbone_weights == "none" else pretrained_xception(backbone_weights)
+    row = _checked(backbone, output_stride, backbone_weights, normalization, width)
+    copy = None if backbone_weights == "none" else row.read_weights(backbone_weights)
     convolutions = Convolutions(
-        width=width, epsilon=xception.EPSILON, momentum=batch_norm_momentum, synchronized=sync_batch_norm
+        width=width, epsilon=EPSILON, momentum=batch_norm_momentum, synchronized=sync_batch_norm
     )
     images = keras.Input(input_shape, name="images")
     padded = PadToMultiple(output_stride, extra=1, name="pad")(images)
-    x = padded if pretrained is None else _rescaling(mean or (), std or ())(padded)
-    features = _backbone(x, backbone, convolutions, output_stride, depthwise_relu)
-    head = replace(convolutions, epsilon=EPSILON)
-    encoded = _aspp(features.high, head, ATROUS_RATES[output_stride])
+    x = padded if copy is None or normalization is None else _rescaling(normalization, row.pixel_range)(padded)
+    options = _options_of(row, backbone, {"depthwise_relu": depthwise_relu})
+    features = row.build(x, convolutions, output_stride=output_stride, **options)
+    encoded = _aspp(features.high, convolutions, ATROUS_RATES[output_stride])
     encoded = layers.Dropout(dropout, name="aspp_dropout")(encoded)
-    logits = _logits(_decode(encoded, features.low, head), padded, images, num_classes)
+    logits = _logits(_decode(encoded, features.low, convolutions), padded, images, num_classes)
     model = keras.Model(images, logits, name="deeplabv3plus")
-    if pretrained is not None:
-        copy_weights(pretrained, model)
+    if copy is not None:
+        copy(model)
     return model
 
 
-def _check(
-    backbone: str,
-    output_stride: int,
-    backbone_weights: str,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    width: float,
-) -> None:
+def _checked(
+    backbone: str, output_stride: int, backbone_weights: str, normalization: Normalization | None, width: float
+) -> Backbone:
+    """-> the row of the backbone. Raises ValueError where the options do not fit together."""
     if backbone not in BACKBONES:
         raise ValueError(f"unknown backbone {backbone!r}: one of {', '.join(BACKBONES)}")
     if output_stride not in ATROUS_RATES:
         raise ValueError(f"output_stride is {output_stride}: it can be 16 or 8")
+    row = BACKBONES[backbone]
     if backbone_weights == "none":
-        return
-    if backbone != "keras_xception" or width != 1:
+        return row
+    if row.weights is None or width != 1:
+        able = " or ".join(name for name, each in BACKBONES.items() if each.weights)
         raise ValueError(
-            f"backbone_weights={backbone_weights} fits keras_xception of width 1 only, and this is {backbone} of width "
-            f"{width:g}: set backbone=keras_xception, or backbone_weights=none"
+            f"backbone_weights={backbone_weights} fits {able} of width 1 only, and this is {backbone} of width "
+            f"{width:g}: set backbone={able}, or backbone_weights=none"
         )
-    if mean is None or std is None or not len(mean) == len(std) == 3:
+    if normalization is None:
         raise ValueError(
-            f"backbone_weights={backbone_weights} needs `mean` and `std`, three numbers each of pixel / 255, that the "
-            "images were normalized with: the pretrained filters expect pixels in -1..1"
+            f"backbone_weights={backbone_weights} needs the `normalization` of the images: the pretrained filters "
+            f"expect pixels in {row.pixel_range[0]:g}..{row.pixel_range[1]:g}"
         )
+    return row
 
 
-def _rescaling(mean: Sequence[float], std: Sequence[float]) -> Any:
-    """x = (pixel / 255 - mean) / std -> 2 * pixel / 255 - 1, in float32. A std of 0 normalized as 1 does."""
-    scale = [2.0 * (each or 1.0) for each in std]
-    offset = [2.0 * each - 1.0 for each in mean]
+def _options_of(row: Backbone, backbone: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The given values of options that only some backbones have. Raises ValueError where this one has not."""
+    given = {name: value for name, value in values.items() if value is not None}
+    for name in given.keys() - set(row.options):
+        raise ValueError(f"backbone {backbone} has no option {name}")
+    return given
+
+
+def _rescaling(normalization: Normalization, pixel_range: tuple[float, float]) -> Any:
+    """Normalized images -> pixels in `pixel_range`, in float32."""
+    scale, offset = normalization.rescaling(*pixel_range)
     return layers.Rescaling(scale, offset, dtype="float32", name="rescale")
-
-
-def _backbone(
-    x: Any, backbone: str, convolutions: Convolutions, output_stride: int, depthwise_relu: bool
-) -> xception.Features:
-    if backbone == "keras_xception":
-        return keras_xception(x, convolutions, output_stride=output_stride)
-    return xception.aligned_xception(
-        x,
-        replace(convolutions, stddev=xception.STDDEV, depthwise_stddev=xception.STDDEV),
-        middle_units=xception.MIDDLE_UNITS[backbone],
-        output_stride=output_stride,
-        depthwise_relu=depthwise_relu,
-    )
 
 
 def _aspp(x: Any, convolutions: Convolutions, rates: tuple[int, ...]) -> Any:

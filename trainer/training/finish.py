@@ -27,7 +27,7 @@ def is_finished(config: TrainConfig) -> bool:
     that is there now: an earlier run may have left some in these folders.
     """
     try:
-        made = unsealed(read_bytes(f"{config.output}/{_FINISHED}", _FINISHED_BYTES)).get("files")
+        made = unsealed(read_bytes(f"{config.places.output}/{_FINISHED}", _FINISHED_BYTES)).get("files")
     except (DamagedFileError, FileNotFoundError):
         return False
     return isinstance(made, dict) and made == _facts(_made(config))
@@ -35,11 +35,11 @@ def is_finished(config: TrainConfig) -> bool:
 
 def _made(config: TrainConfig) -> dict[str, str]:
     """What `finished.json` vouches for -> its path: the best model, the files of the report and those of the export."""
-    paths = {BEST: f"{config.output}/{BEST}"}
-    if config.val_split:
+    paths = {BEST: f"{config.places.output}/{BEST}"}
+    if config.data.val_split:
         paths |= {f"report/{name}": f"{_report_folder(config)}/{name}" for name in report.FILES}
-    for at, _, names in tf.io.gfile.walk(config.export):
-        below = at.rstrip("/")[len(config.export) :]
+    for at, _, names in tf.io.gfile.walk(config.places.export):
+        below = at.rstrip("/")[len(config.places.export) :]
         paths |= {f"export{below}/{name}": f"{at.rstrip('/')}/{name}" for name in names}
     return paths
 
@@ -64,22 +64,22 @@ def evaluate_and_export(
     if config.cluster.workers > 1:  # the other hosts are done
         strategy = devices.make_strategy("one")
     with strategy.scope():
-        model, description = load_model(f"{config.output}/{BEST}")
-    made = [f"{config.output}/{BEST}: the {'best model' if val else 'model'}, of step {description.step:,}"]
+        model, description = load_model(f"{config.places.output}/{BEST}")
+    made = [f"{config.places.output}/{BEST}: the {'best model' if val else 'model'}, of step {description.step:,}"]
     if val is not None:
         console.print(f"evaluating the model of step {description.step:,}", highlight=False)
         evaluation = evaluate(model, val, batch=batch, strategy=strategy)
-        rows = journal.read_rows(config.output)
+        rows = journal.read_rows(config.places.output)
         report.write_report(_report_folder(config), evaluation, val, model, description=description, rows=rows)
         report.print_scores(evaluation.scores, evaluation.intervals, console)
         made.append(f"{_report_folder(config)}/: its scores and pictures")
     console.print("exporting it", highlight=False)
-    export_model(config.export, model, description, overwrite=True)
-    write_whole(f"{config.output}/{_FINISHED}", sealed({"files": _facts(_made(config))}))
-    made.append(f"{config.export}/: a SavedModel, from image_bytes to class_map")
+    export_model(config.places.export, model, description, overwrite=True)
+    write_whole(f"{config.places.output}/{_FINISHED}", sealed({"files": _facts(_made(config))}))
+    made.append(f"{config.places.export}/: a SavedModel, from image_bytes to class_map")
     for line in made:
         console.print(line, highlight=False, markup=False)
 
 
 def _report_folder(config: TrainConfig) -> str:
-    return f"{config.output}/report-{config.val_split}"
+    return f"{config.places.output}/report-{config.data.val_split}"

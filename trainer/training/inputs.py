@@ -11,11 +11,11 @@ from rich.console import Console
 
 from trainer.config import TrainConfig
 from trainer.data import dataset
-from trainer.data.augment import make_augment, make_center_crop
-from trainer.data.dataset import Augment, DatasetError, Split
+from trainer.data.augment import Operation, Target, make_augment, make_center_crop
+from trainer.data.dataset import DatasetError, Split
 from trainer.training import devices
 from trainer.training.devices import Batches, DeviceError
-from trainer.training.loop import Plan
+from trainer.training.plan import Plan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +40,12 @@ class Inputs:
             parts = self.batches.accumulate * context.num_replicas_in_sync // context.num_input_pipelines
             return dataset.training_batches(
                 share,
-                seed=config.seed,
+                seed=config.data.seed,
                 batch=self.batches.per_replica,
                 steps=self.plan.steps_per_epoch * parts,
                 start=(epoch, within * parts),
-                shuffle_mib=config.shuffle_mib,
-                cache_mib=config.cache_mib,
+                shuffle_mib=config.data.shuffle_mib,
+                cache_mib=config.data.cache_mib,
                 augment=self._augment(),
             )
 
@@ -60,31 +60,31 @@ class Inputs:
             files.update(
                 dataset.files_of_batch(
                     dataset.share_of(self.train, pipelines, index),
-                    seed=self.config.seed,
+                    seed=self.config.data.seed,
                     batch=self.batches.global_batch // pipelines,
                     steps=self.plan.steps_per_epoch,
                     at=divmod(step, self.plan.steps_per_epoch),
-                    shuffle_mib=self.config.shuffle_mib,
+                    shuffle_mib=self.config.data.shuffle_mib,
                 )
             )
         return sorted(files)
 
-    def _augment(self) -> Augment | None:
+    def _augment(self) -> Operation | None:
         pixels, moments = self.train.manifest.pixels, self.train.manifest.moments
-        if self.config.augment:
-            return make_augment(self.image_size, moments.mean, moments.std, self.config.scale, self.config.color)
+        if self.config.data.augment:
+            return make_augment(Target(self.image_size, moments.normalization), self.config.data.augmentations)
         return None if (pixels.height, pixels.width) == self.image_size else make_center_crop(self.image_size)
 
     def __str__(self) -> str:
         """What is trained on what, in the lines that a run starts with."""
         config, plan, manifest = self.config, self.plan, self.train.manifest
         height, width = self.image_size
-        val = f", {self.val.examples:,} of {config.val_split}" if self.val else ""
+        val = f", {self.val.examples:,} of {config.data.val_split}" if self.val else ""
         return (
-            f"{config.dataset}: {self.train.examples:,} images of {config.train_split}{val}, "
+            f"{config.places.dataset}: {self.train.examples:,} images of {config.data.train_split}{val}, "
             f"{manifest.labels.num_classes} classes ({manifest.labels.name}); training on {height}x{width}\n"
             f"{devices.describe(self.strategy, self.batches)}\n"
-            f"{plan.total_steps:,} updates, {plan.steps_per_epoch:,} in an epoch; results in {config.output}"
+            f"{plan.total_steps:,} updates, {plan.steps_per_epoch:,} in an epoch; results in {config.places.output}"
         )
 
 
@@ -95,30 +95,17 @@ def open_inputs(config: TrainConfig, strategy: tf.distribute.Strategy, console: 
       DatasetError, ManifestError: there is no such data set, or it needs --crop_size.
       DeviceError: the batches, --xla or --strategy do not fit the devices.
     """
-    train = _open_split(config, config.train_split, console)
+    train = _open_split(config, config.data.train_split, console)
     val = None
-    if config.val_split:
-        val = _open_split(config, config.val_split, console)
-    replicas, pipelines = strategy.num_replicas_in_sync, devices.input_pipelines(strategy)
-    if config.xla and replicas > 1 and not isinstance(strategy, tf.distribute.TPUStrategy):
-        raise DeviceError(f"--xla compiles the step of one device, and there are {replicas}: leave it out")
-    if config.cluster.workers > 1 and pipelines == 1:
-        raise DeviceError(
-            f"--strategy={config.strategy} is for one host, and TF_CONFIG names {config.cluster.workers}: each would "
-            "train alone; leave --strategy out"
-        )
+    if config.data.val_split:
+        val = _open_split(config, config.data.val_split, console)
+    pipelines = devices.input_pipelines(strategy)
+    _check_devices(config, strategy, pipelines)
     batches = devices.plan_batches(
-        replicas, per_replica=config.batch_per_replica, global_batch=config.global_batch, accumulate=config.accumulate
-    )
-    per_epoch = dataset.steps_of_epoch(train, pipelines, batches.global_batch // pipelines)
-    plan = Plan(
-        total_steps=config.steps or config.epochs * per_epoch,
-        steps_per_epoch=per_epoch,
-        evaluate_epochs=config.evaluate_epochs,
-        checkpoint_steps=config.checkpoint_steps,
-        log_steps=config.log_steps,
-        steps_per_call=config.steps_per_call,
-        global_batch=batches.global_batch,
+        strategy.num_replicas_in_sync,
+        per_replica=config.batches.batch_per_replica,
+        global_batch=config.batches.global_batch,
+        accumulate=config.batches.accumulate,
     )
     return Inputs(
         config=config,
@@ -126,14 +113,38 @@ def open_inputs(config: TrainConfig, strategy: tf.distribute.Strategy, console: 
         train=train,
         val=val,
         batches=batches,
-        plan=plan,
+        plan=_plan(config, batches, dataset.steps_of_epoch(train, pipelines, batches.global_batch // pipelines)),
         image_size=_image_size(config, train),
     )
 
 
+def _check_devices(config: TrainConfig, strategy: tf.distribute.Strategy, pipelines: int) -> None:
+    """Raises DeviceError where --xla or --strategy do not fit the devices."""
+    replicas = strategy.num_replicas_in_sync
+    if config.machine.xla and replicas > 1 and not isinstance(strategy, tf.distribute.TPUStrategy):
+        raise DeviceError(f"--xla compiles the step of one device, and there are {replicas}: leave it out")
+    if config.cluster.workers > 1 and pipelines == 1:
+        raise DeviceError(
+            f"--strategy={config.machine.strategy} is for one host, and TF_CONFIG names {config.cluster.workers}: "
+            "each would train alone; leave --strategy out"
+        )
+
+
+def _plan(config: TrainConfig, batches: Batches, steps_per_epoch: int) -> Plan:
+    return Plan(
+        total_steps=config.batches.steps or config.batches.epochs * steps_per_epoch,
+        steps_per_epoch=steps_per_epoch,
+        evaluate_epochs=config.reporting.evaluate_epochs,
+        checkpoint_steps=config.reporting.checkpoint_steps,
+        log_steps=config.reporting.log_steps,
+        steps_per_call=config.machine.steps_per_call,
+        global_batch=batches.global_batch,
+    )
+
+
 def _open_split(config: TrainConfig, name: str, console: Console) -> Split:
-    split = dataset.open_split(config.dataset, name)
-    if config.on_corrupt == "skip":
+    split = dataset.open_split(config.places.dataset, name)
+    if config.data.on_corrupt == "skip":
         split = dataset.without_corrupt(split)
         for problem in split.corrupt:
             console.print(f"corrupt, left out: {problem}", highlight=False, markup=False)
@@ -144,8 +155,10 @@ def _open_split(config: TrainConfig, name: str, console: Console) -> Split:
 
 def _image_size(config: TrainConfig, train: Split) -> tuple[int, int]:
     pixels = train.manifest.pixels
-    if config.crop_size is not None:
-        return config.crop_size
+    if config.data.crop_size is not None:
+        return config.data.crop_size
     if pixels.height is None or pixels.width is None:
-        raise DatasetError(f"{config.dataset} has images of several sizes: give --crop_size=HEIGHTxWIDTH to train on")
+        raise DatasetError(
+            f"{config.places.dataset} has images of several sizes: give --crop_size=HEIGHTxWIDTH to train on"
+        )
     return pixels.height, pixels.width

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from trainer.config import CONFIG, TrainConfig
+from trainer.config import CONFIG, TrainConfig, changes
 from trainer.errors import refusals
 from trainer.files import DamagedFileError, read_bytes, sealed, unsealed, write_whole
 from trainer.training import devices
@@ -28,19 +28,19 @@ def keep_config(inputs: Inputs, is_new: bool) -> str | None:
     Raises:
       ContinuationError: this command would not continue it but make another one of it, or nothing tells.
     """
-    config, path = inputs.config, f"{inputs.config.output}/{CONFIG}"
+    config, path = inputs.config, f"{inputs.config.places.output}/{CONFIG}"
     identity = identity_of(inputs)
     problem = None
     if not is_new:
         before, problem = _identity_before(config, path)
-        changed = [name for name in identity if before and identity[name] != before.get(name)]
+        changed = changes(before, identity) if before else []
         if changed:
-            found = ", ".join(f"{name} was {before.get(name)} and is {identity[name]}" for name in changed)
             raise ContinuationError(
-                f"{config.output} holds another run: {found}. Give another --output, or the same values"
+                f"{config.places.output} holds another run: {', '.join(changed)}. Give another --output, or the same "
+                "values"
             )
     if (is_new or problem) and config.cluster.is_chief:
-        _make_folder(config.output)
+        _make_folder(config.places.output)
         write_whole(path, sealed({"identity": identity, "config": config.to_json()}))
     return problem
 
@@ -68,11 +68,11 @@ def _identity_before(config: TrainConfig, path: str) -> tuple[dict[str, Any], st
         problem = str(error)
     if tf.io.gfile.isdir(path):
         raise ContinuationError(f"{path} is a folder, and is to be a file: give another --output")
-    before = read_about(config.checkpoints)
+    before = read_about(config.places.checkpoints)
     if not before:
         raise ContinuationError(
             f"{path} can't be used: {problem}. It says what the run was started with, and the checkpoints in "
-            f"{config.checkpoints} do not: restore the file from a backup, or give another --output"
+            f"{config.places.checkpoints} do not: restore the file from a backup, or give another --output"
         )
     return before, f"{path}: {problem}; made again from what the checkpoints say"
 
@@ -93,8 +93,8 @@ def check_common_step(strategy: tf.distribute.Strategy, step: int, config: Train
     mean, square = (float(strategy.experimental_local_results(value)[0]) for value in steps)
     if square != mean**2:
         raise ContinuationError(
-            f"the hosts do not see the same checkpoints (this one that of step {step}): {config.checkpoints} must be a "
-            "folder that all of them share, like gs://"
+            f"the hosts do not see the same checkpoints (this one that of step {step}): {config.places.checkpoints} "
+            "must be a folder that all of them share, like gs://"
         )
 
 

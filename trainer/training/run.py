@@ -22,9 +22,10 @@ from trainer.errors import BucketError, refusals
 from trainer.evaluation.evaluator import EvaluationError
 from trainer.inference.model_file import BEST, ModelFileError, load_model, read_description
 from trainer.inference.saved_model import ExportError, check_free
+from trainer.objective.class_weights import class_weights
 from trainer.objective.ema import WeightAverages
-from trainer.objective.losses import SegmentationLoss, class_weights
-from trainer.objective.schedules import build_optimizer, build_schedule
+from trainer.objective.losses import SegmentationLoss
+from trainer.objective.optimizers import Schedule, build_optimizer
 from trainer.training import devices, finish
 from trainer.training.checkpoints import CheckpointError, Checkpoints, has_checkpoints
 from trainer.training.devices import DeviceError
@@ -80,23 +81,25 @@ def run(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback] = ())
 
 def _run(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback], console: Console) -> int:
     started = time.monotonic()
-    strategy = devices.make_strategy(config.strategy, cluster=config.cluster, logical_devices=config.logical_devices)
-    keras.utils.set_random_seed(config.seed)
-    keras.config.set_dtype_policy(_POLICIES[config.precision])
-    if config.deterministic:
+    strategy = devices.make_strategy(
+        config.machine.strategy, cluster=config.cluster, logical_devices=config.machine.logical_devices
+    )
+    keras.utils.set_random_seed(config.data.seed)
+    keras.config.set_dtype_policy(_POLICIES[config.machine.precision])
+    if config.machine.deterministic:
         tf.config.experimental.enable_op_determinism()
     inputs = open_inputs(config, strategy, console)
     console.print(str(inputs), highlight=False, markup=False)
-    is_new = not has_checkpoints(config.checkpoints)
+    is_new = not has_checkpoints(config.places.checkpoints)
     problem = keep_config(inputs, is_new)
     if problem:
         console.print(problem, highlight=False, markup=False)
     if config.cluster.is_chief:
-        check_free(config.export, overwrite=True)
+        check_free(config.places.export, overwrite=True)
     loop = _make_loop(inputs, callbacks, console, is_new)
     first = int(loop.state.step)
     if (loop.state.stopped or first >= inputs.plan.total_steps) and finish.is_finished(config):
-        console.print(f"{config.output} is complete already: {first:,} updates", highlight=False, markup=False)
+        console.print(f"{config.places.output} is complete already: {first:,} updates", highlight=False, markup=False)
         return 0
     if not is_new:
         console.print(f"going on from step {first:,}", highlight=False)
@@ -117,15 +120,18 @@ def _run(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback], con
 
 def _make_loop(inputs: Inputs, callbacks: Sequence[keras.callbacks.Callback], console: Console, is_new: bool) -> Loop:
     config, labels, plan = inputs.config, inputs.train.manifest.labels, inputs.plan
-    schedule = build_schedule(
-        config.schedule, learning_rate=config.learning_rate, total_steps=plan.total_steps, warmup=config.warmup
+    schedule = Schedule(
+        config.optimizer.schedule,
+        learning_rate=config.optimizer.learning_rate,
+        total_steps=plan.total_steps,
+        warmup=config.optimizer.warmup,
     )
     with inputs.strategy.scope():
         model = _build_model(inputs)
-        if config.initial_model is not None and is_new:
-            _start_from(config.initial_model, model, console)
+        if config.model.initial_model is not None and is_new:
+            _start_from(config.model.initial_model, model, console)
         optimizer = _build_optimizer(config, schedule, model)
-        averages = WeightAverages(model.trainable_variables, config.ema) if config.ema else None
+        averages = WeightAverages(model.trainable_variables, config.optimizer.ema) if config.optimizer.ema else None
         steps = TrainSteps(
             model,
             optimizer,
@@ -134,11 +140,11 @@ def _make_loop(inputs: Inputs, callbacks: Sequence[keras.callbacks.Callback], co
             inputs.batches,
             image_size=inputs.image_size,
             averages=averages,
-            xla=config.xla,
+            xla=config.machine.xla,
         )
     state = State(labels.num_classes)
     checkpoints = Checkpoints(
-        config.checkpoints,
+        config.places.checkpoints,
         {
             "model": model.variables,
             "optimizer": optimizer.variables,
@@ -152,7 +158,7 @@ def _make_loop(inputs: Inputs, callbacks: Sequence[keras.callbacks.Callback], co
     for problem in checkpoints.problems:
         console.print(f"damaged, the one before it is taken: {problem}", highlight=False, markup=False)
     check_common_step(inputs.strategy, int(state.step), config)
-    best = f"{config.output}/{BEST}"
+    best = f"{config.places.output}/{BEST}"
     is_over = bool(state.stopped) or int(state.step) >= plan.total_steps
     is_lost = _forget_lost_best(best, state, is_over, console)
     journal = _open_journal(config, state, int(state.step) - 1 if is_lost and is_over else int(state.epoch_end))
@@ -167,7 +173,7 @@ def _make_loop(inputs: Inputs, callbacks: Sequence[keras.callbacks.Callback], co
         train=inputs.train,
         strategy=inputs.strategy,
         batch=inputs.batches.per_replica,
-        name=config.model,
+        name=config.model.name,
         path=best,
         journal=journal,
         steps_per_epoch=plan.steps_per_epoch,
@@ -200,27 +206,27 @@ def _make_loop(inputs: Inputs, callbacks: Sequence[keras.callbacks.Callback], co
 def _build_model(inputs: Inputs) -> keras.Model:
     """Raises TrainingError for an option that the model does not have."""
     config, manifest = inputs.config, inputs.train.manifest
-    known = models.option_defaults(config.model)
-    options = dict(config.model_options)
+    known = models.option_defaults(config.model.name)
+    options = dict(config.model.given())
     if "sync_batch_norm" in known:
         options["sync_batch_norm"] = inputs.strategy.num_replicas_in_sync > 1
-    if {"mean", "std"} <= known.keys():
-        options |= {"mean": manifest.moments.mean, "std": manifest.moments.std}
+    if "normalization" in known:
+        options["normalization"] = manifest.moments.normalization
     try:
-        return models.build(config.model, num_classes=manifest.labels.num_classes, options=options)
+        return models.build(config.model.name, num_classes=manifest.labels.num_classes, options=options)
     except ValueError as error:
         raise TrainingError(str(error)) from error
 
 
 def _build_optimizer(config: TrainConfig, schedule: Any, model: keras.Model) -> keras.optimizers.Optimizer:
     optimizer = build_optimizer(
-        name=config.optimizer,
+        name=config.optimizer.name,
         learning_rate=schedule,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        clip_norm=config.clip_norm,
+        momentum=config.optimizer.momentum,
+        weight_decay=config.optimizer.weight_decay,
+        clip_norm=config.optimizer.clip_norm,
     )
-    if config.precision == "float16":
+    if config.machine.precision == "float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     optimizer.build(model.trainable_variables)
     return optimizer
@@ -229,15 +235,14 @@ def _build_optimizer(config: TrainConfig, schedule: Any, model: keras.Model) -> 
 def _build_loss(inputs: Inputs) -> SegmentationLoss:
     config = inputs.config
     weights: list[float] | None = None
-    if config.class_weights != "none":
-        pixels = inputs.train.manifest.class_pixels[config.train_split]
-        weights = class_weights(pixels, config.class_weights).tolist()
+    if config.objective.class_weights != "none":
+        pixels = inputs.train.manifest.class_pixels[config.data.train_split]
+        weights = class_weights(pixels, config.objective.class_weights).tolist()
     return SegmentationLoss(
         class_weights=weights,
-        top_k=config.top_k,
-        top_k_ramp_steps=config.top_k_ramp_steps,
-        lovasz=config.lovasz,
-        dice=config.dice,
+        hard_pixel_fraction=config.objective.hard_pixel_fraction,
+        hard_pixel_ramp_steps=config.objective.hard_pixel_ramp_steps,
+        terms=config.objective.terms,
     )
 
 
@@ -274,8 +279,8 @@ def _open_journal(config: TrainConfig, state: State, evaluated: int) -> Journal 
     if not config.cluster.is_chief:
         return None
     return Journal(
-        config.output,
-        config.logs,
+        config.places.output,
+        config.places.logs,
         step=int(state.step),
         evaluated=evaluated,
         reports_metric=config.reports_metric,

@@ -15,7 +15,6 @@ from rich.console import Console
 
 from trainer.data import dataset
 from trainer.data.dataset import Split
-from trainer.evaluation import report
 from trainer.evaluation.evaluator import Evaluation, Evaluator
 from trainer.inference.model_file import Description, save_model
 from trainer.models import as_list
@@ -113,7 +112,7 @@ class Validation:
         palette = split.manifest.labels.palette
         pictures = []
         for example in dataset.evaluation_batches(split, 1).take(_PICTURES):
-            image = report.to_pixels(example["image"][0].numpy(), split.manifest)
+            image = split.manifest.moments.normalization.to_pixels(example["image"][0].numpy())
             ids = self._predict(example["image"])[0].numpy()
             pictures.append(np.concatenate([image, palette[example["mask"][0].numpy()], palette[ids]], axis=1))
         same = [picture for picture in pictures if picture.shape == pictures[0].shape]

@@ -60,7 +60,9 @@ def written_by_the_pipeline(image_format: str) -> bytes:
         if image_format == "raw_uint8":
             writer.write(encode(staged))
         else:
-            writer.write(encode(normalized(staged, Normalizer(MOMENTS, RAW_DTYPES[image_format]), image_format)))
+            writer.write(
+                encode(normalized(staged, Normalizer(MOMENTS.normalization, RAW_DTYPES[image_format]), image_format))
+            )
     return file.getvalue()
 
 

@@ -101,7 +101,7 @@ def test_the_size_of_a_data_set_costs_no_precision(image: np.ndarray, times: int
 @given(images())
 def test_the_normalization_table_is_what_numpy_computes(image: np.ndarray) -> None:
     found = moments_of(image)
-    table = found.normalization_table()
+    table = found.normalization.table()
     assert table.shape == (3, 256)
     assert table.dtype == np.float64
     std = np.where(np.array(found.std) == 0, 1.0, found.std)
@@ -113,7 +113,7 @@ def test_the_normalization_table_is_what_numpy_computes(image: np.ndarray) -> No
 @given(images())
 def test_normalized_pixels_have_mean_0_and_std_1(image: np.ndarray) -> None:
     found = moments_of(image)
-    table = found.normalization_table()
+    table = found.normalization.table()
     normalized = np.stack([table[channel][image[..., channel]] for channel in range(3)], -1).reshape(-1, 3)
     np.testing.assert_allclose(normalized.mean(0), 0, atol=1e-9)
     np.testing.assert_allclose(normalized.std(0), [1.0 if std else 0.0 for std in found.std], atol=1e-9)
@@ -123,7 +123,7 @@ def test_normalized_pixels_have_mean_0_and_std_1(image: np.ndarray) -> None:
 def test_a_channel_of_one_value_has_std_0_and_is_only_centred(color: tuple[int, int, int], side: int) -> None:
     found = moments_of(np.full((side, side, 3), color, np.uint8))
     assert found.std == (0.0, 0.0, 0.0)
-    table = found.normalization_table()
+    table = found.normalization.table()
     assert [table[channel, value] for channel, value in enumerate(color)] == [0.0, 0.0, 0.0]
     assert np.isfinite(table).all()
     np.testing.assert_allclose(np.diff(table), 1 / 255, rtol=1e-9)

@@ -132,7 +132,7 @@ def test_of_pixels_as_stored_it_is_the_table_and_comes_back_when_it_is_deleted(
     found = transformed(output, [source / name for name in pixels], tmp_path)
     for index, (name, image) in enumerate(pixels.items()):
         np.testing.assert_array_equal(image, np.asarray(Image.open(source / name)))
-        table = manifest.moments.normalization_table().astype(np.float32)
+        table = manifest.moments.normalization.table().astype(np.float32)
         np.testing.assert_array_equal(found[index], np.stack([table[c][image[..., c]] for c in range(3)], -1))
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,12 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beam_pipelines.contract.labels import IGNORE
-from trainer.data.augment import Span, cut, make_augment, make_center_crop, recolor
+from beam_pipelines.contract.normalization import Normalization
+from trainer.data.augment import AUGMENTATIONS, Operation, Target, make_augment, make_center_crop
+from trainer.data.color import recolor
+from trainer.data.dataset import example_seed
+from trainer.data.geometry import Span, cut
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+NORMALIZATION = Normalization(MEAN, STD)
 OUTPUT = (12, 16)
 Pair = tuple[np.ndarray, np.ndarray]
-Augment = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
 def make_pair(size: tuple[int, int] = (20, 30), seed: int = 0) -> Pair:
@@ -29,11 +32,17 @@ def painted(mask: np.ndarray) -> np.ndarray:
     return np.stack([mask + 1.0, 2.0 * mask + 3, -0.5 * mask - 1], -1).astype(np.float32)
 
 
-def augment_of(size: tuple[int, int] = OUTPUT, scale: tuple[float, float] = (0.5, 2.0), color: float = 0.0) -> Augment:
-    return make_augment(size, MEAN, STD, scale, color)
+def augment_of(
+    size: tuple[int, int] = OUTPUT,
+    scale: tuple[float, float] = (0.5, 2.0),
+    color: float = 0.0,
+    flip: float = 0.5,
+    normalization: Normalization = NORMALIZATION,
+) -> Operation:
+    return make_augment(Target(size, normalization), {"random_scale": scale, "color": color, "flip": flip})
 
 
-def eagerly(augment: Augment, pair: Pair, seed: tuple[int, int] = (1, 2)) -> Pair:
+def eagerly(augment: Operation, pair: Pair, seed: tuple[int, int] = (1, 2)) -> Pair:
     image, mask = augment(tf.constant(pair[0]), tf.constant(pair[1]), tf.constant(seed, tf.int64))
     return image.numpy(), mask.numpy()
 
@@ -230,11 +239,11 @@ def test_a_doubled_picture_is_sampled_between_its_pixel_centres() -> None:
 
 def test_cut_takes_the_window_and_scales_it() -> None:
     image, mask = make_pair((6, 8))
-    as_it_is = Span(*map(tf.constant, (1, 4, 4, 0))), Span(*map(tf.constant, (3, 5, 5, 0)))
+    as_it_is = Span(*map(tf.constant, (1, 4, 4))), Span(*map(tf.constant, (3, 5, 5)))
     moved, ids = cut(tf.constant(image), tf.constant(mask), as_it_is)
     np.testing.assert_array_equal(ids, mask[1:5, 3:8])
     np.testing.assert_array_equal(moved, image[1:5, 3:8])
-    scaled = Span(*map(tf.constant, (1, 4, 12, 0))), Span(*map(tf.constant, (3, 5, 2, 0)))
+    scaled = Span(*map(tf.constant, (1, 4, 12))), Span(*map(tf.constant, (3, 5, 2)))
     moved, ids = cut(tf.constant(image), tf.constant(mask), scaled)
     np.testing.assert_array_equal(ids, mask[1:5].repeat(3, 0)[:, [4, 6]])
     rows = np.interp(np.arange(12) / 3 - 1 / 3, range(4), np.arange(4))  # the rims stay as they are
@@ -293,7 +302,43 @@ def test_every_whole_place_comes_about_equally_often(source: tuple[int, int], pl
     assert min(counts) > 0.6 * 400 / len(places)
 
 
-# Colours.
+@pytest.mark.parametrize(("probability", "flips"), [(0.0, 0), (1.0, 20)])
+def test_a_flip_has_its_probability(probability: float, flips: int) -> None:
+    pair, augment = make_pair(OUTPUT), augment_of(scale=(1.0, 1.0), flip=probability)
+    found = [eagerly(augment, pair, (0, position))[1] for position in range(20)]
+    assert sum(np.array_equal(mask, pair[1][:, ::-1]) for mask in found) == flips
+
+
+def test_operations_draw_independently_of_each_other() -> None:
+    """What one draws does not move what the others draw: each row of the table has its own numbers."""
+    image, mask = ramp((40, 60))
+    plain, colored, unflipped = (
+        eagerly(augment_of(**options), (image, mask), (5, 6)) for options in ({}, {"color": 0.3}, {"flip": 0.0})
+    )
+    np.testing.assert_array_equal(plain[1], colored[1])
+    assert zoom_and_flip(plain[0])[0] == pytest.approx(zoom_and_flip(unflipped[0])[0])
+
+
+def test_every_row_has_an_option_of_its_own() -> None:
+    names = [row.option.name for row in AUGMENTATIONS]
+    assert len(set(names)) == len(names)
+
+
+def test_the_seed_is_that_of_the_example_and_the_epoch() -> None:
+    def seed(*values: object) -> list[int]:
+        return example_seed(*values).numpy().tolist()
+
+    first = seed(3, tf.constant(2, tf.int64), tf.constant("train/a.png"))
+    assert first == seed(3, tf.constant(2, tf.int64), tf.constant("train/a.png"))
+    others = [
+        seed(4, tf.constant(2, tf.int64), tf.constant("train/a.png")),
+        seed(3, tf.constant(1, tf.int64), tf.constant("train/a.png")),
+        seed(3, tf.constant(2, tf.int64), tf.constant("train/b.png")),
+    ]
+    assert first not in others
+
+
+# Colors.
 
 
 def plain_colors(size: tuple[int, int] = OUTPUT) -> Pair:
@@ -326,7 +371,7 @@ def test_recolored_images_stay_colors() -> None:
 
 def test_brightness_is_added_within_the_strength() -> None:
     image = np.zeros((*OUTPUT, 3), np.float32)  # one grey: contrast, saturation and hue leave it
-    augment = tf.function(make_augment(OUTPUT, (0.5,) * 3, (0.25,) * 3, (1.0, 1.0), 0.2))
+    augment = tf.function(augment_of(scale=(1.0, 1.0), color=0.2, normalization=Normalization((0.5,) * 3, (0.25,) * 3)))
     added = []
     for position in range(200):
         moved, _ = augment(image, np.zeros(OUTPUT, np.uint8), tf.constant([0, position], tf.int64))
@@ -338,7 +383,7 @@ def test_brightness_is_added_within_the_strength() -> None:
 
 def recolored(colors: np.ndarray, *amounts: float) -> np.ndarray:
     image = ((colors - MEAN) / STD).astype(np.float32)
-    changed = recolor(tf.constant(image), tf.constant(amounts, tf.float32), np.float32(MEAN), np.float32(STD))
+    changed = recolor(tf.constant(image), tf.constant(amounts, tf.float32), NORMALIZATION)
     return changed.numpy() * STD + MEAN
 
 
@@ -372,7 +417,7 @@ def test_greys_stay_grey() -> None:
 
 
 def test_a_channel_of_one_value_which_has_no_deviation_stays_finite() -> None:
-    augment = make_augment(OUTPUT, MEAN, (0.2, 0.0, 0.3), (1.0, 1.0), 0.3)
+    augment = augment_of(scale=(1.0, 1.0), color=0.3, normalization=Normalization(MEAN, (0.2, 0.0, 0.3)))
     assert np.isfinite(eagerly(augment, plain_colors())[0]).all()
 
 

@@ -22,11 +22,11 @@ from hypothesis import strategies as st
 from beam_pipelines.contract import record, tfrecord
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE
 from beam_pipelines.contract.manifest import FILE_NAME, Manifest, ManifestError, PixelFormat, Shard
+from beam_pipelines.contract.normalization import Normalization
 from beam_pipelines.pixels.conform import Sample
 from tests.support.builds import PROJECT, build, make_flat
 from tests.support.handmade import counts_of, moments_of, to_record, write_shard
-from trainer.data import dataset as reading
-from trainer.data.augment import make_augment
+from trainer.data.augment import Operation, Target, make_augment
 from trainer.data.dataset import (
     DatasetError,
     Split,
@@ -50,6 +50,7 @@ ORDER: dict[str, Any] = {"seed": 3, "batch": BATCH, "steps": STEPS, "shuffle_mib
 LOADING: dict[str, Any] = {"start": (0, 0), "cache_mib": 0, "augment": None}
 FILLING = -1
 DATA_LOSS = tf.errors.DataLossError(None, None, "corrupted record")
+NORMALIZATION = Normalization((0.4,) * 3, (0.25,) * 3)
 
 Batch = dict[str, np.ndarray]
 
@@ -240,7 +241,7 @@ def test_pictures_of_several_sizes_come_one_by_one_or_cut_to_one_size(tmp_path: 
     opened = open_split(folder, "train")
     shapes = [batch["mask"].shape for batch in take_all(evaluation_batches(opened, 1))]
     assert shapes == [(1, 8, 12), (1, 10, 6), (1, 8, 12), (1, 8, 12), (1, 10, 6)]
-    augment = make_augment((5, 7), (0.5,) * 3, (0.25,) * 3, (0.5, 2.0), 0.1)
+    augment = make_augment(Target((5, 7), NORMALIZATION), {"random_scale": (0.5, 2.0), "color": 0.1, "flip": 0.5})
     assert [batch["image"].shape for batch in take(opened, 2, batch=3, steps=2, augment=augment)] == [(3, 5, 7, 3)] * 2
 
 
@@ -449,8 +450,8 @@ def test_a_cached_split_is_not_read_again(fresh: Path) -> None:
         next(streamed.as_numpy_iterator())
 
 
-def colorful() -> reading.Augment:
-    return make_augment((6, 9), (0.4, 0.4, 0.4), (0.25, 0.25, 0.25), (0.5, 2.0), 0.3)
+def colorful() -> Operation:
+    return make_augment(Target((6, 9), NORMALIZATION), {"random_scale": (0.5, 2.0), "color": 0.3, "flip": 0.5})
 
 
 @pytest.mark.parametrize("augmented", [False, True])
@@ -475,18 +476,45 @@ def test_augmentation_is_the_same_after_a_resume(split: Split, start: tuple[int,
     assert_same(take(split, 2 * STEPS - done, augment=colorful(), start=start), whole[done:])
 
 
+def seeds_of(batches: list[Batch]) -> list[tuple[int, int]]:
+    """What `show_seed` put into the masks."""
+    return [tuple(seed) for batch in batches for seed in batch["mask"].tolist()]
+
+
+def show_seed(image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    del mask
+    assert seed.dtype == tf.int64
+    assert seed.shape == [2]
+    return image, seed
+
+
 def test_augmentation_differs_between_examples_epochs_and_seeds(split: Split) -> None:
     seeds: list[tuple[int, int]] = []
-
-    def augment(image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        assert seed.dtype == tf.int64
-        assert seed.shape == [2]
-        return tf.cast(seed, tf.float64), mask
-
     for run_seed in (0, 1):
-        for batch in take(split, 2 * STEPS, seed=run_seed, augment=augment):
-            seeds += [tuple(seed) for seed in batch["image"].astype(int).tolist()]
-    assert len(set(seeds)) == len(seeds) == 2 * 2 * STEPS * BATCH
+        batches = take(split, 2 * STEPS, seed=run_seed, augment=show_seed)
+        drawn = seeds_of(batches)
+        fillings = STEPS * BATCH - EXAMPLES
+        assert len(set(drawn)) == 2 * EXAMPLES  # fillings repeat examples, and what these draw
+        assert len(drawn) == 2 * (EXAMPLES + fillings)
+        seeds += set(drawn)
+    assert len(set(seeds)) == len(seeds)
+
+
+@pytest.mark.parametrize("hosts", [2, 3])
+def test_what_an_example_draws_does_not_depend_on_the_hosts(split: Split, hosts: int) -> None:
+    def drawn(share: Split) -> dict[bytes, tuple[int, int]]:
+        batches = take(share, STEPS, augment=show_seed)
+        return {
+            image.tobytes(): tuple(seed)
+            for batch in batches
+            for image, seed in zip(batch["image"], batch["mask"].tolist(), strict=True)
+        }
+
+    alone = drawn(split)
+    shares = [drawn(share_of(split, hosts, index)) for index in range(hosts)]
+    assert len(alone) == EXAMPLES
+    assert {image: seed for share in shares for image, seed in share.items()} == alone
+    assert sum(map(len, shares)) == EXAMPLES
 
 
 def test_fillings_stay_ignored_when_they_are_augmented(split: Split) -> None:

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from beam_pipelines.contract.normalization import Normalization
 from trainer.models import as_list, build, option_defaults
-from trainer.models.keras_xception import matching_layers, pretrained_xception
+from trainer.models.backbones.keras_xception import matching_layers, pretrained_xception
 from trainer.models.layers import AtrousMaxPool, Convolutions, CropLike, PadToMultiple, ResizeLike
 
 # TensorFlow's tensors take no `copy` keyword yet, which NumPy 2 says wherever Keras saves a variable.
@@ -26,6 +27,7 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
 each_small = pytest.mark.parametrize("small", SMALL)
 each_architecture = pytest.mark.parametrize("small", ["xception41", "u2netp"])
 MEAN, STD = (0.41, 0.43, 0.45), (0.31, 0.3, 0.29)
+NORMALIZATION = Normalization(MEAN, STD)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +71,7 @@ def noise(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def pretrained(weights: Any, **options: Any) -> keras.Model:
-    given = {"backbone": "keras_xception", "backbone_weights": str(weights), "mean": MEAN, "std": STD, **options}
+    given = {"backbone": "keras_xception", "backbone_weights": str(weights), "normalization": NORMALIZATION, **options}
     return build("deeplabv3plus", num_classes=2, options=given)
 
 
@@ -414,13 +416,18 @@ def test_a_missing_network_is_explained(monkeypatch: pytest.MonkeyPatch) -> None
         ("deeplabv3plus", {"backbone_weights": "imagenet"}, "fits keras_xception of width 1 only, and this is xcep"),
         (
             "deeplabv3plus",
-            {"backbone": "keras_xception", "width": 0.5, "backbone_weights": "x.h5", "mean": MEAN, "std": STD},
+            {"backbone": "keras_xception", "width": 0.5, "backbone_weights": "x.h5", "normalization": NORMALIZATION},
             "and this is keras_xception of width 0.5",
         ),
         (
             "deeplabv3plus",
-            {"backbone": "keras_xception", "backbone_weights": "x.h5", "mean": MEAN},
-            "backbone_weights=x.h5 needs `mean` and `std`, three numbers each",
+            {"backbone": "keras_xception", "backbone_weights": "x.h5"},
+            "backbone_weights=x.h5 needs the `normalization` of the images",
+        ),
+        (
+            "deeplabv3plus",
+            {"backbone": "keras_xception", "depthwise_relu": False},
+            "backbone keras_xception has no option depthwise_relu",
         ),
     ],
 )

@@ -16,7 +16,7 @@ import tensorflow as tf
 from tests.support.builds import PROJECT
 from trainer.objective.ema import WeightAverages
 from trainer.objective.losses import SegmentationLoss
-from trainer.objective.schedules import build_optimizer
+from trainer.objective.optimizers import build_optimizer
 from trainer.training.devices import Batches
 from trainer.training.steps import TrainSteps, Updates
 

@@ -34,7 +34,14 @@ def test_a_run_leaves_all_that_it_promises(undisturbed: Path) -> None:
 
 def test_the_global_batch_alone_decides(dataset: Path, tmp_path: Path) -> None:
     """Of 18 examples with different shares of ignored pixels, in batches of 4: the last one is not full."""
-    options = ("--epochs=2", "--dropout=0", "--clip_norm=0.5", "--class_weights=enet", "--top_k=0.7", "--ema=0.5")
+    options = (
+        "--epochs=2",
+        "--dropout=0",
+        "--clip_norm=0.5",
+        "--class_weights=enet",
+        "--hard_pixel_fraction=0.7",
+        "--ema=0.5",
+    )
     train(dataset, tmp_path / "one", *options)
     train(dataset, tmp_path / "two", *options, "--logical_devices=2")
     np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=0, atol=1e-5)

@@ -5,24 +5,16 @@ Numbers are from figure 4 and from tensorflow/models, research/deeplab/core/xcep
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from keras import layers
 
+from trainer.models.backbones import Features
 from trainer.models.layers import Convolutions
 
 EPSILON = 1e-3  # of batch normalization: batch_norm_epsilon in research/deeplab/core/feature_extractor.py
 STDDEV = 0.09  # of all kernels at the start: weights_initializer_stddev of xception_arg_scope
-
-# Repetitions of the middle flow: figure 4 has 16, which makes 65 layers of weights; the official code's xception_41 8.
-MIDDLE_UNITS = {"xception65": 16, "xception41": 8}
-
-
-class Features(NamedTuple):
-    """What the decoder takes from a backbone: `low` at stride 4, `high` at the output stride."""
-
-    low: Any
-    high: Any
 
 
 class Module(NamedTuple):
@@ -34,8 +26,8 @@ class Module(NamedTuple):
     stride: int = 1
 
 
-def aligned_xception(
-    images: Any, convolutions: Convolutions, *, middle_units: int, output_stride: int, depthwise_relu: bool
+def build(
+    images: Any, convolutions: Convolutions, *, output_stride: int, middle_units: int, depthwise_relu: bool = True
 ) -> Features:
     """Features of images [B, H, W, 3]: high [B, H / output_stride, W / output_stride, 2048] and
     low [B, H / 4, W / 4, 256], rounded up.
@@ -44,10 +36,13 @@ def aligned_xception(
     stack_blocks_dense of the official code. `low` is the end point entry_flow/block2/.../separable_conv2_pointwise
     (networks_to_feature_maps in feature_extractor.py).
 
+    middle_units: repetitions of the middle flow: figure 4 has 16, which makes 65 layers of weights; the official code's
+    xception_41 has 8.
     depthwise_relu: ReLU after the batch normalization of each depthwise convolution, as the paper says. The official
     code, which the released checkpoints were trained with, has it in the last module only
     (activation_fn_in_separable_conv=False elsewhere): depthwise_relu=False. It changes no parameter count.
     """
+    convolutions = replace(convolutions, epsilon=EPSILON, stddev=STDDEV, depthwise_stddev=STDDEV)
     x = convolutions.conv(images, 32, 3, stride=2, name="entry_conv1")
     x = convolutions.conv(x, 64, 3, name="entry_conv2")
     low, stride, rate = None, 2, 1

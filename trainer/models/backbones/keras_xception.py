@@ -8,6 +8,8 @@ which shifts the features by three pixels), and strides beyond the output stride
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +17,19 @@ import keras
 import numpy as np
 from keras import layers
 
+from trainer.models.backbones import Features
 from trainer.models.layers import AtrousMaxPool, Convolutions
-from trainer.models.xception import Features
 
 EPSILON = 1e-3  # of batch normalization, the default that keras.applications.Xception uses
 
 NOTOP = "xception_weights_tf_dim_ordering_tf_kernels_notop.h5"  # as keras.applications names its file
 
 
-def keras_xception(images: Any, convolutions: Convolutions, *, output_stride: int) -> Features:
+def build(images: Any, convolutions: Convolutions, *, output_stride: int) -> Features:
     """Features of images [B, H, W, 3] in -1..1: high [B, H / output_stride, W / output_stride, 2048],
     low [B, H / 4, W / 4, 256], which is block3_sepconv2_bn, where the aligned Xception gives its own.
     """
+    convolutions = replace(convolutions, epsilon=EPSILON)
     x = convolutions.conv(images, 32, 3, stride=2, name="block1_conv1")
     x = convolutions.conv(x, 64, 3, name="block1_conv2")
     x, _ = _strided_block(x, 2, (128, 128), convolutions, stride=2, rate=1, relu_first=False)
@@ -42,6 +45,12 @@ def keras_xception(images: Any, convolutions: Convolutions, *, output_stride: in
         name = f"block14_sepconv{number}"
         x = layers.ReLU(name=f"{name}_act")(_separable(x, filters, convolutions, 2 * rate, name))
     return Features(low, x)
+
+
+def read_weights(source: str) -> Callable[[keras.Model], None]:
+    """-> a function that copies the weights of `source`, see `pretrained_xception`, into a model with this backbone."""
+    pretrained = pretrained_xception(source)
+    return lambda model: copy_weights(pretrained, model)
 
 
 def pretrained_xception(source: str) -> keras.Model:

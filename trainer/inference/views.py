@@ -1,0 +1,48 @@
+"""Test-time augmentation: a prediction as the mean over several scales of an image and over its mirror image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from trainer.models import as_list
+
+
+def predict_logits(
+    model: keras.Model, images: tf.Tensor, scales: Sequence[float] = (1.0,), flip: bool = False
+) -> tf.Tensor:
+    """Normalized images float32[B, H, W, 3] -> logits float32[B, H, W, C] of the model's first output.
+
+    With several views, the images at each of `scales`, and with `flip` also mirrored, they are the logarithms of the
+    mean of the views' probabilities. As in DeepLab (`predict_labels_multi_scale` in tensorflow/models,
+    research/deeplab/model.py) a view's logits, not its probabilities, are resized back.
+    """
+    if not flip and len(scales) == 1:
+        return _views(model, images, scales[0], flip=False)[0]
+    views = [logits for scale in scales for logits in _views(model, images, scale, flip)]
+    mean = tf.add_n([tf.nn.softmax(logits) for logits in views]) / len(views)
+    return tf.math.log(tf.maximum(mean, np.finfo(np.float32).tiny))
+
+
+def _views(model: keras.Model, images: tf.Tensor, scale: float, flip: bool) -> list[tf.Tensor]:
+    """Logits of the images at `scale`, and if asked of the mirrored ones, at the images' own size and sides."""
+    sides = [images.shape[axis] or tf.shape(images)[axis] for axis in (1, 2)]
+    seen = images if scale == 1 else tf.image.resize(images, [_scaled(side, scale) for side in sides])
+    seen = tf.concat([seen, tf.reverse(seen, [2])], axis=0) if flip else seen  # together: the model is traced once
+    logits = tf.cast(as_list(model(seen, training=False))[0], tf.float32)
+    logits = logits if scale == 1 else tf.image.resize(logits, sides)
+    if not flip:
+        return [logits]
+    straight, mirrored = tf.split(logits, 2)
+    return [straight, tf.reverse(mirrored, [2])]
+
+
+def _scaled(side: Any, scale: float) -> Any:
+    """Pixels, at least one: int, or an int32 scalar where `side` is one."""
+    if isinstance(side, int):
+        return max(1, round(side * scale))
+    return tf.maximum(1, tf.cast(tf.round(tf.cast(side, tf.float32) * scale), tf.int32))

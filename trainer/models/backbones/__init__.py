@@ -1,0 +1,69 @@
+"""The backbones of DeepLabV3+: a new one is a module here and a row of `BACKBONES`.
+
+Nothing is imported before a backbone is built: command lines list their names.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import keras
+
+    from trainer.models.layers import Convolutions
+
+
+class Features(NamedTuple):
+    """What a decoder takes from a backbone: `low` at stride 4, `high` at the output stride."""
+
+    low: Any
+    high: Any
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A row of the table. Functions are given as `module:name`, below this package.
+
+    Attributes:
+      builder: (images [B, H, W, 3], convolutions, output_stride=16 or 8, ...) -> Features.
+      fixed: keywords of the builder that make this backbone.
+      options: names of the model's options that the builder takes, too.
+      weights: (source) -> a function that copies pretrained weights into a model of width 1 that has this backbone.
+        `source` is "imagenet" or a file. Raises ValueError for a file that does not fit, OSError where there is none.
+      pixel_range: (least, most) of the pixels that pretrained weights expect; the model rescales normalized images.
+    """
+
+    builder: str
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    options: tuple[str, ...] = ()
+    weights: str | None = None
+    pixel_range: tuple[float, float] = (-1.0, 1.0)
+
+    def build(self, images: Any, convolutions: Convolutions, *, output_stride: int, **options: Any) -> Features:
+        """Adds the backbone's layers behind `images`."""
+        features: Features = _find(self.builder)(
+            images, convolutions, output_stride=output_stride, **self.fixed, **options
+        )
+        return features
+
+    def read_weights(self, source: str) -> Callable[[keras.Model], None]:
+        """-> a function that copies the weights of `source` into a model; see `weights`."""
+        assert self.weights is not None
+        copy: Callable[[keras.Model], None] = _find(self.weights)(source)
+        return copy
+
+
+BACKBONES = {
+    "xception65": Backbone("aligned_xception:build", fixed={"middle_units": 16}, options=("depthwise_relu",)),
+    "xception41": Backbone("aligned_xception:build", fixed={"middle_units": 8}, options=("depthwise_relu",)),
+    "keras_xception": Backbone("keras_xception:build", weights="keras_xception:read_weights"),
+}
+
+
+def _find(name: str) -> Callable[..., Any]:
+    module, _, function = name.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(f"{__name__}.{module}"), function)
+    return found

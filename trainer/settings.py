@@ -1,0 +1,123 @@
+"""Settings: frozen dataclasses whose fields are command-line options.
+
+    class Optimizer:
+        momentum: float = setting(0.9, type=number(0, below=1), help="of SGD", identity=True)
+        terms: Mapping[str, float] = table(OPTIONS_OF_TERMS, identity=True)      # one option each
+
+An option is declared once, at its field or in its row of a table; the parser, `config.json` and what belongs to the
+identity of a run are derived from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+Section = TypeVar("Section")
+
+
+@dataclass(frozen=True)
+class Option:
+    """`--name` on the command line.
+
+    Attributes:
+      type: from the text to the value; bool makes `--name`, or `--no-name` where `default` is True.
+      aliases: earlier names, which are still accepted and not shown.
+      exclusive: options of one group of this name exclude each other.
+    """
+
+    name: str
+    type: Callable[[str], Any] = str
+    default: Any = None
+    help: str = ""
+    metavar: str | None = None
+    choices: tuple[str, ...] | None = None
+    aliases: tuple[str, ...] = ()
+    exclusive: str = ""
+
+    def add_to(self, group: Any) -> None:
+        """Declares the option in an argparse parser or group, and its aliases."""
+        if self.type is bool:
+            action = argparse.BooleanOptionalAction if self.default else "store_true"
+            group.add_argument(f"--{self.name}", action=action, default=self.default, help=self.help)
+            return
+        shown = {"metavar": self.metavar, "choices": self.choices, "default": self.default, "help": self.help}
+        group.add_argument(f"--{self.name}", type=self.type, **shown)
+        for alias in self.aliases:
+            hidden = {"default": argparse.SUPPRESS, "help": argparse.SUPPRESS, "choices": self.choices}
+            group.add_argument(f"--{alias}", dest=self.name, type=self.type, **hidden)
+
+
+class Declared(NamedTuple):
+    """An option of a settings class: at a field of its own, or a row of the table that the field holds."""
+
+    field: str
+    option: Option
+    identity: bool
+    is_row: bool
+
+
+def setting(default: Any = None, *, identity: bool = False, name: str = "", **option: Any) -> Any:
+    """A field that is one option, `--name`, by default that of the field.
+
+    identity: a run can't be resumed with another value.
+    """
+    metadata = {"option": Option(name, default=default, **option), "identity": identity}
+    return dataclasses.field(metadata=metadata)
+
+
+def table(options: Iterable[Option], *, identity: bool = False) -> Any:
+    """A field that maps the name of each of `options` to its value."""
+    return dataclasses.field(metadata={"rows": tuple(options), "identity": identity})
+
+
+def declared_by(section: type) -> Iterator[Declared]:
+    """The options of a settings class, in order."""
+    for field in dataclasses.fields(section):
+        for option in field.metadata.get("rows", ()):
+            yield Declared(field.name, option, field.metadata["identity"], is_row=True)
+        if "option" in field.metadata:
+            option = field.metadata["option"]
+            named = option if option.name else dataclasses.replace(option, name=field.name)
+            yield Declared(field.name, named, field.metadata["identity"], is_row=False)
+
+
+def add_options(parser: argparse.ArgumentParser, section: type, title: str) -> None:
+    """Declares the options of a settings class, in a group of their own in the help."""
+    group = parser.add_argument_group(title)
+    exclusive: dict[str, Any] = {}
+    for _, option, _, _ in declared_by(section):
+        if option.exclusive and option.exclusive not in exclusive:
+            exclusive[option.exclusive] = group.add_mutually_exclusive_group()
+        option.add_to(exclusive.get(option.exclusive, group))
+
+
+def take(section: type[Section], values: dict[str, Any]) -> Section:
+    """Makes a settings class of parsed `values`, which lose what it takes."""
+    fields: dict[str, Any] = {}
+    for field, option, _, is_row in declared_by(section):
+        value = values.pop(option.name)
+        if is_row:
+            fields.setdefault(field, {})[option.name] = value
+        else:
+            fields[field] = value
+    return section(**fields)
+
+
+def flat(settings: Any) -> dict[str, Any]:
+    """Option -> value."""
+    values: dict[str, Any] = {}
+    for field, option, _, is_row in declared_by(type(settings)):
+        value = getattr(settings, field)
+        values[option.name] = value[option.name] if is_row else value
+    return values
+
+
+def identity_defaults(sections: Iterable[type]) -> dict[str, Any]:
+    """Option -> default, of all options that belong to the identity of a run."""
+    return {
+        each.option.name: each.option.default for section in sections for each in declared_by(section) if each.identity
+    }
