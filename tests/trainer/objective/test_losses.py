@@ -242,8 +242,9 @@ def test_perfect_logits_cost_nothing():
     [
         ({"hard_pixel_fraction": 0}, "hard_pixel_fraction 0: a share above 0"),
         ({"hard_pixel_fraction": 1.5}, r"hard_pixel_fraction 1\.5"),
-        ({"lovasz": -1}, "lovasz -1: 0 or more"),
-        ({"dice": float("nan")}, "dice nan"),
+        ({"terms": {"lovasz": -1}}, "lovasz -1: 0 or more"),
+        ({"terms": {"dice": float("nan")}}, "dice nan"),
+        ({"terms": {"focal": 1}}, "there is no term .focal.: lovasz, dice are known"),
         ({"hard_pixel_ramp_steps": -1}, "hard_pixel_ramp_steps -1"),
         ({"class_weights": (1.0, -1.0)}, r"class_weights \[1\.0, -1\.0\]"),
     ],
