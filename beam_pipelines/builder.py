@@ -21,7 +21,7 @@ from rich.console import Console
 
 from beam_pipelines import progress, report, runners, stopping
 from beam_pipelines.contract.manifest import Manifest
-from beam_pipelines.errors import BuildError, as_build_error, without_worker_tracebacks
+from beam_pipelines.errors import BuildError, without_worker_tracebacks
 from beam_pipelines.files import cloud, lease, storage, workspace
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.graph import Job, build_dataset
@@ -52,25 +52,7 @@ Execute = Callable[[beam.Pipeline, progress.Watcher, BuildSettings, Console], "r
 
 def run(settings: BuildSettings, started: float) -> int:
     """Builds, and returns the exit code."""
-    return guarded(lambda console: build(settings, started, console, execute), settings.verbose)
-
-
-def guarded(work: Callable[[Console], int], verbose: bool) -> int:
-    """Does `work`, which returns the exit code; every BuildError becomes one sentence."""
-    console = Console(soft_wrap=True, markup=False)  # a path may hold brackets
-    if not verbose:
-        runners.keep_quiet()
-    try:
-        return work(console)
-    except KeyboardInterrupt:
-        print(stopping.STOPPED, file=sys.stderr)
-        return 130
-    except Exception as error:
-        reason = as_build_error(error)
-        if reason is None or verbose:
-            raise
-        print(f"error: {reason}", file=sys.stderr)
-        return 1
+    return runners.guarded(lambda console: build(settings, started, console, execute), settings.verbose)
 
 
 def build(settings: BuildSettings, started: float, console: Console, execute: Execute) -> int:

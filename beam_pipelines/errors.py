@@ -11,6 +11,8 @@ import threading
 from collections.abc import Iterator
 from typing import TextIO
 
+from beam_pipelines.contract.errors import UserError
+
 _MARK = "BuildError: "
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _CURES = {
@@ -24,7 +26,7 @@ _CURES = {
 }
 
 
-class BuildError(RuntimeError):
+class BuildError(UserError):
     """A reason to stop that the user can do something about. The message says what was found and what to do."""
 
 

@@ -11,8 +11,10 @@ import apache_beam as beam
 import grpc
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineResult, PipelineState
+from rich.console import Console
 
 from beam_pipelines import stopping
+from beam_pipelines.contract.errors import exit_code_of
 from beam_pipelines.errors import BuildError, as_build_error, first_line
 from beam_pipelines.options import is_dataflow
 
@@ -27,6 +29,21 @@ _NOT_FETCHED = {  # by Beam's own download -> what it is, and the option that na
         "--flink_job_server_jar",
     ),
 }
+
+
+def guarded(work: Callable[[Console], int], verbose: bool, failed: int = 1) -> int:
+    """Does `work`, which returns the exit code; what it raises becomes one line, and the exit code `failed`."""
+    console = Console(soft_wrap=True, markup=False)  # a path may hold brackets
+    if not verbose:
+        keep_quiet()
+    return exit_code_of(
+        lambda: work(console), verbose=verbose, explain=_in_words, failed=failed, stopped=stopping.STOPPED
+    )
+
+
+def _in_words(error: Exception) -> str | None:
+    told = as_build_error(error) or engine_error(error)
+    return None if told is None else str(told)
 
 
 def keep_quiet() -> None:

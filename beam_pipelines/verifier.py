@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -14,8 +13,8 @@ from rich.console import Console
 
 from beam_pipelines import report, runners, stopping
 from beam_pipelines.contract import manifest as contract
-from beam_pipelines.contract.manifest import Manifest, ManifestError, not_built
-from beam_pipelines.errors import BuildError, as_build_error, without_worker_tracebacks
+from beam_pipelines.contract.manifest import Manifest, not_built
+from beam_pipelines.errors import BuildError, without_worker_tracebacks
 from beam_pipelines.files import cloud, storage
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.options import VerifySettings, is_local_runner, pipeline_options
@@ -27,32 +26,18 @@ def run(settings: VerifySettings) -> int:
     """Verifies, prints, and returns the exit code: 0 all holds, 1 something does not, 2 there is no data set, 130
     Ctrl-C stopped it.
     """
-    try:
-        return _verify(settings)
-    except KeyboardInterrupt:
-        print(stopping.STOPPED, file=sys.stderr)
-        return 130
+    return runners.guarded(lambda console: _verify(settings, console), settings.verbose, failed=2)
 
 
-def _verify(settings: VerifySettings) -> int:
-    console = Console(soft_wrap=True, markup=False)  # a path may hold brackets
-    if not settings.verbose:
-        runners.keep_quiet()
+def _verify(settings: VerifySettings, console: Console) -> int:
     place, options = Workspace(settings.dataset), pipeline_options(settings.beam_args)
-    try:
-        cloud.check_login(place.root)
-        text = storage.read_text(place.manifest)
-        if text is None:
-            raise BuildError(not_built(settings.dataset))
-        manifest, contradictions = contract.read(text, place.manifest)
-        with without_worker_tracebacks(settings.verbose):
-            checked = _check(manifest, place, options, is_local_runner(settings.beam_args))
-    except Exception as error:
-        reason = error if isinstance(error, ManifestError) else as_build_error(error) or runners.engine_error(error)
-        if reason is None or settings.verbose:
-            raise
-        print(f"error: {reason}", file=sys.stderr)
-        return 2
+    cloud.check_login(place.root)
+    text = storage.read_text(place.manifest)
+    if text is None:
+        raise BuildError(not_built(settings.dataset))
+    manifest, contradictions = contract.read(text, place.manifest)
+    with without_worker_tracebacks(settings.verbose):
+        checked = _check(manifest, place, options, is_local_runner(settings.beam_args))
     problems = [
         *check.problems_of_manifest(contradictions),
         *checked.problems,

@@ -78,3 +78,8 @@ def scales(text: str) -> tuple[float, ...]:
     if not all(0 < value <= LARGEST_SCALE for value in values):
         raise argparse.ArgumentTypeError(f"{text!r}: scales are above 0 and at most {LARGEST_SCALE}, as in 0.75,1,1.25")
     return values
+
+
+def add_verbose(parser: argparse.ArgumentParser) -> None:
+    """Declares --verbose."""
+    parser.add_argument("--verbose", action="store_true", help="show TensorFlow's own log, and tracebacks")

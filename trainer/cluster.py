@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from beam_pipelines.contract.errors import UserError
+
 ONE_HOST_STRATEGIES = ("auto", "one", "mirrored", "tpu")  # of trainer.training.devices
 STRATEGIES = (*ONE_HOST_STRATEGIES, "multiworker")
 
 _KINDS = {"chief": "chief", "worker": "worker", "workerpool0": "chief", "workerpool1": "worker"}
 
 
-class ClusterError(ValueError):
+class ClusterError(UserError, ValueError):
     """A description of a cluster that makes no sense."""
 
 

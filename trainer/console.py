@@ -1,31 +1,34 @@
-"""Commands whose output is meant for people: without TensorFlow's log, and without a traceback for Ctrl-C."""
+"""Commands whose output is meant for people: without TensorFlow's log, and with one line for each error."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
-import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from typing import ParamSpec
 
-_Arguments = ParamSpec("_Arguments")
+from beam_pipelines.contract.errors import exit_code_of
 
 
-def interruptible(main: Callable[_Arguments, int]) -> Callable[_Arguments, int]:
-    """Ctrl-C ends it with a line, and the exit code that shells give to it."""
+def run_command(
+    work: Callable[[], int], *, verbose: bool = False, less_memory: str = "Give less to it", hosts: int = 1
+) -> int:
+    """Imports TensorFlow, does `work`, and returns its exit code; see `beam_pipelines.contract.errors.exit_code_of`.
 
-    @functools.wraps(main)
-    def command(*args: _Arguments.args, **named: _Arguments.kwargs) -> int:
-        try:
-            return main(*args, **named)
-        except KeyboardInterrupt:
-            print("stopped", file=sys.stderr)
-            return 128 + signal.SIGINT
+    less_memory, hosts: see `trainer.errors.explain`.
+    """
 
-    return command
+    def import_and_work() -> int:
+        import_tensorflow(verbose)
+        return work()
+
+    def explain(error: Exception) -> str | None:
+        from trainer import errors
+
+        return errors.explain(error, less_memory, hosts)
+
+    return exit_code_of(import_and_work, verbose=verbose, explain=explain)
 
 
 def import_tensorflow(verbose: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""What a bucket refuses, in a sentence with a cure. TensorFlow has then tried again for as long as it may help."""
+"""What errors of TensorFlow, of buckets and of the system mean to the user, in a sentence with a cure."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
+from beam_pipelines.contract.errors import UserError
+
 _CURES = {
     "401": "log in with `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS",
     "403": "ask for read and write access to the bucket",
@@ -15,7 +17,7 @@ _CURES = {
 }
 
 
-class BucketError(OSError):
+class BucketError(UserError, OSError):
     """A bucket that can't be read or written; the message says what to do."""
 
 
@@ -43,3 +45,28 @@ def refusal(error: Exception) -> str | None:
     said = f"the storage answered {status[1]}" if status else f"the storage can't be reached, {found[1]}"
     cure = _CURES.get(status[1] if status else "", "start the same command later")
     return f"{path[0] if path else 'gs://'}: {said}; {cure}"
+
+
+def explain(error: Exception, less_memory: str, hosts: int = 1) -> str | None:
+    """What an error that no part of the trainer raised means to the user; None where it is a fault of the program.
+
+    Args:
+      less_memory: the cure where a device has too little: full disks and full memories are one error.
+      hosts: of the run.
+    """
+    told = refusal(error)
+    if told is not None:
+        return told
+    found = (str(error).splitlines() or [type(error).__name__])[0]
+    if isinstance(error, tf.errors.ResourceExhaustedError):
+        if "space" in found.lower() or "quota" in found.lower():
+            return f"there is no space to write: {found}; free some and run the same command again"
+        return f"out of memory: {found}. {less_memory}"
+    if isinstance(error, (tf.errors.PermissionDeniedError, tf.errors.FailedPreconditionError, OSError)):
+        return f"a file can't be read or written: {found}; fix this and run the same command again"
+    if hosts > 1 and isinstance(error, (tf.errors.UnavailableError, tf.errors.AbortedError)):
+        return (
+            f"another host of this run was lost ({found}). Run the same command on all hosts again: they resume at the "
+            "newest checkpoint"
+        )
+    return None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from trainer import arguments
 from trainer.cluster import ONE_HOST_STRATEGIES
-from trainer.console import import_tensorflow, interruptible
+from trainer.console import run_command
 
 if TYPE_CHECKING:
     import keras
@@ -39,34 +39,19 @@ class EvaluateSettings:
     flip: bool = False
     strategy: str = "auto"
     logical_devices: int | None = None
+    verbose: bool = False
 
 
-@interruptible
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 evaluated, 1 it failed, 2 (SystemExit) the arguments are wrong."""
     settings = parse_evaluate(argv)
-    # TensorFlow takes seconds to import: --help and a mistyped option end before this.
-    import_tensorflow()
-    from beam_pipelines.contract.manifest import ManifestError
-    from trainer import failures
-    from trainer.data.dataset import DatasetError
-    from trainer.errors import BucketError, refusals
-    from trainer.evaluation.evaluator import EvaluationError
-    from trainer.inference.model_file import ModelFileError
-    from trainer.training.devices import DeviceError
+    views = " or fewer views (--scales, --flip)" if settings.flip or len(settings.scales) > 1 else ""
 
-    try:
-        with refusals():
-            run(settings)
-    except (BucketError, DatasetError, DeviceError, EvaluationError, ManifestError, ModelFileError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except failures.KNOWN as error:
-        views = " or fewer views (--scales, --flip)" if settings.flip or len(settings.scales) > 1 else ""
-        less = f"Give less than --batch={settings.batch}{views}"
-        print(f"error: {failures.in_words(error, less)}", file=sys.stderr)
-        return 1
-    return 0
+    def work() -> int:
+        run(settings)
+        return 0
+
+    return run_command(work, verbose=settings.verbose, less_memory=f"Give less than --batch={settings.batch}{views}")
 
 
 def run(settings: EvaluateSettings) -> None:
@@ -137,6 +122,7 @@ def parse_evaluate(argv: Sequence[str] | None = None) -> EvaluateSettings:
         metavar="N",
         help="cut the CPU into so many devices, to try several",
     )
+    arguments.add_verbose(parser)
     return EvaluateSettings(**vars(parser.parse_args(argv)))
 
 

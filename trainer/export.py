@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trainer.console import import_tensorflow, interruptible
+from trainer import arguments
+from trainer.console import run_command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,26 +19,24 @@ class ExportSettings:
     model: str
     output: str
     overwrite: bool
+    verbose: bool = False
 
 
-@interruptible
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 the SavedModel is there, 1 it is not, 2 (SystemExit) the arguments are wrong."""
     settings = parse_export(argv)
-    # TensorFlow takes seconds to import: --help and a mistyped option end before this.
-    import_tensorflow()
-    from trainer.errors import BucketError, refusals
-    from trainer.inference.model_file import ModelFileError, load_model
-    from trainer.inference.saved_model import ExportError, check_free, export_model
+    return run_command(functools.partial(_export, settings), verbose=settings.verbose)
 
-    try:
-        with refusals():
-            check_free(settings.output, settings.overwrite)
-            model, description = load_model(settings.model)
-            export_model(settings.output, model, description, overwrite=settings.overwrite)
-    except (BucketError, ExportError, ModelFileError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+
+def _export(settings: ExportSettings) -> int:
+    from trainer.errors import refusals
+    from trainer.inference.model_file import load_model
+    from trainer.inference.saved_model import check_free, export_model
+
+    with refusals():
+        check_free(settings.output, settings.overwrite)
+        model, description = load_model(settings.model)
+        export_model(settings.output, model, description, overwrite=settings.overwrite)
     classes = f"{description.labels.num_classes} classes ({description.labels.name})"
     print(f"{settings.output}: {description.model} of {classes}, from image_bytes to class_map")
     return 0
@@ -52,6 +52,7 @@ def parse_export(argv: Sequence[str] | None = None) -> ExportSettings:
     parser.add_argument("--model", required=True, metavar="RUN|FILE", help="a run's folder, or a best.keras")
     parser.add_argument("--output", required=True, metavar="DIR", help="the folder to write, local or gs://")
     parser.add_argument("--overwrite", action="store_true", help="replace a SavedModel that is there")
+    arguments.add_verbose(parser)
     return ExportSettings(**vars(parser.parse_args(argv)))
 
 

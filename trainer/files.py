@@ -12,11 +12,13 @@ from typing import Any
 
 import tensorflow as tf
 
+from beam_pipelines.contract.errors import UserError
+
 _DIGEST = "sha256"
 _BLOCK = 2**20
 
 
-class DamagedFileError(ValueError):
+class DamagedFileError(UserError, ValueError):
     """A file that is not as it was written; the message says in what."""
 
 

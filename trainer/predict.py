@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trainer import arguments
-from trainer.console import import_tensorflow, interruptible
+from trainer.console import run_command
 
 FORMS = ("train_ids", "cityscapes_submission")
 
@@ -25,26 +25,21 @@ class PredictSettings:
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
     max_image_pixels: int = 100_000_000
+    verbose: bool = False
 
 
-@interruptible
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 some pictures are segmented (those that can't be are named), 1 none is, 2 (SystemExit)
     the arguments are wrong.
     """
     settings = parse_predict(argv)
-    # TensorFlow takes seconds to import: --help and a mistyped option end before this.
-    import_tensorflow()
-    from trainer.errors import BucketError, refusals
-    from trainer.inference.model_file import ModelFileError
-    from trainer.inference.pictures import PredictionError, predict
 
-    try:
-        with refusals():
-            return 0 if predict(settings).segmented else 1
-    except (BucketError, ModelFileError, PredictionError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    def work() -> int:
+        from trainer.inference.pictures import predict
+
+        return 0 if predict(settings).segmented else 1
+
+    return run_command(work, verbose=settings.verbose, less_memory="Segment smaller pictures, or give fewer --scales")
 
 
 def parse_predict(argv: Sequence[str] | None = None) -> PredictSettings:
@@ -87,6 +82,7 @@ def parse_predict(argv: Sequence[str] | None = None) -> PredictSettings:
         metavar="N",
         help="a larger picture is left out before it is decoded (default %(default)s)",
     )
+    arguments.add_verbose(parser)
     return PredictSettings(**vars(parser.parse_args(argv)))
 
 

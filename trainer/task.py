@@ -6,20 +6,25 @@ import sys
 from collections.abc import Sequence
 
 from trainer.config import parse_train
-from trainer.console import import_tensorflow, interruptible
+from trainer.console import run_command
 
 
-@interruptible
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 trained, 1 it failed, 128 + the signal's number where a signal stopped it
     and its state was kept, 2 (SystemExit) the arguments are wrong.
     """
     config = parse_train(argv)
-    # TensorFlow takes seconds to import: --help and a mistyped option end before this.
-    import_tensorflow(config.reporting.verbose)
-    from trainer.training.run import run
 
-    return run(config)
+    def work() -> int:
+        from trainer.training.run import run
+
+        return run(config)
+
+    less_memory = (
+        "Try a smaller --batch_per_replica with --accumulate; or, with another --output, a smaller --crop_size or "
+        "--precision=bfloat16"
+    )
+    return run_command(work, verbose=config.reporting.verbose, less_memory=less_memory, hosts=config.cluster.workers)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from beam_pipelines.contract import schema
+from beam_pipelines.contract.errors import UserError
 
 IGNORE = 255  # the train id of pixels that count neither in the loss nor in a score
 UNKNOWN = -1  # in `LabelTable.train_id_of`: an id that the table does not name
@@ -23,7 +24,7 @@ MAX_SOURCE_ID = 65535  # a mask is at most 16 bits deep
 _Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
 
 
-class LabelTableError(ValueError):
+class LabelTableError(UserError, ValueError):
     """A label table that can't be used; the message lists every problem found."""
 
 

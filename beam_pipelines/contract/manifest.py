@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 
 from beam_pipelines.contract import record, schema
+from beam_pipelines.contract.errors import UserError
 from beam_pipelines.contract.labels import LabelTable, LabelTableError, TableFields
 from beam_pipelines.contract.moments import CHANNELS, LEVELS, Moments
 from beam_pipelines.contract.record import RAW_DTYPES
@@ -28,7 +29,7 @@ FORMAT_VERSION = 1
 Encoded = bytes  # `Manifest.bytes` hides the type in the class
 
 
-class ManifestError(ValueError):
+class ManifestError(UserError, ValueError):
     """A manifest that is missing, damaged, or of a version that this code does not know."""
 
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from beam_pipelines.contract.errors import UserError
+
 if TYPE_CHECKING:
     import tensorflow as tf
 
@@ -42,7 +44,7 @@ _PNG_START = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 _PNG_COLORS = {1: 0, CHANNELS: 2}  # channels -> PNG's color type: gray or RGB
 
 
-class RecordError(ValueError):
+class RecordError(UserError, ValueError):
     """Bytes that are not an Example with the fields of `FIELDS`, or fields that do not fit each other."""
 
 

@@ -21,6 +21,8 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
+from beam_pipelines.contract.errors import UserError
+
 _T = TypeVar("_T")
 
 MAX_COUNT = 2**53  # every integer up to here survives a reader whose numbers are doubles
@@ -50,7 +52,7 @@ Digest = Annotated[str, msgspec.Meta(pattern=_HEX)]  # SHA-256
 PlainName = Annotated[str, msgspec.Meta(pattern=_PLAIN)]  # of a file in the folder that the document is about
 
 
-class SchemaError(ValueError):
+class SchemaError(UserError, ValueError):
     """JSON that is not what its type says. `path` is the place of the wrong value, as `splits.train.shards[3].bytes`,
     empty for the whole document.
     """

@@ -11,6 +11,8 @@ from typing import Protocol
 
 import google_crc32c
 
+from beam_pipelines.contract.errors import UserError
+
 HEADER_BYTES = 12
 FOOTER_BYTES = 4
 MAX_RECORD_BYTES = 2**31 - 1  # of a protobuf message, which each record is
@@ -18,7 +20,7 @@ _READ_BYTES = 2**26  # at once: a length that promises more than the file has co
 _MASK_DELTA = 0xA282EAD8
 
 
-class CorruptRecordError(ValueError):
+class CorruptRecordError(UserError, ValueError):
     """A TFRecord file that can't be read on; the message names the file, the record and the byte."""
 
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from beam_pipelines.contract import manifest as contract
 from beam_pipelines.contract import record, tfrecord
+from beam_pipelines.contract.errors import UserError
 from beam_pipelines.contract.labels import IGNORE
 from beam_pipelines.contract.manifest import Manifest, Shard
 from trainer.data.augment import Operation
@@ -26,7 +27,7 @@ READ_ERRORS = (tf.errors.DataLossError, tf.errors.InvalidArgumentError)
 _Parse = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
 
-class DatasetError(ValueError):
+class DatasetError(UserError, ValueError):
     """A data set that can't be read; the message says what to do."""
 
 

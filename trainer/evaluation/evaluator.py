@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from beam_pipelines.contract.errors import UserError
 from beam_pipelines.contract.labels import LabelTable
 from beam_pipelines.contract.manifest import Manifest
 from trainer.data.dataset import Split, evaluation_batches, share_of, steps_of_epoch
@@ -25,7 +26,7 @@ Progress = Callable[[int, int], None]  # images of this host that are done, and 
 _NAME_BYTES = 1024  # of a key: the most that the name of an object in a bucket can have
 
 
-class EvaluationError(ValueError):
+class EvaluationError(UserError, ValueError):
     """A model, a split and settings that do not go together; the message says what to do."""
 
 

@@ -15,6 +15,8 @@ from typing import Any
 import h5py
 import keras
 
+from beam_pipelines.contract.errors import UserError
+
 CONFIG = "config.json"
 METADATA = "metadata.json"
 WEIGHTS = "model.weights.h5"
@@ -28,7 +30,7 @@ _LEVELS = 64  # of brackets in a configuration
 _ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError)
 
 
-class ArchiveError(ValueError):
+class ArchiveError(UserError, ValueError):
     """What is wrong with a `.keras` file, as the end of a sentence that begins with its path."""
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from beam_pipelines.contract.errors import UserError
 from beam_pipelines.contract.labels import LabelTable, LabelTableError
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.contract.normalization import Normalization
@@ -46,7 +47,7 @@ _LOAD_FAULTS = (
 )
 
 
-class ModelFileError(ValueError):
+class ModelFileError(UserError, ValueError):
     """A file that is no trained model, or not one for this data set; the message says what to do."""
 
 

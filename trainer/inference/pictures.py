@@ -19,6 +19,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from beam_pipelines.contract.errors import UserError
 from beam_pipelines.contract.labels import BUILTIN_TABLES, Label, LabelTable
 from beam_pipelines.contract.pictures import BYTES_PER_PIXEL, MAX_IMAGE_PIXELS, PictureError, decode_image
 from trainer.errors import refusal
@@ -32,7 +33,7 @@ TYPES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _THREADS = 4  # that read, decode, encode and write; one at a time has the model
 
 
-class PredictionError(ValueError):
+class PredictionError(UserError, ValueError):
     """A reason to segment nothing, or nothing more; the message says what to do."""
 
 

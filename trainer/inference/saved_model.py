@@ -26,6 +26,7 @@ import uuid
 import keras
 import tensorflow as tf
 
+from beam_pipelines.contract.errors import UserError
 from beam_pipelines.contract.picture_graph import decode_picture
 from trainer.errors import refusals
 from trainer.files import DamagedFileError, flush, flush_tree, read_bytes, sealed, unsealed, write_whole
@@ -43,7 +44,7 @@ _MARK = 8  # random letters that make the name of a folder new
 _FILES = tf.TensorSpec([None], tf.string, name="image_bytes")
 
 
-class ExportError(ValueError):
+class ExportError(UserError, ValueError):
     """A SavedModel that can't be written there; the message says what to do."""
 
 

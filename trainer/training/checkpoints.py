@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from beam_pipelines.contract.errors import UserError
 from trainer.errors import refusal, refusals
 from trainer.files import (
     DamagedFileError,
@@ -36,7 +37,7 @@ _PASSING = (
 )
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(UserError, RuntimeError):
     """A state that can't be read or written; the message says what to do."""
 
 

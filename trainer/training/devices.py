@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
+from beam_pipelines.contract.errors import UserError
 from trainer.cluster import Cluster
 
 OLDEST_KERAS = (3, 5)  # that trains several replicas as one: keras-team/keras pull request 19969
 
 
-class DeviceError(ValueError):
+class DeviceError(UserError, ValueError):
     """Devices or batches that do not fit what was asked for; the message says what to do."""
 
 

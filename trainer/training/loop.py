@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from beam_pipelines.contract.errors import UserError
 from beam_pipelines.contract.labels import LabelTable
 from trainer.evaluation.evaluator import EvaluationStoppedError
 from trainer.evaluation.metrics import Scores
@@ -25,7 +26,7 @@ from trainer.training.steps import TrainSteps, Updates
 _CALL_SECONDS = 1.0  # of a call of several updates: a bar that moves, and a stop that is heard in time
 
 
-class NotFiniteError(RuntimeError):
+class NotFiniteError(UserError, RuntimeError):
     """The loss, a gradient or a weight was NaN or infinite; the message says where, and what is left."""
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from beam_pipelines.contract.errors import UserError
 from trainer.config import CONFIG, TrainConfig, changes
 from trainer.errors import refusals
 from trainer.files import DamagedFileError, read_bytes, sealed, unsealed, write_whole
@@ -16,7 +17,7 @@ from trainer.training.inputs import Inputs
 _CONFIG_BYTES = 2**22
 
 
-class ContinuationError(ValueError):
+class ContinuationError(UserError, ValueError):
     """A run that can't be started in a folder, or continued; the message says what to do."""
 
 

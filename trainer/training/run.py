@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -13,70 +12,47 @@ import keras
 import tensorflow as tf
 from rich.console import Console
 
-from beam_pipelines.contract.manifest import ManifestError
-from trainer import failures, models
+from beam_pipelines.contract.errors import UserError
+from trainer import models
 from trainer.config import TrainConfig
 from trainer.data import dataset
-from trainer.data.dataset import DatasetError
-from trainer.errors import BucketError, refusals
-from trainer.evaluation.evaluator import EvaluationError
+from trainer.errors import refusals
 from trainer.inference.model_file import BEST, ModelFileError, load_model, read_description
-from trainer.inference.saved_model import ExportError, check_free
+from trainer.inference.saved_model import check_free
 from trainer.objective.class_weights import class_weights
 from trainer.objective.ema import WeightAverages
 from trainer.objective.losses import SegmentationLoss
 from trainer.objective.optimizers import Schedule, build_optimizer
 from trainer.training import devices, finish
-from trainer.training.checkpoints import CheckpointError, Checkpoints, has_checkpoints
-from trainer.training.devices import DeviceError
+from trainer.training.checkpoints import Checkpoints, has_checkpoints
 from trainer.training.inputs import Inputs, open_inputs
 from trainer.training.journal import Journal
-from trainer.training.loop import Loop, NotFiniteError, State, StopSignal
+from trainer.training.loop import Loop, State, StopSignal
 from trainer.training.progress import ShowProgress
-from trainer.training.resume import ContinuationError, check_common_step, identity_of, keep_config
+from trainer.training.resume import check_common_step, identity_of, keep_config
 from trainer.training.steps import TrainSteps
 from trainer.training.validation import Validation
 
 _POLICIES = {"float64": "float64", "float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
-class TrainingError(ValueError):
+class TrainingError(UserError, ValueError):
     """A model that can't be trained as it was asked for; the message says what to do."""
 
 
-_LESS_MEMORY = (
-    "Try a smaller --batch_per_replica with --accumulate; or, with another --output, a smaller --crop_size or "
-    "--precision=bfloat16"
-)
-_FOR_PEOPLE = (
-    *(TrainingError, ContinuationError, DatasetError, ManifestError, DeviceError, ModelFileError),
-    *(BucketError, CheckpointError, NotFiniteError, EvaluationError, ExportError),
-)
-
-
 def run(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback] = ()) -> int:
-    """Trains, or goes on training, then evaluates and exports. -> the exit code of `trainer.task`.
+    """Trains, or resumes training, then evaluates and exports. -> the exit code of `trainer.task`.
 
-    `callbacks` get the events of `keras.Model.fit`, a batch being a call of several updates, on every host; at the end
-    of an epoch, whose logs have "val_mean_iou" where it was evaluated, they may set `stop_training`, all hosts alike.
+    Args:
+      callbacks: get the events of `keras.Model.fit`, a batch being a call of several updates, on every host; at the end
+        of an epoch, whose logs have "val_mean_iou" where it was evaluated, they may set `stop_training`, all hosts
+        alike.
+
+    Raises:
+      UserError: a reason that the user can do something about.
     """
-    console = Console(quiet=not config.cluster.is_chief, soft_wrap=True)
-    try:
-        with refusals():
-            return _run(config, callbacks, console)
-    except _FOR_PEOPLE as error:
-        message = str(error)
-    except failures.KNOWN as error:
-        message = failures.in_words(error, _LESS_MEMORY)
-    except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
-        if config.cluster.workers == 1:
-            raise
-        message = (
-            f"another host of this run was lost ({str(error).splitlines()[0]}). Start the same command on all hosts "
-            "again: they go on at the newest checkpoint"
-        )
-    print(f"error: {message}", file=sys.stderr)
-    return 1
+    with refusals():
+        return _run(config, callbacks, Console(quiet=not config.cluster.is_chief, soft_wrap=True))
 
 
 def _run(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback], console: Console) -> int:

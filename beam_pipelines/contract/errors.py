@@ -1,0 +1,50 @@
+"""What ends a command: one base class for what a user can do something about, and one wrapper around all commands."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+
+FAILED = 1  # exit codes; argparse ends with 2 where the arguments are wrong
+INTERRUPTED = 128 + signal.SIGINT
+
+
+class UserError(Exception):
+    """A reason to stop that the user can do something about. The message says what was found and what to do."""
+
+
+def exit_code_of(
+    work: Callable[[], int],
+    *,
+    verbose: bool = False,
+    explain: Callable[[Exception], str | None] = lambda error: None,
+    failed: int = FAILED,
+    stopped: str = "stopped",
+) -> int:
+    """Does `work` and returns its exit code: `failed` after a line `error: ...`, and 130 after Ctrl-C.
+
+    Args:
+      work: returns an exit code; what it raises becomes one line on stderr.
+      verbose: let errors pass, so that Python prints their tracebacks.
+      explain: what an error that is no UserError means to the user; None where it is a fault of the program.
+      failed: the exit code where `work` raises.
+      stopped: what to print after Ctrl-C.
+    """
+    try:
+        return work()
+    except KeyboardInterrupt:
+        print(stopped, file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        if verbose:
+            raise
+        told = str(error) if isinstance(error, UserError) else explain(error)
+        print(f"error: {told or unexpected(error)}", file=sys.stderr)
+        return failed
+
+
+def unexpected(error: BaseException) -> str:
+    """A fault of the program, in one line."""
+    first = (str(error).splitlines() or [""])[0]
+    return f"unexpected {type(error).__name__}: {first}; --verbose shows the traceback, please report it"
