@@ -48,19 +48,21 @@ def rewrite(text: str, parsers: Mapping[str, Factory] = PARSERS) -> str:
         name = found[1]
         if name not in parsers:
             raise MarkerError(f"there is no parser {name}; PARSERS has {', '.join(parsers)}")
-        return f"<!-- options: {name} -->\n{render(parsers[name]())}\n<!-- end -->"
+        return f"<!-- options: {name} -->\n{render(parsers[name]())}\n\n<!-- end -->"
 
     markers = len(_MARKER.findall(text))
     pairs = [found for found in _SECTION.finditer(text) if not _MARKER.search(found[2])]
     if markers != 2 * len(pairs):
-        raise MarkerError(f"{markers} markers make {len(pairs)} pairs: each table needs <!-- options: ... --> and <!-- end -->")
+        raise MarkerError(
+            f"{markers} markers, {len(pairs)} pairs: a table needs <!-- options: NAME --> and <!-- end -->"
+        )
     return _SECTION.sub(section, text)
 
 
 def render(parser: argparse.ArgumentParser) -> str:
     """A table for each group of options that has any."""
-    groups = [(group.title, [*rows(parser, group)]) for group in parser._action_groups]
-    return "\n".join(_table(title or "", lines) for title, lines in groups if lines)
+    groups = [(group.title or "", [*rows(parser, group)]) for group in parser._action_groups]
+    return "\n".join(_table(title, lines) for title, lines in groups if lines)
 
 
 def rows(parser: argparse.ArgumentParser, group: argparse._ArgumentGroup) -> Iterator[tuple[str, str, str]]:
@@ -73,18 +75,19 @@ def rows(parser: argparse.ArgumentParser, group: argparse._ArgumentGroup) -> Ite
 
 
 def _table(title: str, lines: list[tuple[str, str, str]]) -> str:
-    head = [f"\n**{title.capitalize()}**\n", "| option | default | meaning |", "| --- | --- | --- |"]
-    return "\n".join([*head, *(f"| {' | '.join(map(_escape, line))} |" for line in lines)]) + "\n"
+    head = ["", f"**{title[:1].upper()}{title[1:]}**", "", "| option | default | meaning |", "| --- | --- | --- |"]
+    return "\n".join([*head, *(f"| {' | '.join(map(_escape, line))} |" for line in lines)])
 
 
 def _option(action: argparse.Action) -> str:
-    """The option strings, the longest name first, with their argument; the name of a positional argument."""
-    value = argparse.HelpFormatter("")._format_args(action, (action.dest if not action.option_strings else action.dest.upper()))
+    """The option strings, the longest first, with their argument; the name of a positional argument."""
+    name = action.dest.upper() if action.option_strings else action.dest
+    value = argparse.HelpFormatter("")._format_args(action, name)
     if not action.option_strings:
         return f"`{value}`"
     first, *others = sorted(action.option_strings, key=len, reverse=True)
-    shown = [f"`{f'{first} {value}'.strip()}`", *(f"`{name}`" for name in others)]
-    return ", ".join(shown) + (" (required)" if action.required else "")
+    shown = ", ".join([f"`{f'{first} {value}'.strip()}`", *(f"`{other}`" for other in others)])
+    return shown + (" (required)" if action.required else "")
 
 
 def _default(action: argparse.Action) -> str:

@@ -7,28 +7,21 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from diagnosis import L4, OWN_TRAINER, PLACE, asked, told
 from fake_google import REGION, FakeGoogle
 
+from launch.doctor import table
 from launch.doctor.__main__ import main
-from launch.doctor.check import Check, Session
+from launch.doctor.check import ACCOUNT, Check, Session
 from launch.doctor.findings import Finding
-from launch.doctor.options import parse
-from launch.doctor.runner import run_check
+from launch.doctor.options import JOBS, parse
+from launch.doctor.runner import run_check, run_checks
+from launch.doctor.table import CHECKS
 from tests.conftest import PROJECT, upload
-
-
-def test_help_comes_before_anything_heavy() -> None:
-    command = [sys.executable, "-X", "importtime", "-m", "launch.doctor", "--help"]
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
-    assert "before they cost anything" in done.stdout
-    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
-    assert "launch" in loaded
-    assert not loaded & {"PIL", "apache_beam", "google", "imagecodecs", "packaging", "rich", "tensorflow"}
 
 
 def test_without_the_packages_it_says_what_to_install() -> None:
@@ -155,3 +148,80 @@ def test_a_fault_of_the_program_is_no_finding() -> None:
 
     with pytest.raises(ZeroDivisionError):
         list(run_check(Check("second", look), Session(parse([]))))
+
+
+# --- the table
+
+
+def observed(*statuses: str) -> tuple[list[str], Callable[[Session], Iterator[Finding]]]:
+    """A check that notes that it ran, and yields findings of these statuses."""
+    runs: list[str] = []
+
+    def find(session: Session) -> Iterator[Finding]:
+        runs.append(session.settings.project or "")
+        for status in statuses:
+            yield Finding(status, "canary")
+
+    return runs, find
+
+
+def test_a_row_is_all_that_a_new_check_takes(
+    google: FakeGoogle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Order, name, skipping and count follow from it."""
+    runs, find = observed("ok", "warning")
+    rows = (*CHECKS[:4], Check("canary", find, needs=("project", "region", ACCOUNT), job="vertex"), *CHECKS[4:])
+    monkeypatch.setattr(table, "CHECKS", rows)
+    place = ("--job=vertex", OWN_TRAINER, f"--endpoint={google.start()}")
+    assert main([*PLACE, *place]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[9:26].strip() for line in lines][-7:-1] == [
+        *("account", "canary", "canary", "APIs", "accelerators", "writing")
+    ]
+    assert runs == ["street"]
+    assert main([PLACE[0], *place]) == 0
+    assert told(capsys.readouterr().out)["canary"] == "skipped set --region"
+    assert main([*place]) == 0
+    assert told(capsys.readouterr().out)["canary"] == "skipped set --project and --region"
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere/account.json")
+    assert main([*PLACE, *place]) == 1
+    assert told(capsys.readouterr().out)["canary"] == "skipped needs a Google account; see the account check"
+    assert runs == ["street"]
+
+
+def test_a_check_of_another_job_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    runs, find = observed("failure")
+    rows = (Check("canary", find, job="dataflow"), Check("other", find, when=lambda chosen: bool(chosen.output)))
+    assert run_checks(rows, parse(["--job=vertex"])) == 0
+    assert not runs
+    assert run_checks(rows, parse(["--job=dataflow", "--output=gs://street/runs"])) == 1
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "failure  canary           canary",
+        "failure  other            canary",
+        "2 failure",
+    ]
+
+
+def test_every_row_names_a_job_and_options_that_there_are() -> None:
+    settings = parse([])
+    assert {row.job for row in CHECKS} <= {None, *JOBS}
+    assert all(need == ACCOUNT or hasattr(settings, need) for row in CHECKS for need in row.needs)
+    assert all(len(row.name) <= 16 for row in CHECKS), "the output has a column of that width"
+
+
+@pytest.mark.parametrize(
+    ("output", "dataset", "rows"),
+    [
+        ("gs://street/runs", "gs://street/data", {"output bucket", "writing", "data set"}),
+        ("gs://street/runs", "gs://other/data", {"output bucket", "data set bucket", "writing", "data set"}),
+        ("gs://street/runs", "out/scenes", {"output bucket", "writing", "data set"}),
+        (None, "gs://other/data", {"data set bucket", "writing", "data set"}),
+        (None, None, {"writing"}),
+    ],
+)
+def test_each_bucket_is_looked_at_once(output: str | None, dataset: str | None, rows: set[str]) -> None:
+    given = {"--output": output, "--dataset": dataset}
+    settings = parse([f"{name}={value}" for name, value in given.items() if value])
+    applying = [row.name for row in CHECKS if row.applies(settings)]
+    assert {name for name in applying if "bucket" in name or name in ("writing", "data set")} == rows
+    assert len(set(applying)) == len(applying)

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import re
 import subprocess
 import sys
-import tarfile
 import time
 from collections.abc import Callable
-from email.parser import HeaderParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_vertex import FakeVertex
+from vertex_runs import DATASET, PLACE, dry_run, submit
 
-from launch import start
-from launch.vertex import options
 from launch.vertex.__main__ import main
-from launch.vertex.machines import ACCELERATORS
 from launch.vertex.package import build_sdist, digest
-from launch.vertex.search import METRIC
 from tests.conftest import PROJECT, build, make_flat
 from trainer import config
 
@@ -31,8 +25,6 @@ pytest.importorskip("google.cloud.aiplatform_v1")
 storage = pytest.importorskip("google.cloud.storage")
 pytestmark = pytest.mark.usefixtures("without_transform")
 
-DATASET = "gs://street/data/scenes"
-PLACE = ("--project=street", "--region=europe-west4", "--output=gs://street/runs/first")
 PREBUILT = "europe-docker.pkg.dev/vertex-ai/training/tf-{}.2-17.py310:latest"
 CONTAINER = "europe-west4-docker.pkg.dev/street/images/trainer:1"
 
@@ -51,17 +43,6 @@ def bucket(bucket: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture
 def vertex(bucket: Any) -> FakeVertex:
     return FakeVertex()
-
-
-def submit(vertex: FakeVertex, *arguments: str, dataset: str = DATASET) -> int:
-    return main([*PLACE, f"--dataset={dataset}", f"--endpoint={vertex.start()}", *arguments])
-
-
-def dry_run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[dict[str, Any], str]:
-    """-> the request, and the plan."""
-    assert main([*PLACE, f"--dataset={DATASET}", "--dry_run", *arguments]) == 0
-    out, err = capsys.readouterr()
-    return json.loads(out), err
 
 
 def normalized(kind: str, body: Any) -> Any:
@@ -98,11 +79,13 @@ def in_container(*arguments: str, **variables: str) -> dict[str, Any]:
 
 
 T4, L4, H100 = "NVIDIA_TESLA_T4", "NVIDIA_L4", "NVIDIA_H100_80GB"
+
 V5E = {
     "TPU_NAME": "local",
     "NEXT_PLUGGABLE_DEVICE_USE_C_API": "true",
     "TF_PLUGGABLE_DEVICE_LIBRARY_PATH": "/lib/libtpu.so",
 }
+
 # Options -> the machine of each host, what runs on it (given the sdist's address), and how many hosts each pool has.
 SHAPES: dict[str, tuple[dict[str, Any], Callable[[str], dict[str, Any]], tuple[int, ...]]] = {
     "--model=u2net": (gpus("g2-standard-12", L4, 1), lambda sdist: on_prebuilt("gpu", sdist, "--model=u2net"), (1,)),
@@ -140,6 +123,11 @@ SHAPES: dict[str, tuple[dict[str, Any], Callable[[str], dict[str, Any]], tuple[i
         (1,),
     ),
 }
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_sdist(tmp_path_factory.mktemp("sdist"))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -225,12 +213,6 @@ def test_a_search_asks_for_trials_on_the_mean_iou(vertex: FakeVertex, capsys: py
     assert normalized("HyperparameterTuningJob", request) == body
 
 
-def test_the_metric_of_a_search_is_the_one_that_the_trainer_reports() -> None:
-    tree = ast.parse((PROJECT / "trainer" / "journal.py").read_text())
-    names = {ast.unparse(node.targets[0]): node.value for node in tree.body if isinstance(node, ast.Assign)}
-    assert ast.literal_eval(names["HYPERPARAMETER_METRIC"]) == METRIC
-
-
 def test_the_sdist_is_uploaded_once_for_the_same_sources(bucket: Any, vertex: FakeVertex, tmp_path: Path) -> None:
     generations = []
     for _ in range(2):
@@ -243,125 +225,6 @@ def test_the_sdist_is_uploaded_once_for_the_same_sources(bucket: Any, vertex: Fa
     assert first["packageUris"] == [f"gs://street/{blob.name}"]
     blob.download_to_filename(str(tmp_path / "sdist.tar.gz"))
     assert digest(tmp_path / "sdist.tar.gz").startswith(blob.name.split("/")[-2])
-
-
-@pytest.fixture(scope="module")
-def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_sdist(tmp_path_factory.mktemp("sdist"))
-
-
-def test_the_sdist_has_all_modules_and_nothing_else(sdist: Path) -> None:
-    with tarfile.open(sdist) as archive:
-        names = {name.partition("/")[2] for name in archive.getnames()}
-    modules = {str(path.relative_to(PROJECT)) for part in PACKAGES for path in (PROJECT / part).rglob("*.py")}
-    assert {name for name in names if name.endswith(".py")} == modules | {"setup.py"}
-    assert {"LICENSE", "PKG-INFO", "pyproject.toml", "launch/start.py", "trainer/task.py"} <= names
-    assert not {name for name in names if name.startswith(("tests", "out", ".", "shared"))}
-
-
-PACKAGES = ("beam_pipelines", "launch", "trainer")
-
-
-def test_the_sdist_names_beam_and_tensorflow_only_under_extras(sdist: Path) -> None:
-    with tarfile.open(sdist) as archive:
-        (name,) = (name for name in archive.getnames() if re.fullmatch(r"[^/]+/PKG-INFO", name))
-        metadata = HeaderParser().parsestr(archive.extractfile(name).read().decode())
-    assert metadata["Name"] == "street-scenes"
-    requires = metadata.get_all("Requires-Dist")
-    always = {re.match(r"[\w-]+", line)[0] for line in requires if "extra" not in line}
-    assert always == {"google-crc32c", "imagecodecs", "numpy", "pillow"}
-    assert any(line.startswith("apache-beam") and 'extra == "pipelines"' in line for line in requires)
-    added = start.requirements_of(requires)
-    assert {re.match(r"[\w-]+", line)[0] for line in added} >= {"keras", "tensorflow", "rich", "cloudml-hypertune"}
-    assert not [line for line in added if ";" in line or "beam" in line]
-
-
-def test_the_sdist_is_built_without_writing_into_the_project_and_its_digest_is_of_its_contents(
-    sdist: Path, tmp_path: Path
-) -> None:
-    before = {path: path.stat().st_mtime_ns for path in PROJECT.glob("*")}
-    time.sleep(1.1)  # the archive holds the second that it was made in
-    again = build_sdist(tmp_path)
-    assert {path: path.stat().st_mtime_ns for path in PROJECT.glob("*")} == before
-    assert again.read_bytes() != sdist.read_bytes()
-    assert digest(again) == digest(sdist)
-    with tarfile.open(tmp_path / "other.tar.gz", "w:gz") as archive:
-        archive.add(PROJECT / "setup.py", "street_scenes-0.1.0/setup.py")
-    assert digest(tmp_path / "other.tar.gz") != digest(sdist)
-
-
-def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """-> what is said about arguments that are wrong."""
-    with pytest.raises(SystemExit) as stopped:
-        main(list(arguments))
-    assert stopped.value.code == 2
-    return capsys.readouterr().err.splitlines()[-1]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--epocs=3"], "python -m trainer.task: error: unrecognized arguments: --epocs=3"),
-        (["--model=u3net"], "python -m trainer.task: error: argument --model: invalid choice: 'u3net'"),
-        (["--dataset=out/scenes"], "--dataset=out/scenes is a local path, which a job cannot read: copy it to gs://"),
-        (["--initial_model=out/run"], "--initial_model=out/run is a local path"),
-        (["--backbone_weights=w.h5"], "--backbone_weights=w.h5 is a local path"),
-        (["--output=out/run"], "--output=out/run must be gs://BUCKET/FOLDER"),
-        (["--output=gs://street"], "--output=gs://street must be gs://BUCKET/FOLDER: files on the machines of a"),
-        (["--output=gs://street/my run"], "--output=gs://street/my run must be gs://BUCKET/FOLDER"),
-        (["--dataset=gs://"], "--dataset=gs: does not name a bucket: gs://BUCKET/..."),
-        (["--container="], "argument --container: '' is not a container image such as europe-docker.pkg.dev/PROJECT/"),
-        (["--service_account=me"], "argument --service_account: 'me' is not the email address of an account"),
-        (["--trials=3"], "--trials has no effect without --tune"),
-        (["--reuse_packages"], "--reuse_packages has no effect without --local"),
-        (["--project=My Street"], "argument --project: 'My Street' is not a project ID such as street-scenes-123"),
-        (["--region=europe-west4-a"], "argument --region: 'europe-west4-a' is not a region such as us-central1"),
-        (["--accelerator=L4"], "--accelerator=L4 is not one of none, NVIDIA_TESLA_T4"),
-        (["--accelerator_count=3"], "machines have 1, 2, 4, 8 of NVIDIA_L4; to use another number, set --machine_type"),
-        (["--accelerator_count=0", "--machine_type=x"], "--accelerator=NVIDIA_L4 and --accelerator_count=0 contradict"),
-        (["--accelerator=none", "--accelerator_count=1"], "--accelerator_count=1: machines have 0 of none"),
-        (["--accelerator=TPU_V3", "--machine_type=x"], "--machine_type=x: the machine type of TPU_V3 follows from"),
-        (["--accelerator=TPU_V3"], "a TPU needs --container"),
-        (["--accelerator=TPU_V3", "--container=x", "--hosts=2"], "--hosts=2: training on a TPU runs on one host"),
-        (["--tensorboard=12"], "--tensorboard=12 is not projects/PROJECT/locations/REGION/tensorboards/ID"),
-        (["--tensorboard=projects/p/locations/us-east1/tensorboards/1"], "both must be in the same region"),
-        (["--tensorboard=projects/p/locations/europe-west4/tensorboards/1"], "--tensorboard needs --service_account"),
-        (["--label=Team=Roads"], "'Team=Roads' is not KEY=VALUE, each up to 63 characters"),
-        (["--timeout_hours=0"], "0 is not between 0.01 and 672 hours"),
-        (["--hosts=0"], "'0' is not a whole number of 1 or more"),
-        (["--tune=learning_rate"], "--tune=learning_rate is not NAME=LOW..HIGH"),
-        (["--tune=learning_rate=0.1..0.01"], "LOW must be less than HIGH, and more than 0 with :log"),
-        (["--tune=ema=0..0.9:log"], "argument --ema: 0: above 0 and below 1 was expected"),
-        (["--tune=weight_decay=0..0.9:log"], "more than 0 with :log"),
-        (["--tune=learning_rate=x..1"], "argument --learning_rate: 'x' is not a number"),
-        (["--tune=optimizer=sgd,lion"], "argument --optimizer: invalid choice: 'lion'"),
-        (["--tune=optimizer=adamw..sgd"], "--optimizer is not a number; list its values"),
-        (["--tune=rate=0..1"], "unrecognized arguments: --rate=0"),
-        (["--tune", "--learning_rate=0.1"], "--learning_rate is both set and tuned: leave out one of them"),
-        (["--tune", "--tune=learning_rate=0.1,0.2"], "an option is tuned twice: learning_rate, learning_rate"),
-        (["--tune", "--val_split="], "--tune compares trials by the mean IoU of --val_split, which is empty"),
-        (["--tune", "--local"], "--local runs one training on this machine: leave out --tune"),
-        (["--dry_run", "--local"], "leave out --dry_run"),
-    ],
-)  # fmt: skip
-def test_what_can_not_be_is_refused_before_anything_is_built_or_asked(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("launch.vertex.package.build_sdist", lambda _: pytest.fail("built"))
-    monkeypatch.setattr("launch.vertex.submit.submit", lambda *_: pytest.fail("submitted"))
-    assert message in refused(capsys, *PLACE, f"--dataset={DATASET}", *arguments)
-
-
-@pytest.mark.parametrize("option", ["--project", "--region"])
-def test_where_a_job_is_created_must_be_given(option: str, capsys: pytest.CaptureFixture[str]) -> None:
-    rest = [argument for argument in PLACE if not argument.startswith(option)]
-    assert f"{option} is required to submit a job" in refused(capsys, *rest, f"--dataset={DATASET}")
-
-
-def test_no_option_has_two_meanings() -> None:
-    mine = {option for action in options.make_parser()._actions for option in action.option_strings}
-    trainers = {option for action in config._parser()._actions for option in action.option_strings}
-    assert mine & trainers == {"-h", "--help", "--output"}
 
 
 @pytest.mark.parametrize(
@@ -493,26 +356,3 @@ def test_ctrl_c_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     monkeypatch.setattr("launch.vertex.package.build_sdist", press)
     assert main([*PLACE, f"--dataset={DATASET}"]) == 130
     assert capsys.readouterr().err == "stopped\n"
-
-
-def test_the_image_of_a_region_is_near(capsys: pytest.CaptureFixture[str]) -> None:
-    for region, host in {"us-central1": "us", "asia-east1": "asia", "australia-southeast1": "asia"}.items():
-        request, plan = dry_run(capsys, f"--region={region}")
-        image = request["jobSpec"]["workerPoolSpecs"][0]["pythonPackageSpec"]["executorImageUri"]
-        assert image == f"{host}-docker.pkg.dev/vertex-ai/training/tf-gpu.2-17.py310:latest"
-        assert f"{image} (Google listed it until 2026-07-11: if it is no longer available, set --container)" in plan
-
-
-def test_the_accelerators_are_those_that_google_knows() -> None:
-    from google.cloud import aiplatform_v1
-
-    assert set(ACCELERATORS) - {"none"} <= {each.name for each in aiplatform_v1.AcceleratorType}
-
-
-def test_the_dockerfile_copies_every_package_and_its_ignore_file_lets_them_through() -> None:
-    lines = (PROJECT / "launch" / "Dockerfile.trainer").read_text().splitlines()
-    copied = [name for line in lines if line.startswith("COPY") for name in line.split()[1:-1]]
-    ignore = (PROJECT / "launch" / "Dockerfile.trainer.dockerignore").read_text().split()
-    assert set(copied) == {*PACKAGES, "setup.py", "pyproject.toml", "constraints.txt"}
-    assert {f"!{name}" for name in copied} == {line for line in ignore if line.startswith("!")}
-    assert all((PROJECT / name).exists() for name in copied)
