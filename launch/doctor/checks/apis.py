@@ -14,7 +14,7 @@ APIS = {
 
 
 def check_apis(google: Google, project: str, jobs: Sequence[str]) -> Iterator[Finding]:
-    """Raises LaunchError if Google does not tell which APIs are enabled."""
+    """Raises LaunchError if Google does not report which APIs are enabled."""
     needed = sorted({api for job in jobs for api in APIS[job]})
     names = "&".join(f"names=projects/{project}/services/{api}" for api in needed)
     found = google.get("serviceusage", f"v1/projects/{project}/services:batchGet?{names}")

@@ -23,7 +23,7 @@ def check_workers(google: Google, project: str, region: str, workers: Workers, d
     """Compares the free quotas of the region with what one worker needs, and what all need.
 
     Raises:
-      LaunchError: Google does not tell the quotas.
+      LaunchError: Google does not report the quotas.
     """
     found = google.get("compute", f"compute/v1/projects/{project}/regions/{region}")
     quotas = {quota["metric"]: quota for quota in found.get("quotas", ())}
@@ -64,7 +64,7 @@ def check_accelerators(
     """Vertex AI has quotas of its own for accelerators, separate from Compute Engine's.
 
     Raises:
-      LaunchError: Google does not tell the quota.
+      LaunchError: Google does not report the quota.
     """
     quota = ACCELERATORS[machine.accelerator].quota
     if quota is None:
