@@ -33,22 +33,31 @@ def command(main: Main) -> Main:
 
     @functools.wraps(main)
     def run(argv: Sequence[str] | None = None) -> int:
+        """Calls `main`; its parameters and return value are those of `main`."""
         arguments = sys.argv[1:] if argv is None else list(argv)
         try:
-            return main(arguments)
+            code = main(arguments)
+            sys.stdout.flush()  # a full disk or a closed pipe is an error of the command, too
+            return code
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
             return 128 + signal.SIGINT
-        except BrokenPipeError:  # the reader of the output, such as `head`, is gone
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 1
         except Exception as error:
             if "--verbose" in arguments:
                 traceback.print_exc()
             print(f"error: {sentence(error)}", file=sys.stderr)
+            _discard_output()
             return 1
 
     return run
+
+
+def _discard_output() -> None:
+    """If the output cannot be written, keeps Python from trying again and reporting it when it exits."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def sentence(error: Exception) -> str:

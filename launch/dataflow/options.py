@@ -101,6 +101,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _add_job(group: argparse._ArgumentGroup) -> None:
+    """Adds what the job reads, writes and is called."""
     group.add_argument(
         "--project", metavar="ID", required=True, type=arguments.project, help="Google Cloud project of the job"
     )
@@ -144,6 +145,7 @@ def _add_job(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_workers(group: argparse._ArgumentGroup) -> None:
+    """Adds the size and number of the workers, and what they run."""
     group.add_argument(
         "--worker_machine_type",
         "--machine_type",
@@ -186,6 +188,7 @@ def _add_workers(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_execution(group: argparse._ArgumentGroup) -> None:
+    """Adds what the command itself does."""
     group.add_argument(
         "--dry_run",
         action="store_true",

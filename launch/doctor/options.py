@@ -109,6 +109,7 @@ def _add_place(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_dataflow(group: argparse._ArgumentGroup) -> None:
+    """Adds the options of launch.dataflow, with the same defaults."""
     defaults = dataflow.make_parser().get_default
     group.add_argument(
         "--worker_machine_type",
@@ -128,6 +129,7 @@ def _add_dataflow(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_vertex(group: argparse._ArgumentGroup) -> None:
+    """Adds the options of launch.vertex, and of the trainer."""
     group.add_argument("--dataset", metavar="DIR", help="folder of the data set, local or gs://")
     group.add_argument("--train_split", metavar="NAME", default="train", help="split to train on")
     group.add_argument("--val_split", metavar="NAME", default="val", help="split to validate on; '' for none")

@@ -167,6 +167,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _add_job(group: argparse._ArgumentGroup) -> None:
+    """Adds where the job runs, as whom, and what it is called."""
     group.add_argument(
         "--project", metavar="ID", type=arguments.project, help="Google Cloud project of the job; required to submit"
     )
@@ -204,6 +205,7 @@ def _add_job(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_machines(group: argparse._ArgumentGroup) -> None:
+    """Adds the machines, their image and their time limit."""
     group.add_argument(
         "--accelerator", metavar="NAME", default=DEFAULT_ACCELERATOR, help="one of " + ", ".join(ACCELERATORS)
     )
@@ -260,6 +262,7 @@ def _add_search(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_rehearsal(group: argparse._ArgumentGroup) -> None:
+    """Adds what the command does instead of submitting."""
     group.add_argument("--dry_run", action="store_true", help="print the request as JSON and submit nothing")
     group.add_argument(
         "--local",

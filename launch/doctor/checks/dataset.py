@@ -48,6 +48,7 @@ def _shards(manifest: Manifest, folder: str, splits: Sequence[str], sizes: dict[
 
 
 def _normalization(manifest: Manifest) -> Finding:
+    """Checks that mean and standard deviation exist, and that the reader can normalize with them."""
     name, pixels, moments = "normalization", manifest.pixels, manifest.moments
     if pixels.image_format not in IMAGE_FORMATS:
         message = f"the trainer does not support the image format {pixels.image_format!r}: rebuild the data set"

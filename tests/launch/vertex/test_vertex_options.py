@@ -97,10 +97,10 @@ def test_no_option_has_two_meanings() -> None:
 
 def test_the_image_of_a_region_is_near(capsys: pytest.CaptureFixture[str]) -> None:
     for region, host in {"us-central1": "us", "asia-east1": "asia", "australia-southeast1": "asia"}.items():
-        request, plan = dry_run(capsys, f"--region={region}")
+        request, summary = dry_run(capsys, f"--region={region}")
         image = request["jobSpec"]["workerPoolSpecs"][0]["pythonPackageSpec"]["executorImageUri"]
         assert image == f"{host}-docker.pkg.dev/vertex-ai/training/tf-gpu.2-17.py310:latest"
-        assert f"{image} (Google listed it until 2026-07-11: if it is no longer available, set --container)" in plan
+        assert f"{image} (Google listed it until 2026-07-11: if it is no longer available, set --container)" in summary
 
 
 def test_the_accelerators_are_those_that_google_knows() -> None:

@@ -166,9 +166,9 @@ def test_all_that_a_job_can_have(vertex: FakeVertex, capsys: pytest.CaptureFixtu
     assert body["jobSpec"]["scheduling"]["timeout"] == "5400s"
     assert (spec["service_account"], spec["tensorboard"]) == ("sa@street.iam.gserviceaccount.com", board)
     out, _ = capsys.readouterr()
-    plan, told = out.split("submitted")
-    assert "2 x g2-standard-12 with 1 x NVIDIA_L4 (chief and 1 worker), spot" in plan
-    assert "1.5 h: 3 machine hours, 3 accelerator hours" in plan
+    summary, told = out.split("submitted")
+    assert "2 x g2-standard-12 with 1 x NVIDIA_L4 (chief and 1 worker), spot" in summary
+    assert "1.5 h: 3 machine hours, 3 accelerator hours" in summary
     assert "projects/street/locations/europe-west4/customJobs/4711" in told
     assert "gcloud ai custom-jobs cancel 4711 --project=street --region=europe-west4" in told
 
