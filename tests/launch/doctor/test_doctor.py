@@ -45,27 +45,25 @@ def test_ctrl_c_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
 
 @pytest.mark.parametrize(
-    ("argument", "problem"),
+    ("argument", "parts"),
     [
-        (
-            "--region=us-central1-a",
-            "argument --region: 'us-central1-a' is not a region such as us-central1 (a zone has",
-        ),
-        ("--project=My Project", "argument --project: 'My Project' is not a project ID"),
-        ("--output=street/runs", "argument --output: 'street/runs' is not a folder in a bucket, gs://BUCKET/FOLDER"),
-        ("--job=flink", "argument --job: invalid choice: 'flink'"),
-        ("--accelerator=L4", "--accelerator=L4 is not one of none, NVIDIA_TESLA_T4"),
-        ("--accelerator_count=3", "--accelerator_count=3: machines have 1, 2, 4, 8 of NVIDIA_L4"),
-        ("--worker_machine_type=big", "'big' does not state its number of vCPUs, as e2-standard-4"),
-        ("--hosts=0", "argument --hosts: '0' is not a number above 0"),
-        ("--regoin=us-central1", "unrecognized arguments: --regoin=us-central1"),
+        ("--region=us-central1-a", ("--region", "'us-central1-a'", "us-central1")),
+        ("--project=My Project", ("--project", "'My Project'", "street-scenes-123")),
+        ("--output=street/runs", ("--output", "'street/runs'", "gs://BUCKET/FOLDER")),
+        ("--job=flink", ("--job", "'flink'", "vertex")),
+        ("--accelerator=L4", ("--accelerator=L4", "NVIDIA_L4")),
+        ("--accelerator_count=3", ("--accelerator_count=3", "1, 2, 4, 8 of NVIDIA_L4")),
+        ("--worker_machine_type=big", ("--worker_machine_type", "'big'", "e2-standard-4")),
+        ("--hosts=0", ("--hosts", "'0'")),
+        ("--regoin=us-central1", ("--regoin=us-central1",)),
     ],
 )
-def test_wrong_arguments_are_told(argument: str, problem: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_arguments_are_told(argument: str, parts: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         parse([argument])
     assert stopped.value.code == 2
-    assert problem in capsys.readouterr().err
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert not [part for part in parts if part not in message], message
 
 
 def test_without_network_and_account_it_looks_at_what_it_can_and_does_not_wait(dataset: Path, tmp_path: Path) -> None:
