@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from launch import arguments
 from launch.errors import LaunchError
 from launch.vertex.machines import ACCELERATORS, DEFAULT_ACCELERATOR, choose_machine
+from launch.vertex.problems import rehearsal_problem, submission_problem
 from launch.vertex.request import TrainingJob
 from launch.vertex.search import DEFAULT_TUNE, parse_search
 from trainer.config import TrainConfig, parse_train
 
-_SHARED = ("gs://", "/gcs/")  # what all hosts of a job can read; Vertex AI mounts buckets at /gcs
-_TENSORBOARD = re.compile(r"projects/[^/]+/locations/([^/]+)/tensorboards/[^/]+")
 _NEEDS = {"trials": "tune", "parallel_trials": "tune", "venv": "local", "reuse_packages": "local"}
 
 
@@ -50,7 +48,7 @@ def parse(argv: Sequence[str] | None = None) -> VertexSettings:
     except LaunchError as error:
         parser.error(str(error))
     problem = _unused_option(args, parser) or (
-        _local_problem(job, args.dry_run) if args.local else _problem(job, train)
+        rehearsal_problem(bool(job.search), args.dry_run) if args.local else submission_problem(job, train)
     )
     if problem:
         parser.error(problem)
@@ -94,58 +92,6 @@ def _unused_option(args: argparse.Namespace, parser: argparse.ArgumentParser) ->
     for option, needed in _NEEDS.items():
         if not getattr(args, needed) and getattr(args, option) != parser.get_default(option):
             return f"--{option} has no effect without --{needed}"
-    return None
-
-
-def _problem(job: TrainingJob, train: TrainConfig) -> str | None:
-    """Why the job cannot be submitted as it is."""
-    for option, value in {"project": job.project, "region": job.region}.items():
-        if not value:
-            return f"--{option} is required to submit a job"
-    if not arguments.is_bucket_folder(job.output):
-        return f"--output={job.output} must be gs://BUCKET/FOLDER: files on the machines of a job are lost when it ends"
-    return (
-        _path_problem("dataset", train.dataset)
-        or _path_problem("initial_model", train.initial_model)
-        or _path_problem("backbone_weights", train.model_options.get("backbone_weights"))
-        or _tpu_problem(job)
-        or _tensorboard_problem(job)
-    )
-
-
-def _path_problem(option: str, path: str | None) -> str | None:
-    if path and path.startswith("gs:") and not arguments.is_in_bucket(path):
-        return f"--{option}={path} does not name a bucket: gs://BUCKET/..."
-    if path and path not in ("none", "imagenet") and not path.startswith(_SHARED):
-        return f"--{option}={path} is a local path, which a job cannot read: copy it to gs:// and use that path"
-    return None
-
-
-def _tpu_problem(job: TrainingJob) -> str | None:
-    if job.machine.is_tpu and not job.container:
-        return "a TPU needs --container: Vertex AI has no prebuilt TPU image with TensorFlow 2.17 or later"
-    if job.machine.is_tpu and job.hosts > 1:
-        return f"--hosts={job.hosts}: training on a TPU runs on one host; leave out --hosts"
-    return None
-
-
-def _tensorboard_problem(job: TrainingJob) -> str | None:
-    if not job.tensorboard:
-        return None
-    found = _TENSORBOARD.fullmatch(job.tensorboard)
-    if not found:
-        return f"--tensorboard={job.tensorboard} is not projects/PROJECT/locations/REGION/tensorboards/ID"
-    if found[1] != job.region:
-        return f"--tensorboard is in {found[1]} and the job in {job.region}: both must be in the same region"
-    if not job.service_account:
-        return "--tensorboard needs --service_account: the account that writes to it"
-    return None
-
-
-def _local_problem(job: TrainingJob, dry_run: bool) -> str | None:
-    """Why the job cannot be rehearsed as it is."""
-    if job.search or dry_run:
-        return f"--local runs one training on this machine: leave out {'--tune' if job.search else '--dry_run'}"
     return None
 
 
