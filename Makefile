@@ -8,7 +8,7 @@ PYTHON_OLDEST ?= $(shell python3.10 -c 'import sys; print(sys.executable)' 2>/de
 # Where `make engines` puts what Beam's engines run on, and the tests look for it.
 export ENGINES ?= $(CURDIR)/.engines
 
-.PHONY: demo engines test test-oldest lint format docs benchmark clean
+.PHONY: demo engines test test-oldest torture lint format docs benchmark clean
 
 demo: .venv/installed
 	$(BIN)/python -m beam_pipelines.build --runner=DirectRunner --labels=cityscapes7 --image_size=128x256
@@ -30,6 +30,10 @@ else
 	$(MAKE) .venv/installed .venv-oldest/installed
 	PIPELINE_PYTHON=$(CURDIR)/$(BIN)/python .venv-oldest/bin/python -m pytest tests/trainer tests/contract
 endif
+
+# A hundred thousand damaged inputs for every reader, and builds that are killed: an hour and more.
+torture: .venv/installed
+	$(BIN)/python -m tests.torture
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -12,7 +12,13 @@ setup(
     ),
     python_requires=">=3.10",
     # What the pixel path needs, and nothing else: a remote worker that gets this package starts fast.
-    install_requires=["google-crc32c>=1.5", "imagecodecs>=2024.9.22", "numpy>=1.26", "pillow>=10.3"],
+    install_requires=[
+        "google-crc32c>=1.5",
+        "imagecodecs>=2024.9.22",
+        "msgspec>=0.19",
+        "numpy>=1.26",
+        "pillow>=10.3",
+    ],
     extras_require={
         "pipelines": [
             "apache-beam[gcp]>=2.77,<2.78",

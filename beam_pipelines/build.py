@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import gc
-import sys
 import time
 from collections.abc import Sequence
 
-from beam_pipelines.options import parse_build
+from beam_pipelines import stopping  # nothing that takes long: signals are heard after this
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0 the data set is there, 1 it is not, 2 (SystemExit) the arguments are wrong."""
+    """Returns the exit code: 0 the data set is there, 1 it is not, 2 (SystemExit) the arguments are wrong.
+
+    As a command it also ends with 128 + the number of the signal that stopped it.
+    """
+    from beam_pipelines.options import parse_build
+
     started = time.time()
     settings = parse_build(argv)
     # Beam takes a second to import: --help and a mistyped option end before this.
@@ -25,4 +29,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    stopping.command(main)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
+import os
 import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -16,16 +19,30 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 
-from beam_pipelines import cloud, engines, lease, progress, report, sample_scenes, storage, workspace
+from beam_pipelines import (
+    cloud,
+    engines,
+    lease,
+    leftovers,
+    ownership,
+    progress,
+    report,
+    sample_scenes,
+    stopping,
+    storage,
+    workspace,
+)
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.errors import BuildError, as_build_error, without_worker_tracebacks
 from beam_pipelines.estimate import Estimate, estimate
 from beam_pipelines.graph import Job, build_dataset
 from beam_pipelines.options import BuildSettings, cores, pipeline_options
+from beam_pipelines.placement import check_apart
 from beam_pipelines.plan import ShardPlan, choose_pairs, cut_shards, write_plan
 from beam_pipelines.publish import check_rejects, write_pairing, write_rejected
-from beam_pipelines.recipe import SCENES, Recipe
+from beam_pipelines.recipe import SCENES, Recipe, input_paths
 from beam_pipelines.sources import Found, Pair, find_pairs
+from beam_pipelines.survey import survey
 from beam_pipelines.workspace import Workspace
 
 
@@ -55,7 +72,7 @@ def guarded(work: Callable[[Console], int], verbose: bool) -> int:
     try:
         return work(console)
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        print(stopping.STOPPED, file=sys.stderr)
         return 130
     except Exception as error:
         reason = as_build_error(error)
@@ -69,21 +86,23 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
     """One build; `execute` runs its pipeline. Where it returns None the pipeline goes on without this process."""
     recipe, place = settings.recipe, Workspace(settings.output)
     beam_options = pipeline_options(settings.beam_args)
-    cloud.check_login(place.root, *recipe.input.split(","))
+    cloud.check_login(place.root, *input_paths(recipe.input))
     if settings.plan_only:
         make_plan(recipe, place, console)
         return 0
     if not settings.overwrite and _is_complete(place, recipe):
         return _say_complete(place, console)
+    ownership.claim(place)
     with lease.hold(place.lease):
-        if not settings.overwrite and (manifest := workspace.finished_build(place, recipe)):
+        if not settings.overwrite and (manifest := _published(place, recipe, console)):
             _tidy(manifest, place, console)  # what a build that was killed at its end did not come to
             return _say_complete(place, console)
         plan = make_plan(recipe, place, console)
         lease.check(place.lease)  # finding the pairs may have taken long
+        ownership.refuse_foreign(place, [shard.file for shard in plan.shards])
         if settings.overwrite:  # not before it is clear that there is something to put in its place
-            workspace.clear(place)
-        _prepare(plan, settings, place)
+            ownership.clear(place)
+        _prepare(plan, settings, place, console)
         watcher = progress.Watcher(place, plan.shards, recipe, plan.estimate)
         took = execute(make_pipeline(settings, beam_options, started), watcher, settings, console)
         if took is None:
@@ -108,9 +127,20 @@ def make_pipeline(settings: BuildSettings, beam_options: PipelineOptions, starte
 def _is_complete(place: Workspace, recipe: Recipe) -> bool:
     """Whether there is nothing left to do; only looks, so that it needs no lease."""
     manifest = workspace.finished_build(place, recipe)
-    if manifest is None or any(name.startswith(f"{workspace.BUILD}/") for name in storage.sizes(place.root)):
+    if manifest is None or storage.exists(place.journal):
         return False
-    return not manifest.pixels.uniform or storage.exists(place.transform_graph)
+    return not manifest.pixels.uniform or leftovers.transform_is_whole(place)
+
+
+def _published(place: Workspace, recipe: Recipe, console: Console) -> Manifest | None:
+    """The manifest of a build that has only to be tidied up; None where a part of the data set is to be made again."""
+    manifest = workspace.finished_build(place, recipe)
+    if manifest is None or not storage.exists(place.journal):
+        return manifest
+    damaged = leftovers.damaged_files(manifest, place)
+    if damaged:
+        console.print(leftovers.made_again(dict.fromkeys(damaged, "other bytes than published")), highlight=False)
+    return None if damaged else manifest
 
 
 def _say_complete(place: Workspace, console: Console) -> int:
@@ -123,18 +153,21 @@ def _tidy(manifest: Manifest, place: Workspace, console: Console) -> None:
     """What comes after the manifest: the transform_fn, and the end of all that only the build needed."""
     _write_transform(manifest, place, console)
     lease.check(place.lease)
-    workspace.sweep(place, {shard.file for shards in manifest.splits.values() for shard in shards})
-    storage.delete([place.build])
+    ownership.finish(place)
 
 
 def make_plan(recipe: Recipe, place: Workspace, console: Console) -> Plan:
     """Finds the pairs, cuts them into shards, and says so; writes nothing but the embedded scenes, if they are it."""
     inputs = _draw_scenes(place, console) if recipe.input == SCENES else recipe.input
+    if recipe.input != SCENES:
+        check_apart(inputs, place.root)
     found = find_pairs(recipe, inputs)
     report.print_found(found, inputs, console)
     chosen = choose_pairs(found.pairs, recipe)
-    expected = estimate([pair for pairs in chosen.values() for pair in pairs], recipe)
-    shards = cut_shards(chosen, recipe, expected.example_bytes[recipe.image_encoding])
+    surveyed = survey(chosen, recipe)
+    report.print_notes(surveyed.notes, console)
+    expected = estimate([pair for pairs in chosen.values() for pair in pairs], recipe, surveyed.reading)
+    shards = cut_shards(chosen, recipe, expected.example_bytes[recipe.image_encoding], surveyed.reading)
     report.print_plan(chosen, shards, expected, recipe, console)
     return Plan(found, chosen, shards, expected)
 
@@ -148,22 +181,27 @@ def _draw_scenes(place: Workspace, console: Console) -> str:
     if missing:
         console.print(f"drawing {len(missing)} street scenes into {folder}", highlight=False)
         # Processes, since drawing holds the interpreter's lock; spawned, since Beam's threads do not survive a fork.
-        with ProcessPoolExecutor(cores(), multiprocessing.get_context("spawn")) as pool:
+        spawn, alive = multiprocessing.get_context("spawn"), (os.getpid(),)
+        with ProcessPoolExecutor(cores(), spawn, stopping.end_with_parent, alive) as pool:
             for files in pool.map(sample_scenes.draw_scene_files, missing):
                 for name, data in files.items():
                     storage.write(storage.join(folder, name), data)
     return folder
 
 
-def _prepare(plan: Plan, settings: BuildSettings, place: Workspace) -> None:
-    """Writes down what the pipeline reads, and refuses what can't end well."""
-    write_pairing(place.pairing, plan.found.rejected)
+def _prepare(plan: Plan, settings: BuildSettings, place: Workspace, console: Console) -> None:
+    """Writes down what the pipeline reads, forgets what can't be believed, and refuses what can't end well."""
+    for line in leftovers.say_damaged(place):
+        console.print(line, highlight=False)
+    ownership.start(place, [shard.file for shard in plan.shards])
+    write_pairing(place, plan.found.rejected)
     if plan.found.rejected:
         check_rejects(write_rejected([], place), len(plan.found.pairs), settings.max_rejects, place)
-    workspace.start_build(place, settings.recipe)
-    workspace.sweep(place, {shard.file for shard in plan.shards})
+    workspace.write_recipe(place, settings.recipe)
+    if damaged := leftovers.forget_damaged(plan.shards, settings.recipe, place):
+        console.print(leftovers.made_again(damaged), highlight=False)
     _check_space(plan, settings.recipe, place)
-    write_plan(place.plan, plan.shards)
+    write_plan(place, plan.shards)
 
 
 def _check_space(plan: Plan, recipe: Recipe, place: Workspace) -> None:
@@ -172,7 +210,7 @@ def _check_space(plan: Plan, recipe: Recipe, place: Workspace) -> None:
         return
     pairs = sum(len(shard.pairs) for shard in plan.shards)
     needed = pairs * (plan.estimate.example_bytes[recipe.image_encoding] + plan.estimate.staged_bytes)
-    needed -= sum(storage.sizes(place.root).values())
+    needed -= ownership.bytes_there(place)
     free = shutil.disk_usage(place.root).free
     if needed > free:
         raise BuildError(
@@ -204,16 +242,33 @@ def _write_transform(manifest: Manifest, place: Workspace, console: Console) -> 
     if not manifest.pixels.uniform:
         console.print("no transform_fn: its graph needs one image size, and these pictures have several")
         return
-    if storage.exists(place.transform_graph):
+    if leftovers.transform_is_whole(place):
         return
     command = [sys.executable, "-m", "beam_pipelines.transform", place.root]
-    with console.status("making transform_fn"):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    with console.status("making transform_fn"), _scratch(place) as scratch:
+        environment = os.environ | {"TMPDIR": scratch}
+        arguments = [*command, str(os.getpid())]
+        done = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise BuildError(
             f"the data set is complete, but its transform_fn could not be made; start the same command again. "
             f"`{' '.join(command)}` ended with {done.returncode}: {done.stderr.strip().rpartition(chr(10))[2]}"
         )
+
+
+@contextlib.contextmanager
+def _scratch(place: Workspace) -> Iterator[str]:
+    """A local folder for temporary files, below a local data set: the next build removes what a killed one left."""
+    if storage.is_local(place.root):
+        folder = os.path.abspath(place.scratch)
+        os.makedirs(folder, exist_ok=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            yield folder
 
 
 def _print_next(place: Workspace, console: Console) -> None:

@@ -7,14 +7,15 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import apache_beam as beam
 import imagecodecs
+import msgspec
 import numpy as np
 
 from beam_pipelines import cloud, storage, workspace
-from beam_pipelines.contract import record, tfrecord
+from beam_pipelines.contract import record, schema, tfrecord
 from beam_pipelines.contract.labels import IGNORE
 from beam_pipelines.contract.manifest import Manifest, Shard
 from beam_pipelines.contract.moments import CHANNELS, LEVELS, Moments
@@ -53,12 +54,6 @@ class Tally:
     def arrays(self) -> tuple[np.ndarray, ...]:
         return self.moments.histogram, self.class_pixels, self.sums, self.squares
 
-    @classmethod
-    def of(cls, examples: int, histogram: Any, class_pixels: Any, sums: Any, squares: Any) -> Tally:
-        """From `examples` and `arrays`, as lists."""
-        moments = Moments(np.array(histogram, np.int64))
-        return cls(examples, moments, np.array(class_pixels, np.int64), np.array(sums), np.array(squares))
-
     def stored_moments(self) -> tuple[np.ndarray, np.ndarray]:
         """(mean, population std) of the pixels as stored, each float64[3]."""
         mean = self.sums / self.moments.pixels
@@ -80,12 +75,24 @@ class Checked:
         return json.dumps({"tallies": tallies, "problems": self.problems})
 
     @classmethod
-    def from_json(cls, text: str) -> Checked:
-        value = json.loads(text)
-        return cls(
-            {split: Tally.of(*tally) for split, tally in value["tallies"].items()},
-            tuple(value["problems"]),
-        )
+    def from_json(cls, text: str, name: str) -> Checked:
+        """Raises SchemaError, which calls the text `name`."""
+        fields = schema.decode(_CheckedFields, text, name)
+        return cls({split: _tally(*tally) for split, tally in fields.tallies.items()}, fields.problems)
+
+
+_Rows = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+_Floats = tuple[float, float, float]
+
+
+class _CheckedFields(msgspec.Struct, forbid_unknown_fields=True):
+    tallies: dict[str, tuple[int, _Rows, tuple[int, ...], _Floats, _Floats]]
+    problems: tuple[str, ...]
+
+
+def _tally(examples: int, histogram: _Rows, class_pixels: tuple[int, ...], sums: _Floats, squares: _Floats) -> Tally:
+    moments = Moments(np.array(histogram, np.int64))
+    return Tally(examples, moments, np.array(class_pixels, np.int64), np.array(sums), np.array(squares))
 
 
 class CheckShards(beam.PTransform):
@@ -173,11 +180,12 @@ class RecordChecker:
             problems = self._problems(found)
             if problems:
                 return problems, Tally()
+            record.check(found)
             image = _array(found.image, found.image_format, (found.height, found.width, CHANNELS))
             mask = _array(found.mask, found.mask_format, (found.height, found.width))
             levels = image if self._values is None else self._levels(image)
-        except (record.RecordError, ValueError, imagecodecs.PngError) as error:
-            return [str(error)], Tally()
+        except (record.RecordError, ValueError, MemoryError, imagecodecs.PngError) as error:
+            return [str(error) or type(error).__name__], Tally()
         class_pixels = class_pixels_of(mask)
         strange = [int(value) for value in np.flatnonzero(class_pixels) if self._classes <= value != IGNORE]
         if strange:
@@ -248,20 +256,9 @@ def _problems_of_moments(tally: Tally, manifest: Manifest) -> Iterator[str]:
         yield f"{split}: the normalized mean is {mean} and the std {std}: 0 and 1 within {MOMENTS_TOLERANCE} were due"
 
 
-def problems_of_manifest(text: str, manifest: Manifest) -> list[str]:
+def problems_of_manifest(contradictions: Iterable[str]) -> list[str]:
     """Where the manifest contradicts itself: its mean and std, for one, must be those of its histogram."""
-    return [
-        f"dataset.json: {name} is {found}, and the rest of the file says {derived}"
-        for name, found, derived in _differences(json.loads(text), json.loads(manifest.to_json()))
-    ]
-
-
-def _differences(found: object, derived: object, name: str = "") -> Iterator[tuple[str, object, object]]:
-    if isinstance(found, dict) and isinstance(derived, dict):
-        for key in sorted(found.keys() | derived.keys()):
-            yield from _differences(found.get(key), derived.get(key), f"{name}.{key}" if name else key)
-    elif found != derived:
-        yield name, found, derived
+    return [f"dataset.json: {problem}" for problem in contradictions]
 
 
 def strange_files(manifest: Manifest, place: Workspace) -> list[str]:
@@ -297,15 +294,10 @@ class HashingStream:
 
 
 def _array(encoded: bytes, pixel_format: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Of pixels that passed `record.check`."""
     if pixel_format == "png":
-        pixels = imagecodecs.png_decode(encoded)
-    else:
-        pixels = np.frombuffer(encoded, RAW_DTYPES[pixel_format])
-        if pixels.size == np.prod(shape):
-            pixels = pixels.reshape(shape)
-    if pixels.shape != shape:
-        raise ValueError(f"{len(encoded):,} bytes of {pixel_format} are {pixels.shape}, not {shape}")
-    return pixels
+        return imagecodecs.png_decode(encoded)
+    return np.frombuffer(encoded, RAW_DTYPES[pixel_format]).reshape(shape)
 
 
 def _shortened(problems: list[str], file: str) -> tuple[str, ...]:

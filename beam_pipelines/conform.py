@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from beam_pipelines.contract.labels import IGNORE, UNKNOWN, LabelTable
+from beam_pipelines.contract.labels import IGNORE, MAX_SOURCE_ID, UNKNOWN, LabelTable
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.rejects import BadInputError
 
@@ -104,7 +104,8 @@ def check_ids(ids: np.ndarray, table: LabelTable) -> None:
     if present.size:
         unknown, counts = np.unique(present, return_counts=True)
         shown = ", ".join(f"{value} ({count:,} px)" for value, count in list(zip(unknown, counts, strict=True))[:20])
-        raise _bad("unknown_ids", f"{unknown.size} ids are not in table {table.name}: {shown}")
+        cure = f"; {MAX_SOURCE_ID} is -1 in 16 bits: list it under `ignore`" if MAX_SOURCE_ID in unknown else ""
+        raise _bad("unknown_ids", f"{unknown.size} ids are not in table {table.name}: {shown}{cure}")
 
 
 def _resize_image(image: np.ndarray, geometry: Geometry, resize: str) -> np.ndarray:

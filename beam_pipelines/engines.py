@@ -12,6 +12,7 @@ import grpc
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineResult, PipelineState
 
+from beam_pipelines import stopping
 from beam_pipelines.errors import BuildError, as_build_error, first_line
 from beam_pipelines.options import is_dataflow
 
@@ -48,6 +49,7 @@ def run_to_end(pipeline: beam.Pipeline, shards_done: Callable[[], int], on_retry
             _run(pipeline)
             return
         except Exception as error:
+            stopping.pause()
             gives_up = type(pipeline.runner).__name__ == _TRIES_ITSELF or not _got_on(shards_done, before)
             reason = as_build_error(error) or engine_error(error) or (_lost_worker(error) if gives_up else None)
             if reason and reason is not error:
@@ -97,21 +99,24 @@ def _got_on(shards_done: Callable[[], int], before: int) -> bool:
 def _run(pipeline: beam.Pipeline) -> None:
     result = pipeline.run()
     try:
-        result.wait_until_finish()
+        with stopping.on_stop(lambda: _cancel(result, pipeline.options)):
+            result.wait_until_finish()
     except BaseException:
-        _cancel(result, pipeline.options)
+        if warning := _cancel(result, pipeline.options):
+            print(warning, file=sys.stderr)
         raise
 
 
-def _cancel(result: PipelineResult, options: PipelineOptions) -> None:
-    """A remote job must not write on when the lease is given up; says so where it may."""
+def _cancel(result: PipelineResult, options: PipelineOptions) -> str | None:
+    """A remote job must not write on when the lease is given up. -> a warning where it may."""
     try:
         result.cancel()
     except Exception as error:
         # Here an engine ends with this process, and one that has stopped by itself has nothing to cancel.
         if _is_remote(options) and not PipelineState.is_terminal(getattr(result, "_state", None)):
             reason = f"the job could not be cancelled ({first_line(error)})"
-            print(f"warning: {reason}: it may still write; cancel it where it runs", file=sys.stderr)
+            return f"warning: {reason}: it may still write; cancel it where it runs"
+    return None
 
 
 def _is_remote(options: PipelineOptions) -> bool:

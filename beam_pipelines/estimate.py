@@ -11,6 +11,7 @@ from beam_pipelines import storage
 from beam_pipelines.conform import Sample
 from beam_pipelines.contract import record, tfrecord
 from beam_pipelines.errors import BuildError
+from beam_pipelines.masks import PLAIN, MaskReading
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.rejects import Rejected
 from beam_pipelines.shards import prepare, to_record
@@ -29,7 +30,7 @@ class Estimate:
     staged_bytes: float
 
 
-def estimate(pairs: Sequence[Pair], recipe: Recipe) -> Estimate:
+def estimate(pairs: Sequence[Pair], recipe: Recipe, reading: MaskReading = PLAIN) -> Estimate:
     """From the first good pairs of `pairs`, which a hash has shuffled.
 
     Raises:
@@ -39,7 +40,7 @@ def estimate(pairs: Sequence[Pair], recipe: Recipe) -> Estimate:
     samples: list[Sample] = []
     rejected: list[Rejected] = []
     for pair in pairs[:TRIES]:
-        sample = prepare(pair, recipe, reader)
+        sample = prepare(pair, recipe, reader, reading)
         if isinstance(sample, Rejected):
             rejected.append(sample)
         else:

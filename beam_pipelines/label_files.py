@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE, Label, LabelTable, LabelTableError
+
+_README = "the README shows what such a file looks like"
+_MAX_BYTES = 1_000_000
+_MAX_DEPTH = 20
+_TEXT_KEYS = ("name", "category")
 
 
 def load_labels(name: str) -> LabelTable:
@@ -15,16 +22,107 @@ def load_labels(name: str) -> LabelTable:
         return BUILTIN_TABLES[name]()
     if not os.path.exists(name):
         raise LabelTableError(f"--labels={name} is neither a file nor one of {', '.join(BUILTIN_TABLES)}")
+    if not os.path.isfile(name):
+        raise LabelTableError(f"--labels={name} is a folder, a pipe or a device: name a regular YAML file")
+    try:
+        value = read_table(name)
+        return _labels_from_yaml(value, os.path.splitext(os.path.basename(name))[0])
+    except OSError as error:
+        raise LabelTableError(f"--labels={name} can't be read: {error.strerror}") from error
+    except _FileError as error:
+        line = f", line {error.line}" if error.line else ""
+        raise LabelTableError(f"--labels={name}{line}: {error.problem}; {_README}") from error
+
+
+class _FileError(Exception):
+    def __init__(self, line: int, problem: str) -> None:
+        super().__init__(line, problem)
+        self.line, self.problem = line, problem
+
+
+def read_table(path: str) -> Any:
+    """The mappings, lists and scalars of a YAML file. Names stay the text that stands there (`no`, `007`, `12:30`),
+    and only whole decimal numbers become integers. Raises OSError, or _FileError with the line.
+    """
+    with open(path, "rb") as file:
+        data = file.read(_MAX_BYTES + 1)
+    if len(data) > _MAX_BYTES:
+        raise _FileError(0, f"the file has more than {_MAX_BYTES:,} bytes")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _FileError(
+            data.count(b"\n", 0, error.start) + 1, "the file is not text in UTF-8: save it as such"
+        ) from error
+    odd = next((place for place, letter in enumerate(text) if letter < " " and letter not in "\t\r\n"), None)
+    if odd is not None:
+        raise _FileError(text.count("\n", 0, odd) + 1, f"the control character {ord(text[odd]):#04x} is no text")
+    return _parse(text)
+
+
+def _parse(text: str) -> Any:
+    """The one document of a YAML text, from its events: nothing is resolved, expanded or made recursively."""
     import yaml
 
     try:
-        with open(name, encoding="utf-8") as file:
-            value = yaml.safe_load(file)
-        return _labels_from_yaml(value, os.path.splitext(os.path.basename(name))[0])
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, LabelTableError):
-            raise
-        raise LabelTableError(f"--labels={name}: {error!r}; the README shows what such a file looks like") from error
+        events: Iterator[Any] = iter(yaml.parse(text, Loader=yaml.SafeLoader))
+        root: list[Any] = []
+        stack: list[_Collection] = [_Collection(root, None)]
+        for event in events:
+            line = event.start_mark.line + 1
+            if isinstance(event, yaml.AliasEvent):
+                raise _FileError(line, f"*{event.anchor} is an alias: write out what it stands for")
+            if getattr(event, "tag", None) not in (None, "!", "tag:yaml.org,2002:str"):
+                raise _FileError(line, f"{event.tag} is a tag: leave it out")
+            if isinstance(event, yaml.ScalarEvent):
+                stack[-1].add(_scalar(event, stack[-1].key), line)
+            elif isinstance(event, yaml.CollectionStartEvent):
+                made: Any = {} if isinstance(event, yaml.MappingStartEvent) else []
+                key = stack[-1].key if isinstance(made, list) else None
+                stack[-1].add(made, line)
+                stack.append(_Collection(made, key))
+                if len(stack) > _MAX_DEPTH:
+                    raise _FileError(line, f"lists and mappings are nested more than {_MAX_DEPTH} deep")
+            elif isinstance(event, yaml.CollectionEndEvent):
+                stack.pop()
+            elif isinstance(event, yaml.DocumentStartEvent) and root:
+                raise _FileError(line, "a second document begins here: a file holds one table")
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        tab = " (indent with spaces, not with tabs)" if "\\t" in str(error.problem) else ""
+        raise _FileError(mark.line + 1 if mark else 0, f"{error.problem}{tab}") from error
+    except yaml.YAMLError as error:
+        raise _FileError(0, str(error).splitlines()[0]) from error
+    return root[0] if root else None
+
+
+class _Collection:
+    """A mapping or list that is being filled; `key` is the key in the mapping that what comes next belongs to."""
+
+    def __init__(self, made: Any, key: str | None) -> None:
+        self._made, self.key = made, key
+
+    def add(self, value: Any, line: int) -> None:
+        if isinstance(self._made, list):
+            self._made.append(value)
+        elif self.key is None:
+            if isinstance(value, (dict, list)):
+                raise _FileError(line, "a mapping or list can't be a key")
+            if str(value) in self._made:
+                raise _FileError(line, f"the key {str(value)!r} stands here a second time")
+            self.key = str(value)
+        else:
+            self._made[self.key] = value
+            self.key = None
+
+
+def _scalar(event: Any, key: str | None) -> Any:
+    """Text where it is quoted, a key or a name; else whole numbers are integers and nothing is None."""
+    text: str = event.value
+    plain = event.implicit[0] and not event.style and key is not None and key not in _TEXT_KEYS
+    if plain and re.fullmatch(r"-?(0|[1-9][0-9]*)", text):
+        return int(text) if len(text) < 20 else text
+    return None if plain and text in ("", "~", "null") else text
 
 
 def _labels_from_yaml(value: Any, name: str) -> LabelTable:
@@ -37,12 +135,17 @@ def _labels_from_yaml(value: Any, name: str) -> LabelTable:
     ignore_rest = ignore == "rest"
     if not (ignore_rest or isinstance(ignore, list)):
         raise LabelTableError(f"label table {name!r}: `ignore` must be a list or `rest`, found {ignore!r}")
+    if len(value["classes"]) > IGNORE:
+        raise LabelTableError(
+            f"label table {name!r}: {len(value['classes'])} classes, and {IGNORE} is the most, as the train id "
+            f"{IGNORE} marks ignored pixels: merge some, or list them under `ignore`"
+        )
     rows = [_label(row, index, f"class {index}") for index, row in enumerate(value["classes"])]
     for index, row in enumerate([] if ignore_rest else ignore):
         if isinstance(row, int):
             row = {"name": f"ignored {row}", "ids": [row]}
         rows.append(replace(_label(row, IGNORE, f"ignore {index}"), train_id=IGNORE))
-    return LabelTable(name=value.get("name", name), labels=tuple(rows), ignore_rest=ignore_rest)
+    return LabelTable(name=str(value.get("name") or name), labels=tuple(rows), ignore_rest=ignore_rest)
 
 
 def _label(row: Any, train_id: int, where: str) -> Label:
@@ -54,12 +157,20 @@ def _label(row: Any, train_id: int, where: str) -> Label:
     ids, color = row["ids"], row.get("color")
     if not isinstance(ids, list) or not all(type(value) is int for value in ids):
         raise LabelTableError(f"{where}: `ids` must be a list of integers, found {ids!r}")
-    if color is not None and not (len(color) == 3 and all(type(v) is int and 0 <= v <= 255 for v in color)):
+    if color is not None and not _is_color(color):
         raise LabelTableError(f"{where}: `color` must be three integers of 0 to 255, found {color!r}")
+    if type(row.get("train_id", train_id)) is not int:
+        raise LabelTableError(f"{where}: `train_id` must be an integer, found {row['train_id']!r}")
+    if not isinstance(row["name"], str) or not isinstance(row.get("category", ""), str):
+        raise LabelTableError(f"{where}: `name` and `category` must be text")
     return Label(
-        name=str(row["name"]),
+        name=row["name"],
         source_ids=tuple(ids),
         train_id=row.get("train_id", train_id),
         color=None if color is None else tuple(color),
-        category=str(row.get("category", row["name"])),
+        category=row.get("category", row["name"]),
     )
+
+
+def _is_color(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(type(v) is int and 0 <= v <= 255 for v in value)

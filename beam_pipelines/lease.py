@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-from beam_pipelines import cloud, storage
+from beam_pipelines import cloud, stopping, storage
 from beam_pipelines.errors import BuildError, cannot_write
 
 HEARTBEAT_SECONDS = 20
@@ -56,7 +56,7 @@ def _lock(path: str) -> TextIO:
     while True:
         with contextlib.ExitStack() as opened:
             os.makedirs(os.path.dirname(path), exist_ok=True)
-            file = opened.enter_context(open(path, "a+"))
+            file = opened.enter_context(open(path, "a+", opener=_not_through_a_link))
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -69,6 +69,10 @@ def _lock(path: str) -> TextIO:
                     return file
 
 
+def _not_through_a_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
 @contextlib.contextmanager
 def _hold_object(path: str) -> Iterator[None]:
     """An object whose every version is conditional on the one before it, renewed by a heartbeat."""
@@ -79,14 +83,19 @@ def _hold_object(path: str) -> Iterator[None]:
     stop = threading.Event()
     beat = threading.Thread(target=_renew, args=(blob, owner, path, stop), daemon=True)
     beat.start()
-    try:
-        yield
-    finally:
+
+    def give_up() -> None:
         stop.set()
         beat.join()
         if path not in _lost:
             with contextlib.suppress(Exception):
                 blob.delete(if_generation_match=blob.generation)  # not a successor's
+
+    try:
+        with stopping.on_stop(give_up):
+            yield
+    finally:
+        give_up()
 
 
 def _claim(blob: Any, owner: str, path: str) -> None:

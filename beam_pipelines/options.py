@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES, LabelTableError
 from beam_pipelines.label_files import load_labels
-from beam_pipelines.recipe import SCENES, Recipe
+from beam_pipelines.recipe import SCENES, Recipe, input_paths
 
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -56,8 +56,10 @@ def parse_build(argv: Sequence[str] | None = None, prog: str = "python -m beam_p
         parser.error("--input is empty: name a folder or archives, or leave the option out for the embedded scenes")
     if args.input and not args.output:
         parser.error("--output is needed with --input: the folder (local or gs://) for the data set")
+    inputs = [_checked_path(parser, "--input", path) for path in _input_paths(args.input)] if args.input else []
+    output = _checked_path(parser, "--output", args.output or DEFAULT_OUTPUT)
     if is_dataflow(args.runner):
-        _refuse_local(parser, "--input", args.input.split(",") if args.input else [])
+        _refuse_local(parser, "--input", inputs)
         _refuse_local(parser, "--output", [args.output or DEFAULT_OUTPUT])
     if args.shards and args.shard_size_mb:
         parser.error("--shards and --shard_size_mb both set the number of shards: give one")
@@ -69,7 +71,7 @@ def parse_build(argv: Sequence[str] | None = None, prog: str = "python -m beam_p
     if args.group_by and not split_fractions:
         parser.error("--group_by keeps groups together when --splits=train=0.8,val=0.2 assigns them: give --splits")
     recipe = Recipe(
-        input=",".join(map(_path, args.input.split(","))) if args.input else SCENES,
+        input=",".join(inputs) if inputs else SCENES,
         annotations=args.annotations,
         split_names=split_names,
         split_fractions=split_fractions,
@@ -85,10 +87,11 @@ def parse_build(argv: Sequence[str] | None = None, prog: str = "python -m beam_p
         seed=args.seed,
         max_pairs=args.max_pairs,
         max_image_pixels=args.max_image_pixels,
+        masks_are=args.masks_are,
     )
     return BuildSettings(
         recipe=recipe,
-        output=_path(args.output or DEFAULT_OUTPUT),
+        output=output,
         max_rejects=args.max_rejects,
         overwrite=args.overwrite,
         plan_only=args.plan,
@@ -109,11 +112,10 @@ def parse_verify(argv: Sequence[str] | None = None) -> VerifySettings:
     parser.add_argument("dataset", metavar="DATASET", help="the data set's folder, local or gs://")
     _add_running(parser)
     args, beam_args = parser.parse_known_args(argv)
+    dataset = _checked_path(parser, "DATASET", args.dataset)
     if is_dataflow(args.runner):
         _refuse_local(parser, "DATASET", [args.dataset])
-    return VerifySettings(
-        dataset=_path(args.dataset), verbose=args.verbose, beam_args=_with_runner(args.runner, beam_args)
-    )
+    return VerifySettings(dataset=dataset, verbose=args.verbose, beam_args=_with_runner(args.runner, beam_args))
 
 
 def pipeline_options(beam_args: Sequence[str], known: Sequence[str] = ()) -> PipelineOptions:
@@ -186,6 +188,14 @@ def _add_input(group: argparse._ArgumentGroup) -> None:
         metavar="TABLE",
         default="cityscapes19",
         help=f"{', '.join(BUILTIN_TABLES)}, or a YAML file (default: cityscapes19)",
+    )
+    group.add_argument(
+        "--masks_are",
+        choices=["auto", "ids", "levels", "colors"],
+        default="auto",
+        help="what a mask file holds: ids as stored (grey samples, palette indices), ids as the grey levels that a "
+        "viewer shows, or the table's colors; auto decides by the first masks and refuses what could be either "
+        "(default: auto)",
     )
     group.add_argument("--annotations", choices=["gtFine", "gtCoarse"], help="of Cityscapes (default: gtFine if there)")
     group.add_argument(
@@ -268,6 +278,25 @@ def _add_running(group: argparse._ArgumentGroup | argparse.ArgumentParser) -> No
         help="DirectRunner (default; all cores), DataflowRunner, FlinkRunner, PrismRunner",
     )
     group.add_argument("--verbose", action="store_true", help="show Beam's own log")
+
+
+def _input_paths(text: str) -> list[str]:
+    return input_paths(os.path.expanduser(text))
+
+
+def _checked_path(parser: argparse.ArgumentParser, option: str, text: str) -> str:
+    """`_path(text)`; ends with a message where it can't name anything that is read or written here."""
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):/", text)
+    shown = f"{option}={text}" if option.startswith("-") else f"{option} {text}"
+    if not text:
+        parser.error(f"{option}: a path is empty; commas separate the paths of --input")
+    if not text.isprintable() and any("\ud800" <= char <= "\udfff" for char in text):
+        parser.error(f"{option}: the path {text!r} is not UTF-8: rename it")
+    if text.startswith("file:"):
+        parser.error(f"{shown}: give the plain path, {text.removeprefix('file:').removeprefix('//')}")
+    if scheme and not re.match(r"gs://[^/]", text):
+        parser.error(f"{shown}: {scheme[1]}: is not read or written; give a local path, or gs://BUCKET/FOLDER")
+    return _path(text)
 
 
 def _path(text: str) -> str:

@@ -8,11 +8,19 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
+from typing import Any
+
+import google_crc32c
 
 from beam_pipelines import cloud, storage
+from beam_pipelines.contract import schema
+from beam_pipelines.contract.schema import Count, SchemaError
 from beam_pipelines.errors import BuildError
+from beam_pipelines.masks import PLAIN, MaskReading
 from beam_pipelines.recipe import Recipe
+from beam_pipelines.seal import last_line, unsealed
 from beam_pipelines.sources import Pair
+from beam_pipelines.workspace import Workspace
 
 MIN_SHARDS = 16  # of a split, where it has the pairs: work for many workers, and a shuffle of files for the reader
 MIN_SHARD_PAIRS = 4
@@ -28,10 +36,11 @@ class ShardPlan:
     count: int
     pairs: tuple[Pair, ...]
     digest: str
+    reading: MaskReading = PLAIN
 
     @property
     def file(self) -> str:
-        return f"{self.split}-{self.index:05d}-of-{self.count:05d}.tfrecord"
+        return file_name(self.split, self.index, self.count)
 
 
 @dataclass(frozen=True)
@@ -51,8 +60,10 @@ def choose_pairs(pairs: Sequence[Pair], recipe: Recipe) -> dict[str, list[Pair]]
     return {split: by_split[split][: recipe.max_pairs] for split in sorted(by_split)}
 
 
-def cut_shards(chosen: Mapping[str, Sequence[Pair]], recipe: Recipe, example_bytes: float) -> list[ShardPlan]:
-    """Shards of each split, their numbers of pairs equal to ±1.
+def cut_shards(
+    chosen: Mapping[str, Sequence[Pair]], recipe: Recipe, example_bytes: float, reading: MaskReading = PLAIN
+) -> list[ShardPlan]:
+    """Shards of each split, their numbers of pairs equal to ±1, with the way to read their masks.
 
     Raises:
       BuildError: there is no split to take the moments of, or --shards does not fit the splits.
@@ -72,33 +83,66 @@ def cut_shards(chosen: Mapping[str, Sequence[Pair]], recipe: Recipe, example_byt
             raise BuildError(f"--shards={split}={count} is more than its {len(pairs)} pairs")
         for index in range(count):
             start, end = index * len(pairs) // count, (index + 1) * len(pairs) // count
-            shards.append(_shard(split, index, count, tuple(pairs[start:end]), recipe))
+            shards.append(_shard(split, index, count, tuple(pairs[start:end]), recipe, reading))
     return shards
 
 
-def write_plan(path: str, shards: Sequence[ShardPlan]) -> None:
-    """One JSON line for each shard."""
-    with storage.writing(path) as file:
+def write_plan(workspace: Workspace, shards: Sequence[ShardPlan]) -> None:
+    """One JSON line for each shard, and the seal."""
+    crc = 0
+    with workspace.writing(workspace.plan) as file:
         for shard in shards:
             value = [shard.split, shard.index, shard.count, shard.digest, [astuple(pair) for pair in shard.pairs]]
-            file.write(json.dumps(value, ensure_ascii=False).encode() + b"\n")
+            value.append(astuple(shard.reading))
+            line = json.dumps(value, ensure_ascii=False).encode() + b"\n"
+            crc = google_crc32c.extend(crc, line)
+            file.write(line)
+        file.write(last_line(crc))
+
+
+# A line as `write_plan` has it: split, index, count, digest, the fields of each pair, and those of the mask reading.
+_Pair = tuple[str, str, str, str, str, Count, int]
+_Reading = tuple[tuple[str, ...], tuple[str, ...], tuple[tuple[int, int, int, int], ...]]
+_Line: Any = tuple[str, Count, Count, str, tuple[_Pair, ...], _Reading]
 
 
 def list_shards(path: str) -> Iterator[ShardReference]:
-    """The shards of a plan file."""
-    offset = 0
+    """The shards of a plan file. Raises BuildError, at its end, where it is damaged."""
+    offset, crc, line, whole = 0, 0, b"", False
     with cloud.errors(path), storage.open_read(path) as file:
         for line in file:
-            yield ShardReference(path, offset, len(line))
-            offset += len(line)
+            whole = line == last_line(crc)
+            if not whole:
+                yield ShardReference(path, offset, len(line))
+            offset, crc = offset + len(line), google_crc32c.extend(crc, line)
+    if not whole:
+        raise BuildError(f"{path} is damaged: something else changed it; run the same command again")
+
+
+def list_files(path: str) -> list[str]:
+    """The shard files of a plan that an earlier run left; none where it is not there, or damaged."""
+    text = unsealed(storage.read_bytes(path))
+    lines = map(json.loads, text.split("\n")[:-1]) if text else ()
+    return [file_name(split, index, count) for split, index, count, *_ in lines]
+
+
+def file_name(split: str, index: int, count: int) -> str:
+    """Of a shard."""
+    return f"{split}-{index:05d}-of-{count:05d}.tfrecord"
 
 
 def read_shard(reference: ShardReference) -> ShardPlan:
-    """Reads one line of the plan file."""
+    """Reads one line of the plan file. Raises BuildError where it is damaged."""
     with cloud.errors(reference.path), storage.open_read(reference.path) as file:
         file.seek(reference.offset)
-        split, index, count, digest, pairs = json.loads(file.read(reference.length))
-    return ShardPlan(split, index, count, tuple(Pair(*pair) for pair in pairs), digest)
+        text = file.read(reference.length)
+    try:
+        line: Any = schema.decode(_Line, text, f"{reference.path}: line at byte {reference.offset:,}")
+    except SchemaError as error:
+        raise BuildError(f"{error}; run the same command again, which writes it anew") from error
+    split, index, count, digest, pairs, (ways, kinds, palette) = line
+    reading = MaskReading(tuple(ways), tuple(kinds), tuple(map(tuple, palette)))
+    return ShardPlan(split, index, count, tuple(Pair(*pair) for pair in pairs), digest, reading)
 
 
 def _place(key: str, seed: int) -> bytes:
@@ -111,6 +155,11 @@ def _shard_count(pairs: int, example_bytes: float, shard_size_mb: float) -> int:
     return min(pairs, max(by_size, for_workers))
 
 
-def _shard(split: str, index: int, count: int, pairs: tuple[Pair, ...], recipe: Recipe) -> ShardPlan:
-    identity = json.dumps([recipe.fingerprint, split, index, count, [astuple(pair) for pair in pairs]])
-    return ShardPlan(split, index, count, pairs, hashlib.sha256(identity.encode()).hexdigest())
+def _shard(
+    split: str, index: int, count: int, pairs: tuple[Pair, ...], recipe: Recipe, reading: MaskReading
+) -> ShardPlan:
+    identity: list[object] = [recipe.fingerprint, split, index, count, [astuple(pair) for pair in pairs]]
+    if not reading.plain:
+        identity.append(astuple(reading))
+    digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+    return ShardPlan(split, index, count, pairs, digest, reading)

@@ -17,7 +17,7 @@ from beam_pipelines.errors import BuildError
 from beam_pipelines.estimate import Estimate
 from beam_pipelines.plan import ShardPlan
 from beam_pipelines.recipe import Recipe
-from beam_pipelines.workspace import Workspace
+from beam_pipelines.workspace import TEMPORARIES, Workspace
 
 _LOCAL_SECONDS = 0.5
 _REMOTE_SECONDS = 10.0  # a listing is a request that costs money
@@ -57,7 +57,8 @@ class Watcher:
         files = storage.sizes(self._workspace.root)
         staged = self._whole(files, "_build/staged/")
         finished = self._whole(files, "_build/finished/")
-        final_size = sum(size for name, size in files.items() if "/" not in name and ".tfrecord" in name)
+        final_size = sum(files.get(name, 0) for name in self._pairs)
+        final_size += sum(size for name, size in files.items() if name.startswith(f"{TEMPORARIES}/"))
         staged_size = sum(size for name, size in files.items() if name.startswith("_build/staged/"))
         being_staged = self._being_written(files, "_build/staged/" if self._normalized else "", self._staged_bytes)
         being_finished = self._being_written(files, "", self._final_bytes) if self._normalized else 0
@@ -77,10 +78,9 @@ class Watcher:
         sizes = (
             size
             for name, size in files.items()
-            if name.endswith(storage.TEMPORARY)
+            if name.rpartition("/")[0] == f"{TEMPORARIES}/{folder}".rstrip("/")
             and ".tfrecord." in name
             and ".json." not in name
-            and name.rpartition("/")[0] == folder.rstrip("/")
         )
         return int(sum(sizes) / example_bytes)
 

@@ -18,8 +18,9 @@ from beam_pipelines.errors import BuildError
 from beam_pipelines.plan import MOMENTS_SPLIT
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.rejects import Rejected
+from beam_pipelines.seal import sealed, unsealed
 from beam_pipelines.shards import StagedShard
-from beam_pipelines.workspace import Workspace
+from beam_pipelines.workspace import Workspace, publish_manifest
 
 
 @dataclass(frozen=True)
@@ -80,20 +81,20 @@ def publish(
             "seconds": round(time.time() - started, 1),
         },
     )
-    storage.write(workspace.manifest, manifest.to_json().encode())
+    publish_manifest(workspace, manifest)
     return manifest
 
 
-def write_pairing(path: str, rejected: Sequence[Rejected]) -> None:
-    """Keeps the pairing problems for `publish`, one JSON line each."""
-    storage.write(path, "".join(problem.to_json() + "\n" for problem in rejected).encode())
+def write_pairing(workspace: Workspace, rejected: Sequence[Rejected]) -> None:
+    """Keeps the pairing problems for `publish`, one JSON line each, and the seal."""
+    workspace.write(workspace.pairing, sealed("".join(problem.to_json() + "\n" for problem in rejected)))
 
 
 def write_rejected(written: Sequence[WrittenShard], workspace: Workspace) -> Counter[str]:
     """All lines of `rejected.jsonl`: pairing problems, then those of each shard in turn. -> counts by reason."""
     reasons: Counter[str] = Counter()
-    with storage.writing(workspace.rejected) as file:
-        for line in _read_needed(workspace.pairing).splitlines():
+    with workspace.writing(workspace.rejected) as file:
+        for line in _read_needed(workspace.pairing).split("\n")[:-1]:
             reasons[Rejected.from_json(line).reason] += 1
             file.write(line.encode() + b"\n")
         for shard in written:
@@ -107,9 +108,9 @@ def write_rejected(written: Sequence[WrittenShard], workspace: Workspace) -> Cou
 
 
 def _read_needed(path: str) -> str:
-    text = storage.read_text(path)
+    text = unsealed(storage.read_bytes(path))
     if text is None:
-        raise BuildError(f"{path} is gone: something else changed the folder; start the same command again")
+        raise BuildError(f"{path} is gone or damaged: something else changed the folder; run the same command again")
     return text
 
 

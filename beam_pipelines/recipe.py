@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,11 @@ from typing import Any
 from beam_pipelines.contract.labels import LabelTable
 
 SCENES = "(embedded scenes)"  # the input where none is given: the embedded scenes
+
+
+def input_paths(text: str) -> list[str]:
+    """The paths in an --input: commas separate them, unless the whole is the name of something on this machine."""
+    return [text] if os.path.lexists(text) else text.split(",")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +42,14 @@ class Recipe:
     seed: int
     max_pairs: int | None
     max_image_pixels: int
+    masks_are: str = "auto"
 
     def to_json(self) -> dict[str, Any]:
         value = {name: getattr(self, name) for name in self.__dataclass_fields__}
         value["labels"] = self.labels.name
         value["split_fractions"], value["shards"] = dict(self.split_fractions), dict(self.shards)
+        if self.masks_are == "auto":
+            del value["masks_are"]  # as data sets have it that were built before there was a choice
         return value
 
     @property

@@ -25,6 +25,8 @@ REASONS = {
     "unsupported_mode": "a pixel format that has no usual conversion to RGB",
     "rotated": "an EXIF orientation that the mask may or may not share",
     "mask_format": "a mask that is not a PNG of ids or of the table's colours",
+    "ambiguous_mask": "a mask whose storage can be read as other classes too: --masks_are decides",
+    "contradictory_mask": "a mask that is stored otherwise than the masks of its data set, and means something else so",
     "size_mismatch": "image and mask differ in size",
     "aspect": "another aspect ratio than --image_size, and --aspect=reject",
     "unknown_ids": "ids that the label table does not name",

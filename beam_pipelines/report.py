@@ -40,6 +40,12 @@ def print_found(found: Found, inputs: str, console: Console) -> None:
     print_problems(found.rejected, console)
 
 
+def print_notes(notes: Sequence[str], console: Console) -> None:
+    """What the masks were found to be, where that is not plain."""
+    for note in notes:
+        console.print(f"  {note}", highlight=False, markup=False)
+
+
 def print_problems(rejected: Sequence[Rejected], console: Console) -> None:
     """The first pairing problems, and how many more there are."""
     for problem in rejected[:SHOWN_PROBLEMS]:
@@ -87,7 +93,9 @@ def print_result(manifest: Manifest, root: str, took: Took, console: Console) ->
     rejected = sum(manifest.rejected.values())
     console.print(f"rejected pairs     {rejected:,}" + (", in rejected.jsonl:" if rejected else ""), highlight=False)
     for reason, count in manifest.rejected.items():
-        console.print(f"  {reason} {count:,}: {REASONS[reason]}", highlight=False)
+        console.print(
+            f"  {reason} {count:,}: {REASONS.get(reason, 'a reason that this version does not know')}", highlight=False
+        )
     console.print(
         f"took {took.total:.1f} s, of which the pipeline {took.pipeline:.1f} s"
         f" ({took.images:,} images, {took.images / took.pipeline:.1f} img/s)",

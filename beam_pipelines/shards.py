@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
+import google_crc32c
 import imagecodecs
 import numpy as np
 
@@ -18,12 +20,15 @@ from beam_pipelines.contract import record, tfrecord
 from beam_pipelines.contract.manifest import Shard
 from beam_pipelines.contract.moments import CHANNELS, LEVELS, Moments
 from beam_pipelines.contract.record import Record
-from beam_pipelines.decode import decode_image, decode_mask
+from beam_pipelines.decode import decode_image
+from beam_pipelines.errors import BuildError
+from beam_pipelines.masks import MaskReading, decode_mask
 from beam_pipelines.measure import class_pixels_of, moments_of
 from beam_pipelines.normalize import Normalizer
 from beam_pipelines.plan import ShardPlan
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.rejects import BadInputError, Rejected
+from beam_pipelines.seal import sealed, unsealed
 from beam_pipelines.sources import Pair
 from beam_pipelines.workspace import Workspace
 
@@ -34,11 +39,14 @@ OnPair = Callable[[Sample | Rejected, float], None]  # what became of a pair, an
 
 @dataclass(frozen=True, kw_only=True)
 class StagedShard:
-    """A shard whose pairs are decoded and counted. `heights` and `widths` are the least and the largest."""
+    """A shard whose pairs are decoded and counted. `heights` and `widths` are the least and the largest; `crc32c` is of
+    the whole file.
+    """
 
     plan_digest: str
     split: str
     shard: Shard
+    crc32c: int
     moments: Moments
     class_pixels: np.ndarray
     heights: tuple[int, int]
@@ -46,7 +54,7 @@ class StagedShard:
     rejected: tuple[Rejected, ...]
 
     def to_json(self) -> str:
-        value = {name: getattr(self, name) for name in ("plan_digest", "split", "heights", "widths")}
+        value = {name: getattr(self, name) for name in ("plan_digest", "split", "crc32c", "heights", "widths")}
         value |= {"shard": asdict(self.shard), "rejected": [asdict(rejected) for rejected in self.rejected]}
         value |= {"histogram": self.moments.histogram.tolist(), "class_pixels": self.class_pixels.tolist()}
         return json.dumps(value)
@@ -58,6 +66,7 @@ class StagedShard:
             plan_digest=value["plan_digest"],
             split=value["split"],
             shard=Shard(**value["shard"]),
+            crc32c=value["crc32c"],
             moments=Moments(np.array(value["histogram"], np.int64)),
             class_pixels=np.array(value["class_pixels"], np.int64),
             heights=tuple(value["heights"]),
@@ -66,10 +75,39 @@ class StagedShard:
         )
 
 
-class ShardWriter:
-    """Writes records in TFRecord framing to `file`, and keeps count of them, their bytes and their SHA-256.
+@dataclass(frozen=True, kw_only=True)
+class FinishedShard:
+    """A final shard, and the `digest` of what it was made of; `crc32c` is of the whole file."""
 
-    A file that is only read once more, record by record, can do without the last: `hashed` False.
+    digest: str
+    shard: Shard
+    crc32c: int
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> FinishedShard:
+        value = json.loads(text)
+        return cls(digest=value["digest"], shard=Shard(**value["shard"]), crc32c=value["crc32c"])
+
+
+def staged_receipt(file: str, workspace: Workspace) -> StagedShard | None:
+    """None where there is no receipt, or where it is damaged."""
+    text = unsealed(storage.read_bytes(workspace.staged_receipt(file)))
+    return None if text is None else StagedShard.from_json(text)
+
+
+def finished_receipt(file: str, workspace: Workspace) -> FinishedShard | None:
+    """None where there is no receipt, or where it is damaged."""
+    text = unsealed(storage.read_bytes(workspace.finished_receipt(file)))
+    return None if text is None else FinishedShard.from_json(text)
+
+
+class ShardWriter:
+    """Writes records in TFRecord framing to `file`, and keeps count of them, their bytes, their CRC-32C and SHA-256.
+
+    A file that only this build reads can do without the last: `hashed` False.
     """
 
     def __init__(self, file: BinaryIO, hashed: bool = True) -> None:
@@ -77,12 +115,14 @@ class ShardWriter:
         self._hash = hashlib.sha256() if hashed else None
         self.examples = 0
         self.bytes = 0
+        self.crc32c = 0
 
     def write(self, serialized: bytes) -> None:
         for part in (tfrecord.header_of(serialized), serialized, tfrecord.footer_of(serialized)):
             self._file.write(part)
             if self._hash:
                 self._hash.update(part)
+            self.crc32c = google_crc32c.extend(self.crc32c, part)
             self.bytes += len(part)
         self.examples += 1
 
@@ -91,11 +131,11 @@ class ShardWriter:
         return Shard(file=file, examples=self.examples, bytes=self.bytes, sha256=sha256)
 
 
-def prepare(pair: Pair, recipe: Recipe, reader: storage.FileReader) -> Sample | Rejected:
+def prepare(pair: Pair, recipe: Recipe, reader: storage.FileReader, reading: MaskReading) -> Sample | Rejected:
     """Reads, decodes and conforms one pair; nothing that is wrong with it gets past here."""
     try:
         image = decode_image(reader.read(pair.image), recipe.max_image_pixels)
-        ids = decode_mask(reader.read(pair.mask), recipe.labels, recipe.max_image_pixels)
+        ids = decode_mask(reader.read(pair.mask), recipe.labels, recipe.max_image_pixels, reading)
         return conform(pair.filename, image, ids, recipe)
     except BadInputError as bad:
         return Rejected(
@@ -122,11 +162,11 @@ def stage_shard(
     path = workspace.staged(plan.file) if recipe.normalized else workspace.final(plan.file)
     moments, class_pixels = Moments.zero(), np.zeros(LEVELS, np.int64)
     shapes, rejected = [], []
-    with storage.writing(path) as file:
+    with workspace.writing(path) as file:
         writer = ShardWriter(file, hashed=not recipe.normalized)
         for pair in plan.pairs:
             start = time.perf_counter()
-            sample = prepare(pair, recipe, reader)
+            sample = prepare(pair, recipe, reader, plan.reading)
             on_pair(sample, time.perf_counter() - start)
             if isinstance(sample, Rejected):
                 rejected.append(sample)
@@ -140,13 +180,14 @@ def stage_shard(
         plan_digest=plan.digest,
         split=plan.split,
         shard=writer.shard(plan.file),
+        crc32c=writer.crc32c,
         moments=moments,
         class_pixels=class_pixels,
         heights=(min(heights, default=0), max(heights, default=0)),
         widths=(min(widths, default=0), max(widths, default=0)),
         rejected=tuple(rejected),
     )
-    storage.write(workspace.staged_receipt(plan.file), staged.to_json().encode())
+    workspace.write(workspace.staged_receipt(plan.file), sealed(staged.to_json()))
     return staged
 
 
@@ -164,14 +205,16 @@ def finish_shard(staged: StagedShard, moments: Moments, recipe: Recipe, workspac
         return done
     normalizer = Normalizer(moments, record.RAW_DTYPES[recipe.image_format])
     path = workspace.staged(staged.shard.file)
-    with storage.open_read(path) as source, storage.writing(workspace.final(staged.shard.file)) as file:
+    final = workspace.final(staged.shard.file)
+    with _staged_again(staged, workspace), storage.open_read(path) as source, workspace.writing(final) as file:
         writer = ShardWriter(file)
         for serialized in tfrecord.read_records(source, path):
             writer.write(record.encode(normalized(record.decode(serialized), normalizer, recipe.image_format)))
-    shard = writer.shard(staged.shard.file)
-    receipt = {"digest": digest, "shard": asdict(shard)}
-    storage.write(workspace.finished_receipt(shard.file), json.dumps(receipt).encode())
-    return shard
+        if writer.examples != staged.shard.examples:
+            raise tfrecord.CorruptRecordError(f"{path} has {writer.examples} of {staged.shard.examples} records")
+    finished = FinishedShard(digest=digest, shard=writer.shard(staged.shard.file), crc32c=writer.crc32c)
+    workspace.write(workspace.finished_receipt(finished.shard.file), sealed(finished.to_json()))
+    return finished.shard
 
 
 def to_record(sample: Sample, image_format: str, mask_format: str) -> Record:
@@ -200,30 +243,28 @@ def _pixels(array: np.ndarray, pixel_format: str) -> bytes:
 
 def _staged_before(plan: ShardPlan, recipe: Recipe, workspace: Workspace) -> StagedShard | None:
     """The receipt of an earlier run, if it is of the same plan and its shard is still there."""
-    text = storage.read_text(workspace.staged_receipt(plan.file))
-    if text is None:
-        return None
-    staged = StagedShard.from_json(text)
-    if staged.plan_digest != plan.digest:
+    staged = staged_receipt(plan.file, workspace)
+    if staged is None or staged.plan_digest != plan.digest:
         return None
     path = workspace.staged(plan.file) if recipe.normalized else workspace.final(plan.file)
     return staged if _has_size(path, staged.shard.bytes) else None
 
 
 def _finished_before(file: str, digest: str, workspace: Workspace) -> Shard | None:
-    receipt = _finished_receipt(file, workspace)
-    return receipt[1] if receipt and receipt[0] == digest else None
-
-
-def _finished_receipt(file: str, workspace: Workspace) -> tuple[str, Shard] | None:
-    """(digest, shard) of a finished shard whose file is whole."""
-    text = storage.read_text(workspace.finished_receipt(file))
-    if text is None:
-        return None
-    receipt: dict[str, Any] = json.loads(text)
-    shard = Shard(**receipt["shard"])
-    return (receipt["digest"], shard) if _has_size(workspace.final(file), shard.bytes) else None
+    found = finished_receipt(file, workspace)
+    there = found and found.digest == digest and _has_size(workspace.final(file), found.shard.bytes)
+    return found.shard if found and there else None
 
 
 def _has_size(path: str, size: int) -> bool:
     return storage.size_of(path) == size
+
+
+@contextlib.contextmanager
+def _staged_again(staged: StagedShard, workspace: Workspace) -> Iterator[None]:
+    """A staged shard that can't be read has lost its receipt when the error is told."""
+    try:
+        yield
+    except (tfrecord.CorruptRecordError, FileNotFoundError) as error:
+        storage.delete([workspace.staged_receipt(staged.shard.file)])
+        raise BuildError(f"{error}: run the same command again, it is staged anew") from error

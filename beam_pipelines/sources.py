@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from beam_pipelines import storage
+from beam_pipelines import archives, listing, storage
 from beam_pipelines.errors import BuildError
-from beam_pipelines.recipe import Recipe
+from beam_pipelines.recipe import Recipe, input_paths
 from beam_pipelines.rejects import Rejected
 
 MASK_FOLDERS = ("masks", "annotations", "labels")
-_IMAGE_TYPES = "jpg|jpeg|png|bmp|tif|tiff|webp"
+_IMAGE_TYPES = "jpg|jpeg|jpe|jfif|png|bmp|tif|tiff|webp"
 _SPLIT_OF_FOLDER = {
     "train": "train",
     "training": "train",
@@ -25,9 +27,13 @@ _SPLIT_OF_FOLDER = {
     "testing": "test",
 }
 _SPLIT = "|".join(_SPLIT_OF_FOLDER)
-_CITYSCAPES_IMAGE = re.compile(r"(?:.*/)?leftImg8bit/([^/]+)/(.+)_leftImg8bit\.png")
-_FLAT_IMAGE = re.compile(rf"(?:({_SPLIT})/)?images/(?:({_SPLIT})/)?(.+)\.(?:{_IMAGE_TYPES})", re.IGNORECASE)
-_PICTURE = re.compile(rf".+\.(?:{_IMAGE_TYPES})", re.IGNORECASE)
+_FLAGS = re.IGNORECASE | re.DOTALL  # a name may hold line breaks
+_CITYSCAPES_IMAGE = re.compile(r"(?:.*/)?leftImg8bit/([^/]+)/(.+)_leftImg8bit\.png", re.DOTALL)
+_FLAT_IMAGE = re.compile(rf"(?:({_SPLIT})/)?images/(?:({_SPLIT})/)?(.+)\.(?:{_IMAGE_TYPES})", _FLAGS)
+_FLAT_START = re.compile(rf"(?:(?:{_SPLIT})/)?(images|{'|'.join(MASK_FOLDERS)})/.", _FLAGS)
+_PICTURE = re.compile(rf".+\.(?:{_IMAGE_TYPES})", _FLAGS)
+_CITYSCAPES_MASKS = {"gtfine", "gtcoarse"}
+PICTURE_FOLDERS = {"images", "leftimg8bit", *MASK_FOLDERS, *_CITYSCAPES_MASKS}  # in lower case
 _UNLABELLED = "test"  # the split of Cityscapes whose annotations are dummies
 
 
@@ -99,13 +105,17 @@ def find_pairs(recipe: Recipe, inputs: str) -> Found:
 
 def _list_inputs(inputs: str) -> _Files:
     files: dict[str, tuple[str, int]] = {}
-    for source in inputs.split(","):
-        listing = _list_zip(source) if source.endswith(".zip") else _list_folder(source.rstrip("/"))
+    sources = input_paths(inputs)
+    for source in sources:
+        if len(sources) > 1 and storage.is_local(source) and not os.path.exists(source):
+            raise BuildError(f"{source} does not exist; commas in --input={inputs} separate its paths")
+        packed = archives.is_archive(source) and not (storage.is_local(source) and os.path.isdir(source))
+        found = _list_zip(source) if packed else _list_folder(source.rstrip("/") or "/")
         # Only pictures: each archive of Cityscapes has a README and a license.txt.
-        twice = {name for name in files.keys() & listing.keys() if _PICTURE.fullmatch(name)}
+        twice = {name for name in files.keys() & found.keys() if _PICTURE.fullmatch(name)}
         if twice:
             raise BuildError(f"--input={inputs}: {min(twice)} is in more than one of them")
-        files |= listing
+        files |= found
     return files
 
 
@@ -114,19 +124,38 @@ def _list_folder(folder: str) -> dict[str, tuple[str, int]]:
     names = {name: (storage.join(folder, name), size) for name, size in storage.list_files(folder) if _visible(name)}
     if any(_CITYSCAPES_IMAGE.fullmatch(name) or _FLAT_IMAGE.fullmatch(name) for name in names):
         return names
-    archives = sorted(name for name in names if name.endswith(".zip") and "/" not in name)
-    for archive in archives:
+    packed = sorted(name for name in names if archives.is_archive(name) and "/" not in name)
+    for archive in packed:
         names |= _list_zip(storage.join(folder, archive))
     return names
 
 
 def _list_zip(archive: str) -> dict[str, tuple[str, int]]:
-    members = storage.archive_members(archive)
-    return {name: (storage.member_path(archive, name), size) for name, size in members if _visible(name)}
+    members: dict[str, archives.Member] = {}
+    for member in archives.list_members(archive):
+        if not _visible(member.name):
+            continue
+        other = members.setdefault(member.name, member)
+        if (other.bytes, other.crc) != (member.bytes, member.crc) and _PICTURE.fullmatch(member.name):
+            raise BuildError(f"{archive} holds {member.name} twice, with different bytes: make the archive again")
+    top = _wrapping_folder(members)
+    return {
+        name.removeprefix(top): (storage.member_path(archive, member.stored), member.bytes)
+        for name, member in members.items()
+    }
+
+
+def _wrapping_folder(names: Iterable[str]) -> str:
+    """`FOLDER/` where all of an archive with images/ or masks/ is below one folder, as file managers pack; else ""."""
+    tops = {name.partition("/")[0] for name in names}
+    if len(tops) != 1 or any(_FLAT_START.match(name) for name in names):
+        return ""
+    top = f"{tops.pop()}/"
+    return top if any(_FLAT_START.match(name.removeprefix(top)) for name in names) else ""
 
 
 def _visible(name: str) -> bool:
-    """Not one of the shadow files that file managers leave behind.
+    """Not hidden, and not one of the shadow files that file managers leave behind.
 
     Raises:
       BuildError: the name is not UTF-8, so that no list or record could hold it.
@@ -135,13 +164,13 @@ def _visible(name: str) -> bool:
         name.encode()
     except UnicodeEncodeError as error:
         raise BuildError(f"the file name {name!r} is not UTF-8: rename it") from error
-    return not name.startswith("__MACOSX/") and not name.rpartition("/")[2].startswith(".")
+    return listing.is_visible(name)
 
 
 def _cityscapes_layout(files: _Files, recipe: Recipe, inputs: str) -> _Layout:
     kinds = [recipe.annotations] if recipe.annotations else ["gtFine", "gtCoarse"]
     for kind in kinds:
-        mask = re.compile(rf"(?:.*/)?{kind}/([^/]+)/(.+)_{kind}_labelIds\.png")
+        mask = re.compile(rf"(?:.*/)?{kind}/([^/]+)/(.+)_{kind}_labelIds\.png", re.DOTALL)
         if any(mask.fullmatch(name) for name in files):
             return _Layout(_CITYSCAPES_IMAGE, mask)
     raise BuildError(
@@ -152,12 +181,15 @@ def _cityscapes_layout(files: _Files, recipe: Recipe, inputs: str) -> _Layout:
 
 def _flat_layout(files: _Files, inputs: str) -> _Layout:
     def pattern(folder: str) -> re.Pattern[str]:
-        return re.compile(rf"(?:({_SPLIT})/)?{folder}/(?:({_SPLIT})/)?(.+)\.png", re.IGNORECASE)
+        return re.compile(rf"(?:({_SPLIT})/)?{folder}/(?:({_SPLIT})/)?(.+)\.png", _FLAGS)
 
     folders = [folder for folder in MASK_FOLDERS if any(pattern(folder).fullmatch(name) for name in files)]
     if len(folders) > 1:
         raise BuildError(f"{inputs} has masks in {' and in '.join(folders)}: leave one of these folders")
     if not folders or not any(_FLAT_IMAGE.fullmatch(name) for name in files):
+        right = _folder_below(files) or _folder_above(inputs)
+        if right:
+            raise BuildError(f"{inputs} is not the folder with the images and the masks: give --input={right}")
         raise BuildError(
             f"{inputs}: found neither Cityscapes (leftImg8bit/ and gtFine/, or the two zips) nor images/ with "
             f"{', '.join(MASK_FOLDERS[:-1])} or {MASK_FOLDERS[-1]}/ beside it, among {len(files):,} files"
@@ -165,16 +197,50 @@ def _flat_layout(files: _Files, inputs: str) -> _Layout:
     return _Layout(_FLAT_IMAGE, pattern(folders[0]))
 
 
+def _folder_below(files: _Files) -> str | None:
+    """The first folder below the input that has both images/ and masks/ as they are looked for."""
+    kinds = defaultdict(set)
+    loose = ((name, path) for name, (path, _) in files.items() if not storage.is_member(path))
+    for name, path in loose:
+        parts = name.split("/")
+        for depth in range(1, len(parts) - 1):
+            found = _FLAT_START.match("/".join(parts[depth:]))
+            if found and _PICTURE.fullmatch(name):
+                folder = path.removesuffix("/" + "/".join(parts[depth:]))
+                kinds[folder].add(found[1].lower() == "images")
+    return min((folder for folder, both in kinds.items() if len(both) == 2), default=None)
+
+
+def _folder_above(inputs: str) -> str | None:
+    """The nearest of the three folders above a local input that has images and masks, Cityscapes' or flat ones."""
+    folder = os.path.abspath(inputs)
+    if not storage.is_local(inputs) or not os.path.isdir(folder):
+        return None
+    for _ in range(3):
+        folder = os.path.dirname(folder)
+        try:
+            names = {name.lower() for name in os.listdir(folder)}
+        except OSError:
+            return None
+        if ("images" in names and names & set(MASK_FOLDERS)) or ("leftimg8bit" in names and names & _CITYSCAPES_MASKS):
+            return folder
+    return None
+
+
 def _by_key(files: _Files, pattern: re.Pattern[str]) -> dict[tuple[str, str], list[str]]:
-    """(split or "", stem) -> the names that claim it."""
+    """(split or "", stem in Unicode's form NFC) -> the names that claim it: macOS writes NFD, others mostly NFC."""
     found = defaultdict(list)
     for name in sorted(files):
         match = pattern.fullmatch(name)
         if match:
             *splits, stem = match.groups()
             folder = next((split for split in splits if split), "")
-            found[_SPLIT_OF_FOLDER.get(folder.lower(), folder), stem].append(name)
+            found[_SPLIT_OF_FOLDER.get(folder.lower(), folder), _composed(stem)].append(name)
     return found
+
+
+def _composed(text: str) -> str:
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def _select_splits(
@@ -247,7 +313,9 @@ def _group_of(stem: str, group_by: str | None) -> str:
 def _pairing_problem(images: list[str], masks: list[str]) -> tuple[str, str] | None:
     """-> (reason, detail)."""
     if len(images) > 1 or len(masks) > 1:
-        return "duplicate_key", " and ".join(images if len(images) > 1 else masks) + " have one key"
+        claims = images if len(images) > 1 else masks
+        form = "" if len({_composed(name) for name in claims}) > 1 else "; they differ in their Unicode form alone"
+        return "duplicate_key", " and ".join(claims) + " have one key" + form
     if not masks:
         return "missing_mask", f"{images[0]} has no mask"
     if not images:

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import errno
+import lzma
 import os
 import re
-import shutil
+import stat
+import struct
 import uuid
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
+import google_crc32c
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from beam_pipelines import cloud
+from beam_pipelines import cloud, listing
 from beam_pipelines.errors import BuildError, cannot_write, first_line
 from beam_pipelines.rejects import BadInputError
 
 TEMPORARY = ".tmp"
-_MEMBER = ".zip!/"  # ARCHIVE.zip!/MEMBER names a member of an archive
+_MEMBER = re.compile(r"(\.zip)!/", re.IGNORECASE)  # ARCHIVE.zip!/MEMBER names a member of an archive
+_LARGE_MEMBER = 1 << 20  # bytes; of a larger member the first bytes are looked at before the rest is inflated
+_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"II", b"MM", b"RIFF")  # how the pictures that are read begin
+_BAD_BZIP2 = "Invalid data stream"  # Python has an OSError without a number for it
+_FAULTS_OF_A_MEMBER = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+    *(EOFError, ValueError, NotImplementedError, RuntimeError),
+)
+_READ_BYTES = 1 << 23
 _FAULTS_OF_A_FILE = {
     *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EIO),
     *(errno.ENAMETOOLONG, errno.EINVAL),
@@ -39,13 +51,13 @@ def join(folder: str, *names: str) -> str:
 
 
 def list_files(folder: str) -> Iterator[tuple[str, int]]:
-    """Yields (path below `folder`, bytes) of every file below it, in no certain order; follows links.
+    """Yields (path below `folder`, bytes) of every regular file below it, in no certain order; follows links.
 
     Raises:
       BuildError: the folder does not exist, or can't be listed.
     """
     if is_local(folder):
-        yield from _list_local(folder)
+        yield from listing.list_local(folder)
         return
     with cloud.errors(folder):
         (match,) = FileSystems.match([join(_escaped(folder), "**")])
@@ -63,19 +75,41 @@ def open_read(path: str) -> BinaryIO:
         raise
 
 
+def check_regular(path: str) -> None:
+    """Raises OSError where the local `path` is a pipe, a socket or a device: reading those may never end."""
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is a pipe, a socket or a device, not a regular file", path)
+
+
 def _open(path: str) -> BinaryIO:
+    if is_local(path):
+        check_regular(path)
     return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)  # type: ignore[no-any-return]
 
 
 def read_text(path: str) -> str | None:
+    """None where there is no such file. Raises BuildError where it is not UTF-8."""
+    data = read_bytes(path)
+    try:
+        return None if data is None else data.decode()
+    except UnicodeDecodeError as error:
+        raise BuildError(f"{path} is damaged: it is not UTF-8 ({error.reason} at byte {error.start:,})") from error
+
+
+def read_bytes(path: str) -> bytes | None:
     """None where there is no such file."""
     try:
         with cloud.errors(path), open_read(path) as file:
-            return file.read().decode()
+            return file.read()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise BuildError(f"{path} can't be read: {_root_cause(error).strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise BuildError(f"{path} is not UTF-8 text: {error}; restore the file or build the data set again") from error
 
 
 def exists(path: str) -> bool:
@@ -98,25 +132,55 @@ def sizes(folder: str) -> dict[str, int]:
     return dict(list_files(folder))
 
 
-def write(path: str, data: bytes) -> None:
+def crc32c_of(path: str) -> int:
+    """CRC-32C of a whole file: of a local one as it is read, of an object as its bucket knows it."""
+    with cloud.errors(path):
+        if not is_local(path):
+            return int.from_bytes(base64.b64decode(FileSystems.checksum(path)), "big")
+        crc = 0
+        with open(path, "rb") as file:
+            while part := file.read(_READ_BYTES):
+                crc = google_crc32c.extend(crc, part)
+        return crc
+
+
+def is_link(path: str) -> bool:
+    """Whether a symbolic link stands at `path`."""
+    return is_local(path) and os.path.islink(path)
+
+
+def is_there(path: str) -> bool:
+    """Whether anything local stands at `path`, a broken link among the rest."""
+    return os.path.lexists(path)
+
+
+def write(path: str, data: bytes, temporary: str | None = None) -> None:
     """Writes a whole file; see `writing`."""
-    with writing(path) as file:
+    with writing(path, temporary) as file:
         file.write(data)
 
 
 @contextlib.contextmanager
-def writing(path: str) -> Iterator[BinaryIO]:
-    """A stream under a temporary name, which becomes `path` when the block ends without an error.
+def writing(path: str, temporary: str | None = None) -> Iterator[BinaryIO]:
+    """A stream under a temporary name, which becomes `path` when the block ends without an error; a local file is on
+    the disk by then. The temporary name begins with `temporary`, by default with `path`.
 
     Raises:
       BuildError: the disk is full, the folder can't be written, the bucket does not exist.
     """
-    temporary = f"{path}.{uuid.uuid4().hex[:12]}{TEMPORARY}"
+    temporary = f"{temporary or path}.{uuid.uuid4().hex[:12]}{TEMPORARY}"
     try:
         with cloud.errors(path):
             with FileSystems.create(temporary, compression_type=CompressionTypes.UNCOMPRESSED) as file:
                 yield file
+                if is_local(path):
+                    file.flush()
+                    os.fsync(file.fileno())
+            if is_local(path):
+                os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
             FileSystems.rename([temporary], [path])
+            if is_local(path):
+                _flush_folder(os.path.dirname(path) or ".")
     except BaseException as error:
         with contextlib.suppress(Exception):
             delete([temporary])
@@ -126,28 +190,41 @@ def writing(path: str) -> Iterator[BinaryIO]:
 
 
 def delete(paths: list[str]) -> None:
-    """Deletes files, and folders with all that is in them; those that do not exist are no error."""
+    """Deletes files, never folders; those that do not exist are no error."""
     for path in paths:
         if is_local(path):
             _delete_local(path)
         else:
-            _delete_objects(path)
+            _delete_object(path)
 
 
-def archive_members(archive: str) -> Iterator[tuple[str, int]]:
-    """Yields (name, bytes) of the files in a zip archive.
-
-    Raises:
-      BuildError: it is no zip archive, or the end of it is missing.
+def remove(root: str, names: Iterable[str]) -> None:
+    """Deletes the files `names` below the folder `root`, and their folders below it that are empty then. What is no
+    plain file, or stands behind a symbolic link, stays.
     """
-    try:
-        with cloud.errors(archive), open_read(archive) as file, zipfile.ZipFile(file) as opened:
-            members = [(member.filename, member.file_size) for member in opened.infolist() if not member.is_dir()]
-    except FileNotFoundError as error:
-        raise BuildError(f"{archive} does not exist") from error
-    except zipfile.BadZipFile as error:
-        raise BuildError(f"{archive} is not a zip archive, or was cut off: {error}; download it again") from error
-    yield from members
+    names = set(names)
+    if not is_local(root):
+        for name in names & sizes(root).keys():
+            _delete_object(join(root, name))
+        return
+    for name in names:
+        if is_plain(root, name):
+            _delete_local(join(root, name))
+    _remove_empty(root, names)
+
+
+def prune(folder: str) -> None:
+    """Deletes the empty local folders in `folder`, and itself where nothing is left in it."""
+    for parent, _, _ in os.walk(folder, topdown=False):
+        with contextlib.suppress(OSError):
+            os.rmdir(parent)
+
+
+def is_plain(root: str, name: str) -> bool:
+    """Whether the local file `name` below `root` is there, is no link, and stands behind none."""
+    parts = name.split("/")
+    paths = [join(root, *parts[:end]) for end in range(1, len(parts) + 1)]
+    return not any(map(os.path.islink, paths)) and os.path.isfile(paths[-1])
 
 
 def member_path(archive: str, member: str) -> str:
@@ -155,15 +232,26 @@ def member_path(archive: str, member: str) -> str:
     return f"{archive}!/{member}"
 
 
+def is_member(path: str) -> bool:
+    """Whether `path` names a member of an archive."""
+    return _MEMBER.search(path) is not None
+
+
 def modified(path: str) -> int:
     """When a local file, or the archive that it is a member of, was last changed, in ns; 0 where nothing tells."""
     if not is_local(path):
         return 0
-    archive, found, _ = path.partition(_MEMBER)
+    archive, _ = _split_member(path)
     try:
-        return os.stat(archive + ".zip" if found else path).st_mtime_ns
+        return os.stat(archive).st_mtime_ns
     except OSError:
         return 0
+
+
+def _split_member(path: str) -> tuple[str, str]:
+    """-> (archive, member) of a path in a plan; (path, "") of a plain file."""
+    found = _MEMBER.search(path)
+    return (path[: found.end(1)], path[found.end() :]) if found else (path, "")
 
 
 class FileReader:
@@ -175,15 +263,16 @@ class FileReader:
 
     def read(self, path: str) -> bytes:
         """Raises BadInputError of stage `read` where the fault lies with this one file."""
-        archive, found, member = path.partition(_MEMBER)
+        archive, member = _split_member(path)
         try:
-            with self._open_member(archive + ".zip", member) if found else _open(path) as file:
-                data = file.read(self._max_bytes + 1)
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-            if not found:
+            data = self._read_member(path, archive, member) if member else self._read_file(path)
+        except _FAULTS_OF_A_MEMBER as error:
+            if not member:
                 raise
             raise BadInputError("read", "bad_zip_member", f"{path}: {first_line(error)}") from error
         except (OSError, KeyError) as error:
+            if member and str(error) == _BAD_BZIP2:
+                raise BadInputError("read", "bad_zip_member", f"{path}: {error}") from error
             if isinstance(error, OSError) and error.errno not in _FAULTS_OF_A_FILE:
                 self.close()  # a broken connection is no fault of the file: the bundle fails, and is tried again
                 with cloud.errors(path):
@@ -197,7 +286,7 @@ class FileReader:
         if not data:
             raise BadInputError("read", "empty_file", f"{path} has no bytes")
         if len(data) > self._max_bytes:
-            raise BadInputError("read", "too_many_pixels", f"{path} has more than {self._max_bytes:,} bytes")
+            raise self._too_large(path)
         return data
 
     def close(self) -> None:
@@ -206,53 +295,78 @@ class FileReader:
             file.close()
         self._archives.clear()
 
-    def _open_member(self, archive: str, member: str) -> BinaryIO:
+    def _read_file(self, path: str) -> bytes:
+        with _open(path) as file:
+            return file.read(self._max_bytes + 1)
+
+    def _read_member(self, path: str, archive: str, member: str) -> bytes:
+        """The member's bytes; of a large one that does not begin like a picture only the first."""
+        opened = self._opened(archive)
+        size = opened.getinfo(member).file_size
+        if size > self._max_bytes:
+            raise self._too_large(path)
+        if size > _LARGE_MEMBER:
+            with opened.open(member) as file:
+                head = file.read(64)
+            if not head.startswith(_SIGNATURES):
+                return head
+        with opened.open(member) as file:
+            return file.read(self._max_bytes + 1)
+
+    def _too_large(self, path: str) -> BadInputError:
+        return BadInputError("read", "too_many_pixels", f"{path} has more than {self._max_bytes:,} bytes")
+
+    def _opened(self, archive: str) -> zipfile.ZipFile:
         if archive not in self._archives:
             with contextlib.ExitStack() as opened:
                 file = opened.enter_context(open_read(archive))
                 self._archives[archive] = (file, zipfile.ZipFile(file))
                 opened.pop_all()  # both are kept, for `close`
-        return self._archives[archive][1].open(member)  # type: ignore[return-value]
-
-
-def _list_local(folder: str) -> Iterator[tuple[str, int]]:
-    if not os.path.isdir(folder):
-        raise BuildError(f"{folder} is not a folder" if os.path.exists(folder) else f"{folder} does not exist")
-    for parent, _, names in os.walk(folder, followlinks=True, onerror=_raise_unlistable):
-        for name in names:
-            path = os.path.join(parent, name)
-            below = os.path.relpath(path, folder).replace(os.sep, "/")
-            # A broken link is listed with no bytes: reading it names it as unreadable.
-            yield below, os.path.getsize(path) if os.path.exists(path) else 0
+        return self._archives[archive][1]
 
 
 def _delete_local(path: str) -> None:
     """Not by Beam, for whom the brackets of `data [1]` are a pattern."""
     try:
-        if os.path.isdir(path):
-            shutil.rmtree(path)
-        else:
-            os.remove(path)
+        os.remove(path)
     except FileNotFoundError:
         pass
     except OSError as error:
         raise cannot_write(path, error) from error
 
 
-def _delete_objects(path: str) -> None:
-    """An object, or where there is none, all below the path: buckets have no folders that one could ask for."""
+def _remove_empty(root: str, names: Iterable[str]) -> None:
+    folders = {parent for name in names for parent in _parents(name)}
+    for folder in sorted(folders, key=lambda folder: folder.count("/"), reverse=True):
+        with contextlib.suppress(OSError):  # it holds something else, or is a link
+            os.rmdir(join(root, folder))
+
+
+def _parents(name: str) -> Iterator[str]:
+    while name := name.rpartition("/")[0]:
+        yield name
+
+
+def _flush_folder(folder: str) -> None:
+    """Puts the names in a local folder on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that has no such thing
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _delete_object(path: str) -> None:
     with cloud.errors(path):
-        found = FileSystems.exists(path)
-        FileSystems.delete([_escaped(path) if found else path + "/"])
+        FileSystems.delete([_escaped(path)])
 
 
 def _escaped(path: str) -> str:
     """A pattern of Beam's that `path` fits; where it has a bracket, Python warns of the plain way, `[[]`."""
     return re.sub(r"[*?[]", lambda found: r"[\[]" if found[0] == "[" else f"[{found[0]}]", path)
-
-
-def _raise_unlistable(error: OSError) -> None:
-    raise BuildError(f"{error.filename} can't be listed: {error.strerror}") from error
 
 
 def _root_cause(error: OSError) -> OSError:

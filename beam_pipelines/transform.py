@@ -12,6 +12,7 @@ its own.
 from __future__ import annotations
 
 import gc
+import json
 import os
 import sys
 import tempfile
@@ -19,20 +20,27 @@ from collections.abc import Callable
 from typing import Any
 
 gc.disable()  # a fifth of this short process's time would go into looking for garbage among imported modules
+if __name__ == "__main__" and len(sys.argv) > 2:
+    from beam_pipelines.stopping import end_with_parent
+
+    end_with_parent(int(sys.argv[2]))  # before TensorFlow, which takes seconds to import
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import apache_beam as beam
+import google_crc32c
 import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 
-from beam_pipelines import storage
+from beam_pipelines import ownership, storage
 from beam_pipelines.conform import ASPECT_TOLERANCE
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.contract.moments import CHANNELS, LEVELS, Moments
+from beam_pipelines.contract.picture_graph import decode_picture
 from beam_pipelines.measure import CombineMomentsFn
-from beam_pipelines.workspace import TRANSFORM_FOLDERS, Workspace, read_manifest
+from beam_pipelines.seal import sealed
+from beam_pipelines.workspace import TRANSFORM_FILES, TRANSFORM_FOLDERS, Workspace, read_manifest
 
 _METHODS = {"bilinear": "bilinear", "bicubic": "bicubic", "lanczos": "lanczos3"}  # of tf.image.resize
 # Float32 sums of a block can end up below the half that they are; means of up to 500 pixels differ by more than this.
@@ -51,7 +59,9 @@ class NormalizationTable(beam.PTransform):
         return moments | beam.Map(lambda total: total.normalization_table().astype(np.float32))
 
 
-def preprocessing_fn(height: int, width: int, resize: str, aspect: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+def preprocessing_fn(
+    height: int, width: int, resize: str, aspect: str, max_pixels: int
+) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """The function of tensorflow-transform for a data set of one image size; `resize` and `aspect` as in its recipe."""
 
     def preprocess(inputs: dict[str, Any]) -> dict[str, Any]:
@@ -59,7 +69,7 @@ def preprocessing_fn(height: int, width: int, resize: str, aspect: str) -> Calla
             [inputs["histogram"]], NormalizationTable(), [tf.float32], [[CHANNELS, LEVELS]]
         )
         pixels = tf.map_fn(
-            lambda encoded: _conformed(_decoded(encoded), (height, width), resize, aspect),
+            lambda encoded: _conformed(decode_picture(encoded, max_pixels=max_pixels), (height, width), resize, aspect),
             inputs["image"],
             fn_output_signature=tf.int32,
         )
@@ -74,12 +84,13 @@ def write_transform(manifest: Manifest, workspace: Workspace) -> None:
     height, width = manifest.pixels.height, manifest.pixels.width
     assert height is not None
     assert width is not None
-    row = {"histogram": manifest.moments.histogram, "image": b""}
+    row = {"histogram": manifest.moments.histogram, "image": _pixel()}
     metadata = tft.DatasetMetadata.from_feature_spec(_RAW)
     with tempfile.TemporaryDirectory() as made, tempfile.TemporaryDirectory() as scratch:
         with beam.Pipeline(runner="FnApiRunner") as pipeline, tft_beam.Context(temp_dir=scratch):
             rows = pipeline | beam.Create([row])
-            preprocess = preprocessing_fn(height, width, manifest.recipe["resize"], manifest.recipe["aspect"])
+            recipe = manifest.recipe
+            preprocess = preprocessing_fn(height, width, recipe["resize"], recipe["aspect"], recipe["max_image_pixels"])
             analyzed = (rows, metadata) | tft_beam.AnalyzeDataset(preprocess)
             analyzed | tft_beam.WriteTransformFn(made)
         _copy(made, workspace)
@@ -89,10 +100,10 @@ def _moments_of_rows(batch: tuple[np.ndarray]) -> list[Moments]:
     return [Moments(histogram) for histogram in np.reshape(batch[0], (-1, CHANNELS, LEVELS))]
 
 
-def _decoded(encoded: Any) -> Any:
-    """Encoded image -> uint8[h, w, 3]."""
-    image = tf.io.decode_image(encoded, channels=CHANNELS, expand_animations=False)
-    return tf.ensure_shape(image, [None, None, CHANNELS])
+def _pixel() -> bytes:
+    """A picture for the row that is analyzed, on which the graph's assertions are run."""
+    encoded: bytes = tf.io.encode_png(np.zeros((1, 1, CHANNELS), np.uint8)).numpy()
+    return encoded
 
 
 def _conformed(image: Any, size: tuple[int, int], resize: str, aspect: str) -> Any:
@@ -135,7 +146,7 @@ def _resized(image: Any, size: Any, resize: str) -> Any:
 
 
 def _middle(image: Any, height: Any, width: Any) -> Any:
-    """Cut by hand: the assertions in TensorFlow's own crop would be run on the analyzed row, which has no image."""
+    """Cut by hand: the assertions in TensorFlow's own crop would be run on the analyzed row, which has one pixel."""
     top, left = (tf.shape(image)[0] - height) // 2, (tf.shape(image)[1] - width) // 2
     return image[top : top + height, left : left + width]
 
@@ -154,12 +165,19 @@ def _whole(length: Any) -> Any:
 
 
 def _copy(made: str, workspace: Workspace) -> None:
-    """TensorFlow writes to a local folder; the files are copied through Beam's file systems, the graph last."""
+    """TensorFlow writes to a local folder; the files are copied through Beam's file systems, the graph
+    and then the list of them last.
+    """
     names = [f"{folder}/{name}" for folder in TRANSFORM_FOLDERS for name, _ in storage.list_files(f"{made}/{folder}")]
-    graph = workspace.transform_graph
+    ownership.refuse_foreign_transform(workspace, names)
+    ownership.add_to_journal(workspace, [*names, TRANSFORM_FILES])
+    graph, states = workspace.transform_graph, {}
     for name in sorted(names, key=lambda name: (storage.join(workspace.root, name) == graph, name)):
         with open(os.path.join(made, name), "rb") as file:
-            storage.write(storage.join(workspace.root, name), file.read())
+            data = file.read()
+        workspace.write(storage.join(workspace.root, name), data)
+        states[name] = (len(data), google_crc32c.value(data))
+    workspace.write(workspace.transform_files, sealed(json.dumps(states)))
 
 
 def main(root: str) -> None:

@@ -12,12 +12,13 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 
-from beam_pipelines import checks, cloud, engines, report, storage
+from beam_pipelines import checks, cloud, engines, report, stopping, storage
 from beam_pipelines.checks import Checked, CheckShards
+from beam_pipelines.contract import manifest as contract
 from beam_pipelines.contract.manifest import Manifest, ManifestError, not_built
 from beam_pipelines.errors import BuildError, as_build_error, without_worker_tracebacks
 from beam_pipelines.options import VerifySettings, is_local_runner, pipeline_options
-from beam_pipelines.workspace import Workspace, read_manifest
+from beam_pipelines.workspace import Workspace
 
 
 def run(settings: VerifySettings) -> int:
@@ -27,7 +28,7 @@ def run(settings: VerifySettings) -> int:
     try:
         return _verify(settings)
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+        print(stopping.STOPPED, file=sys.stderr)
         return 130
 
 
@@ -38,9 +39,10 @@ def _verify(settings: VerifySettings) -> int:
     place, options = Workspace(settings.dataset), pipeline_options(settings.beam_args)
     try:
         cloud.check_login(place.root)
-        manifest, text = read_manifest(place), storage.read_text(place.manifest)
-        if manifest is None or text is None:
+        text = storage.read_text(place.manifest)
+        if text is None:
             raise BuildError(not_built(settings.dataset))
+        manifest, contradictions = contract.read(text, place.manifest)
         with without_worker_tracebacks(settings.verbose):
             checked = _check(manifest, place, options, is_local_runner(settings.beam_args))
     except Exception as error:
@@ -50,7 +52,7 @@ def _verify(settings: VerifySettings) -> int:
         print(f"error: {reason}", file=sys.stderr)
         return 2
     problems = [
-        *checks.problems_of_manifest(text, manifest),
+        *checks.problems_of_manifest(contradictions),
         *checked.problems,
         *checks.problems_of_splits(checked, manifest),
         *checks.strange_files(manifest, place),
@@ -65,7 +67,7 @@ def _check(manifest: Manifest, place: Workspace, options: PipelineOptions, local
         with beam.Pipeline(options=options) as pipeline:
             checked = pipeline | "CheckShards" >> CheckShards(manifest, place.root)
             checked | "WriteResult" >> beam.Map(lambda found: storage.write(path, found.to_json().encode()))
-        return Checked.from_json(storage.read_text(path) or "")
+        return Checked.from_json(storage.read_text(path) or "", path)
 
 
 @contextlib.contextmanager
@@ -79,6 +81,7 @@ def _result_path(place: Workspace, local_runner: bool) -> Iterator[str]:
         return
     path = storage.join(place.root, f"_verify-{uuid.uuid4().hex[:12]}")
     try:
-        yield path
+        with stopping.on_stop(lambda: storage.delete([path])):
+            yield path
     finally:
         storage.delete([path])

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
-from beam_pipelines.options import parse_verify
+from beam_pipelines import stopping  # nothing that takes long: signals are heard after this
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0 all holds, 1 something does not, 2 there is no data set or the arguments are wrong."""
+    """Returns the exit code: 0 all holds, 1 something does not, 2 there is no data set or the arguments are wrong.
+
+    As a command it also ends with 128 + the number of the signal that stopped it.
+    """
+    from beam_pipelines.options import parse_verify
+
     settings = parse_verify(argv)
     # Beam takes a second to import: --help ends before this.
     from beam_pipelines.verifier import run
@@ -18,4 +22,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    stopping.command(main)

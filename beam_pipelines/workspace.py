@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
-import re
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from beam_pipelines import storage
 from beam_pipelines.contract import manifest
@@ -12,10 +14,14 @@ from beam_pipelines.contract.manifest import Manifest, ManifestError
 from beam_pipelines.errors import BuildError
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.rejects import FILE_NAME as REJECTED
+from beam_pipelines.seal import sealed, unsealed
 
-_SHARD = re.compile(r"[^/]+-\d{5}-of-\d{5}\.tfrecord")
 TRANSFORM_FOLDERS = ("transform_fn", "transformed_metadata")  # the names that tensorflow-transform looks for
 BUILD = "_build"  # all that a build needs until the data set is published, and nobody after that
+_BEGINNING = 200  # bytes in which a manifest names its format version
+JOURNAL = "journal.json"  # in `_build`
+TEMPORARIES = f"{BUILD}/temporary"
+TRANSFORM_FILES = f"{TRANSFORM_FOLDERS[0]}/files.json"
 
 
 @dataclass(frozen=True)
@@ -49,8 +55,27 @@ class Workspace:
         return storage.join(self.build, "pairing.jsonl")
 
     @property
+    def journal(self) -> str:
+        """The list of what this build may write outside `_build`; where it stands, `_build` is ours."""
+        return storage.join(self.build, JOURNAL)
+
+    @property
+    def published(self) -> str:
+        """The digest of the manifest, until `_build` goes."""
+        return storage.join(self.build, "published.json")
+
+    @property
+    def transform_files(self) -> str:
+        """The list of the transform_fn's files, written after them."""
+        return storage.join(self.root, TRANSFORM_FILES)
+
+    @property
     def finished(self) -> str:
         return storage.join(self.build, "finished")
+
+    @property
+    def scratch(self) -> str:
+        return storage.join(self.build, "scratch")
 
     @property
     def lease(self) -> str:
@@ -60,6 +85,16 @@ class Workspace:
     def transform_graph(self) -> str:
         """The file of the transform_fn that is written last."""
         return storage.join(self.root, TRANSFORM_FOLDERS[0], "saved_model.pb")
+
+    def writing(self, path: str) -> contextlib.AbstractContextManager[BinaryIO]:
+        """`storage.writing`, the temporary name in `_build`."""
+        below = path.removeprefix(storage.join(self.root, ""))
+        return storage.writing(path, storage.join(self.root, TEMPORARIES, below))
+
+    def write(self, path: str, data: bytes) -> None:
+        """`storage.write`, the temporary name in `_build`."""
+        with self.writing(path) as file:
+            file.write(data)
 
     def final(self, file: str) -> str:
         return storage.join(self.root, file)
@@ -76,8 +111,44 @@ class Workspace:
 
 def read_manifest(workspace: Workspace) -> Manifest | None:
     """None where the data set is not published. Raises ManifestError."""
-    text = storage.read_text(workspace.manifest)
-    return None if text is None else Manifest.from_json(text, workspace.manifest)
+    data = storage.read_bytes(workspace.manifest)
+    if data is None:
+        return None
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{workspace.manifest} is damaged ({error!r}); build the data set again") from error
+    return Manifest.from_json(text, workspace.manifest)
+
+
+def manifest_is_ours(workspace: Workspace) -> bool:
+    """Whether `dataset.json`, whole or not and of whatever version, is no other tool's: only ours begins like that,
+    and one that is empty is nobody's.
+    """
+    data = storage.read_bytes(workspace.manifest) or b""
+    return not data.strip(b"\0 \n") or b'"format_version"' in data[:_BEGINNING]
+
+
+def publish_manifest(workspace: Workspace, manifest: Manifest) -> None:
+    """Makes the data set exist. The digest comes first: a build that goes on knows by it whether this is whole."""
+    data = manifest.to_json().encode()
+    workspace.write(workspace.published, sealed(hashlib.sha256(data).hexdigest()))
+    workspace.write(workspace.manifest, data)
+
+
+def manifest_is_damaged(workspace: Workspace) -> bool:
+    """Whether a build that did not end has published a manifest that is not what it wrote."""
+    data = storage.read_bytes(workspace.manifest)
+    if data is None or not storage.exists(workspace.journal):
+        return False
+    digest = unsealed(storage.read_bytes(workspace.published))
+    if digest is None:  # nothing vouches for it but its own form
+        try:
+            read_manifest(workspace)
+        except ManifestError:
+            return True
+        return False
+    return digest.strip() != hashlib.sha256(data).hexdigest()
 
 
 def finished_build(workspace: Workspace, recipe: Recipe) -> Manifest | None:
@@ -87,9 +158,11 @@ def finished_build(workspace: Workspace, recipe: Recipe) -> Manifest | None:
       BuildError: another recipe's data set, finished or half-finished, is in the folder.
     """
     try:
-        found = read_manifest(workspace)
+        found = None if manifest_is_damaged(workspace) else read_manifest(workspace)
     except ManifestError as error:
-        raise BuildError(f"{error}. --overwrite deletes it and builds anew") from error
+        ours = "--overwrite deletes it and builds anew"
+        cure = ours if manifest_is_ours(workspace) else "move it away, or choose another --output"
+        raise BuildError(f"{error}. {cure}") from error
     if found is None:
         _refuse_other_recipe(workspace, recipe)
         return None
@@ -106,39 +179,16 @@ def finished_build(workspace: Workspace, recipe: Recipe) -> Manifest | None:
     return found
 
 
-def start_build(workspace: Workspace, recipe: Recipe) -> None:
-    """Marks the folder as this recipe's; a transform_fn that is still there was made with other moments."""
-    storage.delete([storage.join(workspace.root, folder) for folder in TRANSFORM_FOLDERS])
+def write_recipe(workspace: Workspace, recipe: Recipe) -> None:
+    """Says whose half-finished build this is."""
     value = {"fingerprint": recipe.fingerprint, "recipe": recipe.to_json()}
-    storage.write(workspace.recipe, json.dumps(value, indent=2).encode())
-
-
-def clear(workspace: Workspace) -> None:
-    """Deletes what a build wrote, the manifest first, and nothing else. The lease stays."""
-    storage.delete([workspace.manifest])
-    names = storage.sizes(workspace.root)
-    build = [
-        name for name in names if name.startswith(f"{BUILD}/") and storage.join(workspace.root, name) != workspace.lease
-    ]
-    shards = [name for name in names if _SHARD.fullmatch(name)]
-    temporary = [name for name in names if "/" not in name and name.endswith(storage.TEMPORARY)]
-    transform = [name for name in names if name.split("/")[0] in TRANSFORM_FOLDERS]
-    storage.delete([storage.join(workspace.root, name) for name in (REJECTED, *build, *shards, *temporary, *transform)])
-
-
-def sweep(workspace: Workspace, files: set[str]) -> None:
-    """Deletes what a killed build left half-written, and shards that are not among `files`."""
-    names = storage.sizes(workspace.root)
-    stale = [
-        name for name in names if name.endswith(storage.TEMPORARY) or (_SHARD.fullmatch(name) and name not in files)
-    ]
-    storage.delete([storage.join(workspace.root, name) for name in stale])
+    workspace.write(workspace.recipe, sealed(json.dumps(value, indent=2)))
 
 
 def _refuse_other_recipe(workspace: Workspace, recipe: Recipe) -> None:
-    text = storage.read_text(workspace.recipe)
+    text = unsealed(storage.read_bytes(workspace.recipe))
     if text is None:
-        return
+        return  # a damaged one is written anew; each receipt says what its shard was made of
     value = json.loads(text)
     if value["fingerprint"] != recipe.fingerprint:
         raise BuildError(
@@ -150,7 +200,7 @@ def _refuse_other_recipe(workspace: Workspace, recipe: Recipe) -> None:
 
 def _differences(found: dict[str, object], recipe: Recipe) -> str:
     """The options that differ, as `name: theirs, not ours`."""
-    ours = json.loads(json.dumps(recipe.to_json()))
-    theirs = json.loads(json.dumps(found))
+    ours = {"masks_are": "auto", **json.loads(json.dumps(recipe.to_json()))}
+    theirs = {"masks_are": "auto", **json.loads(json.dumps(found))}
     different = [f"{name}: {theirs.get(name)}, not {ours[name]}" for name in ours if theirs.get(name) != ours[name]]
     return "; ".join(different) or "the label table has other rows"

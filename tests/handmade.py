@@ -12,6 +12,7 @@ from PIL import Image
 
 from beam_pipelines.conform import Sample
 from beam_pipelines.contract import record, tfrecord
+from beam_pipelines.contract.labels import IGNORE
 from beam_pipelines.contract.manifest import Shard
 from beam_pipelines.contract.moments import Moments
 
@@ -48,6 +49,12 @@ def write_shard(path: Path, records: Iterable[record.Record]) -> Shard:
     path.write_bytes(content)
     digest = hashlib.sha256(content).hexdigest()
     return Shard(file=path.name, examples=len(serialized), bytes=len(content), sha256=digest)
+
+
+def counts_of(masks: Iterable[np.ndarray], classes: int) -> tuple[tuple[int, ...], int]:
+    """Of uint8 masks: the pixels of each class, and those that are ignored."""
+    counts = sum((np.bincount(mask.ravel(), minlength=256) for mask in masks), np.zeros(256, np.int64))
+    return tuple(counts[:classes].tolist()), int(counts[IGNORE])
 
 
 def _encoded(pixels: np.ndarray, pixel_format: str) -> bytes:

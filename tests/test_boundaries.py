@@ -30,13 +30,16 @@ SOURCES = sources_of(PACKAGE)
 TRAINER_SOURCES = sources_of(TRAINER)
 LAUNCH_SOURCES = sources_of(LAUNCH)
 ALL_SOURCES = SOURCES | TRAINER_SOURCES | LAUNCH_SOURCES
-CONTRACT = [module for module in SOURCES if module.startswith(f"{PACKAGE}.contract")]
+PICTURE_GRAPH = f"{PACKAGE}.contract.picture_graph"  # the same rule as PICTURES, for TensorFlow's graphs
+CONTRACT = [module for module in SOURCES if module.startswith(f"{PACKAGE}.contract") and module != PICTURE_GRAPH]
+PICTURES = f"{PACKAGE}.contract.pictures"  # the contract's one user of image libraries
 SCENES = [module for module in SOURCES if module.startswith(f"{PACKAGE}.sample_scenes")]
 ENTRY_POINTS = [f"{PACKAGE}.{name}" for name in ("build", "verify")]
 TRAINER_COMMANDS = [f"{TRAINER}.{name}" for name in ("task", "evaluate", "predict", "export")]
 TENSORFLOW_USER = f"{PACKAGE}.transform"  # runs in a process of its own
+TENSORFLOW_USERS = {TENSORFLOW_USER, PICTURE_GRAPH}
 WORKERS = [f"{PACKAGE}.{name}" for name in ("graph", "checks")]  # what a remote worker unpickles
-INSTALLED_ON_WORKERS = {"PIL", "apache_beam", "google_crc32c", "imagecodecs", "numpy"}
+INSTALLED_ON_WORKERS = {"PIL", "apache_beam", "google_crc32c", "imagecodecs", "msgspec", "numpy"}
 
 
 def loaded_by(*arguments: str) -> set[str]:
@@ -126,15 +129,21 @@ def test_the_modules_that_the_pixel_path_consists_of_are_there() -> None:
     assert needed_by(WORKERS) >= {f"{PACKAGE}.{name}" for name in pixel_path}
 
 
-def test_no_module_but_the_one_that_writes_its_graph_loads_tensorflow() -> None:
-    statement = "import " + ", ".join(module for module in SOURCES if module != TENSORFLOW_USER)
+def test_no_module_but_those_of_its_graphs_loads_tensorflow() -> None:
+    statement = "import " + ", ".join(module for module in SOURCES if module not in TENSORFLOW_USERS)
     loaded = loaded_by("-c", statement)
     assert "apache_beam" in loaded
     assert not {name for name in loaded if name.split(".")[0].startswith("tensorflow")}
 
 
 def test_the_contract_loads_neither_beam_nor_tensorflow_nor_yaml() -> None:
-    assert loads_without({"apache_beam", "tensorflow", "yaml", "PIL"}, "-c", "import " + ", ".join(CONTRACT))
+    assert loads_without({"apache_beam", "tensorflow", "yaml"}, "-c", "import " + ", ".join(CONTRACT))
+
+
+def test_only_the_pictures_of_the_contract_load_image_libraries() -> None:
+    others = [module for module in CONTRACT if module != PICTURES]
+    assert loads_without({"PIL", "imagecodecs"}, "-c", "import " + ", ".join(others))
+    assert not loads_without({"PIL", "imagecodecs"}, "-c", f"import {PICTURES}")
 
 
 def test_the_scenes_load_neither_beam_nor_tensorflow() -> None:
@@ -179,9 +188,10 @@ def test_the_contract_imports_nothing_else_of_the_package() -> None:
 
 def test_the_contract_needs_little_and_tensorflow_only_to_parse() -> None:
     for module in CONTRACT:
-        assert third_party(imports_of(module, lazy=False)) <= {"google_crc32c", "numpy"}, module
+        needed = {"google_crc32c", "msgspec", "numpy"} | ({"PIL", "imagecodecs"} if module == PICTURES else set())
+        assert third_party(imports_of(module, lazy=False)) <= needed, module
         if module != f"{PACKAGE}.contract.record":
-            assert third_party(imports_of(module)) <= {"google_crc32c", "numpy"}, module
+            assert third_party(imports_of(module)) <= needed, module
 
 
 def test_workers_need_only_what_is_installed_on_them() -> None:
@@ -191,7 +201,9 @@ def test_workers_need_only_what_is_installed_on_them() -> None:
 
 def test_tensorflow_is_named_only_where_it_is_used() -> None:
     users = {module for module in SOURCES if any("tensorflow" in name for name in imports_of(module))}
-    assert users == {TENSORFLOW_USER, f"{PACKAGE}.contract.record"}
+    assert users == TENSORFLOW_USERS | {f"{PACKAGE}.contract.record"}
+    assert {module for module in SOURCES if PICTURE_GRAPH in imports_of(module)} == {TENSORFLOW_USER}
+    assert third_party(imports_of(PICTURE_GRAPH)) == {"tensorflow"}
 
 
 def test_modules_import_only_what_stands_above_them() -> None:
@@ -240,7 +252,7 @@ def requirements(metadata: Path) -> dict[str, set[str]]:
 
 
 def test_a_bare_installation_has_neither_beam_nor_tensorflow(metadata: Path) -> None:
-    assert requirements(metadata)[""] == {"google-crc32c", "imagecodecs", "numpy", "pillow"}
+    assert requirements(metadata)[""] == {"google-crc32c", "imagecodecs", "msgspec", "numpy", "pillow"}
 
 
 def test_beam_and_tensorflow_are_extras(metadata: Path) -> None:
@@ -290,7 +302,7 @@ def old_keras_users(source: str) -> list[int]:
 
 @pytest.mark.parametrize("module", TRAINER_COMMANDS)
 def test_help_of_the_trainer_comes_before_anything_heavy(module: str) -> None:
-    heavy = {"PIL", "apache_beam", "google", "google_crc32c", "h5py", "keras", "matplotlib", "numpy", "rich"}
+    heavy = {"PIL", "apache_beam", "google", "google_crc32c", "h5py", "keras", "matplotlib", "msgspec", "numpy", "rich"}
     assert loads_without(heavy | {"tensorflow", "tensorflow_transform", "yaml"}, "-m", module, "--help")
 
 
@@ -316,7 +328,7 @@ def test_the_trainer_loads_nothing_of_the_pipeline_but_the_contract() -> None:
     loaded = set(done.stdout.split())
     assert {"tensorflow", "keras", f"{TRAINER}.training", f"{PACKAGE}.contract.manifest"} <= loaded
     assert not {name for name in loaded if name.startswith(("apache_beam", "google.cloud.", "tensorflow_transform"))}
-    assert {name for name in loaded if name.startswith(f"{PACKAGE}.")} <= set(CONTRACT)
+    assert {name for name in loaded if name.startswith(f"{PACKAGE}.")} <= {*CONTRACT, PICTURE_GRAPH}
 
 
 def test_the_trainer_needs_what_its_extra_installs(metadata: Path) -> None:

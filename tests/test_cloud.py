@@ -87,11 +87,11 @@ PASSING = (
     Fault("POST /upload/.*/staged/val-00000-of-00001.tfrecord.json", "cut answer"),
     Fault("GET /storage/.*/staged/train-00000-of-00002.tfrecord[?]", 503),
     Fault("GET /download/.*/staged/train-00001-of-00002.tfrecord", "cut answer"),
-    Fault(f"PUT /upload/.*/out/{SHARD}[.]", "lose answer"),
-    Fault("PUT /upload/.*/out/val-00000-of-00001.tfrecord[.]", 503, times=2),
+    Fault(f"PUT /upload/.*/temporary/{SHARD}[.]", "lose answer"),
+    Fault("PUT /upload/.*/temporary/val-00000-of-00001.tfrecord[.]", 503, times=2),
     Fault(f"(?s)POST /batch/.*POST .*/copyTo/.*/out/{SHARD}\\?", 503),
     Fault("(?s)POST /batch/.*POST .*/copyTo/.*/out/train-00000-of-00002.tfrecord", "lose answer"),
-    Fault("(?s)POST /batch/.*DELETE .*/out/val-00000-of-00001.tfrecord", "lose answer"),
+    Fault("(?s)POST /batch/.*DELETE .*/temporary/val-00000-of-00001.tfrecord", "lose answer"),
     Fault("PUT /upload/.*/dataset.json", 429),
 )
 PASSING_WHEN_READ = (
@@ -142,7 +142,8 @@ def test_a_killed_build_goes_on(
     assert len(kept) < 3
     assert build(*arguments) == 0
     assert shards(output, tmp_path / "made") == local
-    written = {name for line in front.lines[before:] for name in local if re.search(f"PUT /upload/.*/{name}[.]", line)}
+    lines = front.lines[before:]
+    written = {name for name in local if any(re.search(f"PUT /upload/.*/temporary/{name}[.]", line) for line in lines)}
     assert written == local.keys() - kept
 
 
@@ -250,9 +251,9 @@ def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 @pytest.mark.parametrize(
     ("pattern", "status", "cure"),
     [
-        (f"PUT /upload/.*/out/{SHARD}[.]", 403, "ask for read and write access to the bucket"),
+        (f"PUT /upload/.*/temporary/{SHARD}[.]", 403, "ask for read and write access to the bucket"),
         (f"(?s)POST /batch/.*/copyTo/.*/out/{SHARD}", 403, "ask for read and write access to the bucket"),
-        (f"POST /upload/.*/out/{SHARD}[.]", 404, "check the bucket and the path"),
+        (f"POST /upload/.*/temporary/{SHARD}[.]", 404, "check the bucket and the path"),
     ],
     ids=["its bytes", "its name", "its bucket"],
 )

@@ -313,7 +313,8 @@ def test_unknown_ids_are_named_with_their_counts() -> None:
 def test_unknown_ids_of_16_bits_are_named_with_their_counts() -> None:
     mask = np.zeros((4, 5), np.uint16)
     mask[0], mask[1, 0] = 26_001, 65_535
-    expected = ("conform", "unknown_ids", "2 ids are not in table camvid11: 26001 (5 px), 65535 (1 px)")
+    cure = "65535 is -1 in 16 bits: list it under `ignore`"
+    expected = ("conform", "unknown_ids", f"2 ids are not in table camvid11: 26001 (5 px), 65535 (1 px); {cure}")
     assert refused(noise(mask.shape), mask) == expected
 
 

@@ -20,20 +20,23 @@ from hypothesis.extra import numpy as npst
 from PIL import Image
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES
-from beam_pipelines.decode import decode_image, decode_mask
+from beam_pipelines.decode import decode_image
+from beam_pipelines.masks import KINDS, MaskReading, decode_mask
 from beam_pipelines.rejects import BadInputError
 from beam_pipelines.storage import FileReader, member_path
 
 CAMVID = BUILTIN_TABLES["camvid11"]()
 CITYSCAPES = BUILTIN_TABLES["cityscapes19"]()
 LIMIT = 100_000_000  # pixels
+STORED = MaskReading(("ids",), tuple(KINDS))
+SHOWN = MaskReading(("colors",), tuple(KINDS))
 HEIGHT, WIDTH = 24, 32
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GREY, RGB = 0, 2  # colour types of a PNG
 ORIENTATION = 0x0112
 DECODERS = {
     "image": lambda data: decode_image(data, LIMIT),
-    "mask": lambda data: decode_mask(data, CAMVID, LIMIT),
+    "mask": lambda data: decode_mask(data, CAMVID, LIMIT, STORED),
 }
 either = pytest.mark.parametrize("decode", [DECODERS["image"], DECODERS["mask"]], ids=["image", "mask"])
 
@@ -321,7 +324,7 @@ def test_the_limit_is_the_number_of_pixels_that_still_is_read(kind) -> None:
 def test_a_picture_that_packs_well_is_refused_by_its_pixels_and_not_by_its_bytes() -> None:
     data = saved(Image.new("1", (12_000, 12_000)))
     assert len(data) < 100_000
-    for decode in (lambda: decode_image(data, LIMIT), lambda: decode_mask(data, CAMVID, LIMIT)):
+    for decode in (lambda: decode_image(data, LIMIT), lambda: decode_mask(data, CAMVID, LIMIT, STORED)):
         with pytest.raises(BadInputError, match="12000x12000"):
             decode()
 
@@ -488,7 +491,7 @@ def test_the_first_picture_of_a_process_may_have_any_format(tmp_path, kind) -> N
 def test_grey_ids_of_any_depth_stay_as_they_are(bits, data) -> None:
     shape = data.draw(st.integers(1, 9)), 8 * data.draw(st.integers(1, 3))
     ids = data.draw(npst.arrays(np.uint16, shape, elements=st.integers(0, 2**bits - 1)))
-    mask = decode_mask(grey_png(ids, bits), CAMVID, LIMIT)
+    mask = decode_mask(grey_png(ids, bits), CAMVID, LIMIT, STORED)
     assert mask.dtype == (np.uint16 if bits == 16 else np.uint8)
     assert np.array_equal(mask, ids)
 
@@ -496,7 +499,7 @@ def test_grey_ids_of_any_depth_stay_as_they_are(bits, data) -> None:
 @pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
 def test_an_id_that_is_marked_as_transparent_is_an_id_all_the_same(bits) -> None:
     ids = np.arange(64).reshape(4, 16) % 2**bits
-    assert np.array_equal(decode_mask(grey_png(ids, bits, chunk(b"tRNS", b"\0\1")), CAMVID, LIMIT), ids)
+    assert np.array_equal(decode_mask(grey_png(ids, bits, chunk(b"tRNS", b"\0\1")), CAMVID, LIMIT, STORED), ids)
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
@@ -509,19 +512,19 @@ def test_indices_of_a_palette_stay_as_they_are(bits, options, data) -> None:
     picture.putpalette(noise(256, 3).tobytes())
     encoded = saved(picture, bits=bits, **options)
     assert encoded[24:26] == bytes([bits, 3])
-    assert np.array_equal(decode_mask(encoded, CAMVID, LIMIT), ids)
+    assert np.array_equal(decode_mask(encoded, CAMVID, LIMIT, STORED), ids)
 
 
 def test_a_palette_that_repeats_a_colour_keeps_its_indices() -> None:
     ids = np.arange(12, dtype=np.uint8).reshape(3, 4)
     picture = Image.fromarray(ids, "P")
     picture.putpalette(bytes(768))
-    assert np.array_equal(decode_mask(saved(picture), CAMVID, LIMIT), ids)
+    assert np.array_equal(decode_mask(saved(picture), CAMVID, LIMIT, STORED), ids)
 
 
 def test_an_opaque_alpha_channel_of_a_grey_mask_is_dropped() -> None:
     ids = noise(HEIGHT, WIDTH, 1) % 12
-    assert np.array_equal(decode_mask(saved(with_alpha(ids, 255)), CAMVID, LIMIT), ids[..., 0])
+    assert np.array_equal(decode_mask(saved(with_alpha(ids, 255)), CAMVID, LIMIT, STORED), ids[..., 0])
     assert refused(saved(with_alpha(ids, 9)), DECODERS["mask"])[0] == "transparent"
 
 
@@ -534,7 +537,7 @@ def test_colours_of_the_table_become_the_train_ids_of_their_rows(table, alpha, d
     chosen = data.draw(npst.arrays(np.int64, shape, elements=st.integers(0, len(rows) - 1)))
     colours = np.array([row.color for row in rows], np.uint8)[chosen]
     encoded = saved(np.concatenate([colours, np.full((*shape, 1), 255, np.uint8)], -1) if alpha else colours)
-    train_ids = table.train_id_of[decode_mask(encoded, table, LIMIT)]
+    train_ids = table.train_id_of[decode_mask(encoded, table, LIMIT, SHOWN)]
     # A few labels of Cityscapes that are ignored have the colour of a class, pole and polegroup: the class has it.
     class_of = {row.color: row.train_id for row in sorted(rows, key=lambda row: -row.train_id)}
     assert np.array_equal(train_ids, [[class_of[tuple(colour)] for colour in line] for line in colours.tolist()])
@@ -543,7 +546,7 @@ def test_colours_of_the_table_become_the_train_ids_of_their_rows(table, alpha, d
 def test_every_class_of_a_table_comes_back_from_its_palette() -> None:
     for table in (CAMVID, CITYSCAPES):
         train_ids = np.arange(table.num_classes, dtype=np.uint8)[None]
-        ids = decode_mask(saved(table.palette[train_ids]), table, LIMIT)
+        ids = decode_mask(saved(table.palette[train_ids]), table, LIMIT, SHOWN)
         assert np.array_equal(table.train_id_of[ids], train_ids)
 
 
@@ -584,7 +587,7 @@ def test_masks_of_camvid_and_cityscapes_have_the_ids_that_pillow_reads(camvid, c
     camvid_paths = sorted((camvid / "masks" / "val").glob("*.png"))[:2]
     for table, paths in ((CAMVID, camvid_paths), (CITYSCAPES, [next(cityscapes_sample.rglob("*_labelIds.png"))])):
         for path in paths:
-            assert np.array_equal(decode_mask(path.read_bytes(), table, LIMIT), np.asarray(Image.open(path)))
+            assert np.array_equal(decode_mask(path.read_bytes(), table, LIMIT, STORED), np.asarray(Image.open(path)))
 
 
 def test_images_of_camvid_have_the_pixels_that_pillow_reads(camvid) -> None:

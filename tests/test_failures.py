@@ -76,7 +76,7 @@ def test_overwrite_replaces_the_data_set_and_leaves_what_is_not_its_own(source: 
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("mine")
     (tmp_path / "transform_fn").mkdir()
-    (tmp_path / "transform_fn" / "old.pb").write_text("of the data set before")
+    (tmp_path / "transform_fn" / "mine.pb").write_text("mine")
     assert build(*arguments, "--shards=train=2,val=1", "--overwrite") == 0
     assert [(tmp_path / name).read_text() for name in strange] == ["mine"] * 4
     assert {path.name for path in tmp_path.iterdir()} == {
@@ -88,9 +88,10 @@ def test_overwrite_replaces_the_data_set_and_leaves_what_is_not_its_own(source: 
         "train-00000-of-00002.tfrecord",
         "train-00001-of-00002.tfrecord",
         "train.tfrecord.gz",
+        "transform_fn",
         "val-00000-of-00001.tfrecord",
-    } | ({"transform_fn"} if (tmp_path / "transform_fn").exists() else set())
-    assert not (tmp_path / "transform_fn" / "old.pb").exists()
+    }
+    assert [path.name for path in (tmp_path / "transform_fn").iterdir()] == ["mine.pb"]
 
 
 def test_a_half_finished_build_of_another_recipe_is_refused_and_overwritten_on_demand(

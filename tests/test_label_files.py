@@ -115,7 +115,7 @@ ROAD = "{name: road, ids: [7]}"
             "class 0: unknown keys ['colour']; known: name, ids, train_id, color, category",
         ),
         ("classes: [{name: road, ids: 7}]", "class 0: `ids` must be a list of integers, found 7"),
-        ("classes: [{name: road, ids: [true]}]", "class 0: `ids` must be a list of integers, found [True]"),
+        ("classes: [{name: road, ids: [true]}]", "class 0: `ids` must be a list of integers, found ['true']"),
         ("classes: [{name: road, ids: ['7']}]", "class 0: `ids` must be a list of integers, found ['7']"),
         (
             "classes: [{name: road, ids: [7], color: [0, 0]}]",
@@ -144,30 +144,59 @@ def test_a_file_that_is_no_table_is_refused_with_the_reason(tmp_path: Path, text
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("data", "problem"),
     [
-        "classes: [",
-        "classes: [{name: road, ids: [7], train_id: zero}, {name: car, ids: [26]}]",
-        "classes: [{name: road, ids: [7], color: 5}]",
-        "\x00",
+        (b"classes: [", "line 1: expected the node content, but found '<stream end>'"),
+        (b"classes:\n- name: road\n\tids: [7]", "line 3: found character '\\t' that cannot start any token"),
+        (b"classes:\n- \x00", "line 2: the control character 0x00 is no text"),
+        ("classes: []".encode("utf-16"), "line 1: the file is not text in UTF-8"),
+        (b"\x89PNG\r\n", "line 1: the file is not text in UTF-8"),
+        (b"classes:\n" + b"[" * 100_000, "line 2: could not find expected ':'"),
+        (b"classes: " + b"[" * 30 + b"]" * 30, "line 1: lists and mappings are nested more than 20 deep"),
+        (b"classes:\n- name: a\n  ids: [1]\n  ids: [2]", "line 4: the key 'ids' stands here a second time"),
+        (b"classes: []\nclasses: []", "line 2: the key 'classes' stands here a second time"),
+        (b"a: &a [x]\nb: [*a, *a]", "line 2: *a is an alias"),
+        (b"classes: !!python/object:os.system {}", "line 1: tag:yaml.org,2002:python/object:os.system is a tag"),
+        (b"? [a]\n: b", "line 1: a mapping or list can't be a key"),
+        (b"classes: []\n---\nclasses: []", "line 2: a second document begins here"),
     ],
 )
-def test_other_mistakes_are_told_with_the_file_and_where_to_look(tmp_path: Path, text: str) -> None:
+def test_what_is_no_table_is_told_with_the_line(tmp_path: Path, data: bytes, problem: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(data)
     with pytest.raises(LabelTableError) as caught:
-        load(tmp_path, text)
-    assert str(caught.value).startswith(f"--labels={tmp_path / 'mine.yaml'}: ")
+        load_labels(str(path))
+    assert str(caught.value).startswith(f"--labels={path}, {problem}")
     assert str(caught.value).endswith("; the README shows what such a file looks like")
 
 
-def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "mask.png"
-    path.write_bytes(b"\x89PNG\r\n")
-    with pytest.raises(LabelTableError, match=r"--labels=.*mask\.png: UnicodeDecodeError"):
-        load_labels(str(path))
+@pytest.mark.parametrize("name", ["no", "on", "007", "12:30", "1e3", "null", "~", "0x10", "2001-01-01", "yes", ".5"])
+def test_names_are_the_text_that_stands_there(tmp_path: Path, name: str) -> None:
+    row = load(tmp_path, f"classes:\n- name: {name}\n  ids: [7]\n  category: {name}").classes[0]
+    assert (row.name, row.category) == (name, name)
+
+
+@pytest.mark.parametrize("number", ["010", "0x7", "1_0", "12:30", "7.0", "yes"])
+def test_ids_are_whole_decimal_numbers(tmp_path: Path, number: str) -> None:
+    with pytest.raises(LabelTableError, match="`ids` must be a list of integers"):
+        load(tmp_path, f"classes: [{{name: road, ids: [{number}]}}]")
+
+
+@pytest.mark.parametrize("train_id", ["zero", "1.0", "true"])
+def test_a_train_id_is_an_integer(tmp_path: Path, train_id: str) -> None:
+    with pytest.raises(LabelTableError, match="`train_id` must be an integer"):
+        load(tmp_path, f"classes: [{{name: road, ids: [7], train_id: {train_id}}}]")
+
+
+def test_255_classes_are_the_most(tmp_path: Path) -> None:
+    rows = "".join(f"- {{name: c{index}, ids: [{index}]}}\n" for index in range(256))
+    with pytest.raises(LabelTableError, match="256 classes, and 255 is the most"):
+        load(tmp_path, "classes:\n" + rows)
+    assert load(tmp_path, "classes:\n" + rows.rpartition("- ")[0]).num_classes == 255
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(LabelTableError, match=r"--labels=.*: IsADirectoryError"):
+    with pytest.raises(LabelTableError, match=r"--labels=.* is a folder, a pipe or a device: name a regular YAML file"):
         load_labels(str(tmp_path))
 
 
@@ -175,5 +204,5 @@ def test_a_name_that_is_neither_a_table_nor_a_file_is_refused_with_the_names() -
     with pytest.raises(LabelTableError) as caught:
         load_labels("cityscapes20")
     assert str(caught.value) == (
-        "--labels=cityscapes20 is neither a file nor one of cityscapes19, cityscapes7, camvid11"
+        "--labels=cityscapes20 is neither a file nor one of cityscapes19, cityscapes7, cityscapes_train_ids, camvid11"
     )

@@ -169,7 +169,21 @@ def test_verify_asks_for_a_data_set(capsys: pytest.CaptureFixture[str]) -> None:
         (["--max_rejects=101%"], "argument --max_rejects: '101%' is not a share: give 0.01 or 1%"),
         (["--max_rejects=nan"], "argument --max_rejects: 'nan' is not a share: give 0.01 or 1%"),
         (["--max_rejects=few"], "argument --max_rejects: 'few' is not a share: give 0.01 or 1%"),
-        (["--labels=voc"], "--labels=voc is neither a file nor one of cityscapes19, cityscapes7, camvid11"),
+        *(
+            (
+                [f"--input={path}", "--output=out"],
+                f"--input={path}: {path.partition(':')[0]}: is not read or written; "
+                "give a local path, or gs://BUCKET/FOLDER",
+            )
+            for path in ("s3://b/x", "https://host/x.zip", "az://x", "hdfs://x", "gs:/b/x", "gs:///x")
+        ),
+        (["--input=in", "--output=file:///x/y"], "--output=file:///x/y: give the plain path, /x/y"),
+        (["--input=a,", "--output=out"], "--input: a path is empty; commas separate the paths of --input"),
+        (["--input=a,\udcff", "--output=out"], "--input: the path '\\udcff' is not UTF-8: rename it"),
+        (
+            ["--labels=voc"],
+            "--labels=voc is neither a file nor one of cityscapes19, cityscapes7, cityscapes_train_ids, camvid11",
+        ),
     ],
 )
 def test_options_that_do_not_fit_are_refused_with_the_reason(
@@ -211,6 +225,7 @@ OTHER: dict[str, Any] = {
     "seed": 1,
     "max_pairs": 1,
     "max_image_pixels": 1,
+    "masks_are": "ids",
 }
 
 
@@ -221,6 +236,11 @@ def test_the_fingerprint_tests_know_every_field_of_the_recipe() -> None:
 def test_every_field_of_the_recipe_changes_the_fingerprint() -> None:
     prints = [replace(DEFAULT, **{field: value}).fingerprint for field, value in OTHER.items()]
     assert len({DEFAULT.fingerprint, *prints}) == 1 + len(OTHER)
+
+
+def test_masks_that_are_left_to_the_survey_leave_the_fingerprint_as_it_was() -> None:
+    assert "masks_are" not in DEFAULT.to_json()
+    assert replace(DEFAULT, masks_are="colors").to_json()["masks_are"] == "colors"
 
 
 def test_one_colour_of_the_label_table_changes_the_fingerprint() -> None:

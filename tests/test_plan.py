@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,13 +14,16 @@ from beam_pipelines.errors import BuildError
 from beam_pipelines.plan import (
     MIN_SHARD_PAIRS,
     MIN_SHARDS,
+    ShardReference,
     choose_pairs,
     cut_shards,
+    list_files,
     list_shards,
     read_shard,
     write_plan,
 )
 from beam_pipelines.sources import Pair
+from beam_pipelines.workspace import Workspace
 from tests.conftest import recipe_of
 
 EXAMPLE_BYTES = 1_000_000.0
@@ -147,17 +151,19 @@ def test_without_the_split_of_the_moments_there_is_no_plan() -> None:
 
 @given(data_sets)
 def test_the_plan_file_gives_back_every_shard(tmp_path_factory, pairs) -> None:
-    path = str(tmp_path_factory.mktemp("plan") / "plan.jsonl")
+    place = Workspace(str(tmp_path_factory.mktemp("plan")))
     shards = shards_of(pairs, "--shard_size_mb=3")
-    write_plan(path, shards)
-    assert [read_shard(reference) for reference in list_shards(path)] == shards
+    write_plan(place, shards)
+    assert [read_shard(reference) for reference in list_shards(place.plan)] == shards
+    assert list_files(place.plan) == [shard.file for shard in shards]
 
 
 def test_the_plan_file_keeps_names_with_spaces_quotes_line_separators_and_other_alphabets(tmp_path) -> None:
     keys = ['a "b"', "Zürich/straße 1", "北京\u2028\u0085x", "new\nline", "e\u0301", "\U0001f6b2"]
     shards = shards_of([pair(key) for key in keys], "--shards=train=3")
-    write_plan(str(tmp_path / "plan"), shards)
-    references = list(list_shards(str(tmp_path / "plan")))
+    place = Workspace(str(tmp_path))
+    write_plan(place, shards)
+    references = list(list_shards(place.plan))
     assert len(references) == 3
     # In any order, as workers read them.
     assert [read_shard(reference) for reference in reversed(references)] == shards[::-1]
@@ -195,3 +201,23 @@ def test_only_the_shard_with_the_changed_file_gets_another_digest() -> None:
         False,
         False,
     ]
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (b"", "is not JSON: it is cut off"),
+        (b"\xff", "is not JSON: invalid character (byte 0)"),
+        (b"{}", "expected array, found {}"),
+        (b'["train", 0, 1]', 'expected array of length 5, found ["train", 0, 1]'),
+        (b'["train", -1, 1, "d", []]', "[0]: "),
+        (b'["train", 0, 1, "d", [["k", "train", "f", "i", "m", true, 0]]]', "[4][0][5]: expected int, found true"),
+    ],
+)
+def test_a_damaged_line_is_told_with_its_place(tmp_path: Path, line: bytes, problem: str) -> None:
+    (tmp_path / "plan").write_bytes(line)
+    with pytest.raises(BuildError) as caught:
+        read_shard(ShardReference(str(tmp_path / "plan"), 0, len(line)))
+    assert str(caught.value).startswith(f"{tmp_path}/plan: line at byte 0: ")
+    assert str(caught.value).endswith("; start the same command again, which writes it anew")
+    assert problem.removeprefix("[0]: ") in str(caught.value)

@@ -225,6 +225,7 @@ def test_above_the_budget_nothing_is_published_and_the_second_run_decodes_nothin
         path.write_bytes(bytes(state.st_size))
         os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))  # or else it would be decoded
     monkeypatch.setattr("beam_pipelines.builder.estimate", estimate_of(kept, source))
+    monkeypatch.setattr("beam_pipelines.builder.survey", survey_of(kept, source))
     assert build(*arguments, "--max_rejects=13%") == 0
     assert {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in output.glob("*.tfrecord")} == before
     assert len(rejected_of(output)) == 3
@@ -238,7 +239,7 @@ def estimate_of(kept: Path, source: Path) -> Callable[..., object]:
 
     from beam_pipelines.estimate import estimate
 
-    def look(pairs: list, recipe: object) -> object:
+    def look(pairs: list, recipe: object, reading: object) -> object:
         moved = [
             replace(
                 pair,
@@ -247,7 +248,23 @@ def estimate_of(kept: Path, source: Path) -> Callable[..., object]:
             )
             for pair in pairs
         ]
-        return estimate(moved, recipe)
+        return estimate(moved, recipe, reading)
+
+    return look
+
+
+def survey_of(kept: Path, source: Path) -> Callable[..., object]:
+    """The same for the survey of the masks."""
+    from dataclasses import replace
+
+    from beam_pipelines.survey import survey
+
+    def look(chosen: dict[str, list], recipe: object) -> object:
+        moved = {
+            split: [replace(pair, mask=pair.mask.replace(str(source), str(kept))) for pair in pairs]
+            for split, pairs in chosen.items()
+        }
+        return survey(moved, recipe)
 
     return look
 

@@ -186,7 +186,7 @@ def test_ctrl_c_stops_with_a_sentence_and_the_build_can_go_on(
         stop_when(process, lambda: len(receipts(tmp_path, "staged")) >= 3, by=signal.SIGINT)
         _, errors = process.communicate()
     assert process.returncode == 130
-    assert errors == "stopped; the same command goes on from here\n"
+    assert errors == "stopped; run the same command again to continue\n"
     assert not (tmp_path / "dataset.json").exists()
     assert build(*arguments) == 0
     assert published(tmp_path) == undisturbed("uint8")

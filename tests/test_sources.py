@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import socket
+import struct
+import unicodedata
 import zipfile
 from collections import Counter
 from dataclasses import replace
@@ -15,11 +19,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_pipelines.errors import BuildError
+from beam_pipelines.listing import list_local
+from beam_pipelines.rejects import BadInputError
 from beam_pipelines.sources import Found, find_pairs
 from beam_pipelines.storage import FileReader
 from tests.conftest import recipe_of
 
-IMAGE_TYPES = ("jpg", "jpeg", "png", "bmp", "tif", "tiff", "webp")
+IMAGE_TYPES = ("jpg", "jpeg", "jpe", "jfif", "png", "bmp", "tif", "tiff", "webp")
 CITIES = {"train": ("aachen", "bochum"), "val": ("munster",), "test": ("berlin",), "train_extra": ("augsburg",)}
 PER_CITY = 2
 LEFT_OUT_TEST = "test: 2 images left out, their annotations are dummies (--splits takes them)"
@@ -287,7 +293,8 @@ def test_every_type_of_image_is_found_in_upper_case_too(tmp_path, extension) -> 
 def test_names_may_hold_spaces_points_subfolders_and_any_alphabet(tmp_path, stem) -> None:
     lay(tmp_path, f"images/train/{stem}.png", f"masks/train/{stem}.png")
     (pair,) = find(tmp_path).pairs
-    assert pair.key == f"train/{stem}"
+    assert pair.key == unicodedata.normalize("NFC", f"train/{stem}")
+    assert pair.filename == f"images/train/{stem}.png"
     assert Path(pair.image).read_bytes() == f"images/train/{stem}.png".encode()
     assert FileReader(1000).read(pair.image) == f"images/train/{stem}.png".encode()
 
@@ -496,3 +503,208 @@ def test_a_zip_archive_that_was_cut_off_is_refused(tree, tmp_path, share) -> Non
     assert refused(path).startswith(f"{path} is not a zip archive, or was cut off: ")
     # Named by the folder that it lies in, too.
     assert refused(tmp_path).startswith(f"{path} is not a zip archive, or was cut off: ")
+
+
+# What stands in real folders and archives
+
+
+PAIR = ("images/train/a.png", "masks/train/a.png")
+
+
+def read(path: str, max_bytes: int = 1000) -> bytes:
+    with contextlib.closing(FileReader(max_bytes)) as reader:
+        return reader.read(path)
+
+
+def zipped(path: Path, *names: str) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            archive.writestr(name, name)
+    return path
+
+
+def test_pipes_and_sockets_are_no_pictures(tmp_path, monkeypatch) -> None:
+    lay(tmp_path, *PAIR, "masks/train/pipe.png")
+    os.mkfifo(tmp_path / "images/train/pipe.png")
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("images/train/socket.png")
+        found = find(tmp_path)
+    assert keys(found) == ["train/a"]
+    assert [(bad.reason, bad.key) for bad in found.rejected] == [("missing_image", "train/pipe")]
+
+
+def test_an_archive_that_is_a_pipe_is_refused(tmp_path) -> None:
+    os.mkfifo(tmp_path / "a.zip")
+    assert refused(tmp_path / "a.zip").endswith("it is a pipe, a socket or a device, not a regular file")
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (os.mkfifo, "not a regular file"),
+        (os.mkdir, "Is a directory"),
+        (lambda path: None, "No such file"),
+    ],
+    ids=["pipe", "folder", "gone"],
+)
+def test_a_file_that_turned_into_something_else_is_rejected(tmp_path, change, problem) -> None:
+    (pair,) = find(lay(tmp_path, *PAIR)).pairs
+    os.remove(pair.image)
+    change(pair.image)
+    with pytest.raises(BadInputError, match=problem) as caught:
+        read(pair.image)
+    assert caught.value.reason == "unreadable"
+
+
+def test_links_to_folders_above_end_and_add_nothing(tmp_path) -> None:
+    lay(tmp_path, *PAIR)
+    for name in ("again", "images/a_loop", "images/train/b_loop", "masks/c_loop"):
+        (tmp_path / name).symlink_to(tmp_path)
+    found = find(tmp_path)
+    assert [pair.filename for pair in found.pairs] == ["images/train/a.png"]
+    assert found.rejected == ()
+
+
+def test_a_ladder_of_links_is_walked_once(tmp_path) -> None:
+    for depth in range(40):
+        (tmp_path / f"f{depth}").mkdir()
+    for depth in range(39):
+        for name in ("x", "y"):
+            (tmp_path / f"f{depth}" / name).symlink_to(tmp_path / f"f{depth + 1}")
+    lay(tmp_path, "f39/one.txt")
+    assert list(list_local(str(tmp_path / "f0"))) == [("/".join(["x"] * 39) + "/one.txt", len("f39/one.txt"))]
+
+
+def test_folders_of_other_programs_are_left_alone(tmp_path) -> None:
+    others = (".ipynb_checkpoints", "@eaDir", "__MACOSX", ".thumbnails", ".Trash-1000", "#recycle", ".hidden")
+    lay(tmp_path / "in", *PAIR, *(f"{kind}/train/{other}/b.png" for kind in ("images", "masks") for other in others))
+    lay(tmp_path / "in", *(f"{other}/images/train/c.png" for other in others))
+    names = [str(path.relative_to(tmp_path / "in")) for path in (tmp_path / "in").rglob("*") if path.is_file()]
+    for source in (tmp_path / "in", zipped(tmp_path / "in.zip", *names)):
+        found = find(source)
+        assert (keys(found), found.rejected) == (["train/a"], ())
+
+
+def test_names_pair_across_unicode_forms_and_twins_are_named(tmp_path) -> None:
+    composed, decomposed = "\u00e9", "e\u0301"
+    lay(tmp_path, *PAIR, f"images/train/{composed}.jpg", f"masks/train/{decomposed}.png")
+    assert keys(find(tmp_path)) == ["train/a", f"train/{composed}"]
+    lay(tmp_path, f"images/train/{decomposed}.jpg")
+    (bad,) = find(tmp_path).rejected
+    assert bad.reason == "duplicate_key"
+    assert bad.detail.endswith("have one key; they differ in their Unicode form alone")
+
+
+@pytest.mark.parametrize("prefix", ["", "./", "my set-main/"])
+@pytest.mark.parametrize("suffix", ["zip", "ZIP"])
+def test_an_archive_is_read_as_the_folder_in_it(tmp_path, prefix, suffix) -> None:
+    archive = zipped(tmp_path / f"a.{suffix}", *(prefix + name for name in PAIR))
+    for source in (archive, tmp_path):
+        (pair,) = find(source).pairs
+        assert (pair.key, pair.filename) == ("train/a", "images/train/a.png")
+        assert read(pair.image) == f"{prefix}images/train/a.png".encode()
+
+
+def test_backslashes_in_an_archive_are_read_as_slashes(tmp_path) -> None:
+    (pair,) = find(zipped(tmp_path / "net.zip", *(name.replace("/", "\\") for name in PAIR))).pairs
+    assert pair.filename == "images/train/a.png"
+    assert read(pair.image) == rb"images\train\a.png"
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [("/images/a.png", "is absolute"), ("C:\\a.png", "is absolute"), ("images/../a.png", "leads out of the archive")],
+)
+def test_a_member_name_that_is_not_valid_is_named(tmp_path, name, problem) -> None:
+    text = refused(zipped(tmp_path / "a.zip", *PAIR, name))
+    assert f"the member name {name!r} {problem}" in text
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        (b"images/train/a.png", b"images/tra\0n/a.png", "holds a NUL character"),
+        ("images/train/\u00e9.png".encode(), b"images/train/\xff\xff.png", "is not UTF-8"),
+        (b"PK\x01\x02\x14\x03\x14\x00", b"PK\x01\x02\x14\x03\x63\x00", "zip file version 9.9"),
+    ],
+    ids=["NUL", "UTF-8", "version"],
+)
+def test_a_strange_entry_of_an_archive_is_refused(tmp_path, old, new, problem) -> None:
+    path = zipped(tmp_path / "a.zip", *PAIR, "images/train/\u00e9.png")
+    assert old in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(old, new))
+    assert problem in refused(path)
+
+
+@pytest.mark.parametrize(("offset", "value"), [(8, 1), (10, 99)], ids=["encrypted", "unknown compression"])
+def test_a_member_that_cannot_be_unpacked_is_rejected(tmp_path, offset, value) -> None:
+    path = zipped(tmp_path / "a.zip", *PAIR)
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<H", data, data.index(b"PK\x01\x02") + offset, value)
+    struct.pack_into("<H", data, offset - 2, value)
+    path.write_bytes(data)
+    (pair,) = find(path).pairs
+    with pytest.raises(BadInputError) as caught:
+        read(pair.image)
+    assert caught.value.reason == "bad_zip_member"
+    assert pair.image in caught.value.detail
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_member_is_rejected_whatever_its_compression(tmp_path, method) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("a.png", os.urandom(500))
+    data = bytearray(path.read_bytes())
+    data[60:200] = bytes(140)
+    path.write_bytes(data)
+    with pytest.raises(BadInputError) as caught:
+        read(f"{path}!/a.png")
+    assert caught.value.reason == "bad_zip_member"
+
+
+def test_a_bomb_is_not_inflated(tmp_path) -> None:
+    size = 32 << 20
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.writestr("a.png", bytes(size))
+    with pytest.raises(BadInputError) as caught:
+        read(f"{tmp_path}/a.zip!/a.png", size - 1)
+    assert caught.value.reason == "too_many_pixels"
+    assert read(f"{tmp_path}/a.zip!/a.png", size) == bytes(64)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_two_members_of_one_name_are_refused(tmp_path) -> None:
+    path = zipped(tmp_path / "a.zip", *PAIR)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(PAIR[0], PAIR[0])
+    assert keys(find(path)) == ["train/a"]
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(PAIR[0], "another")
+    assert refused(path).startswith(f"{path} holds {PAIR[0]} twice, with different bytes")
+
+
+@pytest.mark.parametrize("given", ["", "set/images", "set/masks", "set/images/train"])
+def test_a_folder_too_high_or_too_low_is_told_the_right_one(tmp_path, given) -> None:
+    lay(tmp_path / "set", *PAIR)
+    assert refused(tmp_path / given).endswith(f": give --input={tmp_path}/set")
+
+
+@pytest.mark.parametrize("given", ["leftImg8bit", "gtFine", "leftImg8bit/train"])
+def test_a_part_of_cityscapes_is_told_the_whole(tree, given) -> None:
+    assert refused(tree / given).endswith(f": give --input={tree}")
+
+
+def test_commas_in_names_work_and_one_that_separates_is_told(tmp_path) -> None:
+    folder = lay(tmp_path / "a,b", "images/train/x,y.png", "masks/train/x,y.png")
+    assert keys(find(folder)) == ["train/x,y"]
+    text = refused(f"{folder},{tmp_path}")
+    assert text == f"{tmp_path}/a does not exist; commas in --input={folder},{tmp_path} separate its paths"
+
+
+@pytest.mark.parametrize("stem", ["new\nline", "-x", "a [1]", "*?", "#%20", "\x01\t", "x" * 251])
+def test_odd_names_are_found_and_read(tmp_path, stem) -> None:
+    (pair,) = find(lay(tmp_path, f"images/train/{stem}.png", f"masks/train/{stem}.png")).pairs
+    assert pair.key == f"train/{stem}"
+    assert read(pair.mask) == f"masks/train/{stem}.png".encode()

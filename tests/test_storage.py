@@ -44,11 +44,23 @@ def test_a_file_is_written_read_listed_measured_and_deleted(folder: str) -> None
     assert storage.sizes(folder) == {"c": 0}
 
 
-def test_a_folder_is_deleted_with_all_in_it_and_nothing_beside_it(folder: str) -> None:
-    for name in ("_build/plan", "_build/staged/x", "_builder/y", "_build.txt"):
+def test_listed_files_are_removed_with_the_folders_that_are_empty_then_and_nothing_beside_them(folder: str) -> None:
+    for name in ("_build/plan", "_build/staged/x", "_build/staged/mine", "_builder/y", "_build.txt", "gone/z"):
         storage.write(storage.join(folder, name), b"1")
-    storage.delete([storage.join(folder, "_build"), storage.join(folder, "_nothing")])
-    assert sorted(storage.sizes(folder)) == ["_build.txt", "_builder/y"]
+    storage.remove(folder, ["_build/plan", "_build/staged/x", "_build", "gone/z", "nothing"])
+    assert sorted(storage.sizes(folder)) == ["_build.txt", "_build/staged/mine", "_builder/y"]
+    if storage.is_local(folder):
+        assert not Path(folder, "gone").exists()
+
+
+def test_nothing_is_removed_through_a_link(tmp_path: Path) -> None:
+    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
+    storage.write(str(elsewhere / "x"), b"mine")
+    root.mkdir()
+    (root / "folder").symlink_to(elsewhere)
+    (root / "file").symlink_to(elsewhere / "x")
+    storage.remove(str(root), ["folder/x", "folder", "file"])
+    assert (root / "folder" / "x").read_bytes() == (root / "file").read_bytes() == b"mine"
 
 
 def test_an_error_while_writing_leaves_what_was_there(folder: str) -> None:

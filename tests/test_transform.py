@@ -13,7 +13,9 @@ from PIL import Image
 
 from beam_pipelines.contract import record, tfrecord
 from beam_pipelines.contract.manifest import Manifest
+from beam_pipelines.decode import decode_image
 from tests.conftest import PROJECT, build, make_flat, make_uneven
+from tests.picture_table import CASES, HEIGHT, WIDTH
 
 # `import tensorflow_transform` changes tf.keras for its process: arguments are the data set, the pictures, the result.
 APPLY = """
@@ -26,6 +28,21 @@ together = layer({"image": tf.constant(encoded)})["image"].numpy()
 alone = np.concatenate([layer({"image": tf.constant([each])})["image"].numpy() for each in encoded])
 assert np.array_equal(together, alone)
 np.save(result, together)
+"""
+
+# Arguments are the data set, the pictures as an archive by name, the result: (reason of the refusal or "", image).
+APPLY_ALL = """
+import re, sys
+import numpy as np, tensorflow as tf, tensorflow_transform as tft
+dataset, pictures, result = sys.argv[1:]
+layer = tft.TFTransformOutput(dataset).transform_features_layer()
+found = {}
+for name, data in np.load(pictures).items():
+    try:
+        found[name] = layer({"image": tf.constant([data.tobytes()])})["image"].numpy()[0]
+    except tf.errors.InvalidArgumentError as error:
+        found[name] = np.array(re.search(r"assertion failed: \\[(\\w+): ", error.message).group(1))
+np.savez(result, **found)
 """
 
 
@@ -126,3 +143,20 @@ def test_pictures_of_several_sizes_have_none_and_that_is_said(
     assert build(f"--input={source}", f"--output={output}", "--labels=camvid11", "--image_size=native") == 0
     assert "no transform_fn: its graph needs one image size" in capsys.readouterr().out
     assert not (output / "transform_fn").exists()
+
+
+def test_every_picture_is_that_of_the_pipeline_or_refused_by_its_name(tmp_path: Path) -> None:
+    source, output = make_flat(tmp_path / "in", train=1, val=1, size=(HEIGHT, WIDTH)), tmp_path / "out"
+    assert build(f"--input={source}", f"--output={output}", "--labels=camvid11", "--image_size=native") == 0
+    np.savez(tmp_path / "in.npz", **{name: np.frombuffer(case.data, np.uint8) for name, case in CASES.items()})
+    command = [sys.executable, "-c", APPLY_ALL, str(output), str(tmp_path / "in.npz"), str(tmp_path / "out.npz")]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    table = Manifest.from_json((output / "dataset.json").read_text()).moments.normalization_table().astype(np.float32)
+    for name, found in np.load(tmp_path / "out.npz").items():
+        case = CASES[name]
+        assert ("read" if found.ndim else str(found)) == case.graph, name
+        if found.ndim and not name.startswith("jpeg"):  # of which TensorFlow's pixels are a few levels off
+            pixels = decode_image(case.data, HEIGHT * WIDTH)
+            expected = np.stack([table[channel][pixels[..., channel]] for channel in range(3)], -1)
+            np.testing.assert_array_equal(found, expected, err_msg=name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,8 +18,13 @@ from trainer.buckets import refusal
 CYCLE = 8  # shards that are read at a time
 _BATCHES_AHEAD = 2  # AUTOTUNE would hold ten and more: no faster, and pictures out of the processor's cache
 _MIB = 2**20
+_RESTORE = "Restore the file, or train without them: --on_corrupt=skip"
+# What a record whose checksum or content is wrong ends a run with; the latter other faults do, too.
+READ_ERRORS = (tf.errors.DataLossError, tf.errors.InvalidArgumentError)
 
 Augment = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]  # image, mask, seed int64[2]
+
+_Parse = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
 
 class DatasetError(ValueError):
@@ -57,7 +63,7 @@ def read_manifest(folder: str) -> Manifest:
     """Raises DatasetError where there is no finished data set, ManifestError where it is of another version."""
     path = f"{folder}/{contract.FILE_NAME}"
     try:
-        with tf.io.gfile.GFile(path) as file:
+        with tf.io.gfile.GFile(path, "rb") as file:
             return Manifest.from_json(file.read(), path)
     except (tf.errors.NotFoundError, tf.errors.FailedPreconditionError) as error:  # the latter: a part is a file
         if isinstance(error, tf.errors.FailedPreconditionError) and refusal(error):
@@ -79,6 +85,28 @@ def open_split(folder: str, split: str) -> Split:
     return opened
 
 
+def check_framing(split: Split) -> None:
+    """By the headers of the records: TensorFlow believes a record's length, and would die of a huge one. Not where
+    every look at a file costs a request.
+
+    Raises:
+      DatasetError: a shard has another number of records than the manifest says, or a header is damaged.
+    """
+    if split.is_remote:
+        return
+    for path, shard in zip(split.paths(), split.shards, strict=True):
+        try:
+            with tf.io.gfile.GFile(path, "rb") as file:
+                found = tfrecord.count_records(file, shard.bytes, shard.file)
+        except tfrecord.CorruptRecordError as error:
+            raise DatasetError(f"{split.folder}: {error}. {_RESTORE}") from error
+        if found != shard.examples:
+            raise DatasetError(
+                f"{path} has {found:,} records, and {contract.FILE_NAME} says {shard.examples:,}: restore it (sha256 "
+                f"{shard.sha256}), or build the data set again"
+            )
+
+
 def open_dataset(folder: str, split: str) -> tf.data.Dataset:
     """The examples in stored order: `image` float32[H, W, 3], normalized; `mask` uint8[H, W]; `filename`.
 
@@ -91,7 +119,7 @@ def open_dataset(folder: str, split: str) -> tf.data.Dataset:
     return dataset.apply(tf.data.experimental.assert_cardinality(opened.examples)).prefetch(tf.data.AUTOTUNE)
 
 
-def parser(manifest: Manifest) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+def parser(manifest: Manifest) -> _Parse:
     """Serialized -> `image` float32, normalized whatever the encoding; `mask` uint8; `filename`."""
     pixels = manifest.pixels
     mean = np.array(manifest.moments.mean, np.float32) * 255
@@ -160,11 +188,13 @@ def without_corrupt(split: Split) -> Split:
 
 def _read_through(split: Split) -> Split:
     shards, messages = [], []
+    parse = tf.function(parser(split.manifest), input_signature=[tf.TensorSpec([], tf.string)])
     for path, shard in zip(split.paths(), split.shards, strict=True):
         count = 0
         try:
             with tf.io.gfile.GFile(path, "rb") as file:
-                for _ in tfrecord.read_records(file, shard.file):
+                for serialized in tfrecord.read_records(file, shard.file):
+                    _check_record(serialized, split.manifest, parse, f"{shard.file}: record {count}")
                     count += 1
         except tfrecord.CorruptRecordError as error:
             messages.append(f"{error}; {shard.examples - count} records of {shard.file} can't be read")
@@ -173,13 +203,38 @@ def _read_through(split: Split) -> Split:
     return Split(split.folder, split.manifest, tuple(shards), tuple(messages))
 
 
-def diagnose(*splits: Split) -> str:
-    """What is wrong with the shards, found by reading them through; the text of the error that stopped a run."""
+def _check_record(serialized: bytes, manifest: Manifest, parse: _Parse, where: str) -> None:
+    """Raises CorruptRecordError where the content can't be read as the manifest says, though its checksum is right."""
+    pixels = manifest.pixels
+    try:
+        found = record.decode(serialized)
+        record.check(found)
+        for name in ("image_format", "mask_format", "height", "width"):
+            wanted = getattr(pixels, name)
+            if wanted not in (None, getattr(found, name)):
+                raise record.RecordError(f"{name} is {getattr(found, name)!r}, and the manifest says {wanted!r}")
+        if "png" in (pixels.image_format, pixels.mask_format):  # of raw pixels all is known by now
+            parse(tf.constant(serialized))
+    except record.RecordError as error:
+        raise tfrecord.CorruptRecordError(f"{where}: {error}") from error
+    except tf.errors.InvalidArgumentError as error:
+        raise tfrecord.CorruptRecordError(f"{where}: a PNG can't be decoded: {_first_sentence(error)}") from error
+
+
+def _first_sentence(error: tf.errors.OpError) -> str:
+    """TensorFlow's own words, without the place in its graph."""
+    return re.sub(r"\{\{.*?\}\}|\[Op:.*?\]", "", (error.message.splitlines() or [""])[0]).strip()
+
+
+def diagnosis(error: tf.errors.OpError, *splits: Split) -> DatasetError | None:
+    """What of the shards stopped a run with `error`, found by reading them through; None where it was not the data."""
     for split in splits:
         corrupt = _read_through(split).corrupt
         if corrupt:
-            return f"{split.folder}: {corrupt[0]}. Restore the file, or train without them: --on_corrupt=skip"
-    return f"{splits[0].folder}: reading failed, but every record passes its checksum now; start again"
+            return DatasetError(f"{split.folder}: {corrupt[0]}. {_RESTORE}")
+    if not isinstance(error, tf.errors.DataLossError):
+        return None
+    return DatasetError(f"{splits[0].folder}: reading failed, but every record passes its checksum now; start again")
 
 
 def training_batches(

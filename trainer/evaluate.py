@@ -84,6 +84,7 @@ def run(settings: EvaluateSettings) -> None:
     console = Console(soft_wrap=True)
     strategy = devices.make_strategy(settings.strategy, logical_devices=settings.logical_devices)
     split = dataset.open_split(settings.dataset, settings.split)
+    dataset.check_framing(split)
     with strategy.scope():
         model, description = model_file.load_model(settings.model)
         model_file.check_labels(description, split.manifest, settings.dataset)
@@ -139,9 +140,7 @@ def parse_evaluate(argv: Sequence[str] | None = None) -> EvaluateSettings:
 def _evaluate(
     settings: EvaluateSettings, model: keras.Model, split: Split, strategy: tf.distribute.Strategy, console: Console
 ) -> Evaluation:
-    import tensorflow as tf
-
-    from trainer.dataset import DatasetError, diagnose
+    from trainer.dataset import READ_ERRORS, diagnosis
     from trainer.evaluation import evaluate
 
     try:
@@ -155,8 +154,11 @@ def _evaluate(
                 flip=settings.flip,
                 on_progress=on_progress,
             )
-    except tf.errors.DataLossError as error:
-        raise DatasetError(diagnose(split)) from error
+    except READ_ERRORS as error:
+        found = diagnosis(error, split)
+        if found is None:
+            raise
+        raise found from error
 
 
 @contextlib.contextmanager

@@ -131,7 +131,7 @@ class Evaluator:
     ) -> Evaluation:
         """Raises:
         EvaluationStoppedError: `is_asked_to_stop` was true on one of the hosts; all of them raise it.
-        tf.errors.DataLossError: a record is damaged; `trainer.dataset.diagnose` says which.
+        tf.errors.DataLossError: a record is damaged; `trainer.dataset.diagnosis` says which.
         """
         classes = self._labels.num_classes
         total, losses = np.zeros((classes, classes), np.int64), np.zeros(2)

@@ -136,6 +136,8 @@ def _open_split(config: TrainConfig, name: str, console: Console) -> Split:
         split = dataset.without_corrupt(split)
         for problem in split.corrupt:
             console.print(f"corrupt, left out: {problem}", highlight=False, markup=False)
+    else:
+        dataset.check_framing(split)
     return split
 
 

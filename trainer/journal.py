@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from trainer.files import flush, new_name, publish, write_whole
+
 FILE_NAME = "metrics.jsonl"
 HYPERPARAMETER_METRIC = "mean_iou"
 _REMOTE_SECONDS = 30.0
@@ -44,7 +46,10 @@ class Journal:
     """Writes rows to `folder`/metrics.jsonl and to TensorBoard's `logs`; on the chief only.
 
     A run that goes on from `step` drops the rows after it: they will come again. So do evaluations after `evaluated`,
-    by default the same.
+    by default the same. Lines that are damaged are left out; the file that has them is kept under another name.
+
+    Attributes:
+      problems: what was damaged, in sentences.
     """
 
     def __init__(
@@ -53,7 +58,9 @@ class Journal:
         self._path = f"{folder}/{FILE_NAME}"
         self._reports_metric = reports_metric
         last = {"val": step if evaluated is None else evaluated}
-        self.rows = [row for row in read_rows(folder) if row["step"] <= last.get(row["split"], step)]
+        known, damaged = parse_rows(_read(self._path))
+        self.problems = [self._set_aside(damaged)] if damaged else []
+        self.rows = [row for row in known if row["step"] <= last.get(row["split"], step)]
         self._board = tf.summary.create_file_writer(logs)
         self._written = 0
         self._flushed = time.monotonic()
@@ -96,6 +103,7 @@ class Journal:
             return
         with open(self._path, "a", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in self.rows[self._written :])
+        flush(self._path)
         self._written = len(self.rows)
 
     def close(self) -> None:
@@ -103,20 +111,65 @@ class Journal:
         self._board.close()
 
     def _rewrite(self) -> None:
-        with tf.io.gfile.GFile(f"{self._path}.tmp", "w") as file:
-            file.write("".join(json.dumps(row) + "\n" for row in self.rows))
-        tf.io.gfile.rename(f"{self._path}.tmp", self._path, overwrite=True)
+        write_whole(self._path, "".join(json.dumps(row) + "\n" for row in self.rows).encode())
         self._written = len(self.rows)
+
+    def _set_aside(self, damaged: int) -> str:
+        """Keeps the file as it is under a name of its own. -> what to say."""
+        kept = f"{self._path}.damaged-{time.strftime('%Y%m%d-%H%M%S')}"
+        temporary = new_name(kept)
+        tf.io.gfile.copy(self._path, temporary)
+        publish(temporary, kept)
+        return f"{self._path}: {damaged:,} lines are damaged and left out; the file as it was is kept as {kept}"
 
 
 def read_rows(folder: str) -> list[dict[str, Any]]:
-    """The rows of `folder`/metrics.jsonl; of one that a killed run left, without a last line that was cut off."""
-    path = f"{folder}/{FILE_NAME}"
+    """The rows of `folder`/metrics.jsonl without those that are damaged, or that a killed run cut off."""
+    return parse_rows(_read(f"{folder}/{FILE_NAME}"))[0]
+
+
+def parse_rows(data: bytes) -> tuple[list[dict[str, Any]], int]:
+    """-> the rows of a metrics.jsonl, and the number of lines that are damaged; a last one that was cut off is not."""
+    *lines, last = data.split(b"\n")
+    parsed = [_parse(line) for line in lines if line]
+    rows = [row for row in parsed if row is not None]
+    return rows, len(parsed) - len(rows) + (b"\0" in last)
+
+
+def _read(path: str) -> bytes:
     if not tf.io.gfile.exists(path):
-        return []
-    with tf.io.gfile.GFile(path) as file:
-        lines = file.read().split("\n")
-    return [json.loads(line) for line in lines[:-1] if line]
+        return b""
+    with tf.io.gfile.GFile(path, "rb") as file:
+        data: bytes = file.read()
+    return data
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    """The row of a line; None where it is none."""
+    try:
+        row = json.loads(line.decode())
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) and _is_row(row) else None
+
+
+def _is_row(row: Mapping[str, Any]) -> bool:
+    numbers = [row.get(name) for name in ("loss", "mean_iou", "learning_rate", "images_per_second")]
+    class_iou = row.get("class_iou")
+    return (
+        row.keys() <= Row.__dataclass_fields__.keys()
+        and row.get("split") in ("train", "val")
+        and isinstance(row.get("step"), int)
+        and row["step"] >= 0
+        and _is_number(row.get("epoch"))
+        and all(value is None or _is_number(value) for value in numbers)
+        and (class_iou is None or isinstance(class_iou, dict))
+        and all(value is None or _is_number(value) for value in (class_iou or {}).values())
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _scalars(row: Row) -> dict[str, float]:

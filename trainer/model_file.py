@@ -6,12 +6,13 @@ also loads with `keras.saving.load_model`, after `trainer.models.register_layers
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import os
 import tempfile
 import zipfile
-import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +21,28 @@ import tensorflow as tf
 
 from beam_pipelines.contract.labels import LabelTable, LabelTableError
 from beam_pipelines.contract.manifest import Manifest
-from trainer.models import register_layers
+from trainer import archive
+from trainer.archive import ArchiveError
+from trainer.files import new_name, publish
+from trainer.models import as_list, register_layers
 
 BEST = "best.keras"  # in the folder of a run
-_MEMBER = "street_scenes.json"
+_MEMBER = archive.DESCRIPTION
 _VERSION = 1
+
+
+_CURE = "restore it from a backup, or train it again"
+_LOAD_FAULTS = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    KeyError,
+    IndexError,
+    OSError,
+    RuntimeError,
+    ImportError,
+    tf.errors.OpError,
+)
 
 
 class ModelFileError(ValueError):
@@ -76,9 +94,38 @@ class Description:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Description:
+        """Raises KeyError, TypeError, ValueError or LabelTableError where it is none."""
         values = {name: value[name] for name in cls.__dataclass_fields__}
         tuples = {name: None if value[name] is None else tuple(value[name]) for name in ("mean", "std", "size")}
-        return cls(**(values | tuples | {"labels": LabelTable.from_json(value["labels"])}))
+        description = cls(**(values | tuples | {"labels": LabelTable.from_json(value["labels"])}))
+        for name, is_right in _RULES.items():
+            if not is_right(getattr(description, name)):
+                raise ValueError(f"its {name} is {str(value[name])[:80]}")
+        return description
+
+
+def _is_number(value: Any, least: float, most: float = math.inf) -> bool:
+    is_real = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_real and math.isfinite(value) and least <= value <= most
+
+
+def _are_three(values: Any, most: float) -> bool:
+    return values is not None and len(values) == 3 and all(_is_number(value, 0, most) for value in values)
+
+
+def _are_lengths(values: Any) -> bool:
+    return values is None or (len(values) == 2 and all(type(value) is int and value > 0 for value in values))
+
+
+_RULES: Mapping[str, Callable[[Any], bool]] = {
+    "model": lambda value: isinstance(value, str),
+    "mean": lambda value: _are_three(value, 1),
+    "std": lambda value: _are_three(value, 1),
+    "size": _are_lengths,
+    "step": lambda value: type(value) is int and value >= 0,
+    "mean_iou": lambda value: value is None or _is_number(value, 0, 1),
+    "dataset": lambda value: isinstance(value, str),
+}
 
 
 def save_model(path: str, model: keras.Model, description: Description) -> None:
@@ -86,11 +133,17 @@ def save_model(path: str, model: keras.Model, description: Description) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         made = os.path.join(scratch, "model.keras")
         model.save(made)
-        with zipfile.ZipFile(made, "a") as archive:
-            archive.writestr(_MEMBER, json.dumps(description.to_json(), indent=1))
+        with zipfile.ZipFile(made, "a") as opened:
+            opened.writestr(_MEMBER, json.dumps(description.to_json(), indent=1))
         tf.io.gfile.makedirs(os.path.dirname(path) or ".")
-        tf.io.gfile.copy(made, f"{path}.tmp", overwrite=True)
-    tf.io.gfile.rename(f"{path}.tmp", path, overwrite=True)
+        temporary = new_name(path)
+        try:
+            tf.io.gfile.copy(made, temporary)
+            publish(temporary, path)
+        except BaseException:
+            with contextlib.suppress(tf.errors.OpError, OSError):
+                tf.io.gfile.remove(temporary)
+            raise
 
 
 def load_model(path: str) -> tuple[keras.Model, Description]:
@@ -106,12 +159,18 @@ def load_model(path: str) -> tuple[keras.Model, Description]:
         tf.io.gfile.copy(file, local)
         description = _read_description(local, file)
         try:
-            return keras.saving.load_model(local, compile=False), description
-        except (ValueError, TypeError, AttributeError) as error:
+            archive.check_model(local)
+            model = keras.saving.load_model(local, compile=False, safe_mode=True)
+        except ArchiveError as error:
+            raise ModelFileError(f"{file} {error}; {_CURE}") from error
+        except _LOAD_FAULTS as error:
+            said = (str(error).splitlines() or [type(error).__name__])[0]
             raise ModelFileError(
                 f"{file} was saved by Keras {_keras_version(local)}, and Keras {keras.__version__} can't load it "
-                f"({str(error).splitlines()[0]}): take the one that saved it, or a newer one"
+                f"({said}): take the one that saved it, or a newer one"
             ) from error
+        _check_outputs(model, description, file)
+        return model, description
 
 
 def read_description(path: str) -> Description:
@@ -146,27 +205,32 @@ def check_labels(description: Description, manifest: Manifest, folder: str) -> N
     )
 
 
+def _check_outputs(model: Any, description: Description, file: str) -> None:
+    """Raises ModelFileError where the layers and the description are of different models."""
+    classes = description.labels.num_classes
+    if not isinstance(model, keras.Model):
+        raise ModelFileError(f"{file} holds a {type(model).__name__} and no model; {_CURE}")
+    found = [output.shape[-1] for output in as_list(model.output)]
+    if any(channels not in (None, classes) for channels in found):
+        raise ModelFileError(f"{file} has {found[0]} outputs, and its {_MEMBER} describes {classes} classes; {_CURE}")
+
+
 def _keras_version(local: str) -> str:
-    with zipfile.ZipFile(local) as archive:
-        return str(json.loads(archive.read("metadata.json")).get("keras_version"))
+    try:
+        return str(archive.read_member(local, archive.METADATA).get("keras_version"))
+    except (ArchiveError, AttributeError):
+        return "unknown"
 
 
 def _read_description(local: str, file: str) -> Description:
     try:
-        with zipfile.ZipFile(local) as archive:
-            damaged = archive.testzip()
-            value = json.loads(archive.read(_MEMBER))
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError) as error:  # as damage has it
-        raise ModelFileError(f"{file} is not a .keras file, or damaged: {error}") from error
-    except KeyError as error:
-        raise ModelFileError(f"{file} has no {_MEMBER}: it was not written by this trainer") from error
-    if damaged is not None:
-        raise ModelFileError(f"{file} is damaged: the checksum of its {damaged} is wrong")
-    if value.get("version") != _VERSION:
-        raise ModelFileError(
-            f"{file} has version {value.get('version')!r} of {_MEMBER}, and this code reads {_VERSION}"
-        )
+        value = archive.read_member(local, _MEMBER)
+    except ArchiveError as error:
+        raise ModelFileError(f"{file} {error}") from error
+    if not isinstance(value, dict) or value.get("version") != _VERSION:
+        found = value.get("version") if isinstance(value, dict) else None
+        raise ModelFileError(f"{file} has version {found!r} of {_MEMBER}, and this code reads {_VERSION}")
     try:
         return Description.from_json(value)
-    except (KeyError, TypeError, LabelTableError) as error:
-        raise ModelFileError(f"{file}: its {_MEMBER} is damaged: {error!r}") from error
+    except (KeyError, TypeError, ValueError, AttributeError, LabelTableError) as error:
+        raise ModelFileError(f"{file}: its {_MEMBER} is damaged: {error!r}; {_CURE}") from error

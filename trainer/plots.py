@@ -10,7 +10,6 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-import tensorflow as tf
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
@@ -19,6 +18,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from beam_pipelines.contract.labels import IGNORE, LabelTable
+from trainer.files import write_whole
 from trainer.metrics import Intervals, Scores
 
 DPI = 120  # of the PNG files
@@ -62,8 +62,7 @@ def write_png(path: str, figure: Figure) -> None:
     """`path` is local or gs://."""
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=DPI)
-    with tf.io.gfile.GFile(path, "wb") as file:
-        file.write(content.getvalue())
+    write_whole(path, content.getvalue())
 
 
 @_styled

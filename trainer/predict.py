@@ -24,6 +24,7 @@ class PredictSettings:
     overlay_opacity: float = 0.5
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
+    max_image_pixels: int = 100_000_000
 
 
 @interruptible
@@ -54,8 +55,8 @@ def parse_predict(argv: Sequence[str] | None = None) -> PredictSettings:
             "Segments pictures of any size. train_ids: ids/NAME.png holds train ids, colors/NAME.png the same as a "
             "palette picture in the colours of the classes, overlays/NAME.jpg these over the picture. "
             "cityscapes_submission: NAME.png holds label ids, all in one folder. Folders are searched for BMP, JPEG, "
-            "PNG, TIFF and WebP files, and keep their tree. An EXIF orientation is not applied: maps fit the pixels as "
-            "they are stored. A picture that can't be read is named and left out."
+            "PNG, TIFF and WebP files, and keep their tree. A picture that beam_pipelines.build would reject (damaged, "
+            "transparent, animated, turned by EXIF, of more than 8 bits) is named and left out."
         ),
         allow_abbrev=False,
     )
@@ -79,6 +80,13 @@ def parse_predict(argv: Sequence[str] | None = None) -> PredictSettings:
         help="mean over these multiples of the trained scale",
     )
     add("--flip", action="store_true", help="mean over each picture and its mirror image")
+    add(
+        "--max_image_pixels",
+        type=arguments.whole(1),
+        default=PredictSettings.max_image_pixels,
+        metavar="N",
+        help="a larger picture is left out before it is decoded (default %(default)s)",
+    )
     return PredictSettings(**vars(parser.parse_args(argv)))
 
 

@@ -6,7 +6,6 @@ import contextlib
 import io
 import os
 import re
-import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -16,11 +15,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from beam_pipelines.contract.labels import LabelTable
+from beam_pipelines.contract.labels import BUILTIN_TABLES, Label, LabelTable
+from beam_pipelines.contract.pictures import BYTES_PER_PIXEL, MAX_IMAGE_PIXELS, PictureError, decode_image
 from trainer.buckets import refusal
 from trainer.model_file import load_model
 from trainer.serving import Segmenter
@@ -30,18 +30,10 @@ if TYPE_CHECKING:
 
 TYPES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _THREADS = 4  # that read, decode, encode and write; one at a time has the model
-# What Pillow's parsers stumble over in damaged files.
-_DAMAGE = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, struct.error)
-_TIFF_BITS_PER_SAMPLE = 258
-_PNG_BIT_DEPTH = 24  # its place in the file
 
 
 class PredictionError(ValueError):
     """A reason to segment nothing, or nothing more; the message says what to do."""
-
-
-class PictureError(ValueError):
-    """A file that can't be segmented."""
 
 
 @dataclass(frozen=True)
@@ -108,40 +100,29 @@ def find_pictures(images: str) -> list[Picture]:
     return [Picture(path, _stem(os.path.relpath(path, base or "."))) for path in sorted(shown)]
 
 
-def load_picture(path: str) -> np.ndarray:
-    """-> uint8[H, W, 3], RGB, as it is stored: not turned as its EXIF orientation says.
+def load_picture(path: str, max_pixels: int = MAX_IMAGE_PIXELS) -> np.ndarray:
+    """-> uint8[H, W, 3], RGB: the pixels that the pipeline makes of this file.
 
     Raises:
-      PictureError: it can't be read, or has more than 8 bits per channel.
+      PictureError: it can't be read, or the pipeline would reject it.
     """
+    limit = BYTES_PER_PIXEL * max_pixels
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
-            data = file.read()
-        image = Image.open(io.BytesIO(data))
-        if _is_deep(image, data):
-            raise PictureError("it has more than 8 bits per channel, and the model saw 8: convert it")
-        return np.asarray(image.convert("RGB"))
-    except PictureError:
-        raise
+            data = file.read(limit + 1)
     except tf.errors.OpError as error:
-        raise PictureError(f"it can't be read: {refusal(error) or error.message}") from error
-    except UnidentifiedImageError as error:  # whose own words are about Python's objects
-        raise PictureError(f"it is no picture, or damaged: none that can be told by its {len(data):,} bytes") from error
-    except (*_DAMAGE, Image.DecompressionBombError) as error:
-        raise PictureError(f"it is no picture, or damaged: {error}") from error
+        raise PictureError("unreadable", str(refusal(error) or error.message)) from error
+    if not data:
+        raise PictureError("empty_file", "the file has no bytes")
+    if len(data) > limit:
+        raise PictureError("too_many_pixels", f"the file has more than {limit:,} bytes")
+    return decode_image(data, max_pixels)
 
 
 def overlay(image: np.ndarray, class_map: np.ndarray, palette: np.ndarray, opacity: float) -> np.ndarray:
     """The colours of the classes over the picture, both uint8[H, W, 3]; `class_map` uint8[H, W] holds train ids."""
     blended: np.ndarray = image * np.float32(1 - opacity) + palette[class_map] * np.float32(opacity)
     return (blended + np.float32(0.5)).astype(np.uint8)
-
-
-def _is_deep(image: Image.Image, data: bytes) -> bool:
-    """Pillow cuts off the lower 8 of 16 bits, or all that is above 255, and says nothing."""
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        return bool(max(image.tag_v2.get(_TIFF_BITS_PER_SAMPLE, (1,))) > 8)
-    return image.mode.startswith(("I", "F")) or (image.format == "PNG" and data[_PNG_BIT_DEPTH] > 8)
 
 
 def _segment_all(pictures: list[Picture], worker: _Worker, console: Console) -> int:
@@ -175,7 +156,7 @@ class _Worker:
     def __call__(self, picture: Picture) -> str | None:
         """-> what is wrong with the picture."""
         try:
-            image = load_picture(picture.path)
+            image = load_picture(picture.path, self._settings.max_image_pixels)
             with self._model_is_free:
                 class_map = self._segmenter.class_map(image[np.newaxis])[0].numpy()
         except PictureError as error:
@@ -226,15 +207,30 @@ def _targets(picture: Picture, settings: PredictSettings) -> dict[str, str]:
 
 
 def _label_ids(labels: LabelTable) -> np.ndarray:
-    """uint8[C]: train id -> the first source id of its class. Raises PredictionError where there is none in 0..255."""
-    ids = [row.source_ids[0] if row.source_ids else None for row in labels.classes]
-    for row, label_id in zip(labels.classes, ids, strict=True):
-        if label_id is None or label_id > 255:
-            raise PredictionError(
-                f"the class {row.name!r} of the model's label table {labels.name!r} has the label id {label_id}: "
-                "--as=cityscapes_submission needs one from 0 to 255 for each"
-            )
-    return np.array(ids, np.uint8)
+    """uint8[C]: train id -> the official label id of the class of that name.
+
+    Raises:
+      PredictionError: the classes are not those of the benchmark, one to one.
+    """
+    official = BUILTIN_TABLES["cityscapes19"]().classes
+    id_of = {row.name: row.source_ids[0] for row in official}
+    wrong = [row.name for row in labels.classes if not _is_official(row, official)]
+    missing = sorted(id_of.keys() - {row.name for row in labels.classes})
+    if wrong or missing:
+        listed = [
+            f"{title}: {', '.join(names)}" for title, names in (("foreign", wrong), ("missing", missing)) if names
+        ]
+        raise PredictionError(
+            f"--as=cityscapes_submission needs a model of the {len(official)} classes of Cityscapes, with their names "
+            f"and ids; the model's label table {labels.name!r} has others ({'; '.join(listed)}): leave --as out, or "
+            "train on a data set with --labels=cityscapes19"
+        )
+    return np.array([id_of[row.name] for row in labels.classes], np.uint8)
+
+
+def _is_official(row: Label, official: tuple[Label, ...]) -> bool:
+    """Whether a class is one of the benchmark's: its name, and its only source id is the label id or the train id."""
+    return any(row.name == known.name and row.source_ids in (known.source_ids, (known.train_id,)) for known in official)
 
 
 def _png(ids: np.ndarray, palette: np.ndarray | None = None) -> bytes:

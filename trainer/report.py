@@ -21,10 +21,13 @@ from beam_pipelines.contract.manifest import Manifest
 from trainer import plots
 from trainer.dataset import Split, evaluation_batches
 from trainer.evaluation import Evaluation, predict_logits
+from trainer.files import write_whole
 from trainer.metrics import Intervals, Scores
 from trainer.model_file import Description
 
 METRICS = "metrics.json"  # written last: a report that has it is whole
+_PICTURES = ("class_iou", "category_iou", "confusion", "images", "learning_curves")
+FILES = {METRICS, "per_class.csv", "per_image.csv", *(f"{name}.png" for name in _PICTURES)}
 _SHOWN = 2  # images each of the worst, the median and the best
 _CAPTION = 72  # characters of a file name
 
@@ -189,8 +192,7 @@ def _write_csv(path: str, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def _write(path: str, text: str) -> None:
-    with tf.io.gfile.GFile(path, "w") as file:
-        file.write(text)
+    write_whole(path, text.encode())
 
 
 def _say(console: Console, line: str) -> None:

@@ -1,6 +1,6 @@
 """A trained model as a SavedModel: a folder that segments encoded pictures with TensorFlow alone.
 
-Signatures; `image_bytes` string[B] are whole files (JPEG, PNG, BMP, or GIF, of which the first frame counts):
+Signatures; `image_bytes` string[B] are whole files (JPEG, PNG or BMP):
 
     serving_default   image_bytes -> class_map uint8[B, H, W], train ids at the size of the pictures
     probabilities     image_bytes -> probabilities float32[B, H, W, C]
@@ -9,15 +9,16 @@ Signatures; `image_bytes` string[B] are whole files (JPEG, PNG, BMP, or GIF, of 
 
 The pictures of one call must have one size, but for `png`. The names with `_bytes` are those that the REST interface of
 TensorFlow Serving and Vertex AI takes and gives as {"b64": "..."}; `png` is also much less to send than a JSON list.
-An EXIF orientation is not applied; of 16 bits per channel the upper 8 count. `assets/description.json` tells what
-the model was trained on.
+A picture that the pipeline would reject, or TensorFlow would decode to other pixels, is an InvalidArgumentError with
+the reason; see `beam_pipelines.contract.picture_graph`. `assets/description.json` tells what the model was trained on.
 """
 
 from __future__ import annotations
 
-import glob
+import contextlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import uuid
@@ -25,13 +26,19 @@ import uuid
 import keras
 import tensorflow as tf
 
+from beam_pipelines.contract.picture_graph import decode_picture
 from trainer.buckets import refusals
+from trainer.files import DamagedFileError, flush, flush_tree, read_bytes, sealed, unsealed, write_whole
 from trainer.model_file import Description
 from trainer.serving import Segmenter
 
 DESCRIPTION = "description.json"
 _GRAPH = "saved_model.pb"  # TensorFlow loads no folder without it
-_PARTS = {_GRAPH, "fingerprint.pb", "assets", "variables"}
+_PARTS = re.compile(
+    rf"{re.escape(_GRAPH)}|fingerprint\.pb|assets/{re.escape(DESCRIPTION)}|variables/variables\.(index|data-\d{{5}}-of-\d{{5}})"
+)
+_NOTE = ".export.json"  # after the folder's name: what `_publish_local` has under way beside it
+_NOTE_BYTES = 2**16
 _MARK = 8  # random letters that make the name of a folder new
 _FILES = tf.TensorSpec([None], tf.string, name="image_bytes")
 
@@ -53,15 +60,6 @@ def export_model(folder: str, model: keras.Model, description: Description, *, o
             (_publish_remote if "://" in folder else _publish_local)(folder, model, description)
     except (OSError, tf.errors.OpError) as error:
         raise ExportError(f"{folder} can't be written: {error}; choose another folder, or mend that") from error
-
-
-def read_exported(folder: str) -> Description | None:
-    """The description of the model that was exported to `folder`; None where there is no whole one."""
-    path = f"{folder}/assets/{DESCRIPTION}"
-    if not (tf.io.gfile.exists(f"{folder}/{_GRAPH}") and tf.io.gfile.exists(path)):
-        return None
-    with tf.io.gfile.GFile(path) as file:
-        return Description.from_json(json.loads(file.read()))
 
 
 class _Served(tf.Module):
@@ -115,43 +113,74 @@ def _decoded(image_bytes: tf.Tensor) -> tf.Tensor:
 def _decoded_picture(numbered: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
     """(its place in the batch, the bytes of a file) -> RGB uint8[H, W, 3]."""
     number, file = numbered
-    known = tf.reduce_any(tf.strings.substr(file, 0, 2) == [b"\xff\xd8", b"\x89P", b"BM", b"GI"])
-    fault = ["image_bytes", number, "is no JPEG, PNG, BMP or GIF file; its length in bytes is", tf.strings.length(file)]
-    with tf.control_dependencies([tf.debugging.Assert(known, fault)]):
-        image = tf.cond(
-            tf.io.is_jpeg(file),
-            # As accurate as the decoder of the data set; TensorFlow's default is faster, and off by a few levels.
-            lambda: tf.io.decode_jpeg(file, channels=3, dct_method="INTEGER_ACCURATE"),
-            lambda: tf.io.decode_image(file, channels=3, expand_animations=False),
-        )
-    return tf.ensure_shape(image, [None, None, 3])
+    return decode_picture(file, ["image_bytes", number])
 
 
 def check_free(folder: str, overwrite: bool) -> None:
     """Raises ExportError where `export_model` would refuse to write."""
     if tf.io.gfile.exists(folder) and not tf.io.gfile.isdir(folder):
         raise ExportError(f"{folder} is a file: name a folder")
-    there = {name.rstrip("/") for name in tf.io.gfile.listdir(folder)} if tf.io.gfile.isdir(folder) else set()
-    others = sorted(there - _PARTS)
+    there = _files_below(folder)
+    others = sorted(name for name in there if not _PARTS.fullmatch(name))
     if others:
         raise ExportError(f"{folder} holds {others[0]}, which is no part of a SavedModel: choose another folder")
     if there and not overwrite:
         raise ExportError(f"{folder} holds a SavedModel already: choose another folder, or replace it with --overwrite")
 
 
+def _files_below(folder: str) -> list[str]:
+    if not tf.io.gfile.isdir(folder):
+        return []
+    found = [f"{at.rstrip('/')}/{name}" for at, _, names in tf.io.gfile.walk(folder) for name in names]
+    return [path[len(folder.rstrip("/")) + 1 :] for path in found]
+
+
 def _publish_local(folder: str, model: keras.Model, description: Description) -> None:
-    """Makes it beside `folder`, then renames: there is no moment in which a part of it could be loaded."""
+    """Makes it beside `folder`, then renames: there is no moment in which a part of it could be loaded. What it makes
+    it notes first, so that the next export deletes what one that was killed has left, and nothing else.
+    """
+    note = folder + _NOTE
+    _clear(folder, note)
+    parent = os.path.dirname(folder) or "."
+    os.makedirs(parent, exist_ok=True)
     made, replaced = (f"{folder}.{kind}-{uuid.uuid4().hex[:_MARK]}" for kind in ("tmp", "old"))
+    write_whole(note, sealed({"made": os.path.basename(made), "replaced": os.path.basename(replaced)}))
     try:
         _save(made, model, description)
+        flush_tree(made)
         if os.path.isdir(folder):
             os.rename(folder, replaced)
         os.rename(made, folder)
+        flush(parent)
     finally:
-        shutil.rmtree(made, ignore_errors=True)
-    of_killed = (path for kind in ("tmp", "old") for path in glob.glob(f"{glob.escape(folder)}.{kind}-{'?' * _MARK}"))
-    for path in (replaced, *of_killed):
-        shutil.rmtree(path, ignore_errors=True)
+        _clear(folder, note)
+
+
+def _clear(folder: str, note: str) -> None:
+    """Deletes the folders that `note` names, and `note`; puts a model back that was taken away and not replaced."""
+    try:
+        names = unsealed(read_bytes(note, _NOTE_BYTES))
+    except (FileNotFoundError, DamagedFileError):
+        return
+    paths = [_noted(folder, names.get(kind)) for kind in ("made", "replaced")]
+    if None in paths:
+        return
+    made, replaced = paths
+    if replaced and os.path.isdir(replaced) and not os.path.exists(folder):
+        os.rename(replaced, folder)
+    for path in (made, replaced):
+        if path and not os.path.islink(path):
+            shutil.rmtree(path, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        os.remove(note)
+
+
+def _noted(folder: str, name: object) -> str | None:
+    """The path of what a note names; None where no export of `folder` would have chosen the name."""
+    pattern = rf"{re.escape(os.path.basename(folder))}\.(tmp|old)-[0-9a-f]{{{_MARK}}}"
+    if not isinstance(name, str) or not re.fullmatch(pattern, name):
+        return None
+    return os.path.join(os.path.dirname(folder), name)
 
 
 def _publish_remote(folder: str, model: keras.Model, description: Description) -> None:

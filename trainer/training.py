@@ -17,9 +17,9 @@ from beam_pipelines.contract.manifest import ManifestError
 from trainer import dataset, devices, failures, finish, models
 from trainer.averages import WeightAverages
 from trainer.buckets import BucketError, refusals
-from trainer.checkpoints import CheckpointError, Checkpoints, checkpoint_files
+from trainer.checkpoints import CheckpointError, Checkpoints, has_checkpoints
 from trainer.config import TrainConfig
-from trainer.continuation import ContinuationError, check_common_step, keep_config
+from trainer.continuation import ContinuationError, check_common_step, identity_of, keep_config
 from trainer.dataset import DatasetError
 from trainer.devices import DeviceError
 from trainer.evaluation import EvaluationError
@@ -27,7 +27,7 @@ from trainer.inputs import Inputs, open_inputs
 from trainer.journal import Journal
 from trainer.loop import Loop, NotFiniteError, State, StopSignal
 from trainer.losses import SegmentationLoss, class_weights
-from trainer.model_file import BEST, ModelFileError, load_model
+from trainer.model_file import BEST, ModelFileError, load_model, read_description
 from trainer.progress import ShowProgress
 from trainer.saved_model import ExportError, check_free
 from trainer.schedules import build_optimizer, build_schedule
@@ -85,8 +85,10 @@ def _run(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback], con
         tf.config.experimental.enable_op_determinism()
     inputs = open_inputs(config, strategy, console)
     console.print(str(inputs), highlight=False, markup=False)
-    is_new = not checkpoint_files(config.checkpoints)
-    keep_config(inputs, is_new)
+    is_new = not has_checkpoints(config.checkpoints)
+    problem = keep_config(inputs, is_new)
+    if problem:
+        console.print(problem, highlight=False, markup=False)
     if config.cluster.is_chief:
         check_free(config.export, overwrite=True)
     loop = _make_loop(inputs, callbacks, console, is_new)
@@ -142,10 +144,18 @@ def _make_loop(inputs: Inputs, callbacks: Sequence[keras.callbacks.Callback], co
             "state": state.variables,
         },
         is_chief=config.cluster.is_chief,
+        about=identity_of(inputs),
     )
     checkpoints.restore()
+    for problem in checkpoints.problems:
+        console.print(f"damaged, the one before it is taken: {problem}", highlight=False, markup=False)
     check_common_step(inputs.strategy, int(state.step), config)
-    journal = _open_journal(config, state)
+    best = f"{config.output}/{BEST}"
+    is_over = bool(state.stopped) or int(state.step) >= plan.total_steps
+    is_lost = _forget_lost_best(best, state, is_over, console)
+    journal = _open_journal(config, state, int(state.step) - 1 if is_lost and is_over else int(state.epoch_end))
+    for problem in journal.problems if journal else ():
+        console.print(problem, highlight=False, markup=False)
     shown = ShowProgress(console, first=int(state.step), total=plan.total_steps)
     validation = Validation(
         model=model,
@@ -156,11 +166,14 @@ def _make_loop(inputs: Inputs, callbacks: Sequence[keras.callbacks.Callback], co
         strategy=inputs.strategy,
         batch=inputs.batches.per_replica,
         name=config.model,
-        path=f"{config.output}/{BEST}",
+        path=best,
         journal=journal,
         steps_per_epoch=plan.steps_per_epoch,
         console=console,
     )
+    if is_lost and is_over:
+        with refusals():
+            validation(int(state.step), lambda: False)
     return Loop(
         plan=plan,
         state=state,
@@ -241,14 +254,28 @@ def _start_from(path: str, model: keras.Model, console: Console) -> None:
     console.print(f"{taken:,} of {len(model.variables):,} variables start from {path}", highlight=False)
 
 
-def _open_journal(config: TrainConfig, state: State) -> Journal | None:
+def _forget_lost_best(path: str, state: State, is_over: bool, console: Console) -> bool:
+    """Whether the best model that the run has kept is gone or damaged; then the next evaluation keeps one again."""
+    if float(state.best) < 0 and not is_over:
+        return False  # none was kept yet
+    try:
+        read_description(path)
+        return False
+    except ModelFileError as error:
+        cure = "the model as it is now takes its place" if is_over else "the best of the next evaluations is kept"
+        console.print(f"{error}; {cure}", highlight=False, markup=False)
+    state.best.assign(-1.0)
+    return True
+
+
+def _open_journal(config: TrainConfig, state: State, evaluated: int) -> Journal | None:
     if not config.cluster.is_chief:
         return None
     return Journal(
         config.output,
         config.logs,
         step=int(state.step),
-        evaluated=int(state.epoch_end),
+        evaluated=evaluated,
         reports_metric=config.reports_metric,
     )
 
@@ -262,8 +289,11 @@ def _train(loop: Loop, stop: StopSignal, inputs: Inputs) -> bool:
             return is_done
     except tf.errors.NotFoundError as error:
         raise TrainingError(f"a file went missing: {str(error).splitlines()[0]}") from error
-    except tf.errors.DataLossError as error:
-        raise DatasetError(dataset.diagnose(*filter(None, (inputs.train, inputs.val)))) from error
+    except dataset.READ_ERRORS as error:
+        found = dataset.diagnosis(error, *filter(None, (inputs.train, inputs.val)))
+        if found is None:
+            raise
+        raise found from error
     finally:
         if loop.journal is not None:
             with contextlib.suppress(OSError, tf.errors.OpError):  # it would hide what went wrong

@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
+
+from beam_pipelines.contract import schema
 
 IGNORE = 255  # the train id of pixels that count neither in the loss nor in a score
 UNKNOWN = -1  # in `LabelTable.train_id_of`: an id that the table does not name
 MAX_SOURCE_ID = 65535  # a mask is at most 16 bits deep
+_Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
 
 
 class LabelTableError(ValueError):
@@ -96,18 +100,35 @@ class LabelTable:
         return {"name": self.name, "ignore_rest": self.ignore_rest, "labels": rows}
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> LabelTable:
-        rows = tuple(
-            Label(
-                name=row["name"],
-                source_ids=tuple(row["source_ids"]),
-                train_id=row["train_id"],
-                color=None if row["color"] is None else tuple(row["color"]),
-                category=row["category"],
-            )
-            for row in value["labels"]
-        )
-        return cls(name=value["name"], labels=rows, ignore_rest=value["ignore_rest"])
+    def from_json(cls, value: object) -> LabelTable:
+        """Raises LabelTableError, which names the place of the wrong value."""
+        try:
+            return cls.of(schema.convert(TableFields, value, "label table"))
+        except schema.SchemaError as error:
+            raise LabelTableError(str(error)) from error
+
+    @classmethod
+    def of(cls, fields: TableFields) -> LabelTable:
+        rows = tuple(Label(**msgspec.structs.asdict(row)) for row in fields.labels)
+        return cls(name=fields.name, labels=rows, ignore_rest=fields.ignore_rest)
+
+
+class LabelFields(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """A row as JSON holds it."""
+
+    name: str
+    source_ids: tuple[Annotated[int, msgspec.Meta(ge=0, le=MAX_SOURCE_ID)], ...]
+    train_id: _Byte
+    color: tuple[_Byte, _Byte, _Byte] | None
+    category: str
+
+
+class TableFields(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """A table as JSON holds it."""
+
+    name: str
+    ignore_rest: bool
+    labels: tuple[LabelFields, ...]
 
 
 def _problems(table: LabelTable) -> list[str]:
@@ -121,7 +142,8 @@ def _problems(table: LabelTable) -> list[str]:
     source_ids = [source_id for row in table.labels for source_id in row.source_ids]
     outside = [source_id for source_id in source_ids if not 0 <= source_id <= MAX_SOURCE_ID]
     if outside:
-        found.append(f"source ids outside 0 to {MAX_SOURCE_ID}: {outside}")
+        cure = "; -1 is 255 in a mask of 8 bits and 65535 in one of 16: list these" if -1 in outside else ""
+        found.append(f"source ids outside 0 to {MAX_SOURCE_ID}: {outside}{cure}")
     for what, values in (
         ("source id", source_ids),
         ("name", [row.name for row in table.labels]),
@@ -209,6 +231,13 @@ def _cityscapes7() -> LabelTable:
     return LabelTable(name="cityscapes7", labels=tuple(rows))
 
 
+def _cityscapes_train_ids() -> LabelTable:
+    """The 19 classes for masks that hold train ids, 0 to 18, and 255 where they are ignored."""
+    rows = [replace(row, source_ids=(row.train_id,)) for row in _cityscapes19().classes]
+    ignored = Label(name="ignored", source_ids=(IGNORE,), train_id=IGNORE, color=(0, 0, 0), category="void")
+    return LabelTable(name="cityscapes_train_ids", labels=(*rows, ignored))
+
+
 def _camvid11() -> LabelTable:
     """The 11 classes of CamVid as SegNet used them; id 11 is void."""
     rows = [
@@ -219,4 +248,9 @@ def _camvid11() -> LabelTable:
     return LabelTable(name="camvid11", labels=(*rows, void))
 
 
-BUILTIN_TABLES = {"cityscapes19": _cityscapes19, "cityscapes7": _cityscapes7, "camvid11": _camvid11}
+BUILTIN_TABLES = {
+    "cityscapes19": _cityscapes19,
+    "cityscapes7": _cityscapes7,
+    "cityscapes_train_ids": _cityscapes_train_ids,
+    "camvid11": _camvid11,
+}

@@ -7,6 +7,7 @@ written in the order of their names, as protobuf's deterministic serialization d
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 RAW_DTYPES = {"raw_float32": "float32", "raw_float16": "float16", "raw_uint8": "uint8"}
 IMAGE_FORMATS = (*RAW_DTYPES, "png")
 CHANNELS = 3
+_ITEM_BYTES = {"raw_float32": 4, "raw_float16": 2, "raw_uint8": 1}
 
 # Field of the Example -> attribute of Record; bytes and text become a bytes_list, numbers an int64_list.
 FIELDS = {
@@ -32,10 +34,16 @@ FIELDS = {
 NUMBERS = ("image/channels", "image/height", "image/width")
 BLOBS = ("image/encoded", "image/segmentation/class/encoded")
 MAX_FIELD_NUMBER = (1 << 29) - 1
+MAX_SIZE = 2**31 - 1  # of a height or width: what PNG can say
+MAX_PIXELS = 2**29  # of a picture: what TensorFlow's PNG decoder takes
+DEFLATE_RATIO = 1032  # the most bytes that one byte of a PNG can become
+
+_PNG_START = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
+_PNG_COLORS = {1: 0, CHANNELS: 2}  # channels -> PNG's color type: gray or RGB
 
 
 class RecordError(ValueError):
-    """Bytes that are not an Example with the fields of `FIELDS`."""
+    """Bytes that are not an Example with the fields of `FIELDS`, or fields that do not fit each other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +88,56 @@ def decode(serialized: bytes) -> Record:
     return Record(**values)
 
 
+def check(record: Record) -> None:
+    """Whether the encoded pixels can have the size that stands beside them: decoding them then takes no more memory
+    than that size says. Only headers are looked at.
+
+    Raises:
+      RecordError: they can't, or the size is none.
+    """
+    height, width = record.height, record.width
+    if not (0 < height <= MAX_SIZE and 0 < width <= MAX_SIZE and height * width <= MAX_PIXELS):
+        raise RecordError(f"a size of {height}x{width}, and a picture has 1 to {MAX_PIXELS:,} pixels")
+    _check_pixels("image", record.image, record.image_format, (height, width), CHANNELS)
+    _check_pixels("mask", record.mask, record.mask_format, (height, width), 1)
+
+
+def least_bytes(image_format: str, mask_format: str, height: int | None, width: int | None) -> int:
+    """The fewest bytes that the pixels of a record take."""
+    size = (height or 1, width or 1)
+    return _least_bytes(image_format, size, CHANNELS) + _least_bytes(mask_format, size, 1)
+
+
+def _least_bytes(pixel_format: str, size: tuple[int, int], channels: int) -> int:
+    height, width = size
+    if pixel_format == "png":
+        return height * (width * channels + 1) // DEFLATE_RATIO
+    return height * width * channels * _ITEM_BYTES[pixel_format]
+
+
+def _check_pixels(name: str, encoded: bytes, pixel_format: str, size: tuple[int, int], channels: int) -> None:
+    what = f"{len(encoded):,} bytes of {pixel_format}"
+    if pixel_format != "png" and pixel_format not in RAW_DTYPES:
+        raise RecordError(
+            f"the {name} has the format {pixel_format[:40]!r}, which is none of {', '.join(IMAGE_FORMATS)}"
+        )
+    least = _least_bytes(pixel_format, size, channels)
+    if pixel_format != "png":
+        if len(encoded) != least:
+            raise RecordError(f"the {name} has {what}, and {size[0]}x{size[1]} takes {least:,}")
+        return
+    if len(encoded) < 33 or not encoded.startswith(_PNG_START):
+        raise RecordError(f"the {name} has {what}, which are no PNG")
+    width, height, *kind = struct.unpack_from(">IIBB", encoded, len(_PNG_START))
+    if (height, width) != size:
+        raise RecordError(f"the {name} is a PNG of {height}x{width}, and the record says {size[0]}x{size[1]}")
+    wanted = [8, _PNG_COLORS[channels]]
+    if kind != wanted:
+        raise RecordError(f"the {name} is a PNG of depth and color type {kind}, and they must be {wanted}")
+    if len(encoded) < least:
+        raise RecordError(f"the {name} has {what}, and {height}x{width} takes {least:,} or more")
+
+
 def parse(
     serialized: tf.Tensor, *, image_format: str, mask_format: str, height: int | None, width: int | None
 ) -> dict[str, tf.Tensor]:
@@ -110,7 +168,11 @@ def _parse_pixels(encoded: tf.Tensor, pixel_format: str, shape: tf.Tensor, chann
     import tensorflow as tf
 
     if pixel_format == "png":
-        return tf.io.decode_png(encoded, channels=channels)
+        # Its header holds width and height: no more memory is taken than the record's size says.
+        width_height = tf.io.decode_raw(tf.strings.substr(encoded, 16, 8), tf.int32, little_endian=False)
+        same = tf.debugging.assert_equal(tf.cast(width_height[::-1], tf.int64), shape, "a PNG of another size")
+        with tf.control_dependencies([] if same is None else [same]):  # None where it ran at once
+            return tf.io.decode_png(encoded, channels=channels)
     pixels = tf.io.decode_raw(encoded, tf.dtypes.as_dtype(RAW_DTYPES[pixel_format]))
     return tf.reshape(pixels, tf.concat([shape, [channels]], 0))
 

@@ -13,6 +13,8 @@ import google_crc32c
 
 HEADER_BYTES = 12
 FOOTER_BYTES = 4
+MAX_RECORD_BYTES = 2**31 - 1  # of a protobuf message, which each record is
+_READ_BYTES = 2**26  # at once: a length that promises more than the file has costs no more memory than this
 _MASK_DELTA = 0xA282EAD8
 
 
@@ -24,6 +26,12 @@ class Readable(Protocol):
     """What records are read from."""
 
     def read(self, size: int, /) -> bytes: ...
+
+
+class Seekable(Readable, Protocol):
+    """What single bytes are read from."""
+
+    def seek(self, position: int, /) -> object: ...
 
 
 def masked_crc(data: bytes) -> int:
@@ -52,21 +60,62 @@ def read_records(file: Readable, name: str) -> Iterator[bytes]:
     """Yields each record of `file`, checked; `name` is what error messages call it.
 
     Raises:
-      CorruptRecordError: a checksum does not fit, or the file ends inside a record.
+      CorruptRecordError: a checksum does not fit, a record is longer than `MAX_RECORD_BYTES`, or the file ends inside
+        a record.
     """
     position, index = 0, 0
     while header := file.read(HEADER_BYTES):
         where = f"{name}: record {index} at byte {position:,}"
-        if len(header) < HEADER_BYTES:
-            raise CorruptRecordError(f"{where}: the file ends after {len(header)} of {HEADER_BYTES} header bytes")
-        length, length_crc = struct.unpack("<QI", header)
-        if length_crc != masked_crc(header[:8]):
-            raise CorruptRecordError(f"{where}: length checksum mismatch")
-        record, footer = file.read(length), file.read(FOOTER_BYTES)
+        length = _length(header, where)
+        record, footer = _read(file, length), file.read(FOOTER_BYTES)
         if len(record) < length or len(footer) < FOOTER_BYTES:
-            raise CorruptRecordError(f"{where}: the file ends inside the record, which has {length:,} bytes")
+            raise _cut_off(where, length)
         if struct.unpack("<I", footer)[0] != masked_crc(record):
             raise CorruptRecordError(f"{where}: data checksum mismatch")
         yield record
         position += framed_bytes(length)
         index += 1
+
+
+def count_records(file: Seekable, size: int, name: str) -> int:
+    """The records of a file of `size` bytes, by their headers alone.
+
+    Raises:
+      CorruptRecordError: as `read_records`, but for the checksums of the data.
+    """
+    position, index = 0, 0
+    while position < size:
+        where = f"{name}: record {index} at byte {position:,}"
+        file.seek(position)
+        length = _length(file.read(HEADER_BYTES), where)
+        position += framed_bytes(length)
+        index += 1
+        if position > size:
+            raise _cut_off(where, length)
+    return index
+
+
+def _length(header: bytes, where: str) -> int:
+    if len(header) < HEADER_BYTES:
+        raise CorruptRecordError(f"{where}: the file ends after {len(header)} of {HEADER_BYTES} header bytes")
+    length, length_crc = struct.unpack("<QI", header)
+    if length_crc != masked_crc(header[:8]):
+        raise CorruptRecordError(f"{where}: length checksum mismatch")
+    if length > MAX_RECORD_BYTES:
+        raise CorruptRecordError(f"{where}: a length of {length:,} bytes, and {MAX_RECORD_BYTES:,} is the most")
+    return int(length)
+
+
+def _cut_off(where: str, length: int) -> CorruptRecordError:
+    return CorruptRecordError(f"{where}: the file ends inside the record, which has {length:,} bytes")
+
+
+def _read(file: Readable, length: int) -> bytes:
+    """Up to `length` bytes, fewer where the file ends."""
+    if length <= _READ_BYTES:
+        return file.read(length)
+    parts = []
+    while length and (part := file.read(min(length, _READ_BYTES))):
+        parts.append(part)
+        length -= len(part)
+    return b"".join(parts)

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from beam_pipelines import builder, cloud, engines, progress, report, workspace
 from beam_pipelines.options import BuildSettings, pipeline_options
+from beam_pipelines.recipe import input_paths
 from beam_pipelines.workspace import Workspace
 from launch.account import google_errors
 from launch.dataflow.job import CURES, JobRecord, RunningJob, find_running, save
@@ -28,7 +29,7 @@ def run(settings: DataflowSettings, started: float) -> int:
     if not build.verbose:
         engines.keep_quiet()
     beam_options = pipeline_options(build.beam_args, list(make_parser()._option_string_actions))
-    cloud.check_login(place.root, *build.recipe.input.split(","))
+    cloud.check_login(place.root, *input_paths(build.recipe.input))
     if settings.dry_run:
         return _preview(settings, place, started, console)
     job = None if build.plan_only else find_running(place, beam_options)

@@ -149,6 +149,7 @@ def run_bare(source: Path, args: argparse.Namespace) -> float:
     from beam_pipelines import storage
     from beam_pipelines.contract import record
     from beam_pipelines.contract.moments import Moments
+    from beam_pipelines.masks import PLAIN
     from beam_pipelines.measure import class_pixels_of, moments_of
     from beam_pipelines.normalize import Normalizer
     from beam_pipelines.options import parse_build
@@ -163,7 +164,7 @@ def run_bare(source: Path, args: argparse.Namespace) -> float:
         reader = storage.FileReader(8 * recipe.max_image_pixels)
         samples, moments, counts = [], Moments.zero(), 0
         for pair in own:
-            sample = prepare(pair, recipe, reader)
+            sample = prepare(pair, recipe, reader, PLAIN)
             moments, counts = moments + moments_of(sample.image), counts + class_pixels_of(sample.mask)
             samples.append(sample)
         return samples, moments

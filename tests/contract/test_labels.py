@@ -38,7 +38,7 @@ def test_a_built_in_table_has_its_name_and_number_of_classes(name: str, classes:
 
 
 def test_the_test_knows_every_built_in_table() -> None:
-    assert set(BUILTIN_TABLES) == {"cityscapes19", "cityscapes7", "camvid11"}
+    assert set(BUILTIN_TABLES) == {"cityscapes19", "cityscapes7", "cityscapes_train_ids", "camvid11"}
 
 
 def test_cityscapes19_has_the_classes_of_the_benchmark_under_their_ids() -> None:
@@ -199,7 +199,11 @@ ROAD, CAR = label("road", [7], 0, (128, 64, 128)), label("car", [26], 1, (0, 0, 
         ([ROAD, label("void", [7, 7], IGNORE)], "source id 7 is used 3 times"),
         ([ROAD, label("car", [26], 1, ROAD.color)], "class colour (128, 64, 128) is used 2 times"),
         ([ROAD, label("road", [26], 1)], "name 'road' is used 2 times"),
-        ([ROAD, label("car", [-1, 65536], 1)], "source ids outside 0 to 65535: [-1, 65536]"),
+        (
+            [ROAD, label("car", [-1, 65536], 1)],
+            "source ids outside 0 to 65535: [-1, 65536]; "
+            "-1 is 255 in a mask of 8 bits and 65535 in one of 16: list these",
+        ),
     ],
 )
 def test_a_table_that_cannot_be_is_refused_with_the_reason(labels: list[Label], problem: str) -> None:

@@ -45,7 +45,7 @@ def files(folder: Path) -> set[str]:
 
 
 def checkpoint_files(*steps: int) -> set[str]:
-    return {f"ckpt-{step}.{end}" for step in steps for end in ("index", "data-00000-of-00001")} | {"checkpoint"}
+    return {f"ckpt-{step}.{end}" for step in steps for end in ("index", "data-00000-of-00001", "json")} | {"checkpoint"}
 
 
 def cut(path: Path) -> None:

@@ -4,10 +4,11 @@ import hashlib
 import itertools
 import json
 import re
+import struct
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from handmade import moments_of, to_record, write_shard
+from handmade import counts_of, moments_of, to_record, write_shard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beam_pipelines.conform import Sample
-from beam_pipelines.contract import record
+from beam_pipelines.contract import record, tfrecord
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE
 from beam_pipelines.contract.manifest import FILE_NAME, Manifest, ManifestError, PixelFormat, Shard
 from tests.conftest import PROJECT, build, make_flat
@@ -29,7 +30,8 @@ from trainer.augment import make_augment
 from trainer.dataset import (
     DatasetError,
     Split,
-    diagnose,
+    check_framing,
+    diagnosis,
     evaluation_batches,
     files_of_batch,
     open_dataset,
@@ -47,6 +49,7 @@ BATCH, STEPS = 6, 8  # the last batch has two fillings
 ORDER: dict[str, Any] = {"seed": 3, "batch": BATCH, "steps": STEPS, "shuffle_mib": 0.006}  # some ten records
 LOADING: dict[str, Any] = {"start": (0, 0), "cache_mib": 0, "augment": None}
 FILLING = -1
+DATA_LOSS = tf.errors.DataLossError(None, None, "corrupted record")
 
 Batch = dict[str, np.ndarray]
 
@@ -80,8 +83,11 @@ def write_dataset(
         for index, shard in enumerate(samples)
     ]
     one_size = len(sizes) == 1
+    labels = BUILTIN_TABLES["camvid11"]()
+    class_pixels, ignored = counts_of((sample.mask for shard in samples for sample in shard), labels.num_classes)
+    empty = Shard(file="rejected-00000-of-00001.tfrecord", examples=0, bytes=0, sha256=hashlib.sha256().hexdigest())
     manifest = Manifest(
-        fingerprint="",
+        fingerprint="0" * 64,
         recipe={},
         pixels=PixelFormat(
             height=sizes[0][0] if one_size else None,
@@ -89,12 +95,12 @@ def write_dataset(
             image_format=image_format,
             mask_format=mask_format,
         ),
-        labels=BUILTIN_TABLES["camvid11"](),
+        labels=labels,
         moments_split="train",
         moments=moments,
-        class_pixels={},
-        ignored_pixels={},
-        splits={"train": tuple(written), "rejected": (Shard(file=written[0].file, examples=0, bytes=0, sha256=""),)},
+        class_pixels={"train": class_pixels, "rejected": (0,) * labels.num_classes},
+        ignored_pixels={"train": ignored, "rejected": 0},
+        splits={"train": tuple(written), "rejected": (empty,)},
         rejected={},
         timing={},
     )
@@ -203,6 +209,8 @@ def test_a_channel_of_one_value_is_only_centred(tmp_path: Path, image_format: st
     (path,) = folder.glob("*.tfrecord")
     shard = write_shard(path, [to_record(sample, image_format, moments=moments)])
     value = json.loads((folder / FILE_NAME).read_text())
+    names = ("pixels", "sums", "sums_of_squares", "mean", "std")
+    value["moments"] |= {name: getattr(moments, name) for name in names}
     value["moments"]["histogram"] = moments.histogram.tolist()
     value["splits"]["train"]["shards"][0]["bytes"] = shard.bytes
     (folder / FILE_NAME).write_text(json.dumps(value))
@@ -592,7 +600,7 @@ def test_a_flipped_byte_stops_a_run_and_diagnose_says_where(rotten: Split) -> No
     with pytest.raises(tf.errors.DataLossError):
         take(rotten, 5, batch=4, steps=5, cache_mib=1)
     position = starts_of(Path(rotten.paths()[1]))[3]
-    assert diagnose(rotten) == (
+    assert str(diagnosis(DATA_LOSS, rotten)) == (
         f"{rotten.folder}: train-00001-of-00005.tfrecord: record 3 at byte {position:,}: data checksum mismatch; "
         "4 records of train-00001-of-00005.tfrecord can't be read. "
         "Restore the file, or train without them: --on_corrupt=skip"
@@ -636,9 +644,120 @@ def test_a_split_without_a_good_record_is_refused_and_still_diagnosed(tmp_path: 
     opened = open_split(str(folder), "train")
     with pytest.raises(DatasetError, match=r"no shard has a good record: .*record 0 at byte 0: data checksum mismatch"):
         without_corrupt(opened)
-    assert "record 0 at byte 0: data checksum mismatch; 2 records" in diagnose(opened)
+    assert "record 0 at byte 0: data checksum mismatch; 2 records" in str(diagnosis(DATA_LOSS, opened))
 
 
 def test_nothing_is_left_out_of_good_shards(split: Split) -> None:
     assert without_corrupt(split) == split
-    assert diagnose(split) == (f"{split.folder}: reading failed, but every record passes its checksum now; start again")
+    told = f"{split.folder}: reading failed, but every record passes its checksum now; start again"
+    assert str(diagnosis(DATA_LOSS, split)) == told
+    assert diagnosis(tf.errors.InvalidArgumentError(None, None, "of the model"), split) is None
+    check_framing(split)
+
+
+# What stands in a record, a change that leaves all checksums right, and what is told.
+WRONG_CONTENT: dict[str, tuple[str, Callable[[record.Record], bytes], str]] = {
+    "no example": ("raw_uint8", lambda found: b"no example", "not a serialized tf.train.Example: "),
+    "no fields": ("raw_uint8", lambda found: b"", "the Example has no image/channels"),
+    "size": ("raw_uint8", lambda found: record.encode(replace(found, height=2**62)), f"a size of {2**62}x12, and "),
+    "product": (
+        "raw_uint8",
+        lambda found: record.encode(replace(found, height=2**31 - 1, width=2**31 - 1)),
+        f"a size of {2**31 - 1}x{2**31 - 1}, and ",
+    ),
+    "short image": (
+        "raw_float32",
+        lambda found: record.encode(replace(found, image=found.image[:-1])),
+        "the image has 1,151 bytes of raw_float32, and 8x12 takes 1,152",
+    ),
+    "long mask": (
+        "raw_uint8",
+        lambda found: record.encode(replace(found, mask=found.mask + b"0")),
+        "the mask has 97 bytes of raw_uint8, and 8x12 takes 96",
+    ),
+    "another format": (
+        "raw_uint8",
+        lambda found: record.encode(replace(found, image_format="raw_float32", image=found.image * 4)),
+        "image_format is 'raw_float32', and the manifest says 'raw_uint8'",
+    ),
+    "another size": (
+        "png",
+        lambda found: record.encode(to_record(make_sample(0, "a", (4, 6)), "png", "png")),
+        "height is 4, and the manifest says 8",
+    ),
+    "a PNG of another size": (
+        "png",
+        lambda found: record.encode(replace(found, image=to_record(make_sample(0, "a", (4, 6)), "png", "png").image)),
+        "the image is a PNG of 4x6, and the record says 8x12",
+    ),
+    "a bomb": (
+        "png",
+        lambda found: record.encode(
+            replace(found, image=found.image[:16] + struct.pack(">II", 60000, 60000) + found.image[24:])
+        ),
+        "the image is a PNG of 60000x60000, and the record says 8x12",
+    ),
+    "a broken PNG": (
+        "png",
+        lambda found: record.encode(replace(found, image=found.image[:60] + bytes(20) + found.image[80:])),
+        "a PNG can't be decoded: ",
+    ),
+}
+
+
+@pytest.mark.parametrize("change", WRONG_CONTENT)
+@pytest.mark.parametrize("cache_mib", [0, 1])
+def test_a_record_of_wrong_content_is_told_though_its_checksums_are_right(
+    tmp_path: Path, change: str, cache_mib: int
+) -> None:
+    image_format, apply, told = WRONG_CONTENT[change]
+    folder = write_dataset(tmp_path, image_format, (3, 4))
+    replace_record(folder, "train-00001-of-00002.tfrecord", 2, apply)
+    opened = open_split(str(folder), "train")
+    check_framing(opened)
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        take(opened, 2, batch=4, steps=2, cache_mib=cache_mib)
+    found = str(diagnosis(caught.value, opened))
+    assert found.startswith(f"{folder}: train-00001-of-00002.tfrecord: record 2: {told}")
+    assert found.endswith(
+        "; 2 records of train-00001-of-00002.tfrecord can't be read. "
+        "Restore the file, or train without them: --on_corrupt=skip"
+    )
+    assert "\n" not in found
+    assert "{{" not in found
+    assert without_corrupt(opened).examples == 5
+
+
+def replace_record(folder: Path, file: str, index: int, change: Callable[[record.Record], bytes]) -> None:
+    """Changes a record, and the shard's size in the manifest; all checksums are right."""
+    with (folder / file).open("rb") as opened:
+        records = list(tfrecord.read_records(opened, file))
+    records[index] = change(record.decode(records[index]))
+    content = b"".join(tfrecord.header_of(each) + each + tfrecord.footer_of(each) for each in records)
+    (folder / file).write_bytes(content)
+    value = json.loads((folder / FILE_NAME).read_text())
+    next(shard for shard in value["splits"]["train"]["shards"] if shard["file"] == file)["bytes"] = len(content)
+    (folder / FILE_NAME).write_text(json.dumps(value))
+
+
+@pytest.mark.parametrize("length", [2**31, 10**12, 2**62, 2**64 - 1])
+def test_a_huge_length_is_told_before_tensorflow_believes_it(fresh: Path, length: int) -> None:
+    path = fresh / "train-00001-of-00003.tfrecord"
+    start, data = starts_of(path)[2], bytearray(path.read_bytes())
+    data[start : start + 8] = struct.pack("<Q", length)
+    data[start + 8 : start + 12] = struct.pack("<I", tfrecord.masked_crc(bytes(data[start : start + 8])))
+    path.write_bytes(data)
+    opened = open_split(str(fresh), "train")
+    told = f"{path.name}: record 2 at byte {start:,}: a length of {length:,} bytes, and 2,147,483,647 is the most"
+    with pytest.raises(DatasetError, match=re.escape(f"{fresh}: {told}. Restore the file")):
+        check_framing(opened)
+    assert without_corrupt(opened).corrupt == (f"{told}; 1 records of {path.name} can't be read",)
+
+
+def test_another_number_of_records_is_told(fresh: Path) -> None:
+    value = json.loads((fresh / FILE_NAME).read_text())
+    first, second, _ = value["splits"]["train"]["shards"]
+    first["examples"], second["examples"] = 3, 2
+    (fresh / FILE_NAME).write_text(json.dumps(value))
+    with pytest.raises(DatasetError, match=r"has 2 records, and dataset.json says 3: restore it \(sha256 "):
+        check_framing(open_split(str(fresh), "train"))

@@ -18,7 +18,10 @@ import tensorflow as tf
 from colour_model import CITYSCAPES, blocky_ids, describe, make_colour_model, paint
 from PIL import Image
 
+from beam_pipelines.contract.pictures import MAX_IMAGE_PIXELS, decode_image
+from tests.picture_table import CASES
 from trainer.export import main
+from trainer.files import sealed
 from trainer.model_file import Description, save_model
 from trainer.models import build
 from trainer.saved_model import DESCRIPTION, ExportError, export_model
@@ -109,7 +112,7 @@ def test_the_stranger_can_fail(tmp_path: Path) -> None:
     assert "ModuleNotFoundError: import of keras halted" in done.stderr
 
 
-@pytest.mark.parametrize("kind", ["PNG", "BMP", "JPEG", "GIF"])
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "JPEG"])
 def test_files_are_decoded_as_pillow_decodes_them(loaded: object, kind: str) -> None:
     smooth = np.asarray(Image.fromarray(noise(6, 9)).resize((90, 60), Image.Resampling.BICUBIC))
     data = encode(smooth, kind)
@@ -151,7 +154,8 @@ def test_a_file_that_is_no_picture_is_named(loaded: object, signature: str) -> N
     good = encode(paint(blocky_ids(32, 64)))
     for bad in (b"what is this?", b""):
         message = (
-            r"\[image_bytes\] \[1\] \[is no JPEG, PNG, BMP or GIF file; its length in bytes is\] " + rf"\[{len(bad)}\]"
+            r"\[image_bytes\] \[1\] \[not_an_image: it is no JPEG, PNG or BMP file; its length in bytes is "
+            rf"{len(bad)}\]"
         )
         with pytest.raises(tf.errors.InvalidArgumentError, match=message):
             call(loaded, signature, good, bad)
@@ -159,13 +163,30 @@ def test_a_file_that_is_no_picture_is_named(loaded: object, signature: str) -> N
 
 @pytest.mark.parametrize(
     ("kind", "message"),
-    [("PNG", "Invalid PNG data, size {size}"), ("JPEG", "Invalid JPEG data"), ("BMP", "Input size should match")],
+    [
+        ("PNG", r"\[truncated: the chunk IEND is missing in a PNG file of bytes: {size}\]"),
+        ("JPEG", r"\[truncated: the end marker is missing in a JPEG file of bytes: {size}\]"),
+        ("BMP", r"\[truncated: bytes needed and there: 6198, {size}\]"),
+    ],
 )
 def test_a_damaged_file_is_refused(loaded: object, kind: str, message: str) -> None:
     data = encode(noise(32, 64), kind)
     bad = data[: len(data) // 2]
     with pytest.raises(tf.errors.InvalidArgumentError, match=message.format(size=len(bad))):
         call(loaded, "serving_default", bad)
+
+
+def test_every_picture_is_that_of_the_pipeline_or_refused_by_its_name(loaded: object) -> None:
+    segmenter = Segmenter(make_colour_model(DESCRIBED), DESCRIBED)
+    for name, case in CASES.items():
+        if case.graph != "read":
+            with pytest.raises(tf.errors.InvalidArgumentError, match=rf"\[image_bytes\] \[0\] \[{case.graph}: "):
+                call(loaded, "serving_default", case.data)
+            continue
+        found = call(loaded, "serving_default", case.data)["class_map"]
+        if not name.startswith("jpeg"):  # of which TensorFlow's pixels are a few levels off
+            expected = segmenter.class_map(decode_image(case.data, MAX_IMAGE_PIXELS)[None])
+            np.testing.assert_array_equal(found, expected, err_msg=name)
 
 
 def test_the_description_lies_inside(exported: Path, loaded: object) -> None:
@@ -195,12 +216,14 @@ def test_only_what_is_whole_replaces_a_model(tmp_path: Path) -> None:
         export_model(str(folder), failing_model(), DESCRIBED, overwrite=True)
     assert json.loads((folder / "assets" / DESCRIPTION).read_text())["step"] == 7
     later = dataclasses.replace(DESCRIBED, step=8)
-    for killed in ("model.tmp-0123abcd", "model.old-0123abcd"):  # what runs that were killed have left
+    made, replaced = "model.tmp-0123abcd", "model.old-0123abcd"
+    (tmp_path / "model.export.json").write_bytes(sealed({"made": made, "replaced": replaced}))
+    for killed in (made, replaced):  # what a run that was killed has left
         (tmp_path / killed).mkdir()
-    (tmp_path / "model.tmp-mine").mkdir()
+    (tmp_path / "model.tmp-89abcdef").mkdir()
     export_model(f"{folder}/", make_colour_model(later), later, overwrite=True)
     assert json.loads((folder / "assets" / DESCRIPTION).read_text())["step"] == 8
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "model.tmp-mine"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "model.tmp-89abcdef"]
 
 
 def test_a_folder_with_other_things_is_never_replaced(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -21,7 +23,16 @@ from test_dataset import write_dataset
 from beam_pipelines.contract.labels import BUILTIN_TABLES
 from tests.conftest import PROJECT
 from trainer.dataset import open_split
-from trainer.model_file import BEST, Description, ModelFileError, check_labels, find_model, load_model, save_model
+from trainer.model_file import (
+    BEST,
+    Description,
+    ModelFileError,
+    check_labels,
+    find_model,
+    load_model,
+    read_description,
+    save_model,
+)
 from trainer.models import as_list, layers
 
 # TensorFlow's tensors take no `copy` keyword yet, which NumPy 2 says wherever Keras saves a variable.
@@ -81,6 +92,7 @@ def test_a_model_comes_back_as_it_was(tmp_path: Path):
 
 PLAIN = """
 import sys
+import h5py
 import keras
 import numpy as np
 from trainer.models import register_layers
@@ -142,7 +154,7 @@ def test_a_file_is_whole_whenever_it_is_looked_at(tmp_path: Path):
     saving.join()
     assert seen == sorted(seen)
     assert len(set(seen)) > 1
-    assert load_model(str(path))[1].step == models_saved - 1
+    assert read_description(str(path)).step == models_saved - 1
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
 
 
@@ -233,7 +245,7 @@ def test_another_version_is_refused(saved: Path, tmp_path: Path):
     [
         (lambda value: value.pop("mean"), r"KeyError\('mean'\)"),
         (lambda value: value.update(std=3), r"TypeError\(.*not iterable"),
-        (lambda value: value["labels"].pop("labels"), r"KeyError\('labels'\)"),
+        (lambda value: value["labels"].pop("labels"), r"LabelTableError\('label table: has no field labels'\)"),
         (lambda value: value["labels"].update(labels=[]), r"LabelTableError\(.*it has no classes"),
     ],
 )
@@ -256,3 +268,107 @@ def test_a_model_and_a_data_set_must_have_the_same_classes(tmp_path: Path):
         f"data has other classes than the model: {camvid} (label table 'camvid11') and {cityscapes} ('cityscapes19'). "
         "Build the data set with the model's label table (--labels), or train on this one"
     )
+
+
+def replaced(saved: Path, path: Path, member: str, content: bytes, how: int = zipfile.ZIP_STORED) -> Path:
+    """A copy of `saved` with other bytes for one member."""
+    with zipfile.ZipFile(saved) as source, zipfile.ZipFile(path, "w", how) as target:
+        for name in source.namelist():
+            target.writestr(name, content if name == member else source.read(name))
+    return path
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 4096, b"garbage" * 99])
+def test_weights_that_are_none_are_refused(content: bytes, saved: Path, tmp_path: Path):
+    path = replaced(saved, tmp_path / "model.keras", "model.weights.h5", content)
+    assert "is damaged: its model.weights.h5 is no HDF5 file" in refusal_of(path)
+
+
+def test_weights_that_are_cut_are_refused(saved: Path, tmp_path: Path):
+    with zipfile.ZipFile(saved) as archive:
+        content = archive.read("model.weights.h5")
+    path = replaced(saved, tmp_path / "model.keras", "model.weights.h5", content[: len(content) // 2])
+    assert "is damaged" in refusal_of(path)
+
+
+@pytest.mark.parametrize("member", [MEMBER, "config.json"])
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"[" * 100_000, b'{"a":' * 100_000, b"[]", b"null"])
+def test_members_that_are_no_description_are_refused(member: str, content: bytes, saved: Path, tmp_path: Path):
+    assert refusal_of(replaced(saved, tmp_path / "model.keras", member, content)).startswith(f"{tmp_path}/model.keras")
+
+
+@pytest.mark.parametrize("member", [MEMBER, "config.json", "model.weights.h5"])
+def test_a_member_that_swells_is_not_read(member: str, saved: Path, tmp_path: Path):
+    bomb = replaced(saved, tmp_path / "model.keras", member, bytes(80 * 2**20), zipfile.ZIP_DEFLATED)
+    assert f"its {member} would have 83,886,080 bytes, and at most" in refusal_of(bomb)
+
+
+def test_links_to_other_files_are_not_followed(saved: Path, tmp_path: Path):
+    made = tmp_path / "weights.h5"
+    with zipfile.ZipFile(saved) as archive:
+        made.write_bytes(archive.read("model.weights.h5"))
+    with h5py.File(made, "a") as file:
+        file["elsewhere"] = h5py.ExternalLink("/etc/hostname", "/")
+    path = replaced(saved, tmp_path / "model.keras", "model.weights.h5", made.read_bytes())
+    assert "holds a link to elsewhere (model.weights.h5: /elsewhere)" in refusal_of(path)
+
+
+def test_code_is_not_run(tmp_path: Path):
+    images = keras.Input((None, None, 3))
+    path = tmp_path / "model.keras"
+    save_model(str(path), keras.Model(images, keras.layers.Lambda(lambda x: x)(images)), describe())
+    assert "holds code (a layer Lambda), which is not run" in refusal_of(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"mean": [float("nan"), 0.5, 0.5]},
+        {"std": [-0.1, 0.2, 0.2]},
+        {"std": [0.1, 0.2]},
+        {"mean": "abc"},
+        {"size": [0, 32]},
+        {"step": -1},
+        {"mean_iou": 7},
+        {"model": None},
+    ],
+)
+def test_a_description_of_impossible_values_is_refused(change: dict, saved: Path, tmp_path: Path):
+    path = rewrite(saved, tmp_path / "odd.keras", lambda value: value.update(change))
+    assert f"its {next(iter(change))} is" in refusal_of(path)
+
+
+def test_layers_and_description_must_be_of_one_model(tmp_path: Path):
+    images = keras.Input((None, None, 3))
+    path = tmp_path / "model.keras"
+    save_model(str(path), keras.Model(images, keras.layers.Conv2D(7, 1)(images)), describe())
+    assert "has 7 outputs, and its street_scenes.json describes 19 classes" in refusal_of(path)
+
+
+GREEDY = """
+import resource, sys
+import tensorflow as tf
+from trainer.model_file import ModelFileError, load_model
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**31, used + 2**31))
+try:
+    load_model(sys.argv[1])
+except ModelFileError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("filters", [2**40, 2**28])
+def test_layers_that_ask_for_more_than_the_file_holds_get_no_memory(filters: int, tmp_path: Path):
+    images = keras.Input((None, None, 3))
+    path = tmp_path / "small.keras"
+    x = keras.layers.Conv2D(5, 1, name="greedy")(images)
+    save_model(str(path), keras.Model(images, keras.layers.Conv2D(19, 1)(x)), describe())
+    with zipfile.ZipFile(path) as archive:
+        config = re.sub(rb"\b5\b", b"%d" % filters, archive.read("config.json"))
+    made = replaced(path, tmp_path / "model.keras", "config.json", config)
+    done = subprocess.run(
+        [sys.executable, "-c", GREEDY, str(made)], cwd=PROJECT, capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    assert "is damaged: its layers need" in done.stdout

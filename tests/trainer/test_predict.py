@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,10 @@ from colour_model import CITYSCAPES, blocky_ids, describe, make_colour_model, pa
 from PIL import Image
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES, Label, LabelTable
+from beam_pipelines.contract.pictures import MAX_IMAGE_PIXELS, PictureError
+from beam_pipelines.decode import decode_image
+from beam_pipelines.rejects import BadInputError
+from tests.picture_table import CASES
 from trainer.model_file import save_model
 from trainer.predict import main, parse_predict
 from trainer.prediction import find_pictures, load_picture, overlay
@@ -161,36 +166,74 @@ def test_a_real_scene_keeps_its_size(predict: Callable[..., int], cityscapes_sam
     assert set(np.unique(ids)) <= {trainId2label[train_id].id for train_id in range(19)}
 
 
-@pytest.mark.parametrize("source_ids", [(), (300,)])
-def test_classes_without_a_label_id_of_8_bits_make_no_submission(
-    source_ids: tuple[int, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def as_trained(rows: list[Label], name: str = "mine") -> LabelTable:
+    return LabelTable(name=name, labels=tuple(replace(row, train_id=index) for index, row in enumerate(rows)))
+
+
+def submit(labels: LabelTable, folder: Path) -> tuple[int, np.ndarray]:
+    """Submits a picture in the colors of all classes. -> (the exit code, its train ids)."""
+    description = describe(labels=labels, size=None)
+    save_model(str(folder / "best.keras"), make_colour_model(description), description)
+    ids = (blocky_ids(32, 64) % labels.num_classes).astype(np.uint8)
+    picture = save(folder / "a.png", paint(ids, labels))
+    arguments = [f"--model={folder}", f"--images={picture}", f"--output={folder / 'out'}"]
+    return main([*arguments, "--as=cityscapes_submission"]), ids
+
+
+OFFICIAL = list(CITYSCAPES.classes)
+ROAD, SIDEWALK = OFFICIAL[:2]
+FOREIGN_TABLES = {
+    "camvid": BUILTIN_TABLES["camvid11"](),
+    "categories": BUILTIN_TABLES["cityscapes7"](),
+    "18 classes": as_trained(OFFICIAL[:18]),
+    "one without an id": as_trained([replace(ROAD, source_ids=()), *OFFICIAL[1:]]),
+    "one with two ids": as_trained([replace(ROAD, source_ids=(7, 9)), *OFFICIAL[1:]]),
+    "two with each other's ids": as_trained(
+        [replace(ROAD, source_ids=(8,)), replace(SIDEWALK, source_ids=(7,)), *OFFICIAL[2:]]
+    ),
+    "one with another name": as_trained([replace(ROAD, name="street"), *OFFICIAL[1:]]),
+    "one more": as_trained([*OFFICIAL, replace(ROAD, name="lane", source_ids=(40,), color=None)]),
+}
+
+
+@pytest.mark.parametrize("labels", FOREIGN_TABLES.values(), ids=FOREIGN_TABLES)
+def test_a_model_of_other_classes_makes_no_submission(
+    labels: LabelTable, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    row = Label(name="road", source_ids=source_ids, train_id=0, color=(1, 2, 3), category="flat")
-    description = describe(labels=LabelTable(name="mine", labels=(row,)))
-    save_model(str(tmp_path / "best.keras"), make_colour_model(description), description)
-    paint_picture(tmp_path / "a.png")
-    arguments = [f"--model={tmp_path}", f"--images={tmp_path / 'a.png'}", f"--output={tmp_path / 'out'}"]
-    assert main([*arguments, "--as=cityscapes_submission"]) == 1
-    found = source_ids[0] if source_ids else None
-    assert capsys.readouterr().err == (
-        f"error: the class 'road' of the model's label table 'mine' has the label id {found}: "
-        "--as=cityscapes_submission needs one from 0 to 255 for each\n"
-    )
+    assert submit(labels, tmp_path)[0] == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: --as=cityscapes_submission needs a model of the 19 classes of Cityscapes")
+    assert said.endswith(": leave --as out, or train on a data set with --labels=cityscapes19\n")
+    assert f"the model's label table {labels.name!r} has others" in said
+    assert not list((tmp_path / "out").glob("*"))
 
 
-def test_other_tables_have_their_own_colours_and_label_ids(tmp_path: Path) -> None:
+def test_a_submission_is_refused_by_the_names_of_the_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    submit(FOREIGN_TABLES["one with another name"], tmp_path)
+    assert "'mine' has others (foreign: street; missing: road): " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ids", ["label ids", "train ids"])
+@pytest.mark.parametrize("order", ["as they are", "reversed"])
+def test_label_ids_are_those_of_the_names(ids: str, order: str, tmp_path: Path) -> None:
+    rows = OFFICIAL if ids == "label ids" else [replace(row, source_ids=(row.train_id,)) for row in OFFICIAL]
+    labels = as_trained(rows[::-1] if order == "reversed" else rows)
+    code, drawn = submit(labels, tmp_path)
+    assert code == 0
+    official = {row.name: row.id for row in trainId2label.values()}
+    expected = np.array([official[row.name] for row in labels.classes], np.uint8)
+    np.testing.assert_array_equal(read(tmp_path / "out" / "a.png"), expected[drawn])
+
+
+def test_other_tables_have_their_own_colours(tmp_path: Path) -> None:
     description = describe(labels=BUILTIN_TABLES["cityscapes7"](), size=None)
     save_model(str(tmp_path / "best.keras"), make_colour_model(description), description)
     ids = (blocky_ids(16, 16) % 7).astype(np.uint8)
     picture = save(tmp_path / "a.png", paint(ids, description.labels))
-    arguments = [f"--model={tmp_path}", f"--images={picture}", f"--output={tmp_path / 'out'}"]
-    assert main(arguments) == 0
+    assert main([f"--model={tmp_path}", f"--images={picture}", f"--output={tmp_path / 'out'}"]) == 0
     np.testing.assert_array_equal(read(tmp_path / "out/ids/a.png"), ids)
-    assert main([*arguments, "--as=cityscapes_submission"]) == 0
-    flat, sky = 7, 23
-    written = read(tmp_path / "out/a.png")
-    assert (written[ids == 0] == flat).all()
-    assert (written[ids == 4] == sky).all()
 
 
 def deep_pictures(folder: Path) -> dict[str, str]:
@@ -201,7 +244,12 @@ def deep_pictures(folder: Path) -> dict[str, str]:
     save(folder / "float.tif", grey.astype(np.float32))
     rgb = tf.io.encode_png(np.stack([grey] * 3, -1)).numpy()  # Pillow writes no such file
     (folder / "deep_rgb.png").write_bytes(rgb)
-    return dict.fromkeys(files_below(folder), "it has more than 8 bits per channel, and the model saw 8: convert it")
+    return {
+        "deep_grey.png": "deep_colour: 16 bits per channel",
+        "deep_grey2.tif": "deep_colour: 16 bits per channel",
+        "deep_rgb.png": "deep_colour: 16 bits per channel",
+        "float.tif": "unsupported_mode: mode F",
+    }
 
 
 def broken_pictures(folder: Path) -> dict[str, str]:
@@ -215,13 +263,12 @@ def broken_pictures(folder: Path) -> dict[str, str]:
     (folder / "gone.png").symlink_to(folder / "nowhere.png")
     os.remove(folder / "whole.png")
     os.remove(folder / "whole.jpg")
-    damaged = "it is no picture, or damaged: "
     return {
-        "half.png": damaged,
-        "half2.jpg": damaged,
-        "text.png": damaged,
-        "empty.png": damaged,
-        "gone.png": "it can't",
+        "half.png": "truncated: ",
+        "half2.jpg": "truncated: ",
+        "text.png": "not_an_image: it begins with b'what is '",
+        "empty.png": "empty_file: the file has no bytes",
+        "gone.png": "unreadable: ",
     }
 
 
@@ -257,15 +304,46 @@ def test_other_modes_are_read_as_rgb(tmp_path: Path, mode: str) -> None:
     np.testing.assert_array_equal(load_picture(str(tmp_path / "a.tif")), np.asarray(image.convert("RGB")))
 
 
-def test_a_picture_is_not_turned(predict: Callable[..., int], tmp_path: Path) -> None:
+def test_every_picture_is_that_of_the_pipeline_or_refused_for_its_reason(tmp_path: Path) -> None:
+    for name, case in CASES.items():
+        path = tmp_path / name
+        path.write_bytes(case.data)
+        if case.pipeline == "read":
+            np.testing.assert_array_equal(load_picture(str(path)), decode_image(case.data, MAX_IMAGE_PIXELS))
+            continue
+        with pytest.raises(PictureError) as refused:
+            load_picture(str(path))
+        with pytest.raises(BadInputError) as rejected:
+            decode_image(case.data or b"\0", MAX_IMAGE_PIXELS)
+        expected = (rejected.value.reason, rejected.value.detail)
+        assert refused.value.args == (expected if case.data else ("empty_file", "the file has no bytes")), name
+
+
+def test_a_turned_picture_is_left_out(
+    predict: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be shown turned by 90 degrees
-    paint_picture(tmp_path / "turned.jpg", (32, 64), exif=exif, quality=100, subsampling=0)
-    assert predict(tmp_path / "turned.jpg", tmp_path / "out") == 0
-    assert read(tmp_path / "out/ids/turned.png").shape == (32, 64)
-    with Image.open(tmp_path / "out/overlays/turned.jpg") as shown:
-        assert shown.size == (64, 32)
-        assert not shown.getexif()
+    paint_picture(tmp_path / "turned.jpg", exif=exif)
+    assert predict(tmp_path / "turned.jpg", tmp_path / "out") == 1
+    assert "turned.jpg: rotated: the EXIF orientation is not 1: turn the picture upright" in capsys.readouterr().err
+
+
+def test_the_limit_of_pixels_is_that_of_the_pipeline(
+    predict: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert parse_predict(["--model=a", "--images=b", "--output=c"]).max_image_pixels == MAX_IMAGE_PIXELS
+    paint_picture(tmp_path / "a.png")
+    Image.new("1", (20_000, 10_000)).save(tmp_path / "bomb.png")
+    (tmp_path / "long.png").write_bytes((tmp_path / "a.png").read_bytes() + bytes(8 * 32 * 64))
+    assert predict(tmp_path / "a.png", tmp_path / "out", f"--max_image_pixels={32 * 64}") == 0
+    for name, limit, found in (
+        ("a", 32 * 64 - 1, "64x32 (WxH) is more than 2,047 pixels"),
+        ("bomb", MAX_IMAGE_PIXELS, "20000x10000 (WxH) is more than 100,000,000 pixels"),
+        ("long", 32 * 64, "the file has more than 16,384 bytes"),
+    ):
+        assert predict(tmp_path / f"{name}.png", tmp_path / "out", f"--max_image_pixels={limit}") == 1
+        assert f"{name}.png: too_many_pixels: {found}; skipped\n" in capsys.readouterr().err
 
 
 def test_pictures_are_found_by_folder_file_or_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

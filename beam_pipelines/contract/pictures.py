@@ -1,0 +1,331 @@
+"""Encoded pictures -> RGB: the one rule of which pictures are taken and what their pixels are.
+
+The pipeline and prediction use it. `picture_graph` is the same rule for TensorFlow's graphs, which take fewer formats.
+A picture that can't be read exactly is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import imagecodecs
+import numpy as np
+from PIL import Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
+
+# Image.open looks among the formats that are imported: BMP, JPEG (which knows MPO) and PNG always are.
+IMAGE_FORMATS = ("PNG", "JPEG", "BMP", TiffImagePlugin.TiffImageFile.format, WebPImagePlugin.WebPImageFile.format)
+MAX_IMAGE_PIXELS = 100_000_000  # where no other limit is given
+BYTES_PER_PIXEL = 8  # the most that a file may have of them, for each pixel of the limit
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_JPEG = b"\xff\xd8\xff"
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two are BigTIFF
+_SIGNATURES = (PNG_SIGNATURE, _JPEG, b"BM", b"RIFF", *_TIFF)
+_EXIF_ORIENTATION = 0x0112
+_TURNED = range(2, 9)  # 1 is upright, all others mean that nobody knows
+_PNG_EXIF = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")  # where a PNG can hold an orientation
+_PNG_TEXT = (b"iCCP", b"iTXt", b"tEXt", b"zTXt")  # chunks that Pillow unpacks only up to a limit
+_PNG_GRAY, _PNG_RGB = 0, 2  # color types of a PNG's header; bit depth and color type are its bytes 24 and 25
+_JPEG_FRAMES = {0xC0 + kind for kind in range(16)} - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15; the other three are tables
+_JPEG_WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}
+_JPEG_SCAN = 0xDA
+_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_OFFSETS = 256, 257, (273, 324)
+_TIFF_SUBFILE, _TIFF_OLD_SUBFILE = 254, 255
+_TIFF_BITS_PER_SAMPLE, _TIFF_COMPRESSION, _TIFF_PHOTOMETRIC = 258, 259, 262
+_TIFF_SAMPLES, _TIFF_INK_SET, _TIFF_EXTRA_SAMPLES, _TIFF_SAMPLE_FORMAT = 277, 332, 338, 339
+_MIN_IS_WHITE, _TIFF_RGB, _TIFF_YCBCR = 0, 2, 6
+_TIFF_JPEG = (6, 7)  # compressions of which libtiff gives RGB
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # 64 MiB; more than that is left out
+Image.MAX_IMAGE_PIXELS = None  # the limit is max_pixels, checked on the header
+# What Pillow's parsers stumble over in damaged files.
+_DAMAGE = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, struct.error)
+_UNSUPPORTED = re.compile(r"unsupported BMP (pixel depth|compression|bitfields)|not yet supported", re.IGNORECASE)
+_GREY_16 = ("I;16", "I;16B", "I;16L", "I")
+
+
+class PictureError(Exception):
+    """A picture that is refused. `reason` is a key of the pipeline's `rejects.REASONS`."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason, self.detail = reason, detail
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"
+
+
+def decode_image(data: bytes, max_pixels: int) -> np.ndarray:
+    """-> uint8[H, W, 3], RGB.
+
+    Gray and palette images become RGB without loss, an opaque alpha channel is dropped, 16 bits become 8 where 8
+    hold the same values, CMYK is converted as Pillow does it.
+
+    Raises:
+      PictureError: it can't be read exactly, or has more than `max_pixels` pixels.
+    """
+    header = open_header(data, max_pixels)
+    if _is_turned(header, data):
+        raise PictureError("rotated", "the EXIF orientation is not 1: turn the picture upright (and check its mask)")
+    if header.format == "PNG" and data[24:26] == bytes([8, _PNG_RGB]) and "transparency" not in header.info:
+        return png_pixels(data)
+    if header.format == "PNG" and data[25] == _PNG_GRAY and data[24] < 8 and "transparency" in header.info:
+        return _to_rgb(Image.fromarray(png_pixels(data)))  # Pillow looks for the transparent gray among stretched ones
+    if header.format == "PNG" and data[24] == 16:
+        return _to_rgb(Image.fromarray(_eight_bits(png_pixels(data))))
+    inverted = isinstance(header, TiffImagePlugin.TiffImageFile) and _check_tiff(header, data)
+    if header.mode in _GREY_16:
+        gray = _eight_bits(np.asarray(load(header, data)))
+        return _to_rgb(Image.fromarray(255 - gray if inverted else gray))
+    return _to_rgb(load(header, data))
+
+
+def open_header(data: bytes, max_pixels: int) -> Image.Image:
+    """The header, checked; no pixel is decoded yet. Raises PictureError."""
+    if data.startswith(_JPEG):
+        _check_jpeg(data)
+    with damage_refused(data, "the header can't be read: "):
+        try:
+            image = _opened(data)
+        except UnidentifiedImageError as error:
+            if data.startswith(_TIFF):
+                _check_tiff_is_known(data)
+            if data.startswith(_SIGNATURES):
+                detail = f"the header can't be read; the file has {len(data):,} bytes"
+                raise PictureError(reason_of_damage(data), detail) from error
+            raise PictureError("not_an_image", f"it begins with {data[:8]!r}") from error
+        frames = _frames(image, data)
+    if image.width * image.height > max_pixels:
+        detail = f"{image.width}x{image.height} (WxH) is more than {max_pixels:,} pixels"
+        raise PictureError("too_many_pixels", detail)
+    if frames > 1:
+        raise PictureError("animated", f"it has {frames} frames")
+    return image
+
+
+def load(image: Image.Image, data: bytes) -> Image.Image:
+    """`image`, with its pixels decoded. Raises PictureError."""
+    if image.format == "PNG":
+        _check_chunks(data)
+    with damage_refused(data):
+        image.load()
+    return image
+
+
+def png_pixels(data: bytes) -> np.ndarray:
+    """imagecodecs decodes twice as fast as Pillow, without the interpreter's lock, and checks every checksum."""
+    try:
+        return imagecodecs.png_decode(data)
+    except (imagecodecs.PngError, RuntimeError, ValueError) as error:
+        raise PictureError(reason_of_damage(data), f"{error}; the file has {len(data):,} bytes") from error
+
+
+def opaque(image: Image.Image) -> np.ndarray:
+    """uint8[H, W, 3], the colors without their alpha channel, which must be opaque."""
+    pixels = np.asarray(image.convert("RGBA"))
+    if pixels[..., 3].min() < 255:
+        raise PictureError("transparent", f"{np.count_nonzero(pixels[..., 3] < 255):,} pixels are not opaque")
+    return pixels[..., :3]
+
+
+@contextlib.contextmanager
+def damage_refused(data: bytes, what: str = "") -> Iterator[None]:
+    """What Pillow raises for damaged files, as PictureError; its warnings (of large pictures, odd tags) are mute."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except _DAMAGE as error:
+        raise PictureError(reason_of_damage(data, str(error)), f"{what}{error}") from error
+
+
+def reason_of_damage(data: bytes, error: str = "") -> str:
+    """Whether a damaged file lacks its end, which PNG and JPEG mark; of others `error` may tell."""
+    if _UNSUPPORTED.search(error):
+        return "unsupported_mode"
+    if data.startswith(PNG_SIGNATURE):
+        return "corrupt" if b"IEND" in data[-16:] else "truncated"
+    if data.startswith(_JPEG):
+        return "corrupt" if b"\xff\xd9" in data[-16:] else "truncated"
+    return "truncated" if "truncated" in error.lower() else "corrupt"
+
+
+def _opened(data: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data), formats=IMAGE_FORMATS)
+    except ValueError:  # also of text, and of a color profile, that is larger than Pillow takes
+        if not data.startswith(PNG_SIGNATURE):
+            raise
+        return Image.open(io.BytesIO(_without_text(data)), formats=IMAGE_FORMATS)
+
+
+def _frames(image: Image.Image, data: bytes) -> int:
+    if image.format == "MPO":  # of a stereo camera: the first picture counts
+        return 1
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and isinstance(image, TiffImagePlugin.TiffImageFile):
+        return max(1, sum(map(_is_a_picture, _tiff_pages(data))))
+    return int(frames)
+
+
+def _is_turned(image: Image.Image, data: bytes) -> bool:
+    if image.format == "PNG" and not any(mark in data for mark in _PNG_EXIF):
+        return False  # Pillow would decode the whole picture to be sure of it
+    with damage_refused(data):
+        return image.getexif().get(_EXIF_ORIENTATION, 1) in _TURNED
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """(name, start, end) of each chunk of a PNG, its length and checksum included."""
+    position = len(PNG_SIGNATURE)
+    while position + 12 <= len(data):
+        end = position + 12 + int.from_bytes(data[position : position + 4], "big")
+        yield data[position + 4 : position + 8], position, end
+        position = end
+
+
+def _without_text(data: bytes) -> bytes:
+    kept = [data[start:end] for name, start, end in _chunks(data) if name not in _PNG_TEXT]
+    return b"".join([PNG_SIGNATURE, *kept])
+
+
+def _check_chunks(data: bytes) -> None:
+    """Refuses a PNG of which a checksum does not fit, or the end is missing: Pillow does not look at all of them."""
+    view = memoryview(data)
+    for name, start, end in _chunks(data):
+        if end <= len(data) and zlib.crc32(view[start + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
+            raise PictureError("corrupt", f"the checksum of the chunk {name!r} at byte {start:,} does not fit")
+        if name == b"IEND":
+            return
+    detail = f"the last chunk, IEND, is missing; the file has {len(data):,} bytes"
+    raise PictureError(reason_of_damage(data), detail)
+
+
+@dataclass(frozen=True)
+class _JpegHeader:
+    """What stands before the first scan: the frame's bits per channel and channels, and whether Adobe's marker does."""
+
+    bits: int
+    channels: int
+    adobe: bool
+
+
+def _jpeg_header(data: bytes) -> _JpegHeader | None:
+    """None where there is no whole one."""
+    position, frame, adobe = 2, None, False
+    while position + 10 <= len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker == _JPEG_SCAN:
+            return None if frame is None else _JpegHeader(*frame, adobe)
+        if marker in _JPEG_FRAMES:
+            frame = data[position + 4], data[position + 9]
+        adobe = adobe or (marker == 0xEE and data[position + 4 : position + 9] == b"Adobe")
+        length = int.from_bytes(data[position + 2 : position + 4], "big")
+        position += 1 if marker == 0xFF else 2 if marker in _JPEG_WITHOUT_LENGTH else 2 + length
+    return None
+
+
+def _check_jpeg(data: bytes) -> None:
+    header = _jpeg_header(data)
+    if header is None:
+        return  # Pillow finds out what is wrong
+    if header.bits > 8:
+        raise PictureError("deep_colour", f"{header.bits} bits per channel in a JPEG: convert the picture to 8 bits")
+    if header.channels not in (1, 3, 4):
+        raise PictureError("unsupported_mode", f"a JPEG of {header.channels} channels: convert the picture to RGB")
+    if header.channels == 4 and not header.adobe:
+        detail = (
+            "a CMYK JPEG without Adobe's marker does not tell whether 0 is no ink or all: convert the picture to RGB"
+        )
+        raise PictureError("unsupported_mode", detail)
+
+
+def _tiff_pages(data: bytes) -> Iterator[TiffImagePlugin.ImageFileDirectory_v2]:
+    file, offsets = io.BytesIO(data), set[int]()
+    page = TiffImagePlugin.ImageFileDirectory_v2(data[:16] if data.startswith(_TIFF[2:]) else data[:8])
+    while page.next and page.next not in offsets:
+        offsets.add(page.next)
+        file.seek(page.next)
+        page.load(file)
+        yield page
+
+
+def _is_a_picture(page: TiffImagePlugin.ImageFileDirectory_v2) -> bool:
+    """And not another page's overview or mask."""
+    reduced, mask = 1, 4
+    return not page.get(_TIFF_SUBFILE, 0) & (reduced | mask) and page.get(_TIFF_OLD_SUBFILE, 1) != 2
+
+
+def _check_tiff_is_known(data: bytes) -> None:
+    """Refuses by its name what is whole, and of a kind that Pillow does not read."""
+    page = next(_tiff_pages(data), None)
+    if (
+        page is None
+        or not {_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_PHOTOMETRIC} <= page.keys()
+        or not (page.keys() & set(_TIFF_OFFSETS))
+    ):
+        return
+    bits = max(page.get(_TIFF_BITS_PER_SAMPLE, (1,)))
+    if bits > 8:
+        raise PictureError("deep_colour", f"{bits} bits per channel in a TIFF file: convert the picture to 8 bits")
+    raise PictureError("unsupported_mode", f"a TIFF file of {_tiff_kind(page)}: convert the picture to RGB of 8 bits")
+
+
+def _tiff_kind(page: TiffImagePlugin.ImageFileDirectory_v2) -> str:
+    named = {
+        "samples": _TIFF_SAMPLES,
+        "bits": _TIFF_BITS_PER_SAMPLE,
+        "photometric interpretation": _TIFF_PHOTOMETRIC,
+        "extra samples": _TIFF_EXTRA_SAMPLES,
+        "sample format": _TIFF_SAMPLE_FORMAT,
+        "compression": _TIFF_COMPRESSION,
+    }
+    return ", ".join(f"{name} {page[tag]}" for name, tag in named.items() if tag in page)
+
+
+def _check_tiff(image: TiffImagePlugin.TiffImageFile, data: bytes) -> bool:
+    """Refuses by its name what Pillow would read as something else. -> whether Pillow leaves it inverted."""
+    with damage_refused(data):
+        tags = image.tag_v2
+        bits, formats = max(tags.get(_TIFF_BITS_PER_SAMPLE, (1,))), set(tags.get(_TIFF_SAMPLE_FORMAT, (1,)))
+        photometric, compression = tags.get(_TIFF_PHOTOMETRIC, 0), tags.get(_TIFF_COMPRESSION, 1)
+        extra, samples = tags.get(_TIFF_EXTRA_SAMPLES, ()), tags.get(_TIFF_SAMPLES, 1)
+    if image.mode != "F" and bits > 8 and (bits != 16 or image.mode not in _GREY_16):
+        raise PictureError("deep_colour", f"{bits} bits per channel in a TIFF file: convert the picture to 8 bits")
+    strange = (
+        (image.mode != "F" and formats != {1})
+        or (photometric == _TIFF_YCBCR and compression not in _TIFF_JPEG and samples > 1)
+        or (photometric == _TIFF_RGB and samples == 4 and not extra and not _is_opaque(image, data))
+        or tags.get(_TIFF_INK_SET, 1) != 1
+    )
+    if strange:
+        detail = f"a TIFF file of {_tiff_kind(tags)}: convert the picture to RGB of 8 bits"
+        raise PictureError("unsupported_mode", detail)
+    return bool(photometric == _MIN_IS_WHITE)
+
+
+def _is_opaque(image: Image.Image, data: bytes) -> bool:
+    """Whether a fourth band of which the file does not say that it is alpha could be nothing else."""
+    return bool(np.asarray(load(image, data))[..., 3].min() == 255)
+
+
+def _eight_bits(pixels: np.ndarray) -> np.ndarray:
+    """16 bits -> 8, for the values v * 257 that 8-bit pictures have when they are stored in 16 bits."""
+    eight = (pixels >> 8).astype(np.uint8)
+    if not np.array_equal(pixels, eight.astype(np.uint16) * 257):
+        detail = f"16 bits per channel with values up to {pixels.max()}: convert the picture to 8 bits"
+        raise PictureError("deep_colour", detail)
+    return eight
+
+
+def _to_rgb(image: Image.Image) -> np.ndarray:
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = Image.fromarray(opaque(image))
+    if image.mode not in ("1", "L", "P", "RGB", "CMYK", "YCbCr"):
+        raise PictureError("unsupported_mode", f"mode {image.mode} has no usual conversion to RGB")
+    return np.asarray(image.convert("RGB"))

@@ -1,0 +1,113 @@
+"""What an earlier run left is checked, size and content, before it is believed; what fails is made again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from beam_pipelines import storage
+from beam_pipelines.contract.manifest import Manifest
+from beam_pipelines.errors import BuildError
+from beam_pipelines.options import cores
+from beam_pipelines.plan import ShardPlan
+from beam_pipelines.recipe import Recipe
+from beam_pipelines.seal import unsealed
+from beam_pipelines.shards import finished_receipt, staged_receipt
+from beam_pipelines.workspace import TRANSFORM_FILES, Workspace, manifest_is_damaged
+
+_READ_BYTES = 1 << 23
+_NAMED = 3  # shards in a message
+
+
+def forget_damaged(shards: Sequence[ShardPlan], recipe: Recipe, workspace: Workspace) -> dict[str, str]:
+    """Reads each shard that has a receipt, and deletes the receipts that don't fit. -> file -> its damage."""
+    receipts = storage.sizes(workspace.build)
+    there = storage.sizes(workspace.root)
+    files = [shard.file for shard in shards]
+    work = [("staged", file) for file in files if f"staged/{file}.json" in receipts]
+    work += [("finished", file) for file in files if f"finished/{file}.json" in receipts]
+
+    def check(item: tuple[str, str]) -> str | None:
+        return _damage(*item, recipe, workspace, there)
+
+    with ThreadPoolExecutor(cores() if storage.is_local(workspace.root) else 1) as pool:
+        found = {item: damage for item, damage in zip(work, pool.map(check, work), strict=True) if damage}
+    storage.delete([storage.join(workspace.build, kind, f"{file}.json") for kind, file in found])
+    return {file: damage for (_, file), damage in found.items()}
+
+
+def made_again(damaged: Mapping[str, str]) -> str:
+    """The line that says so: how many shards, which, and why."""
+    reasons = ", ".join(f"{reason} {count}" for reason, count in Counter(damaged.values()).most_common())
+    more = ", ..." if len(damaged) > _NAMED else ""
+    return (
+        f"made again: {len(damaged)} shards that an earlier run left damaged ({reasons}): "
+        f"{', '.join(sorted(damaged)[:_NAMED])}{more}"
+    )
+
+
+def say_damaged(workspace: Workspace) -> Iterator[str]:
+    """A line for each list of a build that did not end which is damaged; each is written again."""
+    for path in (workspace.journal, workspace.recipe, workspace.plan, workspace.pairing):
+        data = storage.read_bytes(path)
+        if data is not None and unsealed(data) is None:
+            yield f"written again: {path}, which an earlier run left damaged"
+    if manifest_is_damaged(workspace):
+        yield f"made again: {workspace.manifest}, which an earlier run left damaged"
+
+
+def damaged_files(manifest: Manifest, workspace: Workspace) -> list[str]:
+    """The shards whose bytes are not those that the manifest names."""
+    shards = [shard for split in manifest.splits.values() for shard in split]
+    with ThreadPoolExecutor(cores() if storage.is_local(workspace.root) else 1) as pool:
+        digests = pool.map(lambda shard: _sha256_of(workspace.final(shard.file)), shards)
+        return [shard.file for shard, digest in zip(shards, digests, strict=True) if shard.sha256 != digest]
+
+
+def transform_is_whole(workspace: Workspace) -> bool:
+    """Whether the transform_fn is there, with the bytes that its list names. One that an earlier version wrote has no
+    list, and is believed.
+
+    Raises:
+      BuildError: its list is damaged, and nothing else says whose the files are.
+    """
+    data = storage.read_bytes(workspace.transform_files)
+    if data is None:
+        return storage.exists(workspace.transform_graph) and not storage.exists(workspace.journal)
+    text = unsealed(data)
+    if text is not None:
+        return all(_fits(storage.join(workspace.root, name), *state) for name, state in json.loads(text).items())
+    if storage.exists(workspace.journal):
+        return False
+    folder = workspace.transform_files.removesuffix(TRANSFORM_FILES.partition("/")[2])
+    raise BuildError(f"{workspace.transform_files} is damaged: move {folder} away, and run the same command again")
+
+
+def _damage(kind: str, file: str, recipe: Recipe, workspace: Workspace, there: Mapping[str, int]) -> str | None:
+    """What is wrong with a shard of an earlier run, or with its receipt."""
+    receipt = (staged_receipt if kind == "staged" else finished_receipt)(file, workspace)
+    if receipt is None:
+        return "damaged receipt"
+    staged = kind == "staged" and recipe.normalized
+    path = workspace.staged(file) if staged else workspace.final(file)
+    size = there.get(path.removeprefix(storage.join(workspace.root, "")))
+    if size is None:
+        return "missing"
+    if size != receipt.shard.bytes:
+        return "other size"
+    return None if storage.crc32c_of(path) == receipt.crc32c else "other bytes"
+
+
+def _fits(path: str, size: int, crc: int) -> bool:
+    return storage.size_of(path) == size and storage.crc32c_of(path) == crc
+
+
+def _sha256_of(path: str) -> str:
+    digest = hashlib.sha256()
+    with storage.open_read(path) as file:
+        while part := file.read(_READ_BYTES):
+            digest.update(part)
+    return digest.hexdigest()

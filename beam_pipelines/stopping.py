@@ -1,0 +1,187 @@
+"""How a command stops: Ctrl-C (SIGINT), SIGTERM and SIGHUP end it with one line, and leave no process and no file.
+
+A thread hears the signals, whatever the main thread waits for; it cleans up and ends the process. Nothing is raised
+anywhere: a build can be cut off at every moment, and the same command continues it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOPPED = "stopped; run the same command again to continue"
+_CLEANUP_SECONDS = 30.0  # cancelling a job far away may take long, and must not take for ever
+_PARENT_POLL_SECONDS = 0.5
+_PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
+_SHOW_CURSOR = b"\x1b[?25h\n"  # a progress bar hides it
+
+_cleanups: list[Callable[[], str | None]] = []
+_ending = threading.Lock()  # taken once, by what ends the process: a signal, or the end of the work
+
+
+def command(main: Callable[[], int]) -> None:
+    """Ends the process with what `main` returns, or by the first signal with 128 + its number. For `__main__` alone."""
+    _listen()
+    _make_temporary_folder()
+    sys.exit(main())
+
+
+@contextlib.contextmanager
+def on_stop(clean: Callable[[], str | None]) -> Iterator[None]:
+    """Calls `clean` where a signal comes during the block, from another thread; prints what it returns, if anything."""
+    _cleanups.append(clean)
+    try:
+        yield
+    finally:
+        _cleanups.remove(clean)
+
+
+def pause() -> None:
+    """Does not return where a signal is ending the process: what failed may have failed by that."""
+    if _ending.locked():
+        threading.Event().wait()
+
+
+def end_with_parent(parent: int) -> None:
+    """Ends this process within a second of the end of process `parent`, which started it."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_PARENT_POLL_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _listen() -> None:
+    heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]  # nohup, or a shell's `&`
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    for number in heard:
+        signal.signal(number, lambda *_: None)
+    threading.Thread(target=_hear, args=(read_end, heard), daemon=True).start()
+    # What the main thread starts inherits this: Ctrl-C comes to every process of the terminal, and only this one
+    # answers. The thread above does not have it blocked.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    _adopt_orphans()
+    atexit.register(_end_unless_stopping)  # registered first, called last
+
+
+def _end_unless_stopping() -> None:
+    _ending.acquire()
+
+
+def _hear(read_end: int, heard: list[signal.Signals]) -> None:
+    while (number := os.read(read_end, 1)[0]) not in heard:
+        pass
+    if _ending.acquire(blocking=False):
+        _stop(number)
+
+
+def _stop(number: int) -> None:
+    threading.Timer(_CLEANUP_SECONDS, os._exit, [128 + number]).start()
+    terminal = _silence()
+    _kill_descendants()
+    lines = [line for clean in reversed(_cleanups) if (line := _attempt(clean))]
+    _kill_descendants()  # what the main thread started before it heard of it
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        os.write(terminal, "".join(f"{line}\n" for line in (*lines, STOPPED)).encode())
+    os._exit(128 + number)
+
+
+def _silence() -> int:
+    """Drops what this process prints from now on: its threads meet the end of the workers. -> the former stderr."""
+    with contextlib.suppress(OSError):
+        if os.isatty(1):
+            os.write(1, _SHOW_CURSOR)
+    nowhere, errors = os.open(os.devnull, os.O_WRONLY), os.dup(2)
+    for output in (1, 2):
+        os.dup2(nowhere, output)
+    return errors
+
+
+def _attempt(clean: Callable[[], str | None]) -> str | None:
+    try:
+        return clean()
+    except Exception as error:  # the others have to be called all the same
+        return f"warning: {type(error).__name__} while stopping: {error}"
+
+
+def _kill_descendants() -> None:
+    """SIGKILL, until none is left: one may start another meanwhile, which comes to this process as an orphan.
+
+    Where there is no /proc they end by themselves: see `end_with_parent`.
+    """
+    deadline = time.monotonic() + _CLEANUP_SECONDS / 2
+    while os.path.exists("/proc/self/stat") and time.monotonic() < deadline:
+        for process in _descendants(os.getpid()):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(process, signal.SIGKILL)
+        if not _has_children():
+            return
+        time.sleep(0.01)
+
+
+def _has_children() -> bool:
+    """Whether there are any, once those that have ended are waited for."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return False
+    return True
+
+
+def _descendants(root: int) -> set[int]:
+    """The processes below `root` that have not ended."""
+    parents = dict(_processes())
+    found, before = {root}, 0
+    while len(found) > before:
+        before = len(found)
+        found |= {process for process, parent in parents.items() if parent in found}
+    return found - {root}
+
+
+def _processes() -> Iterator[tuple[int, int]]:
+    """(process, parent) of all but the dead ones that nobody has waited for."""
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        with contextlib.suppress(OSError), open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as file:
+            state, parent = file.read().rpartition(")")[2].split()[:2]
+            if state not in "ZX":
+                yield int(name), int(parent)
+
+
+def _adopt_orphans() -> None:
+    """On Linux what a descendant leaves behind becomes a child of this process."""
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _make_temporary_folder() -> None:
+    """All that this process and its children keep in temporary files goes into one folder, which goes with it."""
+    import shutil
+    import tempfile
+
+    try:
+        folder = tempfile.mkdtemp(prefix="beam_pipelines-")
+    except OSError:
+        return  # what needs one says so
+
+    def remove() -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+
+    tempfile.tempdir = os.environ["TMPDIR"] = folder
+    _cleanups.append(remove)
+    atexit.register(remove)

@@ -1,0 +1,245 @@
+"""Looks at the first masks of a data set, in the plan's order, and decides how all of them are read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from beam_pipelines import storage
+from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE, MAX_SOURCE_ID, LabelTable
+from beam_pipelines.errors import BuildError
+from beam_pipelines.masks import (
+    COLORS,
+    CURE,
+    DEEP,
+    GREY,
+    IDS,
+    KINDS,
+    LEVELS,
+    OPTION,
+    PALETTE,
+    RGB,
+    SHALLOW,
+    MaskReading,
+    StoredMask,
+    agree,
+    all_ways,
+    described,
+    open_mask,
+    palette_of,
+    reading_of,
+    readings,
+    stored_mask,
+)
+from beam_pipelines.recipe import Recipe
+from beam_pipelines.rejects import BadInputError
+from beam_pipelines.sources import Pair
+
+LOOKED_AT = 48  # masks, shared among the splits by their sizes ...
+LEAST_OF_SPLIT = 8  # ... but so many of each, where it has them
+THREADS = 4
+SURE = 16  # so many masks of street scenes without one of the commonest ids are not by chance
+_MANY_COLORS = 2  # of a table, not grey: by chance no palette has them
+_MANY_IDS = 4
+
+_HOW = {
+    IDS: "the numbers as stored are the ids",
+    LEVELS: "the grey levels as shown are the ids",
+    DEEP: "the grey levels as shown, in 16 bits, are the ids",
+    COLORS: "read by the colors of the table",
+}
+
+Mask = tuple[str, StoredMask]  # of the key
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """How the masks are read, and what to say of it."""
+
+    reading: MaskReading
+    notes: tuple[str, ...]
+
+
+def survey(chosen: Mapping[str, Sequence[Pair]], recipe: Recipe) -> Surveyed:
+    """Raises BuildError where masks can be read in two ways, or can't be what the label table expects."""
+    masks = _look(_sample(chosen), recipe)
+    if recipe.masks_are == "auto":
+        surveyed = decide(masks, recipe.labels)
+    else:
+        surveyed = Surveyed(reading_of(recipe.masks_are), (f"masks: {OPTION}={recipe.masks_are}",))
+    if COLORS in surveyed.reading.ways:
+        return surveyed
+    return Surveyed(surveyed.reading, (*surveyed.notes, *check_table([mask for _, mask in masks], recipe.labels)))
+
+
+def decide(masks: Sequence[Mask], table: LabelTable) -> Surveyed:
+    """The ways of reading that fit every mask, less those that evidence speaks against where they disagree."""
+    found = [(key, mask, readings(mask, table, all_ways(table))) for key, mask in masks]
+    found = [each for each in found if each[2]]  # a mask that fits no way is rejected when its turn comes
+    if not found:
+        return Surveyed(MaskReading(all_ways(table), ()), ())
+    usable = [mask for _, mask, _ in found]
+    kinds = tuple(kind for kind in KINDS if any(mask.kind == kind for mask in usable))
+    orderly = not _reordered(usable)
+    ways = tuple(way for way in all_ways(table) if all(way in of_mask for _, _, of_mask in found))
+    if not orderly and (ways == (IDS,) or (not ways and _some_only_ids(found))):
+        raise BuildError(_reordered_palettes())
+    if not ways:  # a mixture: each mask by whatever way is certain for it
+        return Surveyed(MaskReading(all_ways(table), kinds), (_mixture(usable),))
+    split = [each for each in found if not agree({way: each[2][way] for way in ways}, table)]
+    if split:
+        ways = _by_evidence(ways, usable, orderly)
+        split = [each for each in split if not agree({way: each[2][way] for way in ways}, table)]
+    if split:
+        raise BuildError(_ambiguous(split, len(found), ways))
+    entries = {(index, *color) for mask in usable if mask.kind == PALETTE for index, color in palette_of(mask)}
+    palette = tuple(sorted(entries)) if orderly and IDS in ways else ()
+    return Surveyed(MaskReading(ways, kinds, palette), _notes(ways, usable))  # type: ignore[arg-type]
+
+
+def check_table(masks: Sequence[StoredMask], table: LabelTable) -> tuple[str, ...]:
+    """What is odd about the ids, for the output. Raises BuildError where they are certainly those of another table."""
+    seen = {int(number) for mask in masks for number in mask.numbers} - {-1}
+    notes = []
+    if MAX_SOURCE_ID in seen and table.ignore_rest and not _names(table, MAX_SOURCE_ID):
+        notes.append(f"masks hold {MAX_SOURCE_ID}, which is -1 in 16 bits: `ignore: rest` ignores it")
+    if table.name in ("cityscapes19", "cityscapes7") and table == BUILTIN_TABLES[table.name]():
+        notes += _check_label_ids(masks, seen, table)
+    if table == BUILTIN_TABLES["cityscapes_train_ids"]():
+        label_ids = [mask for mask in masks if ((mask.numbers > 18) & (mask.numbers < 34)).any()]
+        if len(label_ids) * 2 > len(masks) and max(seen) < 34:
+            raise BuildError(
+                f"{len(label_ids)} of {len(masks)} masks looked at hold ids of 19 to 33: they are label ids of "
+                "Cityscapes, not train ids; give --labels=cityscapes19 or cityscapes7"
+            )
+    return tuple(notes)
+
+
+def _check_label_ids(masks: Sequence[StoredMask], seen: set[int], table: LabelTable) -> list[str]:
+    if not seen or not seen <= {*range(19), IGNORE}:
+        return []
+    said = (
+        f"the {len(masks)} masks looked at hold only {'0 to 18 and 255' if IGNORE in seen else 'ids of 0 to 18'}: "
+        f"train ids of Cityscapes? Table {table.name} takes label ids, 0 to 33, of which vegetation is 21, sky 23 and "
+        "car 26; the table for train ids is --labels=cityscapes_train_ids"
+    )
+    if IGNORE in seen or (len(masks) >= SURE and len(seen) > _MANY_IDS):
+        raise BuildError(f"{said}; for masks that are right as they are, write the table as a YAML file")
+    return [f"warning: {said}"]
+
+
+def _names(table: LabelTable, source_id: int) -> bool:
+    return any(source_id in row.source_ids for row in table.labels)
+
+
+def _sample(chosen: Mapping[str, Sequence[Pair]]) -> list[Pair]:
+    total = sum(map(len, chosen.values()))
+    shares = {split: max(LEAST_OF_SPLIT, LOOKED_AT * len(pairs) // total) for split, pairs in chosen.items()}
+    return [pair for split, pairs in chosen.items() for pair in pairs[: shares[split]]]
+
+
+def _look(pairs: Sequence[Pair], recipe: Recipe) -> list[Mask]:
+    """The masks of `pairs` that can be read, in their order."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        parts = list(pool.map(lambda start: list(_read(pairs[start::THREADS], recipe)), range(THREADS)))
+    by_key = {(key, path): mask for part in parts for key, path, mask in part}
+    return [(pair.key, by_key[pair.key, pair.mask]) for pair in pairs if (pair.key, pair.mask) in by_key]
+
+
+def _read(pairs: Sequence[Pair], recipe: Recipe) -> Iterator[tuple[str, str, StoredMask]]:
+    reader = storage.FileReader(8 * recipe.max_image_pixels)
+    try:
+        for pair in pairs:
+            try:
+                data = reader.read(pair.mask)
+                mask = stored_mask(data, *open_mask(data, recipe.max_image_pixels))
+            except BadInputError:
+                continue  # rejected when its turn comes
+            yield pair.key, pair.mask, mask.without_pixels()
+    finally:
+        reader.close()
+
+
+def _reordered(masks: Sequence[StoredMask]) -> bool:
+    """Whether palettes have an index with two colors, or a color at two indices (unless one palette repeats it)."""
+    palettes = [palette_of(mask) for mask in masks if mask.kind == PALETTE]
+    entries = {entry for palette in palettes for entry in palette}
+    times = [Counter(color for _, color in palette) for palette in palettes]
+    repeated = {color for of_palette in times for color, count in of_palette.items() if count > 1}
+    of_index = Counter(index for index, _ in entries)
+    of_color = Counter(color for _, color in entries if color not in repeated)
+    return any(count > 1 for count in (*of_index.values(), *of_color.values()))
+
+
+def _some_only_ids(found: Sequence[tuple[str, StoredMask, Mapping[str, np.ndarray]]]) -> bool:
+    return any(mask.kind == PALETTE and tuple(of_mask) == (IDS,) for _, mask, of_mask in found)
+
+
+def _by_evidence(ways: tuple[str, ...], masks: Sequence[StoredMask], orderly: bool) -> tuple[str, ...]:
+    if COLORS in ways and len(_colors_of(masks)) >= _MANY_COLORS:
+        return (COLORS,)
+    without = tuple(way for way in ways if way != IDS)
+    if IDS in ways and without and (not orderly or (LEVELS in ways and _neighbors_stretch(masks))):
+        return without
+    return ways
+
+
+def _colors_of(masks: Sequence[StoredMask]) -> set[tuple[int, ...]]:
+    """The colors that occur and are not grey."""
+    colors = {tuple(color) for mask in masks for color in mask.colors.tolist()}
+    return {color for color in colors if len(set(color)) > 1}
+
+
+def _neighbors_stretch(masks: Sequence[StoredMask]) -> bool:
+    """Whether masks of 8 bits show that 1, 2 and 4 bits came from an optimizer: they hold what the stretched ones
+    hold, and small ids that a tool which writes ids in few bits would have stored so, and nothing left to optimize.
+    """
+    if any(mask.kind in (PALETTE, RGB) for mask in masks):
+        return False
+    grey = [set(mask.numbers.tolist()) for mask in masks if mask.kind == GREY]
+    shown = {level for mask in masks if mask.kind == SHALLOW for level in mask.levels.tolist()}
+    held = set[int]().union(*grey)
+    small = {number for values in grey if max(values) < 16 for number in values}
+    reducible = any(all(value % 17 == 0 for value in values) and max(values) < 256 for values in grey)
+    return shown <= held and len(small) >= _MANY_IDS and not reducible
+
+
+def _ambiguous(
+    split: Sequence[tuple[str, StoredMask, Mapping[str, np.ndarray]]], looked_at: int, ways: tuple[str, ...]
+) -> str:
+    key, mask, _ = split[0]
+    names = " or as ".join(way for way in ways if way != DEEP)
+    return f"{len(split)} of {looked_at} masks looked at can be read as {names}, like {key}: {described(mask)}; {CURE}"
+
+
+def _reordered_palettes() -> str:
+    return (
+        "the palettes of the masks differ in their order: an index is one color here and another there, so indices "
+        f"are no ids, and the label table does not have the colors. Give the table the colors, or {OPTION}=ids"
+    )
+
+
+def _mixture(masks: Sequence[StoredMask]) -> str:
+    return f"masks: a mixture ({_counts(masks)}); each is read the only way that fits it, others are rejected"
+
+
+def _notes(ways: tuple[str, ...], masks: Sequence[StoredMask]) -> tuple[str, ...]:
+    kinds = {mask.kind for mask in masks}
+    if (kinds == {GREY} and IDS in ways) or (kinds == {RGB} and ways == (COLORS,)):
+        return ()
+    how = {
+        IDS: "the numbers as stored are the ids",
+        LEVELS: "the grey levels as shown are the ids",
+        DEEP: "the grey levels of 16 bits are the ids",
+    }
+    text = "read by the colors of the table" if COLORS in ways else how[ways[0]]
+    return (f"masks: {_counts(masks)}: {text}; {OPTION} decides otherwise",)
+
+
+def _counts(masks: Sequence[StoredMask]) -> str:
+    count = Counter(mask.kind for mask in masks)
+    return ", ".join(f"{count[kind]} {KINDS[kind]}" for kind in KINDS if count[kind])

@@ -1,0 +1,305 @@
+"""Masks keep their meaning whatever the storage: read as the same classes, or refused, and never as others."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import pytest
+from conftest import build, digests, make_flat, no_transform
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from test_decode import grey_png, saved
+
+from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE, Label, LabelTable
+from beam_pipelines.errors import BuildError
+from beam_pipelines.masks import COLORS, IDS, KINDS, LEVELS, MaskReading, decode_mask, open_mask, stored_mask
+from beam_pipelines.rejects import BadInputError
+from beam_pipelines.survey import Surveyed, check_table, decide
+
+CAMVID = BUILTIN_TABLES["camvid11"]()
+LIMIT = 1_000_000
+
+
+def table(*rows: tuple[int, int, tuple[int, int, int] | None], ignore_rest: bool = False) -> LabelTable:
+    """Rows of (source id, train id, color)."""
+    labels = tuple(
+        Label(name=f"id {source}", source_ids=(source,), train_id=train, color=color, category="")
+        for source, train, color in rows
+    )
+    return LabelTable(name="mine", labels=labels, ignore_rest=ignore_rest)
+
+
+TABLES = {
+    **{name: make() for name, make in BUILTIN_TABLES.items()},
+    "binary": table((0, 0, (0, 0, 0)), (1, 1, (255, 255, 255)), (255, IGNORE, None)),
+    "binary without colors": table((0, 0, None), (1, 1, None), (255, IGNORE, None)),
+    "colorless": table(*[(index, index, None) for index in range(21)], (255, IGNORE, None)),
+    "grey colors": table((0, 0, (0, 0, 0)), (1, 1, (17, 17, 17)), (2, 2, (34, 34, 34)), (17, 3, (1, 1, 1))),
+    "stretched": table((0, 0, None), (85, 1, None), (170, 2, None), (255, 3, None), (1, 4, None), (2, 5, None)),
+    "deep": table((0, 0, None), (1, 1, None), (257, 2, None), (65535, IGNORE, None)),
+    "rest": table((0, 0, (0, 0, 0)), (7, 1, (128, 64, 128)), (1, 2, (70, 70, 70)), ignore_rest=True),
+}
+
+
+def grey_storages(levels: np.ndarray) -> dict[str, bytes]:
+    """All that a lossless tool may make of a grey picture; `levels` uint8 or uint16 [H, W], of width 8 n."""
+    found = {}
+    if levels.dtype == np.uint16:
+        found["grey 16"] = imagecodecs.png_encode(levels)
+        if (levels % 257).any():
+            return found
+        levels = (levels // 257).astype(np.uint8)
+    else:
+        found["grey 16"] = imagecodecs.png_encode(levels.astype(np.uint16) * 257)
+    for bits in (1, 2, 4, 8):
+        step = 255 // (2**bits - 1)
+        if not (levels % step).any():
+            found[f"grey {bits}"] = grey_png(levels // step, bits)
+    return found | {"LA": saved(Image.fromarray(levels).convert("LA"))}
+
+
+def palette_png(colors: np.ndarray, order: Sequence[int], unused: int) -> bytes:
+    """`colors` [H, W, 3] as a palette in `order`, with entries that no pixel has in front."""
+    entries, place = np.unique(colors.reshape(-1, 3), axis=0, return_inverse=True)
+    rank = np.argsort(order[: len(entries)])
+    room = min(unused, 256 - len(entries))
+    picture = Image.fromarray((rank[place.reshape(-1)] + room).astype(np.uint8).reshape(colors.shape[:2]), "P")
+    listed = np.empty_like(entries)
+    listed[rank] = entries
+    picture.putpalette(bytes(3 * room) + listed.tobytes())
+    return saved(picture)
+
+
+@st.composite
+def stored(draw: st.DrawFn, picture: np.ndarray) -> bytes:
+    """A PNG that shows `picture`, grey [H, W] or RGB [H, W, 3]."""
+    found = {}
+    if picture.ndim == 2:
+        found = grey_storages(picture)
+        if picture.dtype == np.uint16:
+            if (picture % 257).any():
+                return draw(st.sampled_from([*found.values()]))
+            picture = (picture // 257).astype(np.uint8)
+        picture = np.repeat(picture[..., None], 3, axis=-1)
+    elif (picture == picture[..., :1]).all():
+        found = grey_storages(picture[..., 0])
+    found["RGB"] = saved(picture)
+    found["RGBA"] = saved(Image.fromarray(picture).convert("RGBA"))
+    order = draw(st.permutations(range(len(np.unique(picture.reshape(-1, 3), axis=0)))))
+    found["palette"] = palette_png(picture, order, draw(st.sampled_from([0, 0, 1, 3])))
+    return found[draw(st.sampled_from(sorted(found)))]
+
+
+@st.composite
+def data_sets(draw: st.DrawFn) -> tuple[LabelTable, list[np.ndarray], list[bytes]]:
+    """A table, masks of train ids, and these as ids or in colors, each as some lossless tool may have left it."""
+    labels = draw(st.sampled_from([*TABLES.values()]))
+    ids = [source for row in labels.labels for source in row.source_ids] + [9] * labels.ignore_rest
+    meaning = draw(st.sampled_from(["ids", "ids", "ids of 16 bits", "colors"]))
+    if meaning == "colors":
+        ids = sorted(set(labels.source_id_of_color.values()))
+    if not ids:
+        ids, meaning = [labels.labels[0].source_ids[0]], "ids"
+    if meaning == "ids":
+        ids = [value for value in ids if value < 256]
+    color_of = {source: color for color, source in labels.source_id_of_color.items()}
+    train_ids, files = [], []
+    for _ in range(draw(st.integers(1, 6))):
+        some = draw(st.lists(st.sampled_from(ids), min_size=1, max_size=4))
+        mask = np.array(some)[np.arange(32).reshape(4, 8) % len(some)]
+        train_ids.append(labels.train_id_of[mask])
+        if meaning == "colors":
+            picture = np.array([[color_of[value] for value in line] for line in mask.tolist()], np.uint8)
+        else:
+            picture = mask.astype(np.uint8 if meaning == "ids" else np.uint16)
+        files.append(draw(stored(picture)))
+    return labels, train_ids, files
+
+
+def surveyed(files: Sequence[bytes], labels: LabelTable) -> Surveyed:
+    return decide([(str(n), stored_mask(data, *open_mask(data, LIMIT))) for n, data in enumerate(files)], labels)
+
+
+@settings(max_examples=250)
+@given(st.data())
+def test_no_lossless_storage_makes_other_classes_of_a_mask(data: st.DataObject) -> None:
+    labels, train_ids, files = data.draw(data_sets())
+    looked_at = data.draw(st.integers(0, len(files)))
+    try:
+        reading = surveyed(files[:looked_at], labels).reading
+    except BuildError:
+        return
+    for expected, file in zip(train_ids, files, strict=True):
+        try:
+            ids = decode_mask(file, labels, LIMIT, reading)
+        except BadInputError:
+            continue
+        found = labels.train_id_of[ids]
+        assert np.array_equal(found, expected)
+
+
+# --- real masks
+
+
+@pytest.fixture(scope="module")
+def masks(camvid: Path) -> list[np.ndarray]:
+    return [np.asarray(Image.open(path)) for path in sorted((camvid / "masks" / "val").glob("*.png"))[:12]]
+
+
+def in_colors(mask: np.ndarray) -> np.ndarray:
+    rows = {source: row.color for row in CAMVID.labels for source in row.source_ids}
+    return np.array([rows[index] for index in range(12)], np.uint8)[mask]
+
+
+def by_appearance(colors: np.ndarray) -> list[int]:
+    _, first = np.unique(colors.reshape(-1, 3), axis=0, return_index=True)
+    return np.argsort(first).tolist()
+
+
+def by_frequency(colors: np.ndarray) -> list[int]:
+    _, counts = np.unique(colors.reshape(-1, 3), axis=0, return_counts=True)
+    return np.argsort(-counts).tolist()
+
+
+@pytest.mark.parametrize("order", [by_appearance, by_frequency])
+def test_colors_of_camvid_in_a_palette_of_any_order_are_read_by_color(masks: list[np.ndarray], order) -> None:
+    files = [palette_png(in_colors(mask), order(in_colors(mask)), 0) for mask in masks]
+    found = surveyed(files, CAMVID)
+    assert found.reading.ways == (COLORS,)
+    assert found.notes == ("masks: 12 palette: read by the colors of the table; --masks_are decides otherwise",)
+    for file, mask in zip(files, masks, strict=True):
+        assert np.array_equal(decode_mask(file, CAMVID, LIMIT, found.reading), mask)
+
+
+def test_ids_of_camvid_as_rgb_are_ids_and_that_is_said(masks: list[np.ndarray]) -> None:
+    files = [saved(np.repeat(mask[..., None], 3, axis=-1)) for mask in masks]
+    found = surveyed(files, CAMVID)
+    assert COLORS not in found.reading.ways
+    assert found.notes == ("masks: 12 RGB: the numbers as stored are the ids; --masks_are decides otherwise",)
+    for file, mask in zip(files, masks, strict=True):
+        assert np.array_equal(decode_mask(file, CAMVID, LIMIT, found.reading), mask)
+
+
+def test_indices_of_one_palette_that_is_not_the_tables_are_ids(masks: list[np.ndarray]) -> None:
+    files = []
+    for mask in masks:
+        picture = Image.fromarray(mask, "P")
+        picture.putpalette(np.random.default_rng(0).integers(0, 256, 768, np.uint8).tobytes())
+        files.append(saved(picture))
+    found = surveyed(files[:6], CAMVID)
+    assert found.reading.ways == (IDS,)
+    for file, mask in zip(files, masks, strict=True):
+        assert np.array_equal(decode_mask(file, CAMVID, LIMIT, found.reading), mask)
+    moved = palette_png(np.asarray(Image.open(io.BytesIO(files[0])).convert("RGB")), [*range(12)][::-1], 0)
+    with pytest.raises(BadInputError, match="its indices are no ids"):
+        decode_mask(moved, CAMVID, LIMIT, found.reading)
+    with pytest.raises(BuildError, match="palettes of the masks differ in their order"):
+        surveyed([*files, moved], CAMVID)
+
+
+def test_an_ignored_255_in_one_bit_beside_masks_of_8_bits_is_255(masks: list[np.ndarray]) -> None:
+    labels = table(*[(index, index, None) for index in range(12)], (255, IGNORE, None))
+    beside = [saved(mask) for mask in masks] + [saved(np.where(masks[0] == 0, 255, masks[0]).astype(np.uint8))]
+    mask = np.where(np.arange(64).reshape(8, 8) % 3, 255, 0)
+    one_bit = grey_png(mask // 255, 1)
+    reading = surveyed([*beside, one_bit], labels).reading
+    assert np.array_equal(decode_mask(one_bit, labels, LIMIT, reading), mask)
+    with pytest.raises(BadInputError, match=r"can be read as ids or as levels; .*--masks_are=ids"):
+        decode_mask(one_bit, labels, LIMIT, surveyed(beside, labels).reading)
+    with pytest.raises(BuildError, match=r"1 of 1 masks looked at can be read as ids or as levels"):
+        surveyed([one_bit], labels)
+
+
+def test_the_option_decides(masks: list[np.ndarray]) -> None:
+    indices = np.arange(8, dtype=np.uint8).reshape(1, 8) % 2
+    picture = Image.fromarray(indices, "P")
+    picture.putpalette(bytes([1, 1, 1, 0, 0, 0]))
+    for way, expected in ((IDS, indices), (LEVELS, 1 - indices), (COLORS, np.full((1, 8), 99))):
+        reading = MaskReading((way,), tuple(KINDS))
+        if way == COLORS:
+            with pytest.raises(BadInputError):
+                decode_mask(saved(picture), CAMVID, LIMIT, reading)
+        else:
+            assert np.array_equal(decode_mask(saved(picture), CAMVID, LIMIT, reading), expected)
+
+
+def restore_in_colors(folder: Path) -> None:
+    """Every mask of `make_flat` by the table's colors, in a palette by frequency."""
+    for path in folder.glob("masks/*/*.png"):
+        colors = in_colors(np.asarray(Image.open(path)))
+        path.write_bytes(palette_png(colors, by_frequency(colors), 0))
+
+
+@pytest.mark.parametrize("masks_are", ["auto", "colors"])
+def test_a_build_of_masks_that_were_stored_again_has_the_same_bytes(
+    tmp_path: Path, masks_are: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = make_flat(tmp_path / "in")
+    arguments = (f"--input={source}", "--labels=camvid11", "--image_size=native", "--image_encoding=uint8")
+    with no_transform():
+        assert build(*arguments, f"--output={tmp_path / 'before'}") == 0
+        restore_in_colors(source)
+        assert build(*arguments, f"--output={tmp_path / 'after'}", f"--masks_are={masks_are}") == 0
+    assert digests(tmp_path / "before") == digests(tmp_path / "after")
+    said = "16 palette: read by the colors" if masks_are == "auto" else "masks: --masks_are=colors"
+    assert said in capsys.readouterr().out
+
+
+def test_a_build_that_could_read_its_masks_in_two_ways_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = make_flat(tmp_path / "in")
+    for path in source.glob("masks/*/*.png"):
+        path.write_bytes(grey_png(np.arange(32 * 64).reshape(32, 64) % 2, 1))
+    table_file = tmp_path / "two.yaml"
+    table_file.write_text("classes: [{name: no, ids: [0]}, {name: yes, ids: [1]}]\nignore: [255]")
+    arguments = (f"--input={source}", f"--labels={table_file}", "--image_size=native", "--image_encoding=uint8")
+    with no_transform():
+        assert build(*arguments, f"--output={tmp_path / 'out'}") == 1
+        assert "16 of 16 masks looked at can be read as ids or as levels" in capsys.readouterr().err
+        assert build(*arguments, f"--output={tmp_path / 'out'}", "--masks_are=ids") == 0
+        assert build(*arguments, f"--output={tmp_path / 'out'}", "--masks_are=levels") == 1
+    assert "masks_are: ids, not levels" in capsys.readouterr().err
+
+
+# --- tables
+
+
+def plain(*ids: int) -> list:
+    mask = np.resize(np.array(ids, np.uint16 if max(ids) > 255 else np.uint8), (4, 8))
+    data = imagecodecs.png_encode(mask)
+    return [stored_mask(data, *open_mask(data, LIMIT))]
+
+
+@pytest.mark.parametrize("name", ["cityscapes19", "cityscapes7"])
+def test_train_ids_are_no_label_ids(name: str) -> None:
+    labels = BUILTIN_TABLES[name]()
+    with pytest.raises(BuildError, match="--labels=cityscapes_train_ids"):
+        check_table(plain(0, 8, 10, 255), labels)
+    with pytest.raises(BuildError, match="--labels=cityscapes_train_ids"):
+        check_table(plain(0, 2, 8, 10, 13) * 16, labels)
+    assert "--labels=cityscapes_train_ids" in check_table(plain(0, 2, 8, 10, 13), labels)[0]
+    assert check_table(plain(7, 8, 11, 21, 23), labels) == ()
+
+
+def test_label_ids_are_no_train_ids() -> None:
+    labels = BUILTIN_TABLES["cityscapes_train_ids"]()
+    with pytest.raises(BuildError, match="--labels=cityscapes19"):
+        check_table(plain(7, 8, 11, 21, 23), labels)
+    assert check_table(plain(0, 18, 255), labels) == ()
+
+
+def test_the_table_of_train_ids_is_that_of_label_ids_read_later() -> None:
+    labels, train = BUILTIN_TABLES["cityscapes19"](), BUILTIN_TABLES["cityscapes_train_ids"]()
+    assert train.train_id_of[[*range(19), 255]].tolist() == [*range(19), IGNORE]
+    assert [(row.name, row.color) for row in train.classes] == [(row.name, row.color) for row in labels.classes]
+
+
+def test_minus_one_in_16_bits_is_told_where_the_rest_is_ignored() -> None:
+    (note,) = check_table(plain(7, 65535), TABLES["rest"])
+    assert note == "masks hold 65535, which is -1 in 16 bits: `ignore: rest` ignores it"

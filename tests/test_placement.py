@@ -1,0 +1,40 @@
+"""Where the data set may stand, seen from the pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from beam_pipelines.errors import BuildError
+from beam_pipelines.placement import check_apart
+
+
+@pytest.mark.parametrize(
+    ("given", "output", "problem"),
+    [
+        ("set", "set", "is the input"),
+        ("set", "link", "is the input"),
+        ("set", "link/images/out", "is among the pictures"),
+        ("set", "set/leftImg8bit", "is among the pictures"),
+        ("set.zip", "set.zip/out", "is below the archive"),
+        ("out/_build/set", "out", "is in a folder that builds in"),
+        ("out/transform_fn", "out", "is in a folder that builds in"),
+        ("gs://bucket/set", "gs://bucket/set/", "is the input"),
+        ("gs://bucket/set", "gs://bucket/set/masks/out", "is among the pictures"),
+    ],
+)
+def test_where_they_clash_they_are_refused(tmp_path: Path, given: str, output: str, problem: str) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "set")
+    given, output = (path if "://" in path else f"{tmp_path}/{path}" for path in (given, output))
+    with pytest.raises(BuildError, match=problem):
+        check_apart(given, output)
+
+
+@pytest.mark.parametrize(
+    ("given", "output"), [("set", "set/out"), ("out/set", "out"), ("set", "set2"), ("gs://b/set", "gs://b/set-out")]
+)
+def test_where_nothing_can_clash_they_are_taken(tmp_path: Path, given: str, output: str) -> None:
+    given, output = (path if "://" in path else f"{tmp_path}/{path}" for path in (given, output))
+    check_apart(given, output)

@@ -1,0 +1,71 @@
+"""A build that is killed at random moments, again and again, ends with the bytes of one that never was."""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from random import Random
+
+import numpy as np
+from PIL import Image
+
+from tests.torture.run import PROJECT, Result
+
+
+def torture_builds(seed: int, kills: int, folder: Path, longest: float = 12.0) -> Result:
+    """`kills` builds that are killed within `longest` seconds of their start, then one that ends."""
+    random, result = Random(seed), Result()
+    _write_pictures(folder / "in", random)
+    expected = _build(folder, folder / "undisturbed")
+    for case in range(kills):
+        process = subprocess.Popen(_command(folder, folder / "killed"), cwd=PROJECT, **_QUIET)
+        try:
+            process.wait(random.uniform(1.0, longest))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        result.tried += 1
+        if process.returncode not in (0, -signal.SIGKILL):
+            result.failures.append((case, f"ended with {process.returncode}"))
+        result.refused += process.returncode == -signal.SIGKILL
+        result.other += process.returncode == 0
+    began = time.monotonic()
+    found = _build(folder, folder / "killed")
+    result.worst_s = time.monotonic() - began
+    if found == expected:
+        result.equal += 1
+    else:
+        result.failures.append((kills, f"other bytes: {sorted(set(found.items()) ^ set(expected.items()))[:4]}"))
+    return result
+
+
+_QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+
+
+def _command(folder: Path, output: Path) -> list[str]:
+    recipe = ("--labels=camvid11", "--image_size=96x128", "--shards=train=12,val=4")
+    return [sys.executable, "-m", "beam_pipelines.build", f"--input={folder / 'in'}", f"--output={output}", *recipe]
+
+
+def _build(folder: Path, output: Path) -> dict[str, str]:
+    """SHA-256 of each shard of a finished build."""
+    done = subprocess.run(_command(folder, output), cwd=PROJECT, capture_output=True, text=True)
+    if done.returncode:
+        return {"": f"ended with {done.returncode}: {done.stderr[-300:]}"}
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in output.glob("*.tfrecord")}
+
+
+def _write_pictures(folder: Path, random: Random) -> None:
+    rng = np.random.default_rng(random.randrange(2**32))
+    for split, count in (("train", 120), ("val", 24)):
+        for kind in ("images", "masks"):
+            (folder / kind / split).mkdir(parents=True)
+        for index in range(count):
+            name = f"{split}/{split}_{index:04d}.png"
+            Image.fromarray(rng.integers(0, 256, (96, 128, 3)).astype(np.uint8)).save(folder / "images" / name)
+            mask = np.kron(rng.integers(0, 12, (12, 16)), np.ones((8, 8))).astype(np.uint8)
+            Image.fromarray(mask).save(folder / "masks" / name)

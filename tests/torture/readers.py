@@ -1,0 +1,319 @@
+"""What is tortured: each reader with sound files, a way to damage them, and the errors that it may raise."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import os
+import time
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tests.torture import mutations
+from tests.torture.mutations import Mutation
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+MAX_PIXELS = 10_000
+
+
+@dataclass(frozen=True)
+class Reader:
+    """`read` gets bytes and a path that may be written to; what it returns is compared by `==`."""
+
+    samples: Sequence[bytes]
+    damage: Mutation
+    read: Callable[[bytes, Path], Any]
+    refusals: tuple[type[Exception], ...]
+    slowness: int = 1  # a case in so many is tried
+
+
+def manifest() -> Reader:
+    from beam_pipelines.contract.manifest import Manifest, ManifestError
+
+    def read(data: bytes, _: Path) -> str:
+        return Manifest.from_json(data).to_json()
+
+    return Reader([(GOLDEN / "dataset.json").read_bytes()], mutations.mutate_json, read, (ManifestError,))
+
+
+def records() -> Reader:
+    """A serialized Example, and what checks its pixels."""
+    from beam_pipelines.contract import record
+
+    def read(data: bytes, _: Path) -> record.Record:
+        found = record.decode(data)
+        record.check(found)
+        return found
+
+    return Reader([record.encode(each) for each in _records()], mutations.mutate, read, (record.RecordError,))
+
+
+def tfrecords() -> Reader:
+    from beam_pipelines.contract import record, tfrecord
+
+    def read(data: bytes, _: Path) -> list[record.Record]:
+        found = [record.decode(each) for each in tfrecord.read_records(io.BytesIO(data), "shard")]
+        for each in found:
+            record.check(each)
+        return found
+
+    serialized = [record.encode(each) for each in _records()]
+    shard = b"".join(tfrecord.header_of(each) + each + tfrecord.footer_of(each) for each in serialized)
+    refusals = (record.RecordError, tfrecord.CorruptRecordError)
+    return Reader([shard], mutations.mutate_tfrecord, read, refusals)
+
+
+def verified_records() -> Reader:
+    """What `verify` does with a record; a problem that it lists is a refusal."""
+    from beam_pipelines.checks import RecordChecker
+    from beam_pipelines.contract import record, tfrecord
+    from beam_pipelines.contract.manifest import Manifest
+
+    checker = RecordChecker(Manifest.from_json((GOLDEN / "dataset.json").read_bytes()))
+
+    def read(data: bytes, _: Path) -> bytes:
+        problems, tally = checker.check(data)
+        if problems:
+            raise record.RecordError(problems[0])
+        return tally.moments.histogram.tobytes() + tally.class_pixels.tobytes()
+
+    with (GOLDEN / "raw_float32.tfrecord").open("rb") as file:
+        samples = list(tfrecord.read_records(file, "golden"))
+    return Reader(samples, mutations.mutate, read, (record.RecordError,))
+
+
+def labels() -> Reader:
+    from beam_pipelines.contract.labels import LabelTableError
+    from beam_pipelines.label_files import load_labels
+
+    text = """name: mine
+classes:
+  - {name: road, ids: [7, 8], color: [128, 64, 128], category: flat}
+  - {name: car, ids: [26], color: null}
+ignore: [0, {name: void, ids: [1, 2], color: [0, 0, 0]}]
+"""
+    samples = [text.encode(), text.replace("[0, {name: void, ids: [1, 2], color: [0, 0, 0]}]", "rest").encode()]
+    return Reader(samples, mutations.mutate, lambda data, path: load_labels(_written(data, path)), (LabelTableError,))
+
+
+def images() -> Reader:
+    from beam_pipelines.decode import decode_image
+    from beam_pipelines.rejects import BadInputError
+
+    return Reader(
+        _pictures(),
+        _mutate_picture,
+        lambda data, _: decode_image(data, MAX_PIXELS).tobytes(),
+        (BadInputError,),
+    )
+
+
+def masks() -> Reader:
+    from beam_pipelines.contract.labels import BUILTIN_TABLES
+    from beam_pipelines.decode import decode_mask
+    from beam_pipelines.rejects import BadInputError
+
+    table = BUILTIN_TABLES["camvid11"]()
+    ids = np.random.default_rng(0).integers(0, 12, (12, 16)).astype(np.uint8)
+    palette = Image.fromarray(ids)
+    palette.putpalette([value for label in table.labels for value in label.color or (0, 0, 0)])
+    colors = np.array([label.color for label in table.labels], np.uint8)[ids]
+    samples = [_saved(Image.fromarray(ids)), _saved(palette), _saved(Image.fromarray(colors))]
+    samples.append(_saved(Image.fromarray(ids.astype(np.uint16))))
+    return Reader(
+        samples,
+        mutations.mutate_png,
+        lambda data, _: decode_mask(data, table, MAX_PIXELS).tobytes(),
+        (BadInputError,),
+    )
+
+
+def zips() -> Reader:
+    from beam_pipelines.errors import BuildError
+    from beam_pipelines.rejects import BadInputError
+    from beam_pipelines.storage import FileReader, archive_members, member_path
+
+    def read(data: bytes, path: Path) -> dict[str, bytes]:
+        archive = path.with_suffix(".zip")
+        archive.write_bytes(data)
+        reader = FileReader(MAX_PIXELS)
+        try:
+            names = [name for name, _ in archive_members(str(archive))][:10]
+            return {name: reader.read(member_path(str(archive), name)) for name in names}
+        finally:
+            reader.close()
+
+    samples = [_zipped(zipfile.ZIP_STORED), _zipped(zipfile.ZIP_DEFLATED)]
+    return Reader(samples, mutations.mutate_zip, read, (BuildError, BadInputError))
+
+
+def receipts() -> Reader:
+    from beam_pipelines.contract.manifest import Shard
+    from beam_pipelines.contract.moments import Moments
+    from beam_pipelines.errors import BuildError
+    from beam_pipelines.shards import StagedShard
+
+    staged = StagedShard(
+        plan_digest="0" * 64,
+        split="train",
+        shard=Shard(file="train-00000-of-00001.tfrecord", examples=1, bytes=100, sha256="0" * 64),
+        moments=Moments.zero(),
+        class_pixels=np.zeros(256, np.int64),
+        heights=(1, 2),
+        widths=(3, 4),
+        rejected=(),
+    )
+
+    def read(data: bytes, _: Path) -> str:
+        return StagedShard.from_json(data.decode(errors="surrogateescape")).to_json()
+
+    return Reader([staged.to_json().encode()], mutations.mutate_json, read, (BuildError, ValueError))
+
+
+def plans() -> Reader:
+    from beam_pipelines.errors import BuildError
+    from beam_pipelines.plan import ShardPlan, ShardReference, read_shard, write_plan
+    from beam_pipelines.sources import Pair
+
+    def read(data: bytes, path: Path) -> ShardPlan:
+        return read_shard(ShardReference(_written(data, path), 0, len(data)))
+
+    pair = Pair("a", "train", "a.png", "/in/a.png", "/in/a_mask.png", 10, 7)
+    path = Path("/dev/shm/torture-plan" if Path("/dev/shm").is_dir() else "/tmp/torture-plan")
+    write_plan(str(path), [ShardPlan("train", 0, 1, (pair, pair), "0" * 64)])
+    sample = path.read_bytes()
+    path.unlink()
+    return Reader([sample], mutations.mutate_json, read, (BuildError,))
+
+
+def rejected_lines() -> Reader:
+    from beam_pipelines.errors import BuildError
+    from beam_pipelines.rejects import Rejected
+
+    line = Rejected(key="a", split="train", image="a", mask=None, stage="pair", reason="missing_mask", detail="d")
+
+    def read(data: bytes, _: Path) -> str:
+        return Rejected.from_json(data.decode(errors="surrogateescape")).to_json()
+
+    return Reader([json.dumps(asdict(line)).encode()], mutations.mutate_json, read, (BuildError, ValueError))
+
+
+def models() -> Reader:
+    import keras
+    import tensorflow as tf
+
+    from beam_pipelines.contract.labels import BUILTIN_TABLES
+    from trainer.model_file import Description, ModelFileError, load_model, save_model
+
+    description = Description.from_json(
+        dict.fromkeys(Description.__dataclass_fields__)
+        | {"labels": BUILTIN_TABLES["camvid11"]().to_json(), "mean": (0.5,) * 3, "std": (0.2,) * 3, "size": (8, 8)}
+    )
+    inputs = keras.Input((8, 8, 3))
+    model = keras.Model(inputs, keras.layers.Conv2D(11, 1)(inputs))
+    path = Path("/tmp/torture.keras")
+    save_model(str(path), model, description)
+    sample = path.read_bytes()
+    path.unlink()
+
+    def read(data: bytes, path: Path) -> list[bytes]:
+        loaded, _ = load_model(_written(data, path.with_suffix(".keras")))
+        return [tf.convert_to_tensor(weight).numpy().tobytes() for weight in loaded.weights]
+
+    return Reader([sample], mutations.mutate_zip, read, (ModelFileError,), slowness=500)
+
+
+def fault() -> Reader:
+    """Does at its fourth call what `TORTURE_FAULT` says: what the harness itself is tested with."""
+    calls = itertools.count()
+
+    def read(data: bytes, _: Path) -> bytes:
+        if next(calls) == 4:  # the first call is that of the sample
+            exec(os.environ["TORTURE_FAULT"], {"os": os, "time": time})
+        return b""
+
+    return Reader([b"sample"], mutations.mutate, read, (ValueError,))
+
+
+READERS: dict[str, Callable[[], Reader]] = {
+    "manifest": manifest,
+    "record": records,
+    "tfrecord": tfrecords,
+    "verified record": verified_records,
+    "labels": labels,
+    "image": images,
+    "mask": masks,
+    "zip": zips,
+    "receipt": receipts,
+    "plan": plans,
+    "rejected line": rejected_lines,
+    "model": models,
+}
+ALL = {**READERS, "fault": fault}
+
+
+def _written(data: bytes, path: Path) -> str:
+    path.write_bytes(data)
+    return str(path)
+
+
+def _saved(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def _records() -> list[Any]:
+    from beam_pipelines.contract.record import Record
+
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 6, 3)).astype(np.uint8)
+    raw = Record(
+        filename="a.png",
+        height=4,
+        width=6,
+        image=pixels.tobytes(),
+        image_format="raw_uint8",
+        mask=pixels[..., 0].tobytes(),
+        mask_format="raw_uint8",
+    )
+    encoded = {
+        "image": _saved(Image.fromarray(pixels)),
+        "image_format": "png",
+        "mask": _saved(Image.fromarray(pixels[..., 0].copy())),
+        "mask_format": "png",
+    }
+    return [raw, Record(**(asdict(raw) | encoded))]
+
+
+def _pictures() -> list[bytes]:
+    rng = np.random.default_rng(0)
+    rgb = Image.fromarray(np.kron(rng.integers(0, 256, (3, 4, 3)), np.ones((4, 4, 1))).astype(np.uint8))
+    pictures = [_saved(rgb.convert(mode)) for mode in ("RGB", "L", "P", "1", "RGBA")]
+    pictures.append(_saved(Image.fromarray((rng.integers(0, 256, (12, 16)) * 257).astype(np.uint16))))
+    pictures += [
+        _saved(rgb, "JPEG", quality=90),
+        _saved(rgb, "JPEG", progressive=True),
+        _saved(rgb.convert("L"), "JPEG"),
+    ]
+    pictures += [_saved(rgb, "BMP"), _saved(rgb.convert("P"), "BMP")]
+    pictures += [_saved(rgb, "TIFF", compression=kind) for kind in (None, "tiff_lzw", "tiff_adobe_deflate", "jpeg")]
+    return [*pictures, _saved(rgb, "WEBP", lossless=True), _saved(rgb, "WEBP", quality=80)]
+
+
+def _mutate_picture(data: bytes, random: Any) -> bytes:
+    return mutations.mutate_png(data, random) if data.startswith(b"\x89PNG") else mutations.mutate(data, random)
+
+
+def _zipped(compression: int) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", compression) as archive:
+        for name in ("a.png", "folder/b.png", "ä.png"):
+            archive.writestr(zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), name.encode() * 40, compression)
+    return file.getvalue()

@@ -1,0 +1,165 @@
+"""Looks into a `.keras` file before Keras does: nothing is allocated that the file itself does not hold."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+import threading
+import zipfile
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import h5py
+import keras
+
+CONFIG = "config.json"
+METADATA = "metadata.json"
+WEIGHTS = "model.weights.h5"
+DESCRIPTION = "street_scenes.json"
+
+_MIB = 2**20
+_LIMITS = {DESCRIPTION: 4 * _MIB, METADATA: _MIB, CONFIG: 64 * _MIB}  # bytes
+_MEMBERS = 64  # Keras writes three, this trainer one more
+_RATIO = 16  # of the weights to their compressed size; Keras does not compress, and weights hardly shrink
+_LEVELS = 64  # of brackets in a configuration
+_ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError)
+
+
+class ArchiveError(ValueError):
+    """What is wrong with a `.keras` file, as the end of a sentence that begins with its path."""
+
+
+def read_member(path: str, name: str) -> Any:
+    """The JSON value of a member of the archive `path`, when the sizes and checksums of all members are right.
+
+    Raises:
+      ArchiveError: they are not, there is no such member, or it is no JSON.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_sizes(archive)
+            damaged = archive.testzip()
+            if damaged is not None:
+                raise ArchiveError(f"is damaged: the checksum of its {damaged} is wrong")
+            return json.loads(archive.read(name))
+    except KeyError as error:
+        raise ArchiveError(f"has no {name}: it was not written by this trainer") from error
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, ArchiveError):
+            raise
+        raise ArchiveError(f"is damaged: its {name} is no JSON, or nested too deeply") from error
+    except _ZIP_FAULTS as error:
+        raise ArchiveError(f"is not a .keras file, or damaged: {error}") from error
+
+
+def check_model(path: str) -> None:
+    """Checks that the archive's weights are there and that its configuration asks for no more than these.
+
+    Raises:
+      ArchiveError: a member is missing, the weights are no plain HDF5 file, or there are fewer than the layers need.
+    """
+    config = read_member(path, CONFIG)
+    _check_config(config)
+    with tempfile.TemporaryDirectory() as scratch, zipfile.ZipFile(path) as archive:
+        if WEIGHTS not in archive.namelist():
+            raise ArchiveError(f"is damaged: it has no {WEIGHTS}")
+        held = count_weights(archive.extract(WEIGHTS, scratch))
+    asked = count_parameters(config)
+    if asked > held:
+        raise ArchiveError(f"is damaged: its layers need {asked:,} numbers and its {WEIGHTS} holds {held:,}")
+
+
+def count_weights(path: str) -> int:
+    """The numbers in an HDF5 file, all of which it holds itself: no links to elsewhere, no compression."""
+    size = os.path.getsize(path)
+    try:
+        with h5py.File(path) as file:
+            sets = list(_datasets(file, "", 0))
+            held = sum(each.id.get_storage_size() for each in sets)
+            asked = sum(each.nbytes for each in sets)
+            numbers = sum(each.size or 0 for each in sets)
+    except (OSError, RuntimeError, KeyError, TypeError) as error:
+        raise ArchiveError(f"is damaged: its {WEIGHTS} is no HDF5 file ({str(error).splitlines()[0]})") from error
+    if held > size or asked > held:
+        raise ArchiveError(f"is damaged: its {WEIGHTS} has {size:,} bytes and claims {asked:,} of numbers")
+    return numbers
+
+
+def count_parameters(config: Any) -> int:
+    """The numbers that a model of this configuration needs. Raises what Keras does where it can't make the model.
+
+    Its variables get shapes but no memory. Keras keeps such variables, to fill them later, by thread: hence one that
+    ends with them.
+    """
+    counted: list[int] = []
+    failed: list[Exception] = []
+
+    def count() -> None:
+        try:
+            with keras.StatelessScope(initialize_variables=False):
+                model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+                counted.append(sum(math.prod(map(int, each.shape)) for each in model.weights))
+        except Exception as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=count)
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
+    return counted[0]
+
+
+def _check_sizes(archive: zipfile.ZipFile) -> None:
+    members = archive.infolist()
+    if len(members) > _MEMBERS:
+        raise ArchiveError(f"is no .keras file of this trainer: it has {len(members):,} members")
+    for member in members:
+        limit = _LIMITS.get(member.filename, _RATIO * member.compress_size + _MIB)
+        if member.file_size > limit:
+            raise ArchiveError(
+                f"is damaged, or not what it says: its {member.filename} would have {member.file_size:,} bytes, and "
+                f"at most {limit:,} are read"
+            )
+
+
+def _check_config(config: Any) -> None:
+    """Only layers of Keras and of this trainer are made; none that holds code."""
+    level = [config]
+    for _ in range(_LEVELS):
+        objects = [each for each in level if isinstance(each, dict)]
+        for each in objects:
+            _check_object(each)
+        lists = [each for each in level if isinstance(each, list)]
+        level = [value for each in objects for value in each.values()] + [value for each in lists for value in each]
+    if any(isinstance(each, (dict, list)) for each in level):
+        raise ArchiveError(f"is damaged: its {CONFIG} is nested more than {_LEVELS} levels deep")
+
+
+def _check_object(value: dict[str, Any]) -> None:
+    if "class_name" not in value:
+        return
+    module, name = value.get("module"), value["class_name"]
+    if name in ("Lambda", "__lambda__"):
+        raise ArchiveError(f"holds code (a layer {name}), which is not run: save the model with layers of Keras alone")
+    known = module is None or (isinstance(module, str) and module.split(".")[0] in ("keras", "builtins", "trainer"))
+    if not known:
+        raise ArchiveError(f"needs {module}.{name}, which is no part of Keras or of this trainer")
+
+
+def _datasets(group: h5py.Group, place: str, level: int) -> Iterator[h5py.Dataset]:
+    if level > _LEVELS:
+        raise ArchiveError(f"is damaged: its {WEIGHTS} is nested more than {_LEVELS} levels deep")
+    for name in group:
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise ArchiveError(f"holds a link to elsewhere ({WEIGHTS}: {place}/{name}), which is not followed")
+        item = group[name]
+        if isinstance(item, h5py.Group):
+            yield from _datasets(item, f"{place}/{name}", level + 1)
+        elif isinstance(item, h5py.Dataset):
+            if item.external or item.is_virtual:
+                raise ArchiveError(f"holds numbers that are elsewhere ({WEIGHTS}: {place}/{name}): they are not read")
+            yield item
