@@ -20,7 +20,7 @@ from PIL import Image
 from tests.torture import mutations
 from tests.torture.mutations import Mutation
 
-GOLDEN = Path(__file__).parents[2] / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 MAX_PIXELS = 10_000
 
 
@@ -118,10 +118,11 @@ def images() -> Reader:
 
 def masks() -> Reader:
     from beam_pipelines.contract.labels import BUILTIN_TABLES
-    from beam_pipelines.pixels.decode import decode_mask
+    from beam_pipelines.pixels.masks import MaskReading, all_ways, decode_mask
     from beam_pipelines.rejects import BadInputError
 
     table = BUILTIN_TABLES["camvid11"]()
+    reading = MaskReading(all_ways(table), ())
     ids = np.random.default_rng(0).integers(0, 12, (12, 16)).astype(np.uint8)
     palette = Image.fromarray(ids)
     palette.putpalette([value for label in table.labels for value in label.color or (0, 0, 0)])
@@ -131,7 +132,7 @@ def masks() -> Reader:
     return Reader(
         samples,
         mutations.mutate_png,
-        lambda data, _: decode_mask(data, table, MAX_PIXELS).tobytes(),
+        lambda data, _: decode_mask(data, table, MAX_PIXELS, reading).tobytes(),
         (BadInputError,),
     )
 
@@ -251,8 +252,8 @@ def models() -> Reader:
     from trainer.inference.model_file import Description, ModelFileError, load_model, save_model
 
     description = Description.from_json(
-        dict.fromkeys(Description.__dataclass_fields__)
-        | {"labels": BUILTIN_TABLES["camvid11"]().to_json(), "mean": (0.5,) * 3, "std": (0.2,) * 3, "size": (8, 8)}
+        {"labels": BUILTIN_TABLES["camvid11"]().to_json(), "mean": (0.5,) * 3, "std": (0.2,) * 3, "size": (8, 8)}
+        | {"model": "u2netp", "step": 1, "mean_iou": None, "dataset": "0" * 64}
     )
     inputs = keras.Input((8, 8, 3))
     model = keras.Model(inputs, keras.layers.Conv2D(11, 1)(inputs))
@@ -269,15 +270,17 @@ def models() -> Reader:
 
 
 def fault() -> Reader:
-    """Does at its fourth call what `TORTURE_FAULT` says: what the harness itself is tested with."""
-    calls = itertools.count()
+    """Does what `TORTURE_FAULT` says at case 3 of seed 0: what the harness itself is tested with."""
+    from tests.torture.worker import damaged
 
     def read(data: bytes, _: Path) -> bytes:
-        if next(calls) == 4:  # the first call is that of the sample
+        if data == faulty:
             exec(os.environ["TORTURE_FAULT"], {"os": os, "time": time})
         return b""
 
-    return Reader([b"sample"], mutations.mutate, read, (ValueError,))
+    reader = Reader([b"sample"], lambda _, random: random.randbytes(8), read, (ValueError,))
+    _, faulty = damaged(reader, "fault", seed=0, case=3)
+    return reader
 
 
 READERS: dict[str, Callable[[], Reader]] = {
