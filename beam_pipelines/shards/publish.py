@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from beam_pipelines.contract.labels import IGNORE
-from beam_pipelines.contract.manifest import Manifest, PixelFormat, Shard
+from beam_pipelines.contract.manifest import MINUS_ONES, Manifest, PixelFormat, Shard
 from beam_pipelines.contract.moments import Moments
 from beam_pipelines.contract.schema import SchemaError
 from beam_pipelines.errors import BuildError
@@ -30,18 +30,21 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class WrittenShard:
-    """A final shard, and what publishing has to know of it: `rejected` counts its rejected pairs by reason."""
+    """A final shard, and what publishing has to know of it: `rejected` counts its rejected pairs by reason, and
+    `minus_ones` is the sum of its samples'.
+    """
 
     split: str
     shard: Shard
     heights: tuple[int, int]
     widths: tuple[int, int]
     rejected: Mapping[str, int]
+    minus_ones: int = 0
 
     @classmethod
     def of(cls, staged: StagedShard, shard: Shard) -> WrittenShard:
         reasons = Counter(rejected.reason for rejected in staged.rejected)
-        return cls(staged.split, shard, staged.heights, staged.widths, dict(reasons))
+        return cls(staged.split, shard, staged.heights, staged.widths, dict(reasons), staged.minus_ones)
 
 
 def publish(
@@ -85,9 +88,16 @@ def publish(
             "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "seconds": round(time.time() - started, 1),
         },
+        additions=_additions(written),
     )
     publish_manifest(workspace, manifest)
     return manifest
+
+
+def _additions(written: Sequence[WrittenShard]) -> dict[str, int]:
+    """Nothing for sound masks: the manifest of a sound data set has no such field."""
+    minus_ones = sum(shard.minus_ones for shard in written)
+    return {MINUS_ONES: minus_ones} if minus_ones else {}
 
 
 def write_pairing(workspace: Workspace, rejected: Sequence[Rejected]) -> None:

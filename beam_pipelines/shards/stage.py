@@ -54,10 +54,12 @@ class StagedShard:
     heights: tuple[int, int]
     widths: tuple[int, int]
     rejected: tuple[Rejected, ...]
+    minus_ones: int = 0
 
     def to_json(self) -> str:
         value = {name: getattr(self, name) for name in ("plan_digest", "split", "crc32c", "heights", "widths")}
         value |= {"shard": asdict(self.shard), "rejected": [asdict(rejected) for rejected in self.rejected]}
+        value |= {"minus_ones": self.minus_ones} if self.minus_ones else {}
         value |= {"histogram": self.moments.histogram.tolist(), "class_pixels": self.class_pixels.tolist()}
         return json.dumps(value)
 
@@ -78,6 +80,7 @@ class StagedShard:
             heights=fields.heights,
             widths=fields.widths,
             rejected=tuple(map(Rejected.of, fields.rejected)),
+            minus_ones=fields.minus_ones,
         )
 
 
@@ -127,6 +130,7 @@ class _StagedFields(_Fields):
     rejected: tuple[RejectedFields, ...]
     histogram: tuple[_Row, _Row, _Row]
     class_pixels: _Row
+    minus_ones: Count = 0
 
 
 class _FinishedFields(_Fields):
@@ -213,7 +217,7 @@ def stage_shard(
     if done:
         return done
     path = workspace.staged(plan.file) if recipe.normalized else workspace.final(plan.file)
-    moments, class_pixels = Moments.zero(), np.zeros(LEVELS, np.int64)
+    moments, class_pixels, minus_ones = Moments.zero(), np.zeros(LEVELS, np.int64), 0
     shapes, rejected = [], []
     with workspace.writing(path) as file:
         writer = ShardWriter(file, hashed=not recipe.normalized)
@@ -226,6 +230,7 @@ def stage_shard(
                 continue
             moments += moments_of(sample.image)
             class_pixels += class_pixels_of(sample.mask)
+            minus_ones += sample.minus_ones
             shapes.append(sample.mask.shape)
             writer.write(record.encode(to_record(sample, recipe.staged_format, recipe.mask_format)))
     heights, widths = zip(*shapes, strict=True) if shapes else ((), ())
@@ -239,6 +244,7 @@ def stage_shard(
         heights=(min(heights, default=0), max(heights, default=0)),
         widths=(min(widths, default=0), max(widths, default=0)),
         rejected=tuple(rejected),
+        minus_ones=minus_ones,
     )
     workspace.write(workspace.staged_receipt(plan.file), sealed(staged.to_json()))
     return staged

@@ -174,7 +174,7 @@ def assert_all_end(command: Command) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("number", standing_for([signal.SIGTERM, signal.SIGKILL], [*SIGNALS, signal.SIGKILL]))
+@pytest.mark.parametrize("number", standing_for([signal.SIGTERM], [*SIGNALS, signal.SIGKILL]))
 def test_a_signal_stops_the_making_of_transform_fn(number: signal.Signals, tmp_path: Path) -> None:
     source, output = make_flat(tmp_path / "in"), tmp_path / "out"
     arguments = (f"--input={source}", f"--output={output}", "--labels=camvid11", "--image_size=32x64")
