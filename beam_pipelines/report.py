@@ -25,7 +25,7 @@ _LARGE = {"road", "sidewalk", "pavement", "building", "vegetation", "tree", "ter
 _LARGE |= {"flat", "construction", "nature", "vehicle"}
 _GROUND = {"road", "flat"}
 SUSPICIOUS_RARE = 0.3  # of the pixels of classes, in classes that are small in street scenes
-_LEAST_GROUND = 0.1
+LEAST_GROUND = 0.1  # of the pixels, in a road or the like
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def _notes_on_table(table: LabelTable, pixels: Sequence[int]) -> list[str]:
     absent = [name for name in counts if name in _GROUND and not counts[name]]
     said += f", and {absent[0]} nothing" if absent else ""
     others = [name for name, other in BUILTIN_TABLES.items() if name != table.name and _fits(other(), table, pixels)]
-    fit = f"; the ids fit {' or '.join(others)} (--labels)" if others else ""
+    fit = f" The ids fit {' or '.join(others)}" if others else ""
     return [f"{said}: is {table.name} the right label table (--labels)?{fit}"]
 
 
@@ -191,9 +191,9 @@ def _fits(other: LabelTable, table: LabelTable, pixels: Sequence[int]) -> bool:
         if count and not other.names(row.source_ids[0]):
             return False
         counts[class_of.get(row.source_ids[0], "")] += count
-    del counts[""]  # ignored there
-    ground = sum(counts[name] for name in _GROUND)
-    return _rare_share(counts) <= SUSPICIOUS_RARE and ground > _LEAST_GROUND * sum(counts.values())
+    ignored = counts.pop("", 0) / max(1, sum(pixels))
+    ground = sum(counts[name] for name in _GROUND) / max(1, sum(pixels))
+    return ignored <= SUSPICIOUS_IGNORED and _rare_share(counts) <= SUSPICIOUS_RARE and ground >= LEAST_GROUND
 
 
 def _rare_share(counts: Mapping[str, int]) -> float:
