@@ -1,9 +1,13 @@
-"""Scores from a confusion matrix, equal to those of cityscapesScripts, and how certain they are."""
+"""Scores from a confusion matrix, equal to those of cityscapesScripts, and how certain they are.
+
+A new metric is a row of `METRICS`: metrics.json, the table that is printed, and TensorBoard follow from it.
+"""
 
 from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,15 +121,35 @@ class Scores:
         names = [row.name for row in self.labels.classes]
         return {
             "pixels": int(self.confusion.sum()),
-            "mean_iou": _plain(self.mean_iou),
-            "mean_category_iou": _plain(self.mean_category_iou),
-            "pixel_accuracy": _plain(self.pixel_accuracy),
-            "frequency_weighted_iou": _plain(self.frequency_weighted_iou),
+            **{metric.name: _plain(metric.of(self)) for metric in METRICS},
             "class_iou": {name: _plain(iou) for name, iou in zip(names, self.class_iou, strict=True)},
             "category_iou": {name: _plain(iou) for name, iou in self.category_iou.items()},
             "absent": list(self.absent),
             "confusion": self.confusion.tolist(),
         }
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number for all classes: a row of `METRICS`.
+
+    Attributes:
+      name: in files.
+      title: for people.
+      of: from scores to a share from 0 to 1, NaN where there is none.
+    """
+
+    name: str
+    title: str
+    of: Callable[[Scores], float]
+
+
+METRICS = (
+    Metric("mean_iou", "mean IoU", lambda scores: scores.mean_iou),
+    Metric("mean_category_iou", "mean category IoU", lambda scores: scores.mean_category_iou),
+    Metric("pixel_accuracy", "pixel accuracy", lambda scores: scores.pixel_accuracy),
+    Metric("frequency_weighted_iou", "frequency-weighted IoU", lambda scores: scores.frequency_weighted_iou),
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
@@ -18,8 +17,8 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from beam_pipelines.contract.labels import IGNORE, LabelTable
+from trainer.evaluation.examples import Example
 from trainer.evaluation.metrics import Intervals, Scores
-from trainer.files import write_whole
 
 DPI = 120  # of the PNG files
 
@@ -48,21 +47,11 @@ _STYLE: Any = {
 _styled = matplotlib.rc_context(_STYLE)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Example:
-    """A row of a contact sheet: `image` uint8[H, W, 3], `truth` and `prediction` train ids uint8[H, W]."""
-
-    caption: str
-    image: np.ndarray
-    truth: np.ndarray
-    prediction: np.ndarray
-
-
-def write_png(path: str, figure: Figure) -> None:
-    """`path` is local or gs://."""
+def png_of(figure: Figure) -> bytes:
+    """The content of a PNG file."""
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=DPI)
-    write_whole(path, content.getvalue())
+    return content.getvalue()
 
 
 @_styled

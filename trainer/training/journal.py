@@ -72,6 +72,12 @@ class Journal:
             for name, value in _scalars(row).items():
                 tf.summary.scalar(f"{name}/{row.split}", value)
 
+    def add_scores(self, scores: Mapping[str, float], split: str, step: int) -> None:
+        """For TensorBoard alone, beside those of a row."""
+        with self._board.as_default(step=step):
+            for name, value in scores.items():
+                tf.summary.scalar(f"{name}/{split}", value)
+
     def add_pictures(self, pictures: np.ndarray, step: int) -> None:
         """uint8[N, H, W, 3] for TensorBoard: image, truth and prediction side by side."""
         with self._board.as_default(step=step):

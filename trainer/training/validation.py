@@ -16,6 +16,7 @@ from rich.console import Console
 from trainer.data import dataset
 from trainer.data.dataset import Split
 from trainer.evaluation.evaluator import Evaluation, Evaluator
+from trainer.evaluation.metrics import METRICS
 from trainer.inference.model_file import Description, save_model
 from trainer.models import as_list
 from trainer.objective.ema import WeightAverages
@@ -94,6 +95,9 @@ class Validation:
             class_iou=values["class_iou"],
         )
         self.journal.add(row)
+        others = [metric.name for metric in METRICS if metric.name not in vars(row)]
+        scored = {name: values[name] for name in others if values[name] is not None}
+        self.journal.add_scores(scored, "val", step)
         self.journal.add_pictures(self._pictures(self.split), step)
         if not self._has_graph:
             self._has_graph = True

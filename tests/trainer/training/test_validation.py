@@ -22,6 +22,7 @@ from tests.support.handmade import to_record, write_shard
 from trainer.config import parse_train
 from trainer.data.dataset import Split, open_split
 from trainer.evaluation.evaluator import EvaluationStoppedError
+from trainer.evaluation.metrics import METRICS, Scores
 from trainer.inference.model_file import load_model, save_model
 from trainer.inference.saved_model import export_model
 from trainer.objective.ema import WeightAverages
@@ -175,6 +176,20 @@ def test_where_nothing_can_be_scored_the_first_model_is_kept(tmp_path: Path, spl
         assert run.seen_by_best() == MOST
     assert float(run.state.best) == 0  # which any score is better than
     assert [(row["loss"], row["mean_iou"]) for row in read_rows(str(tmp_path))] == [(None, None)] * 2
+
+
+def test_tensorboard_shows_every_metric_once(tmp_path: Path, split: Split):
+    run = Run(tmp_path, split)
+    run.see(MOST)
+    run.validate(10)
+    run.journal.close()
+    logs = EventAccumulator(str(tmp_path / "logs"), size_guidance={"tensors": 0}).Reload()
+    counts = np.zeros((CLASSES, CLASSES), np.int64)
+    counts[:, MOST] = PIXELS
+    for metric in METRICS:
+        (point,) = logs.Tensors(f"{metric.name}/val")
+        expected = metric.of(Scores(confusion=counts, labels=split.manifest.labels))
+        assert (point.step, float(tf.make_ndarray(point.tensor_proto))) == (10, pytest.approx(expected, rel=1e-6))
 
 
 def test_tensorboard_shows_image_truth_and_prediction(tmp_path: Path, split: Split):
