@@ -63,7 +63,7 @@ def run(settings: EvaluateSettings) -> None:
     import tensorflow as tf
     from rich.console import Console
 
-    from trainer.data import dataset
+    from trainer.data import corrupt, dataset
     from trainer.evaluation import report
     from trainer.evaluation.evaluator import renormalized
     from trainer.inference import model_file
@@ -72,7 +72,7 @@ def run(settings: EvaluateSettings) -> None:
     console = Console(soft_wrap=True)
     strategy = devices.make_strategy(settings.strategy, logical_devices=settings.logical_devices)
     split = dataset.open_split(settings.dataset, settings.split)
-    dataset.check_framing(split)
+    corrupt.check_framing(split)
     with strategy.scope():
         model, description = model_file.load_model(settings.model)
         model_file.check_labels(description, split.manifest, settings.dataset)
@@ -129,7 +129,7 @@ def parse_evaluate(argv: Sequence[str] | None = None) -> EvaluateSettings:
 def _evaluate(
     settings: EvaluateSettings, model: keras.Model, split: Split, strategy: tf.distribute.Strategy, console: Console
 ) -> Evaluation:
-    from trainer.data.dataset import READ_ERRORS, diagnosis
+    from trainer.data.corrupt import READ_ERRORS, diagnosis
     from trainer.evaluation.evaluator import evaluate
 
     try:

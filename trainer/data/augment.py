@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from beam_pipelines.contract.normalization import Normalization
 from trainer import arguments
 from trainer.settings import Option
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from beam_pipelines.contract.normalization import Normalization
     from trainer.data.geometry import Pair
 
 # image float32[h, w, 3] normalized, mask uint8[h, w], seed int64[2] -> image and mask

@@ -15,7 +15,8 @@ import tensorflow as tf
 from beam_pipelines.contract.errors import UserError
 from beam_pipelines.contract.labels import LabelTable
 from beam_pipelines.contract.manifest import Manifest
-from trainer.data.dataset import Split, evaluation_batches, share_of, steps_of_epoch
+from trainer.data.dataset import Split, share_of
+from trainer.data.order import evaluation_batches, steps_of_epoch
 from trainer.evaluation.metrics import Intervals, Scores, bootstrap_interval, confusions
 from trainer.inference.model_file import Description
 from trainer.inference.views import predict_logits
@@ -132,7 +133,7 @@ class Evaluator:
     ) -> Evaluation:
         """Raises:
         EvaluationStoppedError: `is_asked_to_stop` was true on one of the hosts; all of them raise it.
-        tf.errors.DataLossError: a record is damaged; `trainer.data.dataset.diagnosis` says which.
+        tf.errors.DataLossError: a record is damaged; `trainer.data.corrupt.diagnosis` says which.
         """
         classes = self._labels.num_classes
         total, losses = np.zeros((classes, classes), np.int64), np.zeros(2)

@@ -129,6 +129,28 @@ class Journal:
         return f"{self._path}: {damaged:,} lines are damaged and left out; the file as it was is kept as {kept}"
 
 
+class NullJournal(Journal):
+    """Of a host that writes nothing."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        self.rows: list[dict[str, Any]] = []
+
+    def add(self, row: Row) -> None: ...
+
+    def add_scores(self, scores: Mapping[str, float], split: str, step: int) -> None: ...
+
+    def add_pictures(self, pictures: np.ndarray, step: int) -> None: ...
+
+    def add_graph(self, graph: tf.Graph) -> None: ...
+
+    def report_metric(self, mean_iou: float, step: int) -> None: ...
+
+    def flush(self, now: bool = False) -> None: ...
+
+    def close(self) -> None: ...
+
+
 def read_rows(folder: str) -> list[dict[str, Any]]:
     """The rows of `folder`/metrics.jsonl without those that are damaged, or that a killed run cut off."""
     return parse_rows(_read(f"{folder}/{FILE_NAME}"))[0]

@@ -67,7 +67,7 @@ class ShowProgress(keras.callbacks.Callback):
 def _line(values: Mapping[str, Any]) -> str:
     """Without a pace where it is None: the first call compiles."""
     pace = values["images_per_second"]
-    return f"loss {values['loss']:.4f}, IoU {values['mean_iou']:.3f}, rate {values['learning_rate']:.2g}" + (
+    return f"loss {values['loss']:.4f}, IoU {values['mean_iou']:.3f}, learning rate {values['learning_rate']:.2g}" + (
         "" if pace is None else f", {pace:.1f} img/s"
     )
 

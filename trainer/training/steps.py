@@ -18,9 +18,9 @@ import tensorflow as tf
 
 from trainer.evaluation import metrics
 from trainer.models import as_list
-from trainer.objective.ema import WeightAverages
 from trainer.objective.losses import SegmentationLoss
 from trainer.training.devices import Batches
+from trainer.training.learner import Learner
 
 _SUM = tf.distribute.ReduceOp.SUM
 
@@ -45,25 +45,29 @@ class Updates:
 
 
 class TrainSteps:
-    """To be made under `strategy`, with the model and its optimizer, built for `model.trainable_variables`."""
+    """Updates of `learner`; to be made under `strategy`.
+
+    Args:
+      pixels: of a global batch, about: a constant that keeps the gradients of float16 small, until the true weight of
+        the batch is known.
+      xla: compile the forward and backward pass.
+    """
 
     def __init__(
         self,
-        model: keras.Model,
-        optimizer: keras.optimizers.Optimizer,
+        learner: Learner,
         loss: SegmentationLoss,
         strategy: tf.distribute.Strategy,
         batches: Batches,
         *,
-        image_size: tuple[int, int],
-        averages: WeightAverages | None = None,
+        pixels: int,
         xla: bool = False,
     ) -> None:
-        self._model, self._optimizer, self._loss = model, optimizer, loss
-        self._strategy, self._batches, self._averages = strategy, batches, averages
+        model, optimizer = learner.model, learner.optimizer
+        self._model, self._optimizer, self._averages = model, optimizer, learner.averages
+        self._loss, self._strategy, self._batches = loss, strategy, batches
         self._scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
-        # A constant that keeps the gradients of float16 small, until the true weight of the global batch is known.
-        self._pixels = float(image_size[0] * image_size[1] * batches.global_batch)
+        self._pixels = float(pixels)
         self._weights = model.trainable_variables
         self._classes = as_list(model.outputs)[0].shape[-1]
         self._gradients = [_local_sum(weight.shape, weight.dtype) for weight in self._weights]

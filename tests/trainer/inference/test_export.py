@@ -4,7 +4,6 @@ import dataclasses
 import io
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -276,13 +275,3 @@ def test_wrong_arguments_end_with_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
-
-
-@pytest.mark.parametrize("module", ["trainer.export", "trainer.predict"])
-def test_help_comes_before_anything_heavy(module: str) -> None:
-    command = [sys.executable, "-X", "importtime", "-m", module, "--help"]
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
-    assert "--model RUN|FILE" in done.stdout
-    imported = {name.split(".")[0] for name in re.findall(r"^import time:.*\| +(\S+)$", done.stderr, re.MULTILINE)}
-    assert "argparse" in imported
-    assert not imported & {"tensorflow", "keras", "numpy", "PIL", "rich"}

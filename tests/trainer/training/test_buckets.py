@@ -117,7 +117,7 @@ def run(front: Front, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 def test_a_run_in_a_bucket_is_the_local_one_killed_or_not(run: tuple[Path, Path, str]) -> None:
     local, bucket, out = run
-    assert "going on from step 5" in out
+    assert "resuming at step 5" in out
     assert_same(bucket, local)
     scored, expected = (json.loads((made / "report-val" / "metrics.json").read_text()) for made in (bucket, local))
     assert scored["dataset"].pop("folder") == "gs://street/data"

@@ -31,7 +31,7 @@ def test_names_that_look_like_patterns_are_names(dataset: Path, finished: Path, 
         (again / name).write_text("mine")
     assert "is complete already: 4 updates" in train(dataset, again, *SHORT)
     (again / "finished.json").unlink()
-    assert "going on from step 4" in train(dataset, again, *SHORT)
+    assert "resuming at step 4" in train(dataset, again, *SHORT)
     assert all((again / name).read_text() == "mine" for name in mine)
 
 
