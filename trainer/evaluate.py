@@ -79,7 +79,7 @@ def run(settings: EvaluateSettings) -> None:
         model = renormalized(model, description, split.manifest)
     home = os.path.dirname(model_file.find_model(settings.model)) or "."
     folder = settings.report or f"{home}/report-{settings.split}"
-    tf.io.gfile.makedirs(folder)  # a place that can't be written to is found before the work
+    tf.io.gfile.makedirs(folder)  # a folder that can't be written fails before the work
     evaluation = _evaluate(settings, model, split, strategy, console)
     report.print_scores(evaluation.scores, evaluation.intervals, console)
     rows = journal.read_rows(home)
@@ -120,7 +120,7 @@ def parse_evaluate(argv: Sequence[str] | None = None) -> EvaluateSettings:
         "--logical_devices",
         type=arguments.whole(1),
         metavar="N",
-        help="cut the CPU into so many devices, to try several",
+        help="split the CPU into so many devices, to try several replicas",
     )
     arguments.add_verbose(parser)
     return EvaluateSettings(**vars(parser.parse_args(argv)))
@@ -152,7 +152,7 @@ def _evaluate(
 
 @contextlib.contextmanager
 def _progress(console: Console) -> Iterator[Callable[[int, int], None]]:
-    """Shows how many images are done: a bar in a terminal, else a line now and then."""
+    """Shows how many images are done: a bar in a terminal, else a line every 20 seconds."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("evaluate"), BarColumn(), MofNCompleteColumn(), TextColumn("images"), TimeRemainingColumn())

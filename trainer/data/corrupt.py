@@ -19,8 +19,8 @@ _RESTORE = "Restore the file, or train without them: --on_corrupt=skip"
 
 
 def check_framing(split: Split) -> None:
-    """By the headers of the records: TensorFlow believes a record's length, and would die of a huge one. Not where
-    every look at a file costs a request.
+    """By the headers of the records: TensorFlow trusts a record's length, and a huge one would end the process. Remote
+    files are not checked: each read would cost a request.
 
     Raises:
       DatasetError: a shard has another number of records than the manifest says, or a header is damaged.
@@ -49,7 +49,10 @@ def without_corrupt(split: Split) -> Split:
     """
     good = _read_through(split)
     if not good.shards:
-        raise DatasetError(f"{split.folder}: no shard has a good record: {good.corrupt[0]}; restore the files")
+        raise DatasetError(
+            f"{split.folder}: no shard has a good record: {good.corrupt[0]}; restore the files, or build the data set "
+            "again"
+        )
     return good
 
 
@@ -89,7 +92,7 @@ def _check_record(serialized: bytes, manifest: Manifest, parse: Parse, where: st
 
 
 def _first_sentence(error: tf.errors.OpError) -> str:
-    """TensorFlow's own words, without the place in its graph."""
+    """TensorFlow's message, without the place in its graph."""
     return re.sub(r"\{\{.*?\}\}|\[Op:.*?\]", "", (error.message.splitlines() or [""])[0]).strip()
 
 
@@ -101,4 +104,6 @@ def diagnosis(error: tf.errors.OpError, *splits: Split) -> DatasetError | None:
             return DatasetError(f"{split.folder}: {corrupt[0]}. {_RESTORE}")
     if not isinstance(error, tf.errors.DataLossError):
         return None
-    return DatasetError(f"{splits[0].folder}: reading failed, but every record passes its checksum now; start again")
+    return DatasetError(
+        f"{splits[0].folder}: reading failed, but every record passes its checksum now; run the same command again"
+    )

@@ -19,7 +19,12 @@ class DatasetError(UserError, ValueError):
 
 @dataclass(frozen=True)
 class Split:
-    """The shards of one split that this input pipeline reads, and what of them is good."""
+    """The shards of one split that this input pipeline reads, and their good records.
+
+    Attributes:
+      shards: with the number of good examples in each.
+      corrupt: a sentence for each shard with a damaged record.
+    """
 
     folder: str
     manifest: Manifest
@@ -36,8 +41,8 @@ class Split:
 
     @property
     def is_remote(self) -> bool:
-        """Whether reads are answered late, so that shards are to be read ahead, several at once. Of files at hand that
-        makes reading slower: records wait in memory for their turn, and leave the processor's cache.
+        """Whether reads have a high latency, so that several shards are read ahead. For local files that is slower:
+        records wait in memory for their turn, and leave the processor's cache.
         """
         return "://" in self.folder or self.folder.startswith("/gcs/")  # where Vertex AI mounts buckets
 

@@ -46,7 +46,7 @@ def confusion(labels: tf.Tensor, predictions: tf.Tensor, num_classes: int) -> tf
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scores:
-    """What a confusion matrix says. All are shares from 0 to 1, in float64; NaN is a share of nothing.
+    """Scores of a confusion matrix. All are shares from 0 to 1, in float64; NaN where the denominator is 0.
 
     A class that is neither in the truth nor in the predictions has no IoU: NaN, left out of the mean, and listed in
     `absent`. cityscapesScripts and keras.metrics.MeanIoU do the same. A class that is predicted but never true has 0.
@@ -154,11 +154,11 @@ METRICS = (
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Intervals:
-    """Limits, low and high, between which a score lies with the asked-for level of confidence.
+    """Low and high limits of confidence intervals.
 
     Attributes:
       mean_iou: float64 [2].
-      class_iou: float64 [C, 2]; NaN for a class that no sample had.
+      class_iou: float64 [C, 2]; NaN for a class without an IoU in any sample.
     """
 
     mean_iou: np.ndarray
@@ -176,11 +176,11 @@ class Intervals:
 def bootstrap_interval(
     confusions: np.ndarray, *, seed: int, samples: int = 1000, confidence: float = 0.95
 ) -> Intervals:
-    """Percentile bootstrap (Efron 1979) over images: what other images of the same kind might have scored.
+    """Percentile bootstrap (Efron 1979) over images: the range of scores to expect from other images of the same kind.
 
     Each sample draws as many images as there are, with replacement, and scores the sum of their confusions. Images are
-    drawn, not pixels, as the pixels of an image are far from independent. It says nothing of other cities or seeds, and
-    with fewer than some tens of images it is too narrow.
+    drawn, not pixels, because the pixels of an image are not independent. The interval does not cover other cities or
+    other seeds, and with fewer than some tens of images it is too narrow.
 
     Args:
       confusions: integer [N, C, C], one for each image; rows are the truth. Sums below 2^53.

@@ -1,4 +1,4 @@
-"""What a run trains on: the opened data set, cut into the batches of its plan."""
+"""What a run trains on: the opened data set, in the batches of its plan."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from trainer.training.plan import Plan
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """The opened data set, and how it is cut into batches."""
+    """The opened data set, and how it is divided into batches."""
 
     config: TrainConfig
     strategy: tf.distribute.Strategy
@@ -95,7 +95,7 @@ class Inputs:
 
 
 def open_inputs(config: TrainConfig, strategy: tf.distribute.Strategy, console: Console) -> Inputs:
-    """Opens the splits, names what is corrupt and left out, and plans the batches.
+    """Opens the splits, prints what is corrupt and left out, and plans the batches.
 
     Raises:
       DatasetError, ManifestError: there is no such data set, or it needs --crop_size.
@@ -128,11 +128,11 @@ def _check_devices(config: TrainConfig, strategy: tf.distribute.Strategy, pipeli
     """Raises DeviceError where --xla or --strategy do not fit the devices."""
     replicas = strategy.num_replicas_in_sync
     if config.machine.xla and replicas > 1 and not isinstance(strategy, tf.distribute.TPUStrategy):
-        raise DeviceError(f"--xla compiles the step of one device, and there are {replicas}: leave it out")
+        raise DeviceError(f"--xla is for one device, and there are {replicas}: remove it")
     if config.cluster.workers > 1 and pipelines == 1:
         raise DeviceError(
             f"--strategy={config.machine.strategy} is for one host, and TF_CONFIG names {config.cluster.workers}: "
-            "each would train alone; leave --strategy out"
+            "each would train alone; remove --strategy"
         )
 
 

@@ -121,5 +121,7 @@ def _start_from(path: str, model: keras.Model, console: Console) -> None:
             variable.assign(source.numpy())
             taken += 1
     if not taken:
-        raise TrainingError(f"--initial_model={path}: it has no weights in common with this model")
+        raise TrainingError(
+            f"--initial_model={path}: it has no weights in common with this model: give another one, or none"
+        )
     console.print(f"{taken:,} of {len(model.variables):,} variables start from {path}", highlight=False)

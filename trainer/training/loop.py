@@ -23,7 +23,7 @@ from trainer.training.stop import StopSignal
 
 
 class NotFiniteError(UserError, RuntimeError):
-    """The loss, a gradient or a weight was NaN or infinite; the message says where, and what is left."""
+    """The loss, a gradient or a weight is NaN or infinite; the message says where, and which checkpoint is kept."""
 
 
 @dataclass(kw_only=True)
@@ -87,10 +87,10 @@ class Loop:
                 self._save(step)
 
     def _save(self, step: int) -> None:
-        """The log first: what a checkpoint is past will not be logged again.
+        """The log first: steps before a checkpoint are not logged again.
 
         Raises:
-          NotFiniteError: the last update has broken what would be saved; the next would be the first to show it.
+          NotFiniteError: a weight or another value to be saved is not finite.
         """
         if not self.checkpoints.is_finite():
             raise self._not_finite(step - 1)
@@ -135,7 +135,7 @@ class Loop:
         self.journal.flush()
 
     def _end_epoch(self, step: int, stop: StopSignal) -> None:
-        """Deals with the end of an epoch once, also where a stop came before or in its evaluation."""
+        """Handles the end of an epoch once, also if the run was stopped before or during its evaluation."""
         if not self._plan.ends_epoch(step) or int(self.state.epoch_end) == step:
             return
         logs = self._evaluate(step, stop) if self._plan.evaluates(step) else {}

@@ -6,7 +6,7 @@ import time
 
 from trainer.training.plan import Plan
 
-_CALL_SECONDS = 1.0  # of a call of several updates: a bar that moves, and a stop that is heard in time
+_CALL_SECONDS = 1.0  # of a call of several updates: the bar moves, and a signal is noticed in time
 
 
 class Pace:
@@ -32,7 +32,7 @@ class Pace:
         self._elapsed = time.monotonic() - self._started
 
     def took(self, count: int, agreed: float) -> None:
-        """The first call compiles: it says nothing of the pace."""
+        """The first call compiles, so it is not measured."""
         self._calls += 1
         self._agreed = agreed
         if self._calls > 1:

@@ -74,14 +74,16 @@ def _run(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback], con
         try:
             finish.evaluate_and_export(config, inputs.val, inputs.batches.per_replica, strategy, console)
         except KeyboardInterrupt:
-            console.print("training is over, and its best model is kept: the same command writes what is missing")
+            console.print(
+                "training is complete and the best model is kept: the same command writes the report and the export"
+            )
             raise
         console.print(f"took {(time.monotonic() - started) / 60:.1f} min", highlight=False)
     return 0
 
 
 def _set_up(config: TrainConfig) -> tf.distribute.Strategy:
-    """The devices, and what Keras and TensorFlow hold for the whole process: seeds, precision, determinism."""
+    """The devices, and the global state of Keras and TensorFlow: seeds, precision, determinism."""
     machine = config.machine
     strategy = devices.make_strategy(machine.strategy, cluster=config.cluster, logical_devices=machine.logical_devices)
     keras.utils.set_random_seed(config.data.seed)
@@ -129,7 +131,7 @@ def _restored(inputs: Inputs, learner: Learner, state: State, console: Console) 
     )
     checkpoints.restore()
     for problem in checkpoints.problems:
-        console.print(f"damaged, the one before it is taken: {problem}", highlight=False, markup=False)
+        console.print(f"damaged, using the checkpoint before it: {problem}", highlight=False, markup=False)
     check_common_step(inputs.strategy, int(state.step), inputs.config)
     return checkpoints
 
@@ -167,7 +169,7 @@ def _forget_lost_best(path: str, state: State, is_over: bool, console: Console) 
         read_description(path)
         return False
     except ModelFileError as error:
-        cure = "the model as it is now takes its place" if is_over else "the best of the next evaluations is kept"
+        cure = "the current model replaces it" if is_over else "the best of the next evaluations is kept"
         console.print(f"{error}; {cure}", highlight=False, markup=False)
     state.best.assign(-1.0)
     return True
@@ -196,7 +198,9 @@ def _train(loop: Loop, stop: StopSignal, inputs: Inputs) -> bool:
             loop.journal.flush(now=True)
             return is_done
     except tf.errors.NotFoundError as error:
-        raise TrainingError(f"a file went missing: {str(error).splitlines()[0]}") from error
+        raise TrainingError(
+            f"a file is missing: {str(error).splitlines()[0]}; restore it and run the same command again"
+        ) from error
     except corrupt.READ_ERRORS as error:
         found = corrupt.diagnosis(error, *filter(None, (inputs.train, inputs.val)))
         if found is None:

@@ -1,4 +1,4 @@
-"""What of a run, beside its weights, is counted and kept."""
+"""The counters of a run, which its checkpoints hold beside the weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trainer.training.steps import Updates
 class State:
     """Variables of a checkpoint.
 
-    step: updates done. epoch_end: the last step whose epoch's end was dealt with. best: mean IoU of the best model so
+    step: updates done. epoch_end: the last step whose end of epoch was handled. best: mean IoU of the best model so
     far, -1 before the first. stopped: 1 when a callback ended the training. The losses and the confusion are of the
     updates since the last row of the log.
     """
@@ -36,7 +36,7 @@ class State:
         self.confusion.assign_add(updates.confusion)
 
     def take_log(self, labels: LabelTable) -> tuple[float, float]:
-        """-> mean loss and mean IoU since the last time; starts anew."""
+        """-> mean loss and mean IoU since the last call."""
         loss, count = self.losses.numpy()
         scores = Scores(confusion=self.confusion.numpy(), labels=labels)
         self.losses.assign(tf.zeros_like(self.losses))

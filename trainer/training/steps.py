@@ -27,14 +27,14 @@ _SUM = tf.distribute.ReduceOp.SUM
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Updates:
-    """What `count` updates gave, over all replicas and hosts.
+    """The results of `count` updates, over all replicas and hosts.
 
     Attributes:
       losses: float32[count], each the mean loss of a global batch.
       finite: bool[count]; False where a loss or a gradient was NaN or infinite.
       confusion: int64[C, C], of the predictions made in them; rows are the truth.
       stop: whether any host was asked to stop.
-      seconds: what the hosts gave as seconds of an update, their mean.
+      seconds: of an update, the mean of what the hosts measured.
     """
 
     losses: np.ndarray
@@ -109,7 +109,7 @@ class TrainSteps:
         return results.stack(), self._first(confusion), self._first(heard)
 
     def _first(self, value: Any) -> tf.Tensor:
-        """Of a value that all replicas have in common."""
+        """The value, which is the same on all replicas."""
         return self._strategy.experimental_local_results(value)[0]
 
     def _add_batch(self, batch: dict[str, tf.Tensor]) -> None:
@@ -149,7 +149,7 @@ class TrainSteps:
         return tf.stack([loss, tf.cast(replicas == self._batches.replicas, tf.float32)])
 
     def _global_gradients(self, weight_sum: tf.Tensor) -> list[tf.Tensor]:
-        """What the optimizer, which adds up over replicas, is given."""
+        """The gradients for the optimizer, which sums them over replicas."""
         factor = tf.math.divide_no_nan(self._pixels, weight_sum)
         gradients = [total.read_value() * tf.cast(factor, total.dtype) for total in self._gradients]
         if not self._scaled:

@@ -8,7 +8,7 @@ from types import FrameType
 
 
 class StopSignal:
-    """SIGTERM and Ctrl-C ask to stop; after one of them Ctrl-C ends the process as ever."""
+    """SIGTERM and Ctrl-C ask to stop; after one of them Ctrl-C ends the process at once."""
 
     number: int | None = None
 

@@ -1,4 +1,4 @@
-"""What a run does at the end of epochs: scores the validation split, and keeps the best model so far."""
+"""Validation at the end of epochs: scores the validation split, and keeps the best model so far."""
 
 from __future__ import annotations
 

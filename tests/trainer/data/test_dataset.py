@@ -667,7 +667,7 @@ def test_a_split_without_a_good_record_is_refused_and_still_diagnosed(tmp_path: 
 
 def test_nothing_is_left_out_of_good_shards(split: Split) -> None:
     assert without_corrupt(split) == split
-    told = f"{split.folder}: reading failed, but every record passes its checksum now; start again"
+    told = f"{split.folder}: reading failed, but every record passes its checksum now; run the same command again"
     assert str(diagnosis(DATA_LOSS, split)) == told
     assert diagnosis(tf.errors.InvalidArgumentError(None, None, "of the model"), split) is None
     check_framing(split)

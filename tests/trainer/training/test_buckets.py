@@ -259,5 +259,5 @@ def test_other_errors_are_not_a_buckets() -> None:
     told = "Error executing an HTTP request: libcurl code 6 meaning 'Could not resolve hostname', error details: x"
     assert refusal(OSError(f"{told}\n\t when reading metadata of gs://street/data/dataset.json [Op:ReadFile]")) == (
         "gs://street/data/dataset.json: the storage can't be reached, libcurl code 6 meaning 'Could not resolve "
-        "hostname', error details: x; start the same command later"
+        "hostname', error details: x; run the same command again later"
     )
