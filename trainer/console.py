@@ -1,4 +1,4 @@
-"""Commands whose output is meant for people: without TensorFlow's log, and with one line for each error."""
+"""Output of commands for people: without TensorFlow's log, and with one line for each error."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class BucketError(UserError, OSError):
 
 @contextlib.contextmanager
 def refusals() -> Iterator[None]:
-    """Turns what the cloud answers to TensorFlow, and that nothing answers, into a BucketError; other errors pass."""
+    """Turns errors of a bucket, and a bucket that can't be reached, into a BucketError; other errors pass."""
     try:
         yield
     except tf.errors.OpError as error:
@@ -34,7 +34,7 @@ def refusals() -> Iterator[None]:
 
 
 def refusal(error: Exception) -> str | None:
-    """What `error` says of a bucket; None where it comes from elsewhere."""
+    """A sentence on what a bucket refused; None where `error` has another cause."""
     # ...: HTTP response code 403 with body '...' when initiating an upload to gs://... ; or: libcurl code 6 meaning ...
     text = " ".join(str(error).split())
     found = re.search(r"Error executing an HTTP request: (.*?)( when \w+ing .*)?$", text)

@@ -28,7 +28,7 @@ _LINE_SECONDS = 20.0  # between lines, where the output is no terminal
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateSettings:
-    """A parsed command line; a `report` of None is a folder beside the model."""
+    """A parsed command line; without a `report` it is written beside the model."""
 
     model: str
     dataset: str

@@ -1,4 +1,4 @@
-"""Records that are damaged: found, named, and left out or refused."""
+"""Damaged records: found, and reported or left out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from beam_pipelines.contract.manifest import Manifest, Shard
 from trainer.data.dataset import DatasetError, Split
 from trainer.data.records import Parse, parser
 
-# What a record whose checksum or content is wrong ends a run with; the latter other faults do, too.
+# Raised for a record with a wrong checksum, and for one with wrong content; the latter has other causes, too.
 READ_ERRORS = (tf.errors.DataLossError, tf.errors.InvalidArgumentError)
 
 _RESTORE = "Restore the file, or train without them: --on_corrupt=skip"
@@ -41,8 +41,8 @@ def check_framing(split: Split) -> None:
 
 
 def without_corrupt(split: Split) -> Split:
-    """Reads all shards through. -> the split with only its good records, and in `corrupt` what was wrong with the
-    others. A bad record ends its shard: what follows can't be found for sure.
+    """Reads all shards. -> the split with its good records only; `corrupt` says what is wrong with the others. A bad
+    record ends its shard, because the start of the next one is not certain.
 
     Raises:
       DatasetError: no record is good.
@@ -97,7 +97,7 @@ def _first_sentence(error: tf.errors.OpError) -> str:
 
 
 def diagnosis(error: tf.errors.OpError, *splits: Split) -> DatasetError | None:
-    """What of the shards stopped a run with `error`, found by reading them through; None where it was not the data."""
+    """The damaged record that ended a run with `error`, found by reading the shards; None if it was not the data."""
     for split in splits:
         corrupt = _read_through(split).corrupt
         if corrupt:

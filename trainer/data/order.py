@@ -1,4 +1,4 @@
-"""The order of examples, a function of (seed, epoch, position), and the batches that are read in it."""
+"""The order of examples, a function of (seed, epoch, position), and batches in this order."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MIB = 2**20
 
 
 def steps_of_epoch(split: Split, pipelines: int, pipeline_batch: int) -> int:
-    """Batches in which every pipeline comes to the end of its share."""
+    """Batches until every pipeline has read all of its share."""
     most = max(share_of(split, pipelines, index).examples for index in range(pipelines))
     return -(-most // pipeline_batch)
 
@@ -37,8 +37,8 @@ def training_batches(
 ) -> tf.data.Dataset:
     """Endless batches {image float32[batch, h, w, 3], mask uint8[batch, h, w]} from (epoch, step) `start` on.
 
-    An epoch has `steps` batches and holds every example once; the last batches are padded with images whose
-    masks are all ignored, so that a batch always has its size and padding counts for nothing.
+    An epoch has `steps` batches and every example once. What is missing in the last batches is padding: images whose
+    masks are all ignored, so that every batch has its size and padding has no weight.
     """
     order = _Order(split, seed, batch * steps, shuffle_mib)
     is_small = split.examples * split.example_bytes <= cache_mib * _MIB
@@ -61,21 +61,20 @@ def training_batches(
     epochs = tf.data.Dataset.range(start[0], np.iinfo(np.int64).max)
     examples = epochs.flat_map(one_epoch).map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     batches = examples.batch(batch, drop_remainder=True)
-    # Else several hosts would ask each other before every batch whether there is one more.
+    # Otherwise several hosts would ask each other before every batch whether there is one more.
     endless = batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
     return endless.prefetch(_BATCHES_AHEAD)
 
 
 def example_seed(seed: int, epoch: tf.Tensor, filename: tf.Tensor) -> tf.Tensor:
-    """int64[2]: what augmentation draws from for an example in an epoch, wherever and when it is read."""
+    """int64[2]: the seed of augmentation for an example in an epoch, on any host and in any order."""
     identity = tf.strings.to_hash_bucket_fast(filename, np.iinfo(np.int64).max)
     return tf.stack([epoch * 1_000_003 + seed, identity])
 
 
 def evaluation_batches(split: Split, batch: int, batches: int | None = None) -> tf.data.Dataset:
-    """Every example once, in stored order: {image, mask, filename, position}; the last batch, and all up
-    to the number of `batches`, are padded with ignored repeats whose position is -1. Images of several sizes need a
-    batch of 1.
+    """Every example once, in stored order: {image, mask, filename, position}. The last batch, and all up to the number
+    of `batches`, are padded with ignored repeats whose position is -1. Images of several sizes need a batch of 1.
     """
     parse = parser(split.manifest)
     needed = -(-split.examples // batch)
@@ -138,7 +137,7 @@ class _Order:
 
 
 def _streamed_leaf(split: Split) -> _Leaf:
-    """Serialized records, read when they are asked for."""
+    """Serialized records, read when they are needed."""
     paths, buffer = tf.constant(split.paths()), 4 * _MIB if split.is_remote else 0
     return lambda file, count: tf.data.TFRecordDataset(paths[file], buffer_size=buffer).take(count)
 
@@ -151,7 +150,7 @@ def _stored_records(split: Split) -> tf.data.Dataset:
 
 
 def _cached(split: Split) -> tuple[_Leaf, _Fetch]:
-    """All serialized records in memory, once; what is put in order, and shuffled, is their numbers."""
+    """All serialized records in memory, once; their numbers are ordered and shuffled."""
     # A string tensor of 128 elements or fewer would be copied into the graph, which may not have more than 2 GiB.
     unused = tf.data.Dataset.from_tensors(b"").repeat(128)
     records = next(iter(_stored_records(split).concatenate(unused).batch(split.examples + 128)))

@@ -1,4 +1,4 @@
-"""Records of a data set as tensors, in its encoding whatever that is."""
+"""Records of a data set as tensors, from any of its encodings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Parse = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
 
 def parser(manifest: Manifest) -> Parse:
-    """Serialized -> `image` float32, normalized whatever the encoding; `mask` uint8; `filename`."""
+    """Serialized record -> `image` float32[H, W, 3], normalized; `mask` uint8[H, W]; `filename`."""
     pixels = manifest.pixels
     shift, factor = manifest.moments.normalization.shift_and_factor()
 

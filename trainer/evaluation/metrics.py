@@ -1,4 +1,4 @@
-"""Scores from a confusion matrix, equal to those of cityscapesScripts, and how certain they are.
+"""Scores of a confusion matrix, equal to those of cityscapesScripts, and their confidence intervals.
 
 A new metric is a row of `METRICS`: metrics.json, the table that is printed, and TensorBoard follow from it.
 """

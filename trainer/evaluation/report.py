@@ -77,7 +77,7 @@ def write_report(
 
 
 def print_scores(scores: Scores, intervals: Intervals, console: Console) -> None:
-    """IoU of each class with its 95 % interval and its share of the true pixels, and the scores of all together."""
+    """IoU of each class with its 95 % interval and its share of the true pixels, then `METRICS`."""
     table = Table(title_justify="left")
     table.add_column("class")
     for name in ("IoU, %", "95 % interval", "true pixels"):

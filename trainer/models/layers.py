@@ -1,4 +1,4 @@
-"""What the architectures share: padding to a size that fits, resizing, cropping back, convolution with normalization.
+"""Layers of all architectures: padding to a size that fits, resizing, cropping back, convolution with normalization.
 
 Which pixels a convolution with stride 2 looks at depends on the size: TensorFlow's padding="same" is symmetric for odd
 sizes only, and an even size shifts the features by a pixel at every stride (the docstring of separable_conv2d_same in

@@ -1,4 +1,4 @@
-"""The composition root of a training run: everything is made here, from a TrainConfig."""
+"""The composition root of a training run: everything is created here, from a TrainConfig."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def run(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback] = ())
         alike.
 
     Raises:
-      UserError: a reason that the user can do something about.
+      UserError: an error that the user can fix.
     """
     with refusals():
         return _run(config, callbacks, Console(quiet=not config.cluster.is_chief, soft_wrap=True))
@@ -162,7 +162,7 @@ def _callback_list(
 
 
 def _forget_lost_best(path: str, state: State, is_over: bool, console: Console) -> bool:
-    """Whether the best model that the run has kept is gone or damaged; then the next evaluation keeps one again."""
+    """Whether the best model of the run is missing or damaged; then the next evaluation keeps one again."""
     if float(state.best) < 0 and not is_over:
         return False  # none was kept yet
     try:

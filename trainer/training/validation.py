@@ -28,8 +28,8 @@ _PICTURES = 3
 
 @dataclass(kw_only=True)
 class Validation:
-    """Called with the step. With averages it is they that are scored and kept; without a validation split the newest
-    model is kept. All hosts score, and the chief alone writes.
+    """Called with the step. Averages of the weights are scored and kept, if there are any; without a validation split
+    the newest model is kept. All hosts score, and the chief alone writes.
     """
 
     inputs: Inputs
