@@ -257,8 +257,7 @@ def _writing(path: str) -> Iterator[None]:
         yield
     except tf.errors.OpError as error:
         raise PredictionError(
-            f"{path} can't be written: {refusal(error) or error.message}; fix this and run the same command again, or "
-            "choose another --output"
+            f"{path} can't be written: {refusal(error) or error.message}; fix this or choose another --output"
         ) from error
 
 
