@@ -8,7 +8,7 @@ PYTHON_OLDEST ?= $(shell python3.10 -c 'import sys; print(sys.executable)' 2>/de
 # Where `make engines` puts what Beam's engines run on, and the tests look for it.
 export ENGINES ?= $(CURDIR)/.engines
 
-.PHONY: demo engines test test-oldest torture lint format benchmark clean
+.PHONY: demo engines test test-oldest torture lint format docs benchmark clean
 
 demo: .venv/installed
 	$(BIN)/python -m beam_pipelines.build --runner=DirectRunner --labels=cityscapes7 --image_size=128x256
@@ -43,6 +43,10 @@ lint: .venv/installed
 format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The tables of options in the README files.
+docs: .venv/installed
+	$(BIN)/python tests/support/option_tables.py
 
 benchmark: .venv/installed
 	$(BIN)/python tests/benchmarks/build.py

@@ -1,1 +1,1 @@
-"""Starts the pipeline on Dataflow and the trainer on Vertex AI."""
+"""Commands that run the pipeline on Dataflow and the trainer on Vertex AI, and check what both need."""

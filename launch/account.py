@@ -1,4 +1,4 @@
-"""The Google account: found without a stall; and what Google answers, as one sentence with a cure."""
+"""The Google account, and Google's errors as one sentence each."""
 
 from __future__ import annotations
 
@@ -6,55 +6,66 @@ import contextlib
 import logging
 import os
 import re
+import socket
 from collections.abc import Iterator, Mapping
 
 from google.api_core.exceptions import GoogleAPICallError, GoogleAPIError
 from google.auth.credentials import Credentials
 from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, TransportError
+from requests.exceptions import RequestException
 
 from beam_pipelines.errors import first_line
 from beam_pipelines.files.cloud import LOGIN, find_account
 from launch.errors import LaunchError
 
+__all__ = ["LOGIN", "google_errors", "login"]
+
 _SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
+_UNREACHABLE = (GoogleAPIError, TransportError, RequestException, ConnectionError, TimeoutError, socket.gaierror)
 
 
 def login() -> Credentials:
-    """The account that the environment names, not asked anything yet.
+    """The credentials that the environment is set up with. Sends no request.
 
     Raises:
-      LaunchError: there is none, or its file can't be read.
+      LaunchError: there are none, or their file cannot be read.
     """
-    logging.getLogger("google.auth").setLevel(logging.ERROR)  # it warns of what the error below says
+    logging.getLogger("google.auth").setLevel(logging.ERROR)  # its warnings repeat the errors below
     try:
         return find_account(_SCOPES)
     except DefaultCredentialsError as error:
-        named = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
-        if named:
+        path = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
+        if path:
             raise LaunchError(
-                f"GOOGLE_APPLICATION_CREDENTIALS={named} is no account's file, {first_line(error)}; {LOGIN} to another"
+                f"GOOGLE_APPLICATION_CREDENTIALS={path} is not a credentials file, {first_line(error)}; {LOGIN} to "
+                "another file"
             ) from error
-        raise LaunchError(f"there is no Google account to submit with; {LOGIN}") from error
+        raise LaunchError(f"no Google account is set up; {LOGIN}") from error
 
 
 @contextlib.contextmanager
-def google_errors(what: str, cures: Mapping[int, str], doubt: str = "") -> Iterator[None]:
-    """Turns what Google answers about `what` into a LaunchError with the cure of its HTTP status. `doubt` is added
-    where it can't be reached.
+def google_errors(subject: str, cures: Mapping[int, str], if_unreachable: str = "; try again later") -> Iterator[None]:
+    """Turns the errors of Google's clients into a LaunchError about `subject`.
+
+    Args:
+      cures: HTTP status -> what to do about it.
+      if_unreachable: end of the sentence if Google could not be reached.
     """
     try:
         yield
     except GoogleAPICallError as error:
-        cure = cures.get(int(error.code or 0), "mend that and start the same command again")
-        raise LaunchError(f"{what}: Google answered {error.code}, {_message(error)}; {cure}") from error
-    except (GoogleAPIError, TransportError, OSError) as error:  # a RetryError, and what requests raises
-        raise LaunchError(f"{what}: Google can't be reached, {first_line(error)}{doubt}") from error
+        status = int(error.code or 0)
+        default = "try again later" if status >= 500 else "fix this and run the same command again"
+        cure = cures.get(status, default)
+        raise LaunchError(f"{subject}: Google answered {status}, {_message(error)}; {cure}") from error
+    except _UNREACHABLE as error:
+        raise LaunchError(f"{subject}: Google could not be reached, {first_line(error)}{if_unreachable}") from error
     except GoogleAuthError as error:
-        raise LaunchError(f"{what}: the Google account was refused, {first_line(error)}; {LOGIN}") from error
+        raise LaunchError(f"{subject}: Google rejected the account, {first_line(error)}; {LOGIN}") from error
 
 
 def _message(error: GoogleAPICallError) -> str:
-    """Google's own words, without the request, which the user did not write, and what its client makes of them."""
+    """The message in Google's answer, without the request that the client puts before it."""
     try:
         return str(error.response.json()["error"]["message"])
     except (AttributeError, KeyError, TypeError, ValueError):

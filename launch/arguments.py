@@ -1,24 +1,42 @@
-"""The types of arguments that the launchers share: each takes the text as it is right, or says what it should be."""
+"""Argument types that the launch commands share, and how their help shows defaults."""
 
 from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-# pattern, and what it stands for
-_PROJECT = (r"[a-z][-a-z0-9:.]+[a-z0-9]", "a project id, like street-scenes-123 (its name and number are others)")
-_REGION = (r"[a-z]+-[a-z]+\d+", "a region, like us-central1 (a zone has one more letter)")
-_LABEL = (r"[a-z][-_a-z0-9]{0,62}=[-_a-z0-9]{0,63}", "KEY=VALUE of a-z, 0-9, - and _, a letter first, up to 63 each")
-_IMAGE = (r"[a-zA-Z0-9][-\w.:/@]*", "a container image, like europe-docker.pkg.dev/PROJECT/REPOSITORY/NAME:TAG")
-_EMAIL = (r"[^@\s]+@[^@\s]+", "an account's email address")
-_IN_BUCKET = (r"gs://[a-z0-9][-_.a-z0-9]+[a-z0-9](/.*)?", "in a bucket, gs://BUCKET/...")
+# Pattern, and what it stands for.
+_PROJECT = (r"[a-z][-a-z0-9:.]+[a-z0-9]", "a project ID such as street-scenes-123 (not the project's name or number)")
+_REGION = (r"[a-z]+-[a-z]+\d+", "a region such as us-central1 (a zone has one more letter)")
+_LABEL = (
+    r"[a-z][-_a-z0-9]{0,62}=[-_a-z0-9]{0,63}",
+    "KEY=VALUE, each up to 63 characters of a-z, 0-9, - and _, the key starting with a letter",
+)
+_IMAGE = (
+    r"[a-zA-Z0-9][-\w.:/@]*",
+    "a container image such as europe-docker.pkg.dev/PROJECT/REPOSITORY/NAME:TAG",
+)
+_EMAIL = (r"[^@\s]+@[^@\s]+", "the email address of an account")
+_IN_BUCKET = (r"gs://[a-z0-9][-_.a-z0-9]+[a-z0-9](/.*)?", "a path in a bucket, gs://BUCKET/...")
 _FOLDER = (r"gs://[a-z0-9][-_.a-z0-9]+[a-z0-9](/[^/\s]+)+/?", "a folder in a bucket, gs://BUCKET/FOLDER")
 _MACHINE = re.compile(r"(?:.+-)?custom-(\d+)-\d+(?:-ext)?|[a-z]\d?[a-z]*-[a-z]+-(\d+)")
 
 
+class HelpFormatter(argparse.HelpFormatter):
+    """Adds the default value to the help of each option that has one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return f"{action.help} (default: %(default)s)" if has_default(action) else action.help
+
+
+def has_default(action: argparse.Action) -> bool:
+    """Whether an option has a default value worth showing: not None, False, 0, '' or an empty list."""
+    return bool(action.default) and action.default != argparse.SUPPRESS
+
+
 def matching(pattern: str, meaning: str) -> Callable[[str], str]:
-    """An argparse type: text that the whole of the pattern fits."""
+    """An argparse type: text that matches the whole pattern."""
 
     def parse(text: str) -> str:
         if not re.fullmatch(pattern, text):
@@ -29,40 +47,58 @@ def matching(pattern: str, meaning: str) -> Callable[[str], str]:
 
 
 project, region, label = matching(*_PROJECT), matching(*_REGION), matching(*_LABEL)
-# Not empty either: an unset variable of a shell would silently take another image.
+# These refuse empty text, too: with an unset shell variable the default image would be used silently.
 image, email = matching(*_IMAGE), matching(*_EMAIL)
 
 
 def is_bucket_folder(text: str) -> bool:
-    """Whether it is gs://BUCKET/FOLDER."""
+    """Whether `text` is gs://BUCKET/FOLDER."""
     return re.fullmatch(_FOLDER[0], text) is not None
 
 
 def is_in_bucket(text: str) -> bool:
-    """Whether it is gs://BUCKET, or below that."""
+    """Whether `text` is gs://BUCKET or a path below it."""
     return re.fullmatch(_IN_BUCKET[0], text) is not None
 
 
 def bucket_folder(text: str) -> str:
-    """Without a slash at its end."""
+    """gs://BUCKET/FOLDER, without a slash at the end."""
     return matching(*_FOLDER)(text).rstrip("/")
 
 
 def paths(text: str) -> str:
-    """Several paths with commas; those that start like a bucket's must name one."""
+    """Comma-separated paths; each one that starts with gs: must name a bucket."""
     parts = [part.strip() for part in text.split(",")]
     return ",".join(matching(*_IN_BUCKET)(part) if part.startswith("gs:") else part for part in parts)
 
 
+def labels(text: str) -> Sequence[str]:
+    """Comma-separated KEY=VALUE labels."""
+    return [label(part.strip()) for part in text.split(",")]
+
+
 def machine_type(text: str) -> str:
-    """Of Compute Engine, such that it says how many vCPUs it has."""
+    """A Compute Engine machine type whose name states its number of vCPUs."""
     if not _MACHINE.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{text!r} does not say its vCPUs: like e2-standard-4 or n2-custom-4-16384")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} does not state its number of vCPUs, as e2-standard-4 and n2-custom-4-16384 do"
+        )
     return text
 
 
-def vcpus_of(machine: str) -> int:
-    """Of a `machine_type`."""
-    found = _MACHINE.fullmatch(machine)
+def vcpus_of(machine_type: str) -> int:
+    """The number of vCPUs of a `machine_type`."""
+    found = _MACHINE.fullmatch(machine_type)
     assert found
     return int(found[1] or found[2])
+
+
+def whole(least: int) -> Callable[[str], int]:
+    """An argparse type: a whole number of at least `least`."""
+
+    def parse(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of {least} or more")
+        return int(text)
+
+    return parse

@@ -1,7 +1,7 @@
-"""What a prebuilt image of Vertex AI starts: `python -m launch.start` with the options of trainer.task.
+"""`python -m launch.start` with the options of trainer.task: what a job runs in a prebuilt image of Vertex AI.
 
-There pip has installed this project's sdist with what all of its users need, which is little; the trainer's extra comes
-here. What the image has already, TensorFlow above all, is kept.
+The image has installed this project's sdist with its few general requirements; this module installs those of the
+trainer, and keeps what the image already has, TensorFlow above all. It must run before they are installed.
 """
 
 from __future__ import annotations
@@ -10,31 +10,43 @@ import importlib
 import importlib.metadata
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+from launch.errors import LaunchError, command
 
 DISTRIBUTION = "street-scenes"
 _EXTRA = "trainer"
 
 
-def main() -> int:
-    """Returns trainer.task's exit code, or 1 where its requirements can't be installed."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns trainer.task's exit code, or 1 if its requirements could not be installed."""
+    if code := install(argv):
+        return code
+    from trainer.task import main as train
+
+    return train(argv)
+
+
+@command
+def install(argv: Sequence[str] | None = None) -> int:
+    """Installs the requirements of the trainer. -> 0.
+
+    Raises:
+      LaunchError: pip failed.
+    """
     needed = requirements_of(importlib.metadata.requires(DISTRIBUTION) or ())
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--root-user-action=ignore"]
     if subprocess.run([*pip, *needed], check=False).returncode:
-        print(
-            f"error: the requirements of the trainer ({', '.join(needed)}) could not be installed. Where there is no "
-            "network to install from, launch with --container and an image that has them",
-            file=sys.stderr,
+        raise LaunchError(
+            f"the requirements of the trainer ({', '.join(needed)}) could not be installed; on a network without a "
+            "package index, set --container to an image that has them"
         )
-        return 1
     importlib.invalidate_caches()
-    from trainer.task import main as train
-
-    return train()
+    return 0
 
 
 def requirements_of(requires: Iterable[str]) -> list[str]:
-    """Those of the distribution's requirements that its extra adds: not by its name, which an index could know too."""
+    """The requirements that the trainer's extra adds. Not by the name of the distribution, which an index may have."""
     return [line.partition(";")[0].strip() for line in requires if f'extra == "{_EXTRA}"' in line.replace("'", '"')]
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 
 FAILED = 1  # exit codes; argparse ends with 2 where the arguments are wrong
@@ -26,25 +28,37 @@ def exit_code_of(
 
     Args:
       work: returns an exit code; what it raises becomes one line on stderr.
-      verbose: let errors pass, so that Python prints their tracebacks.
+      verbose: print the traceback of an error, too.
       explain: what an error that is no UserError means to the user; None where it is a fault of the program.
       failed: the exit code where `work` raises.
       stopped: what to print after Ctrl-C.
     """
     try:
-        return work()
+        code = work()
+        sys.stdout.flush()  # a full disk or a closed pipe is an error of the command, too
+        return code
     except KeyboardInterrupt:
         print(stopped, file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
         if verbose:
-            raise
+            traceback.print_exc()
         told = str(error) if isinstance(error, UserError) else explain(error)
         print(f"error: {told or unexpected(error)}", file=sys.stderr)
+        _discard_output()
         return failed
+
+
+def _discard_output() -> None:
+    """Where the output can't be written, keeps Python from trying again when it exits."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def unexpected(error: BaseException) -> str:
     """A fault of the program, in one line."""
     first = (str(error).splitlines() or [""])[0]
-    return f"unexpected {type(error).__name__}: {first}; --verbose shows the traceback, please report it"
+    told = f"{type(error).__name__}: {first}" if first else type(error).__name__
+    return f"internal error, {told}; please report it with the traceback that --verbose shows"

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +16,7 @@ import pytest
 from beam_pipelines.contract import record, tfrecord
 from beam_pipelines.contract.record import Record
 from beam_pipelines.verify import main as verify
-from tests.support.builds import PROJECT, build, make_flat, make_uneven, run_module
+from tests.support.builds import build, make_flat, make_uneven, run_module
 
 pytestmark = pytest.mark.usefixtures("without_transform")
 
@@ -141,20 +136,6 @@ def test_the_command_line_tells_by_its_exit_code(copy: Callable[..., Path], tmp_
         assert done.returncode == 2
         assert done.stderr.startswith(f"error: {folder} has no dataset.json: there is no data set, or its build did ")
         assert done.stderr.count("\n") == 1
-
-
-def test_ctrl_c_stops_with_a_sentence(copy: Callable[..., Path]) -> None:
-    dataset = copy()
-    (dataset / TRAIN).unlink()
-    os.mkfifo(dataset / TRAIN)  # it lets its reader wait
-    command = [sys.executable, "-m", "beam_pipelines.verify", str(dataset), "--direct_num_workers=1"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
-    with subprocess.Popen(command, cwd=PROJECT, **pipes) as process:
-        with (dataset / TRAIN).open("wb"):  # goes on when the reader comes
-            process.send_signal(signal.SIGINT)
-            time.sleep(0.5)
-        printed, errors = process.communicate(timeout=60)
-    assert (process.returncode, printed, errors) == (130, "", "stopped; run the same command again to continue\n")
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)

@@ -1,0 +1,1 @@
+"""Runs the pipeline of `beam_pipelines.build` on Google Cloud Dataflow."""

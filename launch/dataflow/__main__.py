@@ -1,0 +1,28 @@
+"""`python -m launch.dataflow`: the build of `beam_pipelines.build`, on Google Cloud Dataflow."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+
+from launch.dataflow.options import parse
+from launch.errors import command, missing_packages
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0 the data set is complete (with --no_wait: the job is submitted), 1 it is not, 130 after
+    Ctrl-C, 2 (SystemExit) the arguments are wrong.
+    """
+    started = time.time()
+    settings = parse(argv)
+    # Importing Beam takes a second: --help and wrong arguments end before this.
+    with missing_packages("pipelines"):
+        from launch.dataflow.run import run
+
+    return run(settings, started)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

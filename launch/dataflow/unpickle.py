@@ -1,0 +1,41 @@
+"""`python -m launch.dataflow.unpickle PIPELINE.pb`: unpickles a whole graph, as a worker does first.
+
+Prints JSON: `functions`, the class of each step's function, and `modules`, those that were imported for them besides
+Beam's.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import apache_beam as beam
+from apache_beam.pipeline import AppliedPTransform, PipelineVisitor
+from apache_beam.portability.api import beam_runner_api_pb2 as protos
+from apache_beam.runners.runner import PipelineRunner
+from apache_beam.runners.worker import sdk_worker_main  # noqa: F401  a worker imports it before it has a graph
+
+
+class _Functions(PipelineVisitor):
+    """Collects step -> the class of its DoFn."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, str] = {}
+
+    def visit_transform(self, node: AppliedPTransform) -> None:
+        if isinstance(node.transform, beam.ParDo):
+            self.found[node.full_label] = type(node.transform.fn).__name__
+
+
+def main(path: str) -> None:
+    """Raises whatever unpickling raises, such as ModuleNotFoundError."""
+    before = set(sys.modules)
+    with open(path, "rb") as file:
+        pipeline = beam.Pipeline.from_runner_api(protos.Pipeline.FromString(file.read()), PipelineRunner(), None)
+    functions = _Functions()
+    pipeline.visit(functions)
+    print(json.dumps({"functions": functions.found, "modules": sorted(set(sys.modules) - before)}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

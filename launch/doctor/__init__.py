@@ -1,0 +1,1 @@
+"""Checks what jobs on Dataflow and Vertex AI need, before they cost anything."""

@@ -1,0 +1,60 @@
+"""`python -m launch.vertex`: a training run or a hyperparameter search on Vertex AI."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from launch.errors import command, missing_packages
+from launch.vertex.options import VertexSettings, parse
+from launch.vertex.request import make_request, summarize
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0 the job is submitted (with --local: the run is complete), 1 it is not, 128 + the number
+    of the signal that stopped a local run, 130 after Ctrl-C, 2 (SystemExit) the arguments are wrong.
+    """
+    settings = parse(argv)
+    if settings.local_hosts:
+        from launch.vertex.rehearsal import rehearse
+
+        return rehearse(
+            settings.job.output,
+            settings.job.trainer_options,
+            settings.train,
+            settings.local_hosts,
+            settings.venv,
+            settings.reuse_packages,
+        )
+    with tempfile.TemporaryDirectory() as scratch:
+        return _submit(settings, Path(scratch))
+
+
+def _submit(settings: VertexSettings, scratch: Path) -> int:
+    """Submits the job, or with --dry_run prints the request."""
+    from launch.vertex.package import build_sdist, package_uri
+
+    if not settings.dry_run:
+        # Importing Google's client takes seconds: --help, --dry_run and wrong arguments end before this.
+        with missing_packages("launch"):
+            from launch.vertex.submit import submit
+    job = settings.job
+    sdist = None if job.container else build_sdist(scratch)
+    package = package_uri(sdist, job.output) if sdist else None
+    request = make_request(job, package)
+    # With --dry_run the standard output is the request as JSON and nothing else.
+    print(summarize(job, settings.train.places.dataset, package), file=sys.stderr if settings.dry_run else sys.stdout)
+    if settings.dry_run:
+        print(json.dumps(request, indent=2))
+        return 0
+    sys.stdout.flush()
+    print(submit(job, settings.train, request, sdist, package, settings.endpoint))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

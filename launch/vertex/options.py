@@ -1,0 +1,250 @@
+"""The command line of launch.vertex as one frozen VertexSettings; the trainer's own parser checks its options."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from launch import arguments
+from launch.errors import LaunchError
+from launch.vertex.machines import ACCELERATORS, DEFAULT_ACCELERATOR, choose_machine
+from launch.vertex.problems import rehearsal_problem, submission_problem
+from launch.vertex.request import TrainingJob
+from launch.vertex.search import DEFAULT_TUNE, parse_search
+from trainer.config import TrainConfig, parse_train
+
+_NEEDS = {"trials": "tune", "parallel_trials": "tune", "venv": "local", "reuse_packages": "local"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class VertexSettings:
+    """A parsed command line.
+
+    Attributes:
+      train: the trainer's configuration, except for the folders that Vertex AI sets.
+      local_hosts: number of processes that rehearse the job on this machine; 0 submits it.
+      venv: folder of the virtual environment of a rehearsal.
+      reuse_packages: use the packages of the running Python instead.
+      endpoint: address of the service; None is Google's in the region of the job.
+    """
+
+    job: TrainingJob
+    train: TrainConfig
+    local_hosts: int
+    venv: str
+    reuse_packages: bool
+    dry_run: bool
+    endpoint: str | None
+
+
+def parse(argv: Sequence[str] | None = None) -> VertexSettings:
+    """Raises SystemExit with code 2 and a message if the arguments, or those of the trainer, are wrong."""
+    parser = make_parser()
+    args, trainer_options = parser.parse_known_args(argv)
+    train = parse_train([*trainer_options, f"--output={args.output}"], {})
+    try:
+        job = _make_job(args, train, trainer_options)
+    except LaunchError as error:
+        parser.error(str(error))
+    problem = _unused_option(args, parser) or (
+        rehearsal_problem(bool(job.search), args.dry_run) if args.local else submission_problem(job, train)
+    )
+    if problem:
+        parser.error(problem)
+    return VertexSettings(
+        job=job,
+        train=train,
+        local_hosts=args.local,
+        venv=args.venv,
+        reuse_packages=args.reuse_packages,
+        dry_run=args.dry_run,
+        endpoint=args.endpoint,
+    )
+
+
+def _make_job(args: argparse.Namespace, train: TrainConfig, trainer_options: list[str]) -> TrainingJob:
+    """Raises LaunchError if there is no such machine, or the search is malformed."""
+    search = parse_search(args.tune, args.trials, args.parallel_trials, trainer_options) if args.tune else None
+    machine = choose_machine(args.accelerator, args.accelerator_count, args.machine_type)
+    if machine.is_tpu and train.machine.strategy == "auto" and not args.local:
+        trainer_options = [*trainer_options, "--strategy=tpu"]
+    return TrainingJob(
+        name=args.name or f"{train.model.name}-{train.places.output.rpartition('/')[2]}"[:128],
+        project=args.project or "",
+        region=args.region or "",
+        output=train.places.output,
+        trainer_options=tuple(trainer_options),
+        machine=machine,
+        hosts=args.hosts,
+        container=args.container,
+        spot=args.spot,
+        timeout_hours=args.timeout_hours,
+        service_account=args.service_account,
+        tensorboard=args.tensorboard,
+        labels=dict(label.split("=") for label in args.label),
+        search=search,
+    )
+
+
+def _unused_option(args: argparse.Namespace, parser: argparse.ArgumentParser) -> str | None:
+    """Names an option that would have no effect."""
+    for option, needed in _NEEDS.items():
+        if not getattr(args, needed) and getattr(args, option) != parser.get_default(option):
+            return f"--{option} has no effect without --{needed}"
+    return None
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The options of this command itself; all others go to the trainer."""
+    parser = argparse.ArgumentParser(
+        prog="python -m launch.vertex",
+        usage="%(prog)s --project=ID --region=REGION --output=gs://... [option ...] [option of trainer.task ...]",
+        description="Trains on Vertex AI. Every option that is not listed below goes to the trainer: see `python -m "
+        "trainer.task --help`. Run again with the same --output, it resumes from the latest checkpoint.",
+        formatter_class=arguments.HelpFormatter,
+        allow_abbrev=False,
+    )
+    _add_job(parser.add_argument_group("job"))
+    _add_machines(parser.add_argument_group("machines"))
+    _add_search(parser.add_argument_group("hyperparameter search"))
+    _add_rehearsal(parser.add_argument_group("without submitting a job"))
+    return parser
+
+
+def _add_job(group: argparse._ArgumentGroup) -> None:
+    """Adds where the job runs, as whom, and what it is called."""
+    group.add_argument(
+        "--project", metavar="ID", type=arguments.project, help="Google Cloud project of the job; required to submit"
+    )
+    group.add_argument(
+        "--region",
+        type=arguments.region,
+        help="region of the job, such as europe-west4; required to submit. Use the region of the buckets",
+    )
+    group.add_argument("--output", metavar="DIR", required=True, help="base folder of the run, gs://BUCKET/FOLDER")
+    group.add_argument(
+        "--name", type=_name, help="display name of the job; the model and the last part of --output unless set"
+    )
+    group.add_argument(
+        "--label",
+        action="append",
+        default=[],
+        type=arguments.label,
+        metavar="KEY=VALUE",
+        help="label of the job; can be repeated",
+    )
+    group.add_argument(
+        "--service_account",
+        metavar="EMAIL",
+        type=arguments.email,
+        help="account that the job runs as; Vertex AI's own unless set",
+    )
+    group.add_argument(
+        "--tensorboard",
+        metavar="NAME",
+        help="Vertex AI TensorBoard to show the run in, projects/PROJECT/locations/REGION/tensorboards/ID",
+    )
+    group.add_argument(
+        "--endpoint", metavar="URL", help="address of the service; REGION-aiplatform.googleapis.com unless set"
+    )
+
+
+def _add_machines(group: argparse._ArgumentGroup) -> None:
+    """Adds the machines, their image and their time limit."""
+    group.add_argument(
+        "--accelerator", metavar="NAME", default=DEFAULT_ACCELERATOR, help="one of " + ", ".join(ACCELERATORS)
+    )
+    group.add_argument(
+        "--accelerator_count",
+        type=arguments.whole(0),
+        metavar="N",
+        help="accelerators per host; the smallest number that a machine has unless set",
+    )
+    group.add_argument(
+        "--machine_type", metavar="TYPE", help="machine type; the usual one for these accelerators unless set"
+    )
+    group.add_argument(
+        "--hosts",
+        metavar="N",
+        type=arguments.whole(1),
+        default=1,
+        help="number of hosts: a chief and workers",
+    )
+    group.add_argument(
+        "--container",
+        metavar="IMAGE",
+        type=arguments.image,
+        help="container image built from launch/Dockerfile.trainer; unless set, Vertex AI's prebuilt image, which may "
+        "no longer be available",
+    )
+    group.add_argument(
+        "--spot",
+        action="store_true",
+        help="use spot machines, which cost less and can be preempted; the job then restarts and resumes",
+    )
+    group.add_argument(
+        "--timeout_hours",
+        metavar="HOURS",
+        type=_hours,
+        default=24.0,
+        help="time limit of the job, or of each trial",
+    )
+
+
+def _add_search(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--tune",
+        action="append",
+        nargs="?",
+        const=DEFAULT_TUNE,
+        metavar="NAME=LOW..HIGH[:log] | NAME=VALUE,VALUE",
+        help=f"search for the best values of a trainer option; can be repeated. Without a value: {DEFAULT_TUNE}",
+    )
+    group.add_argument("--trials", metavar="N", type=arguments.whole(1), default=20, help="total number of trials")
+    group.add_argument(
+        "--parallel_trials", metavar="N", type=arguments.whole(1), default=2, help="trials that run at the same time"
+    )
+
+
+def _add_rehearsal(group: argparse._ArgumentGroup) -> None:
+    """Adds what the command does instead of submitting."""
+    group.add_argument("--dry_run", action="store_true", help="print the request as JSON and submit nothing")
+    group.add_argument(
+        "--local",
+        nargs="?",
+        const=1,
+        default=0,
+        type=arguments.whole(1),
+        metavar="HOSTS",
+        help="run the same package on this machine, in a virtual environment, with the variables that Vertex AI sets; "
+        "HOSTS processes, 1 without a value",
+    )
+    group.add_argument(
+        "--venv",
+        default="out/vertex-venv",
+        metavar="DIR",
+        help="virtual environment for --local; created once and kept",
+    )
+    group.add_argument(
+        "--reuse_packages",
+        action="store_true",
+        help="with --local: use the installed packages and install only this one, in a temporary environment (seconds "
+        "instead of minutes)",
+    )
+
+
+def _hours(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of hours") from error
+    if not 0.01 <= value <= 24 * 28:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0.01 and {24 * 28} hours")
+    return value
+
+
+def _name(text: str) -> str:
+    if not 1 <= len(text) <= 128:
+        raise argparse.ArgumentTypeError(f"a name has 1 to 128 characters, not {len(text)}")
+    return text

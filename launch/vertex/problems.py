@@ -1,0 +1,65 @@
+"""Why a job cannot run as it is: found before anything is built, uploaded or requested."""
+
+from __future__ import annotations
+
+import re
+
+from launch import arguments
+from launch.vertex.machines import Machine
+from launch.vertex.request import TrainingJob
+from trainer.config import TrainConfig
+
+_SHARED = ("gs://", "/gcs/")  # what all hosts of a job can read; Vertex AI mounts buckets at /gcs
+_TENSORBOARD = re.compile(r"projects/[^/]+/locations/([^/]+)/tensorboards/[^/]+")
+
+
+def submission_problem(job: TrainingJob, train: TrainConfig) -> str | None:
+    """Why the job cannot be submitted, with a fix; None if it can."""
+    for option, value in {"project": job.project, "region": job.region}.items():
+        if not value:
+            return f"--{option} is required to submit a job"
+    if not arguments.is_bucket_folder(job.output):
+        return f"--output={job.output} must be gs://BUCKET/FOLDER: files on the machines of a job are lost when it ends"
+    return (
+        _path_problem("dataset", train.places.dataset)
+        or _path_problem("initial_model", train.model.initial_model)
+        or _path_problem("backbone_weights", train.model.options.get("backbone_weights"))
+        or _tpu_problem(job.machine, job.container, job.hosts)
+        or _tensorboard_problem(job.tensorboard, job.region, job.service_account)
+    )
+
+
+def rehearsal_problem(is_search: bool, is_dry_run: bool) -> str | None:
+    """Why the job cannot be rehearsed, with a fix; None if it can."""
+    if is_search or is_dry_run:
+        return f"--local runs one training on this machine: leave out {'--tune' if is_search else '--dry_run'}"
+    return None
+
+
+def _path_problem(option: str, path: str | None) -> str | None:
+    if path and path.startswith("gs:") and not arguments.is_in_bucket(path):
+        return f"--{option}={path} does not name a bucket: gs://BUCKET/..."
+    if path and path not in ("none", "imagenet") and not path.startswith(_SHARED):
+        return f"--{option}={path} is a local path, which a job cannot read: copy it to gs:// and use that path"
+    return None
+
+
+def _tpu_problem(machine: Machine, container: str | None, hosts: int) -> str | None:
+    if machine.is_tpu and not container:
+        return "a TPU needs --container: Vertex AI has no prebuilt TPU image with TensorFlow 2.17 or later"
+    if machine.is_tpu and hosts > 1:
+        return f"--hosts={hosts}: training on a TPU runs on one host; leave out --hosts"
+    return None
+
+
+def _tensorboard_problem(tensorboard: str | None, region: str, service_account: str | None) -> str | None:
+    if not tensorboard:
+        return None
+    found = _TENSORBOARD.fullmatch(tensorboard)
+    if not found:
+        return f"--tensorboard={tensorboard} is not projects/PROJECT/locations/REGION/tensorboards/ID"
+    if found[1] != region:
+        return f"--tensorboard is in {found[1]} and the job in {region}: both must be in the same region"
+    if not service_account:
+        return "--tensorboard needs --service_account: the account that writes to it"
+    return None

@@ -1,0 +1,128 @@
+"""A job on this machine: the same sdist in a virtual environment, started as Vertex AI starts it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import site
+import socket
+import subprocess
+import tempfile
+import venv
+from collections.abc import Sequence
+from pathlib import Path
+
+from beam_pipelines.contract.manifest import FILE_NAME
+from launch.dataset import check_image_size, local_files, open_manifest
+from launch.errors import LaunchError
+from launch.vertex.hosts import run_hosts
+from launch.vertex.package import build_sdist
+from launch.vertex.request import PREBUILT_MODULE
+from trainer.config import TrainConfig
+
+
+def rehearse(
+    output: str,
+    trainer_options: Sequence[str],
+    train: TrainConfig,
+    hosts: int,
+    venv_folder: str,
+    reuse_packages: bool,
+) -> int:
+    """Runs the job's hosts as processes on this machine.
+
+    Args:
+      train: what the trainer will parse `trainer_options` into, for a check of the data set.
+      venv_folder: folder of the virtual environment; made if needed, and kept.
+      reuse_packages: use the packages of the running Python in a temporary environment instead.
+
+    Returns:
+      0, or 128 + the number of the signal that stopped the run.
+
+    Raises:
+      LaunchError: the data set cannot be trained on, the sdist could not be built or installed, or a host failed.
+    """
+    _check_dataset(train, hosts)
+    with tempfile.TemporaryDirectory() as scratch:
+        sdist = build_sdist(Path(scratch))
+        python = _temporary_environment(Path(scratch)) if reuse_packages else _kept_environment(venv_folder)
+        _install(python, sdist, reuse_packages)
+        command = [str(python), "-I", "-m", PREBUILT_MODULE, *trainer_options]
+        return run_hosts(command, environments(output, hosts))
+
+
+def _check_dataset(train: TrainConfig, hosts: int) -> None:
+    """Raises LaunchError if a local data set cannot be trained on, before minutes of installing."""
+    if "://" in train.places.dataset:
+        return
+    text = local_files(train.places.dataset).read(FILE_NAME)
+    manifest = open_manifest(train.places.dataset, text, (train.data.train_split, train.data.val_split), hosts)
+    check_image_size(manifest, train.places.dataset, train.data.crop_size is not None)
+
+
+def environments(output: str, hosts: int) -> list[dict[str, str]]:
+    """The variables that Vertex AI sets on each host, chief first; the hosts are ports of this machine."""
+    addresses = [f"127.0.0.1:{port}" for port in _free_ports(hosts)]
+    folders = {
+        "AIP_MODEL_DIR": f"{output}/model/",
+        "AIP_CHECKPOINT_DIR": f"{output}/checkpoints/",
+        "AIP_TENSORBOARD_LOG_DIR": f"{output}/logs/",
+        "CLOUD_ML_JOB_ID": "local",
+    }
+    pools = {"TF_CONFIG": ("chief", "worker"), "CLUSTER_SPEC": ("workerpool0", "workerpool1")}
+    return [
+        folders | {variable: json.dumps(_cluster(addresses, names, index)) for variable, names in pools.items()}
+        for index in range(hosts)
+    ]
+
+
+def _cluster(addresses: Sequence[str], pools: tuple[str, str], index: int) -> dict[str, object]:
+    """The cluster as host `index` sees it: the first host is the chief, the others are workers."""
+    cluster = {pools[0]: addresses[:1]} | ({pools[1]: addresses[1:]} if len(addresses) > 1 else {})
+    task = {"type": pools[min(index, 1)], "index": max(index - 1, 0)}
+    return {"cluster": cluster, "environment": "cloud", "task": task}
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def _temporary_environment(scratch: Path) -> Path:
+    """An environment that sees the packages of the running Python. -> its Python."""
+    folder = scratch / "venv"
+    venv.create(folder)
+    (site_packages,) = folder.glob("lib/python*/site-packages")
+    # Not venv's system_site_packages, which skips the packages of a virtual environment.
+    (site_packages / "running.pth").write_text("\n".join(site.getsitepackages()), encoding="utf-8")
+    return folder / "bin" / "python"
+
+
+def _kept_environment(venv_folder: str) -> Path:
+    """The environment of earlier rehearsals, or a new one. -> its Python."""
+    folder = Path(venv_folder).absolute()
+    python = folder / "bin" / "python"
+    if not _has_pip(python):  # pip is installed last: an environment without it was interrupted
+        print(f"installing the trainer in {venv_folder}: takes minutes and 2 GB, only once", flush=True)
+        venv.create(folder, with_pip=True)
+    return python
+
+
+def _has_pip(python: Path) -> bool:
+    command = [str(python), "-I", "-m", "pip", "--version"]
+    return python.exists() and subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def _install(python: Path, sdist: Path, reuse_packages: bool) -> None:
+    """Installs the sdist as a prebuilt image does, and the trainer's extra, once for all hosts."""
+    pip = [str(python), "-I", "-m", "pip", "install", "--quiet"]
+    offline = ["--no-build-isolation", "--no-index"] if reuse_packages else []
+    for arguments in (["--force-reinstall", "--no-deps", str(sdist)], [f"{sdist}[trainer]"]):
+        done = subprocess.run([*pip, *offline, *arguments], capture_output=True, text=True, check=False)
+        if done.returncode:
+            lines = [line.strip() for line in done.stderr.strip().splitlines()] or ["no message"]
+            reason = next((line for line in lines if line.startswith("ERROR: ")), lines[-1]).removeprefix("ERROR: ")
+            raise LaunchError(f"pip could not install {sdist.name}: {reason}")

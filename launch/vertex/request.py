@@ -1,0 +1,135 @@
+"""A training job, its REST request, and a summary for people. Nothing here talks to the cloud."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from launch.vertex.machines import Machine
+from launch.vertex.search import METRIC, Search
+
+# The newest prebuilt image that Google lists: Python 3.10, TensorFlow 2.17, with this "end of availability".
+PREBUILT, PREBUILT_UNTIL = "vertex-ai/training/tf-{kind}.2-17.py310:latest", "2026-07-11"
+PREBUILT_MODULE = "launch.start"
+_HOSTS = {"europe": "europe", "asia": "asia", "australia": "asia"}  # continent of a region -> of its image registry
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingJob:
+    """Everything that defines a job. `container` is an image with the trainer; None uses the prebuilt image."""
+
+    name: str
+    project: str
+    region: str
+    output: str
+    trainer_options: tuple[str, ...]
+    machine: Machine
+    hosts: int = 1
+    container: str | None = None
+    spot: bool = False
+    timeout_hours: float = 24.0
+    service_account: str | None = None
+    tensorboard: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    search: Search | None = None
+
+    @property
+    def parent(self) -> str:
+        return f"projects/{self.project}/locations/{self.region}"
+
+    @property
+    def image(self) -> str:
+        if self.container:
+            return self.container
+        host = _HOSTS.get(self.region.partition("-")[0], "us")
+        return f"{host}-docker.pkg.dev/{PREBUILT.format(kind='gpu' if self.machine.has_gpus else 'cpu')}"
+
+
+def make_request(job: TrainingJob, package: str | None) -> dict[str, Any]:
+    """The body of the request that creates the job: a CustomJob, or a HyperparameterTuningJob.
+
+    `package` is the gs:// path of the sdist that a prebuilt image installs.
+    """
+    spec: dict[str, Any] = {
+        "workerPoolSpecs": _worker_pools(job, package),
+        "scheduling": _scheduling(job.timeout_hours, job.spot),
+        "baseOutputDirectory": {"outputUriPrefix": job.output},
+    }
+    if job.service_account:
+        spec["serviceAccount"] = job.service_account
+    if job.tensorboard:
+        spec["tensorboard"] = job.tensorboard
+    request: dict[str, Any] = {"displayName": job.name}
+    if job.labels:
+        request["labels"] = dict(job.labels)
+    return request | ({**job.search.to_request(), "trialJobSpec": spec} if job.search else {"jobSpec": spec})
+
+
+def _worker_pools(job: TrainingJob, package: str | None) -> list[dict[str, Any]]:
+    """The chief, then the workers, all with the same machine and command."""
+    pool = {"machineSpec": job.machine.to_request(), **_program(job, package)}
+    counts = [1, job.hosts - 1] if job.hosts > 1 else [1]
+    return [{"replicaCount": count, **pool} for count in counts]
+
+
+def _program(job: TrainingJob, package: str | None) -> dict[str, Any]:
+    """The ContainerSpec or the PythonPackageSpec of a worker pool."""
+    environment = {"PYTHONUNBUFFERED": "1", **job.machine.environment}  # log lines appear without delay
+    shared = {
+        "args": list(job.trainer_options),
+        "env": [{"name": name, "value": value} for name, value in environment.items()],
+    }
+    if job.container:
+        return {"containerSpec": {"imageUri": job.image, **shared}}
+    return {
+        "pythonPackageSpec": {
+            "executorImageUri": job.image,
+            "packageUris": [package],
+            "pythonModule": PREBUILT_MODULE,
+            **shared,
+        }
+    }
+
+
+def _scheduling(timeout_hours: float, spot: bool) -> dict[str, Any]:
+    return {
+        "timeout": f"{round(timeout_hours * 3600)}s",
+        # A host that restarts alone would wait for the others forever; together they resume from the checkpoint.
+        "restartJobOnWorkerRestart": True,
+        "strategy": "SPOT" if spot else "STANDARD",
+    }
+
+
+def summarize(job: TrainingJob, dataset: str, package: str | None) -> str:
+    """What will be created and the most that it can use, as lines for people."""
+    kind = "hyperparameter tuning job" if job.search else "custom job"
+    notice = f" (Google listed it until {PREBUILT_UNTIL}: if it is no longer available, set --container)"
+    rows = {
+        "job": f"{kind} {job.name} in {job.project}, {job.region}",
+        "machines": _machines(job),
+        "at most": _limit(job),
+        "image": job.image + ("" if job.container else notice),
+        "code": package or "as installed in the image",
+        "data": dataset,
+        "results": f"{job.output}/",
+    }
+    if job.search:
+        tuned = "; ".join(map(str, job.search.parameters))
+        rows["search"] = f"highest {METRIC}, {job.search.parallel_trials} trials at a time: {tuned}"
+    return "\n".join(f"{name:<10}{value}" for name, value in rows.items())
+
+
+def _machines(job: TrainingJob) -> str:
+    workers = f" (chief and {job.hosts - 1} worker{'s' if job.hosts > 2 else ''})" if job.hosts > 1 else ""
+    market = "spot: after a preemption the job restarts and resumes from its checkpoint" if job.spot else "on demand"
+    return f"{job.hosts} x {job.machine}{workers}, {market}"
+
+
+def _limit(job: TrainingJob) -> str:
+    """The most that the job can use: its timeout on all hosts, in all trials."""
+    trials = job.search.trials if job.search else 1
+    hours = trials * job.hosts * job.timeout_hours
+    timeout = f"{job.timeout_hours:g} h" + (f" x {trials} trials" if job.search else "")
+    accelerators = f", {hours * job.machine.count:,g} accelerator hours" if job.machine.count else ""
+    return f"{timeout}: {hours:,g} machine hours{accelerators}"

@@ -1,0 +1,134 @@
+"""Submits a job to Vertex AI: checks the data set and the output, uploads the package, creates the job."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from google.auth.credentials import Credentials
+from google.cloud import aiplatform_v1, storage
+
+from beam_pipelines.contract.manifest import FILE_NAME, Manifest
+from launch.account import LOGIN, google_errors, login
+from launch.buckets import blob_at, read_text, split_path
+from launch.dataset import check_image_size, open_manifest
+from launch.errors import LaunchError
+from launch.vertex.request import TrainingJob
+from trainer.config import CONFIG, TrainConfig, changes, read_identity
+
+_CURES = {
+    401: LOGIN,
+    403: "ask for the roles Vertex AI User in the project and Storage Object Admin in the bucket, and make sure that "
+    "aiplatform.googleapis.com is enabled",
+    404: "check the project, the region and the bucket",
+    429: "request more quota for these machines in the region, or use fewer",
+}
+_SECONDS = 120.0  # timeout of the request that creates the job; the client's default is 5
+
+
+def submit(
+    job: TrainingJob,
+    train: TrainConfig,
+    request: dict[str, Any],
+    sdist: Path | None,
+    package: str | None,
+    endpoint: str | None,
+) -> str:
+    """Checks what can be checked at no cost, uploads the sdist to `package` and creates the job.
+
+    Args:
+      request: of `make_request`.
+      sdist, package: None if the job runs in a container that has the code.
+      endpoint: address of the service; None is Google's in the region of the job.
+
+    Returns:
+      Lines for people: the job's name, and how to follow and to cancel it.
+
+    Raises:
+      LaunchError: something was refused or not found; no job was created unless the message says otherwise.
+    """
+    credentials = login()
+    client = storage.Client(project=job.project, credentials=credentials)
+    try:
+        manifest = _check_dataset(client, train, job)
+        if job.search is None:  # trials have folders of their own
+            _check_output(client, train, manifest, job.hosts)
+        if sdist is not None and package is not None:
+            _upload(client, sdist, package)
+    finally:
+        client.close()
+    return _instructions(job, _create(job, request, credentials, endpoint))
+
+
+def _check_dataset(client: storage.Client, train: TrainConfig, job: TrainingJob) -> Manifest | None:
+    """Raises LaunchError if the training would fail after its machines have started. -> None for /gcs/ paths."""
+    if not train.places.dataset.startswith("gs://"):
+        return None
+    text = read_text(client, f"{train.places.dataset}/{FILE_NAME}", _CURES)
+    manifest = open_manifest(train.places.dataset, text, (train.data.train_split, train.data.val_split), job.hosts)
+    tuned = [parameter.name for parameter in job.search.parameters] if job.search else []
+    check_image_size(manifest, train.places.dataset, train.data.crop_size is not None or "crop_size" in tuned)
+    return manifest
+
+
+def _check_output(client: storage.Client, train: TrainConfig, manifest: Manifest | None, hosts: int) -> None:
+    """Raises LaunchError if the output has checkpoints of another run, which the trainer would not resume."""
+    text = read_text(client, f"{train.places.output}/{CONFIG}", _CURES)
+    if text is None or not _has_checkpoints(client, train.places.output):
+        return
+    now = train.identity | {"hosts": hosts} | ({"dataset": manifest.fingerprint} if manifest else {})
+    try:
+        changed = changes(read_identity(text), now)
+    except ValueError as error:
+        raise LaunchError(f"{train.places.output}/{CONFIG}: {error}; set another --output") from error
+    if changed:
+        raise LaunchError(
+            f"{train.places.output} contains another run: {', '.join(changed)}. Set another --output, or the same "
+            "values"
+        )
+
+
+def _has_checkpoints(client: storage.Client, output: str) -> bool:
+    bucket, folder = split_path(output)
+    with google_errors(output, _CURES):
+        return any(client.list_blobs(bucket, prefix=f"{folder}/checkpoints/", max_results=1))
+
+
+def _upload(client: storage.Client, sdist: Path, uri: str) -> None:
+    with google_errors(uri, _CURES):
+        blob = blob_at(client, uri)
+        if not blob.exists():  # its path contains the digest of its contents
+            blob.upload_from_filename(str(sdist), content_type="application/gzip")
+
+
+def _create(job: TrainingJob, request: dict[str, Any], credentials: Credentials, endpoint: str | None) -> str:
+    """-> the resource name of the job."""
+    options = {"api_endpoint": endpoint or f"{job.region}-aiplatform.googleapis.com"}
+    client = aiplatform_v1.JobServiceClient(credentials=credentials, transport="rest", client_options=options)
+    in_doubt = f". The job may have been created: check with `{_gcloud(job, 'list')}` before you try again"
+    text = json.dumps(request)
+    with client, google_errors("the job", _CURES, in_doubt):
+        if job.search is None:
+            custom = aiplatform_v1.CustomJob.from_json(text)
+            return str(client.create_custom_job(parent=job.parent, custom_job=custom, timeout=_SECONDS).name)
+        search = aiplatform_v1.HyperparameterTuningJob.from_json(text)
+        made = client.create_hyperparameter_tuning_job(
+            parent=job.parent, hyperparameter_tuning_job=search, timeout=_SECONDS
+        )
+        return str(made.name)
+
+
+def _instructions(job: TrainingJob, name: str) -> str:
+    number = name.rpartition("/")[2]
+    rows = {
+        "submitted": name,
+        "follow": _gcloud(job, f"stream-logs {number}"),
+        "cancel": _gcloud(job, f"cancel {number}"),
+    }
+    return "\n".join(f"{name:<10}{value}" for name, value in rows.items())
+
+
+def _gcloud(job: TrainingJob, action: str) -> str:
+    group = "hp-tuning-jobs" if job.search else "custom-jobs"
+    return f"gcloud ai {group} {action} --project={job.project} --region={job.region}"

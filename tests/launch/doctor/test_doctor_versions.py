@@ -1,0 +1,109 @@
+"""The versions here against those of the images that jobs run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from diagnosis import OWN_TRAINER, found_by
+
+from launch.doctor.checks import images, versions
+
+OWN_WORKER = "--sdk_container_image=p/r/scenes:1"
+
+
+def install(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, version: str, more: str = "") -> None:
+    """Another version of a package, as far as its metadata goes."""
+    info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{more}")
+    monkeypatch.syspath_prepend(str(folder))
+
+
+def worker_findings(*arguments: str) -> dict[str, str]:
+    return found_by("beam", *arguments)
+
+
+def trainer_findings(*arguments: str) -> dict[str, str]:
+    return found_by("trainer image", *arguments)
+
+
+def test_another_beam_than_the_builds_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, monkeypatch, "apache-beam", "2.60.0", "Classifier: Programming Language :: Python :: 3.9\n")
+    here = ".".join(map(str, sys.version_info[:2]))
+    assert worker_findings() == {
+        "python": f"failure {here}, but Beam 2.60.0 has images only for 3.9: use one of these",
+        "beam": "failure 2.60.0 is installed, but the build supports <2.78,>=2.77: pip install '.[pipelines]'",
+    }
+
+
+def test_a_checkout_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(versions, "DISTRIBUTION", "not-to-be-had")
+    message = "failure not-to-be-had is not installed: pip install '.[launch]'"
+    assert worker_findings()["beam"] == message
+    assert trainer_findings()["trainer image"] == message
+
+
+def test_without_beam_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(versions, "_installed", {}.get)
+    assert worker_findings() == {
+        "beam": "failure apache-beam is not installed: pip install '.[pipelines]', or use --job=vertex"
+    }
+
+
+def test_an_image_for_workers_has_the_python_and_the_beam_of_this_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = images.worker_image()
+    assert worker_findings(OWN_WORKER)["beam"] == f"ok {image.beam} here and on the workers"
+    (tmp_path / "Dockerfile.worker").write_text("ARG PYTHON=3.8\nARG BEAM=2.71.0\n")
+    monkeypatch.setattr(images, "_LAUNCH", tmp_path)
+    here = ".".join(map(str, sys.version_info[:2]))
+    assert worker_findings(OWN_WORKER) == {
+        "python": f"failure {here} here, 3.8 in launch/Dockerfile.worker: build the image with --build-arg "
+        f"PYTHON={here}",
+        "beam": f"failure {image.beam} here, 2.71.0 in launch/Dockerfile.worker: build the image with --build-arg "
+        f"BEAM={image.beam}",
+    }
+    (tmp_path / "Dockerfile.worker").unlink()
+    assert worker_findings(OWN_WORKER) == {
+        "beam": f"failure {tmp_path}/Dockerfile.worker does not exist: run this command from a checkout of the project"
+    }
+
+
+def test_the_prebuilt_image_is_told_to_be_past_its_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(versions, "PREBUILT_UNTIL", "2001-12-31")
+    found = trainer_findings()
+    assert found["trainer image"] == (
+        "warning Google listed Vertex AI's prebuilt image until 2001-12-31: it is no longer updated and may be "
+        "unavailable; build an image from launch/Dockerfile.trainer and set --container"
+    )
+    assert found["trainer python"] == "ok 3.10 in Vertex AI's prebuilt image; the trainer supports >=3.10"
+    assert found["tensorflow"].startswith("ok 2.17 in Vertex AI's prebuilt image, 2.")
+    monkeypatch.setattr(versions, "PREBUILT_UNTIL", "2999-12-31")
+    assert trainer_findings()["trainer image"] == "ok Vertex AI's prebuilt image, which Google lists until 2999-12-31"
+
+
+def test_a_prebuilt_image_that_the_trainer_can_not_run_in_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "PREBUILT", "vertex-ai/training/tf-{kind}.2-8.py38:latest")
+    found = trainer_findings()
+    assert found["trainer python"] == (
+        "failure 3.8 in Vertex AI's prebuilt image, but the trainer supports >=3.10: set --container"
+    )
+    assert found["tensorflow"] == (
+        "failure 2.8 in Vertex AI's prebuilt image, but the trainer supports <2.22,>=2.17: set --container"
+    )
+
+
+def test_an_older_keras_here_than_in_the_image_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = images.trainer_image(is_tpu=False).keras
+    assert trainer_findings(OWN_TRAINER)["keras"].startswith(f"ok {there} in launch/Dockerfile.trainer, ")
+    install(tmp_path, monkeypatch, "keras", "3.5.0")
+    assert trainer_findings(OWN_TRAINER)["keras"] == (
+        f"warning 3.5.0 here, {there} in launch/Dockerfile.trainer: models of the job may not load here; pip install "
+        f"'keras>={there}'"
+    )
+    monkeypatch.setattr(versions, "_installed", {}.get)
+    assert trainer_findings(OWN_TRAINER)["keras"].startswith(f"skipped {there} in launch/Dockerfile.trainer; not inst")
+    assert trainer_findings(OWN_TRAINER, "--accelerator=TPU_V3")["tensorflow"].startswith("skipped 2.20 in launch/")

@@ -1,0 +1,113 @@
+"""The command line of launch.vertex, its tables and its dry run."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+import pytest
+from vertex_runs import DATASET, PLACE, dry_run
+
+from launch.vertex import options
+from launch.vertex.__main__ import main
+from launch.vertex.machines import ACCELERATORS
+from launch.vertex.search import METRIC
+from tests.support.builds import PROJECT
+from trainer import config
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """-> what is said about arguments that are wrong."""
+    with pytest.raises(SystemExit) as stopped:
+        main(list(arguments))
+    assert stopped.value.code == 2
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def test_the_metric_of_a_search_is_the_one_that_the_trainer_reports() -> None:
+    tree = ast.parse((PROJECT / "trainer" / "training" / "journal.py").read_text())
+    names = {ast.unparse(node.targets[0]): node.value for node in tree.body if isinstance(node, ast.Assign)}
+    assert ast.literal_eval(names["HYPERPARAMETER_METRIC"]) == METRIC
+
+
+# Arguments -> what the message must name: the option or the value, and the cure.
+REFUSED = {
+    "--epocs=3": ("trainer.task: error", "--epocs=3"),
+    "--model=u3net": ("trainer.task: error", "--model", "'u3net'"),
+    "--dataset=out/scenes": ("--dataset=out/scenes", "copy it to gs://"),
+    "--initial_model=out/run": ("--initial_model=out/run", "copy it to gs://"),
+    "--backbone_weights=w.h5": ("--backbone_weights=w.h5", "copy it to gs://"),
+    "--output=out/run": ("--output=out/run", "gs://BUCKET/FOLDER"),
+    "--output=gs://street": ("--output=gs://street", "gs://BUCKET/FOLDER"),
+    "--output=gs://street/my run": ("--output=gs://street/my run", "gs://BUCKET/FOLDER"),
+    "--dataset=gs://": ("--dataset=gs:", "gs://BUCKET/"),
+    "--container=": ("--container", "''", "PROJECT/REPOSITORY/NAME:TAG"),
+    "--service_account=me": ("--service_account", "'me'", "email address"),
+    "--trials=3": ("--trials", "without --tune"),
+    "--reuse_packages": ("--reuse_packages", "without --local"),
+    "--project=My Street": ("--project", "'My Street'", "street-scenes-123"),
+    "--region=europe-west4-a": ("--region", "'europe-west4-a'", "us-central1"),
+    "--accelerator=L4": ("--accelerator=L4", "NVIDIA_L4", "--machine_type"),
+    "--accelerator_count=3": ("--accelerator_count=3", "1, 2, 4, 8 of NVIDIA_L4", "--machine_type"),
+    "--accelerator_count=0 --machine_type=x": ("--accelerator=NVIDIA_L4", "--accelerator_count=0", "leave out one"),
+    "--accelerator=none --accelerator_count=1": ("--accelerator_count=1", "0 of none", "--machine_type"),
+    "--accelerator=TPU_V3 --machine_type=x": ("--machine_type=x", "TPU_V3", "leave out --machine_type"),
+    "--accelerator=TPU_V3": ("TPU", "--container"),
+    "--accelerator=TPU_V3 --container=x --hosts=2": ("--hosts=2", "leave out --hosts"),
+    "--tensorboard=12": ("--tensorboard=12", "projects/PROJECT/locations/REGION/tensorboards/ID"),
+    "--tensorboard=projects/p/locations/us-east1/tensorboards/1": ("us-east1", "europe-west4", "same region"),
+    "--tensorboard=projects/p/locations/europe-west4/tensorboards/1": ("--tensorboard", "--service_account"),
+    "--label=Team=Roads": ("'Team=Roads'", "KEY=VALUE"),
+    "--timeout_hours=0": ("--timeout_hours", "between 0.01 and 672"),
+    "--hosts=0": ("--hosts", "'0'", "1 or more"),
+    "--tune=learning_rate": ("--tune=learning_rate", "NAME=LOW..HIGH", "NAME=VALUE,VALUE"),
+    "--tune=learning_rate=0.1..0.01": ("--tune=learning_rate=0.1..0.01", "LOW must be less than HIGH"),
+    "--tune=ema=0..0.9:log": ("--ema", "0"),
+    "--tune=weight_decay=0..0.9:log": ("--tune=weight_decay", "more than 0 with :log"),
+    "--tune=learning_rate=x..1": ("--learning_rate", "'x'"),
+    "--tune=optimizer=sgd,lion": ("--optimizer", "'lion'"),
+    "--tune=optimizer=adamw..sgd": ("--optimizer", "list its values"),
+    "--tune=rate=0..1": ("--rate=0",),
+    "--tune --learning_rate=0.1": ("--learning_rate", "leave out one"),
+    "--tune --tune=learning_rate=0.1,0.2": ("--tune", "learning_rate, learning_rate"),
+    "--tune --val_split=": ("--tune", "--val_split", "name a split"),
+    "--tune --local": ("--local", "leave out --tune"),
+    "--dry_run --local": ("--local", "leave out --dry_run"),
+}
+
+
+@pytest.mark.parametrize("arguments", REFUSED)
+def test_what_can_not_be_is_refused_before_anything_is_built_or_asked(
+    arguments: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("launch.vertex.package.build_sdist", lambda _: pytest.fail("built"))
+    monkeypatch.setattr("launch.vertex.submit.submit", lambda *_: pytest.fail("submitted"))
+    message = refused(capsys, *PLACE, f"--dataset={DATASET}", *re.split(" (?=--)", arguments))
+    assert not [part for part in REFUSED[arguments] if part not in message], message
+
+
+@pytest.mark.parametrize("option", ["--project", "--region"])
+def test_where_a_job_is_created_must_be_given(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    rest = [argument for argument in PLACE if not argument.startswith(option)]
+    message = refused(capsys, *rest, f"--dataset={DATASET}")
+    assert message == f"python -m launch.vertex: error: {option} is required to submit a job"
+
+
+def test_no_option_has_two_meanings() -> None:
+    mine = {option for action in options.make_parser()._actions for option in action.option_strings}
+    trainers = {option for action in config.train_parser()._actions for option in action.option_strings}
+    assert mine & trainers == {"-h", "--help", "--output"}
+
+
+def test_the_image_of_a_region_is_near(capsys: pytest.CaptureFixture[str]) -> None:
+    for region, host in {"us-central1": "us", "asia-east1": "asia", "australia-southeast1": "asia"}.items():
+        request, summary = dry_run(capsys, f"--region={region}")
+        image = request["jobSpec"]["workerPoolSpecs"][0]["pythonPackageSpec"]["executorImageUri"]
+        assert image == f"{host}-docker.pkg.dev/vertex-ai/training/tf-gpu.2-17.py310:latest"
+        assert f"{image} (Google listed it until 2026-07-11: if it is no longer available, set --container)" in summary
+
+
+def test_the_accelerators_are_those_that_google_knows() -> None:
+    from google.cloud import aiplatform_v1
+
+    assert set(ACCELERATORS) - {"none"} <= {each.name for each in aiplatform_v1.AcceleratorType}

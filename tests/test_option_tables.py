@@ -1,0 +1,85 @@
+"""The tables of options in the README files, against the parsers that they are made from."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support import option_tables
+from tests.support.builds import PROJECT
+from tests.support.option_tables import PARSERS, MarkerError, readmes, rewrite
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="cook")
+    parser.add_argument("dish", help="what to cook")
+    group = parser.add_argument_group("time and heat")
+    group.add_argument("--minutes", "-m", type=float, default=7.0, help="time on the stove")
+    group.add_argument("--heat", choices=["low", "high"], required=True, help="low | high, of %(prog)s")
+    group.add_argument("--secret", help=argparse.SUPPRESS)
+    return parser
+
+
+TABLE = """<!-- options: cook -->
+
+**Positional arguments**
+
+| option | default | meaning |
+| --- | --- | --- |
+| `dish` |  | what to cook |
+
+**Time and heat**
+
+| option | default | meaning |
+| --- | --- | --- |
+| `--minutes MINUTES`, `-m` | `7` | time on the stove |
+| `--heat {low,high}` (required) |  | low \\| high, of cook |
+
+<!-- end -->"""
+
+
+def test_a_table_says_what_the_parser_knows() -> None:
+    text = "before\n<!-- options: cook -->\nstale\n<!-- end -->\nafter\n"
+    made = rewrite(text, {"cook": make_parser})
+    assert made == f"before\n{TABLE}\nafter\n"
+    assert rewrite(made, {"cook": make_parser}) == made
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("<!-- options: baker -->\n<!-- end -->", "there is no parser baker; PARSERS has cook"),
+        ("<!-- options: cook -->\n", "1 markers, 0 pairs"),
+        ("<!-- options: cook -->\n<!-- options: cook -->\n<!-- end -->", "3 markers, 0 pairs"),
+        ("<!-- end -->", "1 markers, 0 pairs"),
+    ],
+)
+def test_a_marker_that_has_no_table_is_an_error(text: str, message: str) -> None:
+    with pytest.raises(MarkerError, match=message):
+        rewrite(text, {"cook": make_parser})
+
+
+def test_the_tables_in_the_readmes_are_up_to_date() -> None:
+    """`make docs` updates them."""
+    texts = {path: path.read_text(encoding="utf-8") for path in readmes()}
+    assert [path for path, text in texts.items() if rewrite(text) != text] == []
+    assert all(any(f"<!-- options: {name} -->" in text for text in texts.values()) for name in PARSERS)
+
+
+def test_the_script_rewrites_what_is_out_of_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "README.md").write_text("<!-- options: launch.doctor -->\n<!-- end -->\n")
+    monkeypatch.setattr(option_tables, "PROJECT", tmp_path)
+    option_tables.main()
+    assert "| `--job {dataflow,vertex}` |" in (tmp_path / "README.md").read_text()
+
+
+def test_the_script_runs_and_imports_nothing_heavy() -> None:
+    code = "import sys; from tests.support import option_tables; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert "launch" in loaded
+    assert not loaded & {"apache_beam", "keras", "tensorflow"}
