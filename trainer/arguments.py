@@ -1,4 +1,4 @@
-"""Types of command-line arguments: each takes a text, and refuses it with what was expected."""
+"""Types of command-line arguments: each parses a text, or raises an error that says what was expected."""
 
 from __future__ import annotations
 

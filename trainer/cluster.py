@@ -16,7 +16,7 @@ _KINDS = {"chief": "chief", "worker": "worker", "workerpool0": "chief", "workerp
 
 
 class ClusterError(UserError, ValueError):
-    """A description of a cluster that makes no sense."""
+    """An invalid description of a cluster."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ def parse_cluster(environment: Mapping[str, str]) -> Cluster:
     Parameter servers and evaluators have no part in synchronous training.
 
     Raises:
-      ClusterError: it is no JSON, or names a task that the cluster does not have.
+      ClusterError: it is not JSON, or names a task that the cluster does not have.
     """
     for name in ("TF_CONFIG", "CLUSTER_SPEC"):
         if environment.get(name):
@@ -69,11 +69,11 @@ def _cluster_of(name: str, text: str) -> Cluster:
     if not 0 <= index < len(hosts.get(kind, ())):
         raise ClusterError(f"{name} says that this is {kind} {index}, but its cluster has {hosts}")
     if len(hosts.get("chief", ())) > 1:
-        raise ClusterError(f"{name} has {len(hosts['chief'])} chiefs: one is the most")
+        raise ClusterError(f"{name} has {len(hosts['chief'])} chiefs: at most one is possible")
     return Cluster(hosts=hosts, kind=kind, index=index)
 
 
 def _addresses(pool: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, list):
-        raise TypeError(f"{pool} is {value!r} and no list of addresses")
+        raise TypeError(f"{pool} is {value!r}, not a list of addresses")
     return tuple(map(str, value))

@@ -1,4 +1,4 @@
-"""The command line and what Vertex AI sets, as one frozen TrainConfig. Nothing else in the trainer reads these."""
+"""The command line and the environment of Vertex AI, as one frozen TrainConfig. Nothing else reads these."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class ModelConfig:
     initial_model: str | None = setting(
         identity=True,
         metavar="RUN|FILE.keras",
-        help="start from its weights where names and shapes are the same (the others start from random ones)",
+        help="start from its weights where names and shapes are equal; the others are initialized randomly",
     )
 
     def given(self) -> dict[str, Any]:
@@ -82,12 +82,16 @@ class BatchConfig:
     """How many images make an update, and how many updates a run."""
 
     epochs: int = setting(100, identity=True, type=arguments.whole(1), help="passes over the train split")
-    steps: int | None = setting(identity=True, type=arguments.whole(1), help="updates, instead of epochs")
+    steps: int | None = setting(
+        identity=True, type=arguments.whole(1), help="updates to train for, instead of --epochs"
+    )
     batch_per_replica: int = setting(
         4, type=arguments.whole(1), exclusive="batch", help="images on one device at a time"
     )
     global_batch: int | None = setting(
-        type=arguments.whole(1), exclusive="batch", help="images of an update over all devices, instead"
+        type=arguments.whole(1),
+        exclusive="batch",
+        help="images of an update over all devices, instead of --batch_per_replica",
     )
     accumulate: int = setting(1, type=arguments.whole(1), help="batches whose gradients make one update")
 
@@ -124,7 +128,10 @@ class OptimizerConfig:
     learning_rate: float = setting(0.01, identity=True, type=arguments.number(0), help="the schedule's peak")
     schedule: str = setting("poly", identity=True, choices=tuple(SCHEDULES), help="of the learning rate")
     warmup: float = setting(
-        0.0, identity=True, type=arguments.number(0, below=1), help="share of the updates in which the rate rises"
+        0.0,
+        identity=True,
+        type=arguments.number(0, below=1),
+        help="share of the updates in which the learning rate rises",
     )
     momentum: float = setting(0.9, identity=True, type=arguments.number(0, below=1), help="of sgd")
     weight_decay: float = setting(
@@ -142,7 +149,7 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class MachineConfig:
-    """On what is computed."""
+    """Devices and precision."""
 
     strategy: str = setting("auto", choices=STRATEGIES, help="devices to train on")
     logical_devices: int | None = setting(
@@ -160,7 +167,7 @@ class MachineConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportingConfig:
-    """What is kept and shown, and how often."""
+    """Checkpoints, evaluations and logs, and how often."""
 
     checkpoint_steps: int = setting(500, type=arguments.whole(1), help="updates between checkpoints")
     evaluate_epochs: int = setting(1, type=arguments.whole(1), help="epochs between evaluations")
@@ -181,7 +188,7 @@ SECTIONS = {
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """All that decides a training run."""
+    """All settings of a training run."""
 
     places: Places
     data: DataConfig
@@ -232,7 +239,7 @@ def read_identity(text: str) -> dict[str, Any]:
 
 
 def parse_train(argv: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> TrainConfig:
-    """Arguments win over what Vertex AI sets. Raises SystemExit with a message where they do not fit together."""
+    """Arguments override what Vertex AI sets. Raises SystemExit with a message where they do not fit together."""
     environment = os.environ if environment is None else environment
     parser = train_parser()
     args = vars(parser.parse_args(argv))
@@ -275,7 +282,7 @@ def _folder(path: str) -> str:
 
 
 class Help(argparse.ArgumentDefaultsHelpFormatter):
-    """Adds the default where there is one to tell."""
+    """Adds the default where there is one."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         return action.help if action.default in (None, False) else super()._get_help_string(action)

@@ -1,4 +1,4 @@
-"""Commands whose output is meant for people: without TensorFlow's log, and with one line for each error."""
+"""Output of commands for people: without TensorFlow's log, and with one line for each error."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def run_command(
 
 
 def import_tensorflow(verbose: bool = False) -> None:
-    """Imports it and lets it look for devices; what it has to say about that is shown only with `verbose`, or if it
-    fails. TF_CPP_MIN_LOG_LEVEL does not hold back what is logged before TensorFlow has set its log up.
+    """Imports TensorFlow and initializes its devices; its log is shown only with `verbose`, or if it fails.
+    TF_CPP_MIN_LOG_LEVEL does not suppress what is logged before TensorFlow has set up its log.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "2")
     with contextlib.nullcontext() if verbose else _held_back():

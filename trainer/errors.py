@@ -23,7 +23,7 @@ class BucketError(UserError, OSError):
 
 @contextlib.contextmanager
 def refusals() -> Iterator[None]:
-    """Turns what the cloud answers to TensorFlow, and that nothing answers, into a BucketError; other errors pass."""
+    """Turns errors of a bucket, and a bucket that can't be reached, into a BucketError; other errors pass."""
     try:
         yield
     except tf.errors.OpError as error:
@@ -34,7 +34,7 @@ def refusals() -> Iterator[None]:
 
 
 def refusal(error: Exception) -> str | None:
-    """What `error` says of a bucket; None where it comes from elsewhere."""
+    """A sentence on what a bucket refused; None where `error` has another cause."""
     # ...: HTTP response code 403 with body '...' when initiating an upload to gs://... ; or: libcurl code 6 meaning ...
     text = " ".join(str(error).split())
     found = re.search(r"Error executing an HTTP request: (.*?)( when \w+ing .*)?$", text)
@@ -43,12 +43,12 @@ def refusal(error: Exception) -> str | None:
     path = re.search(r"gs://\S*[^\s.,;:'\"\[)]", text)
     status = re.match(r"HTTP response code (\d+)", found[1])
     said = f"the storage answered {status[1]}" if status else f"the storage can't be reached, {found[1]}"
-    cure = _CURES.get(status[1] if status else "", "start the same command later")
+    cure = _CURES.get(status[1] if status else "", "run the same command again later")
     return f"{path[0] if path else 'gs://'}: {said}; {cure}"
 
 
 def explain(error: Exception, less_memory: str, hosts: int = 1) -> str | None:
-    """What an error that no part of the trainer raised means to the user; None where it is a fault of the program.
+    """What an error that no part of the trainer raised means to the user; None for a bug.
 
     Args:
       less_memory: the cure where a device has too little: full disks and full memories are one error.

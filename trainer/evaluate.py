@@ -28,7 +28,7 @@ _LINE_SECONDS = 20.0  # between lines, where the output is no terminal
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateSettings:
-    """A parsed command line; a `report` of None is a folder beside the model."""
+    """A parsed command line; without a `report` it is written beside the model."""
 
     model: str
     dataset: str
@@ -63,7 +63,7 @@ def run(settings: EvaluateSettings) -> None:
     import tensorflow as tf
     from rich.console import Console
 
-    from trainer.data import dataset
+    from trainer.data import corrupt, dataset
     from trainer.evaluation import report
     from trainer.evaluation.evaluator import renormalized
     from trainer.inference import model_file
@@ -72,14 +72,14 @@ def run(settings: EvaluateSettings) -> None:
     console = Console(soft_wrap=True)
     strategy = devices.make_strategy(settings.strategy, logical_devices=settings.logical_devices)
     split = dataset.open_split(settings.dataset, settings.split)
-    dataset.check_framing(split)
+    corrupt.check_framing(split)
     with strategy.scope():
         model, description = model_file.load_model(settings.model)
         model_file.check_labels(description, split.manifest, settings.dataset)
         model = renormalized(model, description, split.manifest)
     home = os.path.dirname(model_file.find_model(settings.model)) or "."
     folder = settings.report or f"{home}/report-{settings.split}"
-    tf.io.gfile.makedirs(folder)  # a place that can't be written to is found before the work
+    tf.io.gfile.makedirs(folder)  # a folder that can't be written fails before the work
     evaluation = _evaluate(settings, model, split, strategy, console)
     report.print_scores(evaluation.scores, evaluation.intervals, console)
     rows = journal.read_rows(home)
@@ -120,7 +120,7 @@ def parse_evaluate(argv: Sequence[str] | None = None) -> EvaluateSettings:
         "--logical_devices",
         type=arguments.whole(1),
         metavar="N",
-        help="cut the CPU into so many devices, to try several",
+        help="split the CPU into so many devices, to try several replicas",
     )
     arguments.add_verbose(parser)
     return EvaluateSettings(**vars(parser.parse_args(argv)))
@@ -129,7 +129,7 @@ def parse_evaluate(argv: Sequence[str] | None = None) -> EvaluateSettings:
 def _evaluate(
     settings: EvaluateSettings, model: keras.Model, split: Split, strategy: tf.distribute.Strategy, console: Console
 ) -> Evaluation:
-    from trainer.data.dataset import READ_ERRORS, diagnosis
+    from trainer.data.corrupt import READ_ERRORS, diagnosis
     from trainer.evaluation.evaluator import evaluate
 
     try:
@@ -152,7 +152,7 @@ def _evaluate(
 
 @contextlib.contextmanager
 def _progress(console: Console) -> Iterator[Callable[[int, int], None]]:
-    """Shows how many images are done: a bar in a terminal, else a line now and then."""
+    """Shows how many images are done: a bar in a terminal, else a line every 20 seconds."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("evaluate"), BarColumn(), MofNCompleteColumn(), TextColumn("images"), TimeRemainingColumn())

@@ -1,4 +1,4 @@
-"""`python -m trainer.predict`: from a trained model and pictures to their class maps, colours and overlays."""
+"""`python -m trainer.predict`: from a trained model and pictures to their class maps, colors and overlays."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FORMS = ("train_ids", "cityscapes_submission")
 
 @dataclass(frozen=True, kw_only=True)
 class PredictSettings:
-    """A parsed command line; what each value means stands in its --help."""
+    """A parsed command line; --help says what each value means."""
 
     model: str
     images: str
@@ -29,8 +29,8 @@ class PredictSettings:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0 some pictures are segmented (those that can't be are named), 1 none is, 2 (SystemExit)
-    the arguments are wrong.
+    """Returns the exit code: 0 some pictures are segmented (the others are listed), 1 none is, 2 (SystemExit) the
+    arguments are wrong.
     """
     settings = parse_predict(argv)
 
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return 0 if predict(settings).segmented else 1
 
-    return run_command(work, verbose=settings.verbose, less_memory="Segment smaller pictures, or give fewer --scales")
+    return run_command(work, verbose=settings.verbose, less_memory="Segment smaller pictures, or use fewer --scales")
 
 
 def parse_predict(argv: Sequence[str] | None = None) -> PredictSettings:
@@ -48,7 +48,7 @@ def parse_predict(argv: Sequence[str] | None = None) -> PredictSettings:
         prog="python -m trainer.predict",
         description=(
             "Segments pictures of any size. train_ids: ids/NAME.png holds train ids, colors/NAME.png the same as a "
-            "palette picture in the colours of the classes, overlays/NAME.jpg these over the picture. "
+            "palette picture in the colors of the classes, overlays/NAME.jpg these over the picture. "
             "cityscapes_submission: NAME.png holds label ids, all in one folder. Folders are searched for BMP, JPEG, "
             "PNG, TIFF and WebP files, and keep their tree. A picture that beam_pipelines.build would reject (damaged, "
             "transparent, animated, turned by EXIF, of more than 8 bits) is named and left out."
@@ -65,7 +65,7 @@ def parse_predict(argv: Sequence[str] | None = None) -> PredictSettings:
         type=arguments.number(0, most=1),
         default=0.5,
         metavar="0..1",
-        help="of the colours (default %(default)s)",
+        help="of the colors (default %(default)s)",
     )
     add(
         "--scales",

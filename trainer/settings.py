@@ -96,7 +96,7 @@ def add_options(parser: argparse.ArgumentParser, section: type, title: str) -> N
 
 
 def take(section: type[Section], values: dict[str, Any]) -> Section:
-    """Makes a settings class of parsed `values`, which lose what it takes."""
+    """Makes a settings class from parsed `values`, and removes what it uses from them."""
     fields: dict[str, Any] = {}
     for field, option, _, is_row in declared_by(section):
         value = values.pop(option.name)

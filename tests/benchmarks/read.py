@@ -32,7 +32,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import tensorflow as tf
 
 from trainer.data.augment import make_augment
-from trainer.data.dataset import CYCLE, Split, open_split, training_batches
+from trainer.data.dataset import Split, open_split
+from trainer.data.order import CYCLE, training_batches
 
 PROJECT = Path(__file__).parent.parent.parent
 ENCODINGS = ("float32", "float16", "uint8", "png")

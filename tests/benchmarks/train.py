@@ -30,10 +30,12 @@ import tensorflow as tf
 
 from trainer import models
 from trainer.data.augment import make_augment
-from trainer.data.dataset import Split, open_split, training_batches
+from trainer.data.dataset import Split, open_split
+from trainer.data.order import training_batches
 from trainer.objective.losses import SegmentationLoss, mean_loss
 from trainer.objective.optimizers import build_optimizer
 from trainer.training.devices import Batches, devices, make_strategy
+from trainer.training.learner import Learner
 from trainer.training.steps import TrainSteps
 
 PROJECT = Path(__file__).parent.parent.parent
@@ -84,7 +86,8 @@ def measure(name: str, split: Split, args: argparse.Namespace) -> list[dict[str,
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         optimizer.build(model.trainable_variables)
         batches = Batches(replicas=1, per_replica=args.batch)
-        steps = TrainSteps(model, optimizer, SegmentationLoss(), strategy, batches, image_size=(size[0], size[1]))
+        learner, pixels = Learner(model=model, optimizer=optimizer), size[0] * size[1] * batches.global_batch
+        steps = TrainSteps(learner, SegmentationLoss(), strategy, batches, pixels=pixels)
     moments = split.manifest.moments
     shards = training_batches(
         split,

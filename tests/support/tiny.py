@@ -10,10 +10,10 @@ import sys
 import keras
 from keras import layers
 
-from trainer.models import MODELS
+from trainer.models import MODELS, Architecture
 from trainer.models.layers import ResizeLike, head_dtype
 
-MODELS["tiny"] = "tests.support.tiny"
+MODELS["tiny"] = Architecture("tests.support.tiny:tiny", ("dropout",))
 
 
 def tiny(

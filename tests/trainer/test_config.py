@@ -3,13 +3,15 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
-from trainer import config, models
+from trainer import config, models, settings
 from trainer.config import TrainConfig, parse_train
+from trainer.data.augment import AUGMENTATIONS
 from trainer.objective import optimizers
+from trainer.objective.terms import TERMS
 
 # Option -> text, and the value that alone must change, to what. Output changes several.
 OPTIONS: dict[str, tuple[str | None, Any]] = {
@@ -188,6 +190,31 @@ def test_help_tells_of_every_option(capsys: pytest.CaptureFixture[str], monkeypa
     assert not [name for name, text in told.items() if not text.partition("(default")[0]]
 
 
+def test_sections_tables_and_help_agree(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    """Each option is declared once: at a field of a section, or in a row of a table that a field holds."""
+    types = get_type_hints(TrainConfig)
+    assert [types[name] for name in config.SECTIONS] == [section for section, _ in config.SECTIONS.values()]
+    declared = [each.option for section, _ in config.SECTIONS.values() for each in settings.declared_by(section)]
+    names = [option.name for option in declared]
+    assert len(set(names)) == len(names)
+    rows = [*(row.option for row in AUGMENTATIONS), *models.MODEL_OPTIONS, *(term.option for term in TERMS)]
+    assert {option.name for option in rows} <= set(names)
+    told = help_of(capsys, monkeypatch)
+    assert {name for name in told if not name.startswith("no-")} == {*names, "dataset", "output"}
+    for option in declared:
+        assert told[option.name].startswith(option.help)
+        assert settings.flat(getattr(parse(), section_of(option.name)))[option.name] == option.default
+
+
+def section_of(option: str) -> str:
+    (found,) = (
+        name
+        for name, (section, _) in config.SECTIONS.items()
+        if option in {each.option.name for each in settings.declared_by(section)}
+    )
+    return found
+
+
 # --- names that other modules have, too
 
 
@@ -210,6 +237,8 @@ def test_models_and_their_options_are_those_of_the_builders(capsys: pytest.Captu
     assert f"choose from {', '.join(models.MODELS)}" in refusal_of(capsys, "--model=unet").replace("'", "")
     known = {option for name in models.MODELS for option in models.option_defaults(name)}
     offered = {option.name for option in models.MODEL_OPTIONS}
+    for name, row in models.MODELS.items():
+        assert set(row.options) == offered & set(models.option_defaults(name))
     assert offered <= known
     assert known - offered == {"normalization", "sync_batch_norm"}  # of the data set, and of the number of replicas
 

@@ -1,1 +1,1 @@
-"""Reads a data set: order, batches, augmentation."""
+"""Reads a data set: records, order, batches, augmentation."""

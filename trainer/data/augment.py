@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from beam_pipelines.contract.normalization import Normalization
 from trainer import arguments
 from trainer.settings import Option
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from beam_pipelines.contract.normalization import Normalization
     from trainer.data.geometry import Pair
 
 # image float32[h, w, 3] normalized, mask uint8[h, w], seed int64[2] -> image and mask
@@ -26,7 +26,7 @@ Operation = Callable[["tf.Tensor", "tf.Tensor", "tf.Tensor"], "Pair"]
 
 @dataclass(frozen=True)
 class Target:
-    """What is trained on: images of (height, width) `size`, normalized by `normalization`."""
+    """What a model is trained on: images of (height, width) `size`, normalized by `normalization`."""
 
     size: tuple[int, int]
     normalization: Normalization
@@ -41,7 +41,7 @@ class Augmentation:
 
 
 def random_scale(limits: tuple[float, float], target: Target) -> Operation:
-    """Scales by a factor within `limits`, even in its logarithm, and cuts out a window of at most the target's size.
+    """Scales by a factor within `limits`, uniform in its logarithm, and crops a window of at most the target's size.
 
     Ids never blend: the mask is taken from the nearest pixel.
     """
@@ -134,7 +134,7 @@ def make_augment(target: Target, values: Mapping[str, Any]) -> Operation:
 
 
 def make_center_crop(size: tuple[int, int]) -> Operation:
-    """Without chance: the middle `size` of the picture, padded where it is smaller."""
+    """The center `size` of the picture, padded where it is smaller; nothing is random."""
     import tensorflow as tf
 
     from trainer.data import geometry

@@ -1,4 +1,4 @@
-"""Windows of a picture: cut out, scaled and padded, with one geometry for image and mask. Needs TensorFlow."""
+"""Windows of a picture: cropped, scaled and padded, with one geometry for image and mask. Needs TensorFlow."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ Pair = tuple[tf.Tensor, tf.Tensor]  # image float32[h, w, 3] normalized, mask ui
 
 @dataclass(frozen=True)
 class Span:
-    """Along one axis: the `taken` pixels of the picture from `start` on become `filled` ones. int32 scalars."""
+    """Along one axis: the `taken` pixels from `start` on are resized to `resized` pixels. int32 scalars."""
 
     start: tf.Tensor
     taken: tf.Tensor
-    filled: tf.Tensor
+    resized: tf.Tensor
 
     def nearest(self) -> tf.Tensor:
-        """int32[filled]: the pixel of the picture that each one lies in. Integers: none is off by a rounding."""
-        return self.start + (2 * tf.range(self.filled) + 1) * self.taken // (2 * self.filled)
+        """int32[resized]: the source pixel of each resized one; in integers, so that no rounding moves it."""
+        return self.start + (2 * tf.range(self.resized) + 1) * self.taken // (2 * self.resized)
 
 
 def cut(image: tf.Tensor, mask: tf.Tensor, window: tuple[Span, Span]) -> Pair:
-    """Takes the window (rows, columns) out of the pair, scaled."""
+    """Crops the window (rows, columns) of the pair, and resizes it."""
     rows, columns = window
     taken = image[rows.start : rows.start + rows.taken, columns.start : columns.start + columns.taken]
-    scaled = tf.image.resize(taken, tf.stack([rows.filled, columns.filled]))
+    scaled = tf.image.resize(taken, tf.stack([rows.resized, columns.resized]))
     return scaled, tf.gather(tf.gather(mask, rows.nearest()), columns.nearest(), axis=1)
 
 
 def window_of(shape: tf.Tensor, size: tuple[int, int], zoom: tf.Tensor, place: tf.Tensor) -> tuple[Span, Span]:
-    """The window (rows, columns) of a picture of `shape` that fills at most `size` once it is scaled by `zoom`.
+    """The window (rows, columns) of a picture of `shape` that has at most `size` once it is scaled by `zoom`.
 
     place: float32[2] in 0..1, where in the picture the window lies, along each axis.
     """
@@ -42,10 +42,10 @@ def window_of(shape: tf.Tensor, size: tuple[int, int], zoom: tf.Tensor, place: t
 
 
 def _span(length: tf.Tensor, output: int, zoom: tf.Tensor, place: tf.Tensor) -> Span:
-    """Whole pixels of the picture are taken: a shift by parts of one would blur the image."""
+    """In whole pixels: a shift by a fraction of one would blur the image."""
     taken = tf.clip_by_value(_round(output / zoom), 1, length)
-    filled = tf.clip_by_value(_round(tf.cast(length, tf.float32) * zoom), 1, output)
-    return Span(_place(length - taken, place), taken, filled)
+    resized = tf.clip_by_value(_round(tf.cast(length, tf.float32) * zoom), 1, output)
+    return Span(_place(length - taken, place), taken, resized)
 
 
 def pad(image: tf.Tensor, mask: tf.Tensor, size: tuple[int, int], place: tf.Tensor) -> Pair:

@@ -1,1 +1,1 @@
-"""Scores, their intervals, and what people look at."""
+"""Scores, their confidence intervals, and reports."""

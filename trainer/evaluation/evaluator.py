@@ -15,7 +15,8 @@ import tensorflow as tf
 from beam_pipelines.contract.errors import UserError
 from beam_pipelines.contract.labels import LabelTable
 from beam_pipelines.contract.manifest import Manifest
-from trainer.data.dataset import Split, evaluation_batches, share_of, steps_of_epoch
+from trainer.data.dataset import Split, share_of
+from trainer.data.order import evaluation_batches, steps_of_epoch
 from trainer.evaluation.metrics import Intervals, Scores, bootstrap_interval, confusions
 from trainer.inference.model_file import Description
 from trainer.inference.views import predict_logits
@@ -27,12 +28,12 @@ _NAME_BYTES = 1024  # of a key: the most that the name of an object in a bucket 
 
 
 class EvaluationError(UserError, ValueError):
-    """A model, a split and settings that do not go together; the message says what to do."""
+    """A model, a split and settings that do not fit together; the message says what to do."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluation:
-    """What a model did on a split. With several hosts, the names and counts of single images are of this host's share.
+    """The result of a model on a split. With several hosts, names and counts of single images are those of this host.
 
     Attributes:
       split: its name.
@@ -40,9 +41,9 @@ class Evaluation:
       filenames: of the N images, in stored order.
       confusions: int64[N, C, C], one for each of them; rows are the truth.
       confusion: int64[C, C], their exact sum over all hosts.
-      loss: mean cross entropy, in nats, of the valid pixels of all hosts, whatever the model was trained to make
-        small; NaN where no pixel is valid.
-      scales, flip: how the images were looked at.
+      loss: mean cross entropy, in nats, of the valid pixels of all hosts, whatever loss the model was trained with;
+        NaN where no pixel is valid.
+      scales, flip: the test-time augmentation; see `predict_logits`.
     """
 
     split: str
@@ -66,7 +67,7 @@ class Evaluation:
 
     @functools.cached_property
     def intervals(self) -> Intervals:
-        """What other images might have scored, with 95 % confidence; from the images of this host."""
+        """95 % confidence intervals, from the images of this host."""
         return bootstrap_interval(self.confusions, seed=0)
 
 
@@ -92,8 +93,8 @@ class Evaluator:
     """Evaluates `model`, as it is at each call, on `split`; what it computes is traced at the first call only.
 
     Each replica gets `batch` images at a time, and images of several sizes one by one; the counts do not depend on it,
-    nor on the number of replicas. The model is to be created in the strategy's scope. With several hosts every one of
-    them makes the same calls and reads its own shards: see `share_of`.
+    nor on the number of replicas. Create the model in the strategy's scope. With several hosts each of them makes the
+    same calls and reads its own shards: see `share_of`.
 
     Args:
       scales, flip: the prediction is that of `predict_logits`.
@@ -132,7 +133,7 @@ class Evaluator:
     ) -> Evaluation:
         """Raises:
         EvaluationStoppedError: `is_asked_to_stop` was true on one of the hosts; all of them raise it.
-        tf.errors.DataLossError: a record is damaged; `trainer.data.dataset.diagnosis` says which.
+        tf.errors.DataLossError: a record is damaged; `trainer.data.corrupt.diagnosis` says which.
         """
         classes = self._labels.num_classes
         total, losses = np.zeros((classes, classes), np.int64), np.zeros(2)
@@ -182,7 +183,7 @@ class Evaluator:
 
     def _evaluate_batches(self, batches: dict[str, Any], stop: tf.Tensor) -> tuple[Any, ...]:
         """A batch for each replica -> each one's counts int64[batch, C, C], and summed over all replicas of all hosts
-        the counts int64[C, C], the losses float32[2] and how many were asked to stop.
+        the counts int64[C, C], the losses float32[2] and the number of replicas that were asked to stop.
         """
         counts, *parts = self._strategy.run(self._evaluate_batch, args=(batches["image"], batches["mask"], stop))
         total, losses, stops = (self._strategy.reduce(tf.distribute.ReduceOp.SUM, part, axis=None) for part in parts)
@@ -196,13 +197,13 @@ class Evaluator:
         return counts, tf.reduce_sum(counts, axis=0), losses, tf.cast(stop, tf.int32)
 
     def _gather(self, values: Any) -> np.ndarray:
-        """What this host's replicas have, one after another."""
+        """The values of this host's replicas, concatenated."""
         return np.concatenate([part.numpy() for part in self._strategy.experimental_local_results(values)])
 
 
 def renormalized(model: keras.Model, description: Description, manifest: Manifest) -> keras.Model:
-    """`model` for images as the data set of `manifest` has them: it was trained on those of another one, perhaps, whose
-    mean and standard deviation were others.
+    """`model` for images that are normalized as in `manifest`: the data set that it was trained on may have another
+    mean and standard deviation.
     """
     scale, offset = manifest.moments.normalization.change_to(description.normalization)
     if (scale == 1).all() and (offset == 0).all():
@@ -216,15 +217,15 @@ def _check(model: keras.Model, split: Split, scales: Sequence[float]) -> None:
     classes, channels = split.manifest.labels.num_classes, model.outputs[0].shape[-1]
     if channels != classes:
         raise EvaluationError(
-            f"the model tells {channels} classes apart, and {split.folder} has {classes}: take the data set that it "
-            "was trained on, or one built with the same --labels"
+            f"the model has {channels} classes, and {split.folder} has {classes}: use the data set that it was "
+            "trained on, or one built with the same --labels"
         )
     if not scales or any(not 0 < scale < math.inf for scale in scales):
         raise EvaluationError(f"scales {list(scales)}: one or more above 0 were expected")
     height, width = model.input_shape[1:3]
     if (height, width) != (None, None) and set(scales) != {1}:
         raise EvaluationError(
-            f"the model takes images of {height}x{width} only, so that 1 is the only scale, not {list(scales)}"
+            f"the model takes images of {height}x{width} only, so scales {list(scales)} are not possible: use scale 1"
         )
 
 

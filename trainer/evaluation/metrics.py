@@ -1,9 +1,13 @@
-"""Scores from a confusion matrix, equal to those of cityscapesScripts, and how certain they are."""
+"""Scores of a confusion matrix, equal to those of cityscapesScripts, and their confidence intervals.
+
+A new metric is a row of `METRICS`: metrics.json, the table that is printed, and TensorBoard follow from it.
+"""
 
 from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +46,7 @@ def confusion(labels: tf.Tensor, predictions: tf.Tensor, num_classes: int) -> tf
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scores:
-    """What a confusion matrix says. All are shares from 0 to 1, in float64; NaN is a share of nothing.
+    """Scores of a confusion matrix. All are shares from 0 to 1, in float64; NaN where the denominator is 0.
 
     A class that is neither in the truth nor in the predictions has no IoU: NaN, left out of the mean, and listed in
     `absent`. cityscapesScripts and keras.metrics.MeanIoU do the same. A class that is predicted but never true has 0.
@@ -117,10 +121,7 @@ class Scores:
         names = [row.name for row in self.labels.classes]
         return {
             "pixels": int(self.confusion.sum()),
-            "mean_iou": _plain(self.mean_iou),
-            "mean_category_iou": _plain(self.mean_category_iou),
-            "pixel_accuracy": _plain(self.pixel_accuracy),
-            "frequency_weighted_iou": _plain(self.frequency_weighted_iou),
+            **{metric.name: _plain(metric.of(self)) for metric in METRICS},
             "class_iou": {name: _plain(iou) for name, iou in zip(names, self.class_iou, strict=True)},
             "category_iou": {name: _plain(iou) for name, iou in self.category_iou.items()},
             "absent": list(self.absent),
@@ -128,13 +129,36 @@ class Scores:
         }
 
 
+@dataclass(frozen=True)
+class Metric:
+    """One number for all classes: a row of `METRICS`.
+
+    Attributes:
+      name: in files.
+      title: for people.
+      of: from scores to a share from 0 to 1, NaN where there is none.
+    """
+
+    name: str
+    title: str
+    of: Callable[[Scores], float]
+
+
+METRICS = (
+    Metric("mean_iou", "mean IoU", lambda scores: scores.mean_iou),
+    Metric("mean_category_iou", "mean category IoU", lambda scores: scores.mean_category_iou),
+    Metric("pixel_accuracy", "pixel accuracy", lambda scores: scores.pixel_accuracy),
+    Metric("frequency_weighted_iou", "frequency-weighted IoU", lambda scores: scores.frequency_weighted_iou),
+)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Intervals:
-    """Limits, low and high, between which a score lies with the asked-for level of confidence.
+    """Low and high limits of confidence intervals.
 
     Attributes:
       mean_iou: float64 [2].
-      class_iou: float64 [C, 2]; NaN for a class that no sample had.
+      class_iou: float64 [C, 2]; NaN for a class without an IoU in any sample.
     """
 
     mean_iou: np.ndarray
@@ -152,11 +176,11 @@ class Intervals:
 def bootstrap_interval(
     confusions: np.ndarray, *, seed: int, samples: int = 1000, confidence: float = 0.95
 ) -> Intervals:
-    """Percentile bootstrap (Efron 1979) over images: what other images of the same kind might have scored.
+    """Percentile bootstrap (Efron 1979) over images: the range of scores to expect from other images of the same kind.
 
     Each sample draws as many images as there are, with replacement, and scores the sum of their confusions. Images are
-    drawn, not pixels, as the pixels of an image are far from independent. It says nothing of other cities or seeds, and
-    with fewer than some tens of images it is too narrow.
+    drawn, not pixels, because the pixels of an image are not independent. The interval does not cover other cities or
+    other seeds, and with fewer than some tens of images it is too narrow.
 
     Args:
       confusions: integer [N, C, C], one for each image; rows are the truth. Sums below 2^53.

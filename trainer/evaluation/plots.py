@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
@@ -18,8 +17,8 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from beam_pipelines.contract.labels import IGNORE, LabelTable
+from trainer.evaluation.examples import Example
 from trainer.evaluation.metrics import Intervals, Scores
-from trainer.files import write_whole
 
 DPI = 120  # of the PNG files
 
@@ -48,21 +47,11 @@ _STYLE: Any = {
 _styled = matplotlib.rc_context(_STYLE)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Example:
-    """A row of a contact sheet: `image` uint8[H, W, 3], `truth` and `prediction` train ids uint8[H, W]."""
-
-    caption: str
-    image: np.ndarray
-    truth: np.ndarray
-    prediction: np.ndarray
-
-
-def write_png(path: str, figure: Figure) -> None:
-    """`path` is local or gs://."""
+def png_of(figure: Figure) -> bytes:
+    """The content of a PNG file."""
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=DPI)
-    write_whole(path, content.getvalue())
+    return content.getvalue()
 
 
 @_styled
@@ -79,7 +68,7 @@ def class_bars(scores: Scores, intervals: Intervals | None = None, about: str = 
 
 @_styled
 def category_bars(scores: Scores, about: str = "") -> Figure:
-    """IoU of each category, in the colour of its first class."""
+    """IoU of each category, in the color of its first class."""
     palette, first = class_colors(scores.labels) / 255, {}  # type: tuple[np.ndarray, dict[str, int]]
     for row in scores.labels.classes:
         first.setdefault(row.category, row.train_id)
@@ -147,8 +136,8 @@ def learning_curves(rows: Sequence[Mapping[str, Any]], about: str = "") -> Figur
 
 @_styled
 def contact_sheet(examples: Sequence[Example], labels: LabelTable, about: str = "") -> Figure:
-    """A row for each example: image, truth (ignored pixels striped), prediction, errors (red; ignored pixels grey)."""
-    width, columns = 3.1, ("image", "truth", "prediction", "errors: red; ignored: grey")
+    """A row for each example: image, truth (ignored pixels striped), prediction, errors (red; ignored pixels gray)."""
+    width, columns = 3.1, ("image", "truth", "prediction", "errors: red; ignored: gray")
     heights = [width * each.image.shape[0] / each.image.shape[1] for each in examples]
     legend_rows = math.ceil((len(labels.classes) + 1) / 7)
     size = (4 * width + 0.4, sum(heights) + 0.3 * len(examples) + 0.8 + 0.22 * legend_rows)
@@ -172,7 +161,7 @@ def contact_sheet(examples: Sequence[Example], labels: LabelTable, about: str = 
 
 
 def class_colors(labels: LabelTable) -> np.ndarray:
-    """uint8[256, 3]: the table's palette, with a colour of matplotlib's tab20 for a class that has none."""
+    """uint8[256, 3]: the table's palette, with a color of matplotlib's tab20 for a class that has none."""
     colors: np.ndarray = labels.palette.copy()
     for row in labels.classes:
         if row.color is None:
@@ -193,7 +182,7 @@ def _panels(example: Example, labels: LabelTable) -> tuple[np.ndarray, ...]:
 
 
 def _stripes(shape: tuple[int, ...]) -> np.ndarray:
-    """Black with thin dark grey diagonals, uint8[H, W, 1]: no class looks like it."""
+    """Black with thin dark gray diagonals, uint8[H, W, 1]: no class looks like it."""
     rows, columns = np.indices(shape)
     period = max(4, shape[0] // 24)
     return np.where((rows + columns) % period < max(1, period // 5), 110, 0).astype(np.uint8)[..., np.newaxis]
@@ -245,7 +234,7 @@ def _percent(share: float) -> str:
 
 
 def _text_on(color: np.ndarray) -> str:
-    """White on dark colours (relative luminance as in ITU-R BT.709), ink on light ones."""
+    """White on dark colors (relative luminance as in ITU-R BT.709), ink on light ones."""
     return "white" if color @ np.array([0.2126, 0.7152, 0.0722]) < 0.55 else _INK
 
 

@@ -1,14 +1,19 @@
-"""What is left of an evaluation to read and to look at: a table in the terminal, JSON, CSV and pictures in a folder."""
+"""The report of an evaluation: a table in the terminal, and JSON, CSV and pictures in a folder.
+
+A new file is a row of `FILES`.
+"""
 
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -17,20 +22,40 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from beam_pipelines.contract.manifest import Manifest
-from trainer.data.dataset import Split, evaluation_batches
-from trainer.evaluation import plots
+from trainer.data.dataset import Split
 from trainer.evaluation.evaluator import Evaluation
-from trainer.evaluation.metrics import Intervals, Scores
+from trainer.evaluation.examples import Example, pick_examples
+from trainer.evaluation.metrics import METRICS, Intervals, Scores
 from trainer.files import write_whole
 from trainer.inference.model_file import Description
-from trainer.inference.views import predict_logits
 
-METRICS = "metrics.json"  # written last: a report that has it is whole
-_PICTURES = ("class_iou", "category_iou", "confusion", "images", "learning_curves")
-FILES = {METRICS, "per_class.csv", "per_image.csv", *(f"{name}.png" for name in _PICTURES)}
-_SHOWN = 2  # images each of the worst, the median and the best
-_CAPTION = 72  # characters of a file name
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Report:
+    """What the files of a report are made of.
+
+    Attributes:
+      evaluation: of `model` on `split`, of one host.
+      description: what the model was trained on, if known.
+      rows: of the run's metrics.jsonl, if there are any.
+    """
+
+    evaluation: Evaluation
+    split: Split
+    model: keras.Model
+    description: Description | None
+    rows: Sequence[Mapping[str, Any]]
+
+    @property
+    def about(self) -> str:
+        return f"{self.evaluation.split}, {len(self.evaluation.filenames):,} images"
+
+    @functools.cached_property
+    def examples(self) -> list[Example]:
+        return pick_examples(self.evaluation, self.split, self.model)
 
 
 def write_report(
@@ -42,38 +67,17 @@ def write_report(
     description: Description | None = None,
     rows: Sequence[Mapping[str, Any]] = (),
 ) -> None:
-    """Writes to `folder`, local or gs://; files of an earlier report are replaced.
-
-    `metrics.json`, `per_class.csv`, `per_image.csv`, `class_iou.png`, `category_iou.png`, `confusion.png`,
-    `images.png` and, where there are `rows` of the run's metrics.jsonl, `learning_curves.png`.
-
-    Args:
-      evaluation: of `model` on `split`, of one host.
-      description: what the model was trained on.
-    """
+    """Writes `FILES` to `folder`, local or gs://; those of an earlier report are replaced. See `Report`."""
+    report = Report(evaluation=evaluation, split=split, model=model, description=description, rows=rows)
     tf.io.gfile.makedirs(folder)
-    scores, intervals = evaluation.scores, evaluation.intervals
-    about = f"{evaluation.split}, {len(evaluation.filenames):,} images"
-    figures = {
-        "class_iou": plots.class_bars(scores, intervals, f"{about}; whiskers and brackets: 95 % interval over images"),
-        "category_iou": plots.category_bars(scores, about),
-        "confusion": plots.confusion_matrix(scores, about),
-    }
-    examples = _examples(evaluation, split, model)
-    if examples:
-        figures["images"] = plots.contact_sheet(examples, evaluation.labels, about)
-    if rows:
-        figures["learning_curves"] = plots.learning_curves(rows)
-    for name, figure in figures.items():
-        plots.write_png(f"{folder}/{name}.png", figure)
-    _write_csv(f"{folder}/per_class.csv", _class_rows(scores, intervals))
-    _write_csv(f"{folder}/per_image.csv", _image_rows(evaluation))
-    value = _metrics(evaluation, split.manifest, split.folder, description)
-    _write(f"{folder}/{METRICS}", _render(value))
+    for name, make in FILES.items():
+        content = make(report)
+        if content is not None:
+            write_whole(f"{folder}/{name}", content)
 
 
 def print_scores(scores: Scores, intervals: Intervals, console: Console) -> None:
-    """IoU of each class with its 95 % interval and its share of the true pixels, and the scores of all together."""
+    """IoU of each class with its 95 % interval and its share of the true pixels, then `METRICS`."""
     table = Table(title_justify="left")
     table.add_column("class")
     for name in ("IoU, %", "95 % interval", "true pixels"):
@@ -83,54 +87,60 @@ def print_scores(scores: Scores, intervals: Intervals, console: Console) -> None
         share = pixels[row.train_id] / max(1, pixels.sum())
         table.add_row(Text(row.name), _percent(iou), _interval(limits), f"{100 * share:.2f} %")
     console.print(table)
-    count = f"{len(scores.labels.classes) - len(scores.absent)} classes"
-    _say(console, f"mean IoU                {_percent(scores.mean_iou)} % of {count}, {_interval(intervals.mean_iou)}")
-    _say(console, f"mean category IoU       {_percent(scores.mean_category_iou)} %")
-    _say(console, f"pixel accuracy          {_percent(scores.pixel_accuracy)} %")
-    _say(console, f"frequency-weighted IoU  {_percent(scores.frequency_weighted_iou)} %")
+    for line in _summary(scores, intervals):
+        console.print(line, highlight=False, markup=False)
+
+
+def _summary(scores: Scores, intervals: Intervals) -> Iterator[str]:
+    """A line for each of `METRICS`, and one for the classes that have no IoU."""
+    count = len(scores.labels.classes) - len(scores.absent)
+    notes = {"mean_iou": f" of {count} classes, {_interval(intervals.mean_iou)}"}
+    width = max(len(metric.title) for metric in METRICS)
+    for metric in METRICS:
+        yield f"{metric.title:<{width}}  {_percent(metric.of(scores))} %{notes.get(metric.name, '')}"
     if scores.absent:
-        _say(console, f"left out, as they are neither true nor predicted: {', '.join(scores.absent)}")
+        yield f"left out, as they are neither true nor predicted: {', '.join(scores.absent)}"
 
 
-def _examples(evaluation: Evaluation, split: Split, model: keras.Model) -> list[plots.Example]:
-    """The worst, median and best images by their mean IoU; images without valid pixels have none."""
-    captions = _captions(evaluation)
-    found: dict[int, plots.Example] = {}
-    for batch in evaluation_batches(split, 1):
-        position = int(batch["position"][0])
-        if position in captions:
-            logits = predict_logits(model, batch["image"], evaluation.scales, evaluation.flip)
-            found[position] = plots.Example(
-                caption=captions[position],
-                image=split.manifest.moments.normalization.to_pixels(batch["image"][0].numpy()),
-                truth=batch["mask"][0].numpy(),
-                prediction=tf.argmax(logits[0], axis=-1).numpy().astype(np.uint8),
-            )
-    return [found[position] for position in captions]
+def _picture(draw: Callable[[Any, Report], Figure | None]) -> Callable[[Report], bytes | None]:
+    """A file with the figure that `draw` makes, given `trainer.evaluation.plots`: matplotlib is imported to draw."""
+
+    def make(report: Report) -> bytes | None:
+        from trainer.evaluation import plots
+
+        figure = draw(plots, report)
+        return None if figure is None else plots.png_of(figure)
+
+    return make
 
 
-def _captions(evaluation: Evaluation) -> dict[int, str]:
-    """Position -> caption, from the worst to the best; each image once, however few there are."""
-    means = np.array([scores.mean_iou for scores in evaluation.image_scores])
-    order = [int(position) for position in np.argsort(means, kind="stable") if not math.isnan(means[position])]
-    middle = max(0, (len(order) - _SHOWN) // 2)
-    picked = {"worst": order[:_SHOWN], "median": order[middle : middle + _SHOWN], "best": order[-_SHOWN:]}
-    captions: dict[int, str] = {}
-    for rank, positions in picked.items():
-        for position in positions:
-            name = evaluation.filenames[position]
-            shown = name if len(name) <= _CAPTION else "…" + name[-_CAPTION:]
-            captions.setdefault(position, f"{rank}: {shown}, mean IoU {100 * means[position]:.1f} %")
-    return captions
+def _class_iou(plots: Any, report: Report) -> Any:
+    about = f"{report.about}; whiskers and brackets: 95 % interval over images"
+    return plots.class_bars(report.evaluation.scores, report.evaluation.intervals, about)
 
 
-def _metrics(
-    evaluation: Evaluation, manifest: Manifest, folder: str, description: Description | None
-) -> dict[str, Any]:
-    return {
+def _category_iou(plots: Any, report: Report) -> Any:
+    return plots.category_bars(report.evaluation.scores, report.about)
+
+
+def _confusion(plots: Any, report: Report) -> Any:
+    return plots.confusion_matrix(report.evaluation.scores, report.about)
+
+
+def _images(plots: Any, report: Report) -> Any:
+    return plots.contact_sheet(report.examples, report.evaluation.labels, report.about) if report.examples else None
+
+
+def _learning_curves(plots: Any, report: Report) -> Any:
+    return plots.learning_curves(report.rows) if report.rows else None
+
+
+def _metrics(report: Report) -> bytes:
+    evaluation, manifest, description = report.evaluation, report.split.manifest, report.description
+    value = {
         "split": evaluation.split,
         "images": len(evaluation.filenames),
-        "dataset": {"folder": folder, "fingerprint": manifest.fingerprint},
+        "dataset": {"folder": report.split.folder, "fingerprint": manifest.fingerprint},
         "model": None if description is None else {**description.to_json(), "labels": description.labels.name},
         "scales": list(evaluation.scales),
         "flip": evaluation.flip,
@@ -138,6 +148,7 @@ def _metrics(
         "interval_95": evaluation.intervals.to_json(evaluation.labels),
         **evaluation.scores.to_json(),
     }
+    return _render(value).encode()
 
 
 def _render(value: Any) -> str:
@@ -147,7 +158,8 @@ def _render(value: Any) -> str:
     return re.sub(r"\[\n[^][{}]*\n *\]", lambda found: re.sub(r"\n *", " ", found[0]), text) + "\n"
 
 
-def _class_rows(scores: Scores, intervals: Intervals) -> Iterable[dict[str, Any]]:
+def _class_rows(report: Report) -> Iterator[dict[str, Any]]:
+    scores, intervals = report.evaluation.scores, report.evaluation.intervals
     truth, shown = scores.confusion.sum(axis=1), scores.confusion.sum(axis=0)
     for row in scores.labels.classes:
         low, high = intervals.class_iou[row.train_id]
@@ -164,8 +176,8 @@ def _class_rows(scores: Scores, intervals: Intervals) -> Iterable[dict[str, Any]
         }
 
 
-def _image_rows(evaluation: Evaluation) -> Iterable[dict[str, Any]]:
-    for name, scores in zip(evaluation.filenames, evaluation.image_scores, strict=True):
+def _image_rows(report: Report) -> Iterator[dict[str, Any]]:
+    for name, scores in zip(report.evaluation.filenames, report.evaluation.image_scores, strict=True):
         yield {
             "filename": name,
             "mean_iou": scores.mean_iou,
@@ -174,22 +186,14 @@ def _image_rows(evaluation: Evaluation) -> Iterable[dict[str, Any]]:
         }
 
 
-def _write_csv(path: str, rows: Iterable[Mapping[str, Any]]) -> None:
+def _csv(rows: Iterable[Mapping[str, Any]]) -> bytes:
     """One line for each row, under their keys; NaN is an empty cell."""
     listed = list(rows)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(listed[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows({key: "" if value != value else value for key, value in row.items()} for row in listed)
-    _write(path, text.getvalue())
-
-
-def _write(path: str, text: str) -> None:
-    write_whole(path, text.encode())
-
-
-def _say(console: Console, line: str) -> None:
-    console.print(line, highlight=False, markup=False)
+    return text.getvalue().encode()
 
 
 def _percent(share: float) -> str:
@@ -198,3 +202,17 @@ def _percent(share: float) -> str:
 
 def _interval(limits: np.ndarray) -> str:
     return "" if np.isnan(limits).any() else f"[{100 * limits[0]:.1f}, {100 * limits[1]:.1f}]"
+
+
+# Each file with the function that makes its content, or None where there is nothing to show. In the order in which they
+# are written: a report that has metrics.json is whole.
+FILES: Mapping[str, Callable[[Report], bytes | None]] = {
+    "class_iou.png": _picture(_class_iou),
+    "category_iou.png": _picture(_category_iou),
+    "confusion.png": _picture(_confusion),
+    "images.png": _picture(_images),
+    "learning_curves.png": _picture(_learning_curves),
+    "per_class.csv": lambda report: _csv(_class_rows(report)),
+    "per_image.csv": lambda report: _csv(_image_rows(report)),
+    "metrics.json": _metrics,
+}

@@ -1,1 +1,1 @@
-"""A trained model at work: files, segmentation of pictures, SavedModel."""
+"""Trained models: their files, segmentation of pictures, SavedModels."""

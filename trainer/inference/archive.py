@@ -102,7 +102,7 @@ def count_parameters(config: Any) -> int:
     def count() -> None:
         try:
             with keras.StatelessScope(initialize_variables=False):
-                model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+                model = keras.saving.deserialize_keras_object({**config, "compile_config": None}, safe_mode=True)
                 counted.append(sum(math.prod(map(int, each.shape)) for each in model.weights))
         except Exception as error:
             failed.append(error)

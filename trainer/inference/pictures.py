@@ -1,4 +1,4 @@
-"""Segments picture files, and writes what the model sees in them."""
+"""Segments picture files, and writes the predicted classes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _THREADS = 4  # that read, decode, encode and write; one at a time has the model
 
 
 class PredictionError(UserError, ValueError):
-    """A reason to segment nothing, or nothing more; the message says what to do."""
+    """Pictures or an output that can't be used; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def find_pictures(images: str) -> list[Picture]:
             raise PredictionError(f"--images={images}: there is no such file or folder, and nothing matches it")
     shown = [path for path in paths if path.lower().endswith(TYPES) and not os.path.basename(path).startswith(".")]
     if not shown:
-        raise PredictionError(f"{images}: there is no picture among {len(paths):,} files; {', '.join(TYPES)} are")
+        raise PredictionError(f"{images}: there is no picture among {len(paths):,} files: it takes {', '.join(TYPES)}")
     return [Picture(path, _stem(os.path.relpath(path, base or "."))) for path in sorted(shown)]
 
 
@@ -121,7 +121,7 @@ def load_picture(path: str, max_pixels: int = MAX_IMAGE_PIXELS) -> np.ndarray:
 
 
 def overlay(image: np.ndarray, class_map: np.ndarray, palette: np.ndarray, opacity: float) -> np.ndarray:
-    """The colours of the classes over the picture, both uint8[H, W, 3]; `class_map` uint8[H, W] holds train ids."""
+    """The colors of the classes over the picture, both uint8[H, W, 3]; `class_map` uint8[H, W] holds train ids."""
     blended: np.ndarray = image * np.float32(1 - opacity) + palette[class_map] * np.float32(opacity)
     return (blended + np.float32(0.5)).astype(np.uint8)
 
@@ -184,8 +184,8 @@ def _check_targets(pictures: list[Picture], settings: PredictSettings) -> None:
     output, images = _absolute(settings.output), _absolute(settings.images)
     if tf.io.gfile.isdir(settings.images) and f"{output}/".startswith(f"{images}/"):
         raise PredictionError(
-            f"--output={settings.output} lies in --images={settings.images}, so that the next run would segment what "
-            "this one writes: choose a folder beside it"
+            f"--output={settings.output} is inside --images={settings.images}, so the next run would segment what this "
+            "one writes: choose a folder outside of it"
         )
     sources = {_absolute(picture.path) for picture in pictures}
     writers: dict[str, Picture] = {}
@@ -235,7 +235,7 @@ def _is_official(row: Label, official: tuple[Label, ...]) -> bool:
 
 
 def _png(ids: np.ndarray, palette: np.ndarray | None = None) -> bytes:
-    """Of one channel of 8 bits; with a `palette` uint8[256, 3] shown in its colours."""
+    """Of one channel of 8 bits; with a `palette` uint8[256, 3] shown in its colors."""
     image, file = Image.fromarray(ids), io.BytesIO()
     if palette is not None:
         image.putpalette(palette.tobytes())
@@ -257,7 +257,7 @@ def _writing(path: str) -> Iterator[None]:
         yield
     except tf.errors.OpError as error:
         raise PredictionError(
-            f"{path} can't be written: {refusal(error) or error.message}; mend that or choose another --output"
+            f"{path} can't be written: {refusal(error) or error.message}; fix this or choose another --output"
         ) from error
 
 

@@ -7,10 +7,10 @@ Signatures; `image_bytes` string[B] are whole files (JPEG, PNG or BMP):
     png               image_bytes -> class_map_bytes string[B], train ids as one-channel PNG files
     labels            -> names string[C] and colors uint8[C, 3], by train id
 
-The pictures of one call must have one size, but for `png`. The names with `_bytes` are those that the REST interface of
-TensorFlow Serving and Vertex AI takes and gives as {"b64": "..."}; `png` is also much less to send than a JSON list.
+The pictures of one call must have one size, but for `png`. The REST interface of TensorFlow Serving and Vertex AI
+encodes names with `_bytes` as {"b64": "..."}; `png` is also much smaller than a JSON list.
 A picture that the pipeline would reject, or TensorFlow would decode to other pixels, is an InvalidArgumentError with
-the reason; see `beam_pipelines.contract.picture_graph`. `assets/description.json` tells what the model was trained on.
+the reason; see `beam_pipelines.contract.picture_graph`. `assets/description.json` says what the model was trained on.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def export_model(folder: str, model: keras.Model, description: Description, *, o
         with refusals():
             (_publish_remote if "://" in folder else _publish_local)(folder, model, description)
     except (OSError, tf.errors.OpError) as error:
-        raise ExportError(f"{folder} can't be written: {error}; choose another folder, or mend that") from error
+        raise ExportError(f"{folder} can't be written: {error}; choose another folder, or fix this") from error
 
 
 class _Served(tf.Module):
@@ -120,13 +120,13 @@ def _decoded_picture(numbered: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
 def check_free(folder: str, overwrite: bool) -> None:
     """Raises ExportError where `export_model` would refuse to write."""
     if tf.io.gfile.exists(folder) and not tf.io.gfile.isdir(folder):
-        raise ExportError(f"{folder} is a file: name a folder")
+        raise ExportError(f"{folder} is a file: choose a folder")
     there = _files_below(folder)
     others = sorted(name for name in there if not _PARTS.fullmatch(name))
     if others:
-        raise ExportError(f"{folder} holds {others[0]}, which is no part of a SavedModel: choose another folder")
+        raise ExportError(f"{folder} holds {others[0]}, which is not part of a SavedModel: choose another folder")
     if there and not overwrite:
-        raise ExportError(f"{folder} holds a SavedModel already: choose another folder, or replace it with --overwrite")
+        raise ExportError(f"{folder} already holds a SavedModel: choose another folder, or replace it with --overwrite")
 
 
 def _files_below(folder: str) -> list[str]:
@@ -137,8 +137,8 @@ def _files_below(folder: str) -> list[str]:
 
 
 def _publish_local(folder: str, model: keras.Model, description: Description) -> None:
-    """Makes it beside `folder`, then renames: there is no moment in which a part of it could be loaded. What it makes
-    it notes first, so that the next export deletes what one that was killed has left, and nothing else.
+    """Writes beside `folder`, then renames, so that a part of it can never be loaded. A note names what is written, so
+    that the next export deletes what a killed one left, and nothing else.
     """
     note = folder + _NOTE
     _clear(folder, note)
@@ -158,7 +158,7 @@ def _publish_local(folder: str, model: keras.Model, description: Description) ->
 
 
 def _clear(folder: str, note: str) -> None:
-    """Deletes the folders that `note` names, and `note`; puts a model back that was taken away and not replaced."""
+    """Deletes the folders that `note` names, and `note`; restores a model that was moved away and not replaced."""
     try:
         names = unsealed(read_bytes(note, _NOTE_BYTES))
     except (FileNotFoundError, DamagedFileError):
@@ -185,7 +185,7 @@ def _noted(folder: str, name: object) -> str | None:
 
 
 def _publish_remote(folder: str, model: keras.Model, description: Description) -> None:
-    """Buckets rename no folders: the graph, without which nothing loads the rest, goes first and comes last."""
+    """Buckets can't rename folders: the graph is deleted first and written last; nothing loads without it."""
     with tempfile.TemporaryDirectory() as scratch:
         made = os.path.join(scratch, "model")
         _save(made, model, description)

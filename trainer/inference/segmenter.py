@@ -1,8 +1,7 @@
-"""From a model and its description to a function that segments pictures of any size.
+"""A function that segments pictures of any size, from a model and its description.
 
-A model sees pictures at the scale that it was trained at: a picture is resized to the height of the data set's images,
-keeps its shape, and the classes are resized back. Where a data set had images of several sizes, every picture keeps its
-own.
+A picture is resized to the height of the data set's images, with its aspect ratio, and the probabilities are resized
+back. Where the data set had images of several sizes, a picture keeps its own.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _HALF = 0.5 + 1e-3
 
 
 class Segmenter:
-    """Segments pictures with `model`; all that it computes is TensorFlow, so that it can be saved.
+    """Segments pictures with `model`, in TensorFlow alone, so that it can be saved.
 
     scales, flip: see `trainer.inference.views.predict_logits`.
 
@@ -37,7 +36,7 @@ class Segmenter:
         self._description = description
         self._scales = tuple(scales)
         self._flip = flip
-        # As decorators these would know their instance only while somebody else holds it.
+        # Not decorators: those hold their instance only weakly.
         self.probabilities = tf.function(self._probabilities, input_signature=[_PICTURES])
         self.class_map = tf.function(self._class_map, input_signature=[_PICTURES])
 

@@ -1,10 +1,23 @@
-"""The architectures: a third one is a file with a builder and a line in `MODELS`."""
+"""The architectures: a new one is a module with a builder here, and a row of `MODELS`.
+
+    model = build("deeplabv3plus", num_classes=19, options={"backbone": "xception41"})
+    model.save("mine.keras")
+
+    register_layers()
+    model = keras.models.load_model("mine.keras")
+
+A model is a plain Keras model with a few layers of ours in it: `register_layers` makes Keras know them in a process
+that has built none. `trainer.inference.model_file` saves a model together with a description of its data set, which
+`trainer.evaluate`, `trainer.predict` and `trainer.export` need, and loads it again. Nothing heavy is imported before a
+model is built: command lines list their names.
+"""
 
 from __future__ import annotations
 
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from trainer import arguments
@@ -14,11 +27,39 @@ from trainer.settings import Option
 if TYPE_CHECKING:
     import keras
 
-# The module of the builder that has the model's name. Nothing is imported before it is built: command lines list them.
+
+@dataclass(frozen=True)
+class Architecture:
+    """A row of the table.
+
+    Attributes:
+      builder: `module:function`. (num_classes, input_shape, *, keywords with defaults) -> keras.Model; the keywords are
+        the model's options.
+      options: those of them that are rows of `MODEL_OPTIONS`, and so on the command line.
+    """
+
+    builder: str
+    options: tuple[str, ...] = ()
+
+    @property
+    def module(self) -> str:
+        return self.builder.partition(":")[0]
+
+    def find(self) -> Callable[..., keras.Model]:
+        """Imports the builder."""
+        found: Callable[..., keras.Model] = getattr(
+            importlib.import_module(self.module), self.builder.partition(":")[2]
+        )
+        return found
+
+
+_DEEPLAB = ("backbone", "output_stride", "backbone_weights", "depthwise_relu", "dropout")
+_COMMON = ("batch_norm_momentum", "width")
+
 MODELS = {
-    "deeplabv3plus": "trainer.models.deeplab",
-    "u2net": "trainer.models.u2net",
-    "u2netp": "trainer.models.u2net",
+    "deeplabv3plus": Architecture("trainer.models.deeplab:deeplabv3plus", (*_DEEPLAB, *_COMMON)),
+    "u2net": Architecture("trainer.models.u2net:u2net", _COMMON),
+    "u2netp": Architecture("trainer.models.u2net:u2netp", _COMMON),
 }
 
 # Options of the command line that are keywords of builders. None leaves a value to the model.
@@ -56,9 +97,15 @@ def build(
 
     H and W may be anything, also None: images are padded inside and logits cropped back. U2-Net has seven outputs (deep
     supervision), the one to predict with first; a Keras model with one output returns it bare: see `as_list`.
-    `options` are the builder's own keywords: see `option_defaults`.
 
-    Raises ValueError for an unknown model or option, or a value that the builder refuses.
+    Args:
+      name: a row of `MODELS`.
+      num_classes: at least 1.
+      input_shape: (H, W, 3).
+      options: keywords of the builder; `option_defaults` lists them.
+
+    Raises:
+      ValueError: the model or an option does not exist, or the builder refuses a value.
     """
     known = option_defaults(name)
     unknown = sorted(set(options or {}) - set(known))
@@ -66,12 +113,12 @@ def build(
         raise ValueError(f"{name} has no option {unknown[0]!r}: it has {', '.join(known)}")
     if num_classes < 1:
         raise ValueError(f"num_classes is {num_classes}: at least 1 is needed")
-    return _builder(name)(num_classes, tuple(input_shape), **dict(options or {}))
+    return _row(name).find()(num_classes, tuple(input_shape), **dict(options or {}))
 
 
 def option_defaults(name: str) -> dict[str, Any]:
     """The options of model `name` with their defaults: the keyword-only arguments of its builder."""
-    parameters = inspect.signature(_builder(name)).parameters.values()
+    parameters = inspect.signature(_row(name).find()).parameters.values()
     return {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
 
 
@@ -81,13 +128,12 @@ def as_list(outputs: Any) -> list[Any]:
 
 
 def register_layers() -> None:
-    """Makes Keras know the layers of all models, so that it can load their files."""
-    for module in set(MODELS.values()):
+    """Makes Keras know the layers of all models: `keras.models.load_model` reads a best.keras after this call."""
+    for module in {row.module for row in MODELS.values()}:
         importlib.import_module(module)
 
 
-def _builder(name: str) -> Callable[..., keras.Model]:
+def _row(name: str) -> Architecture:
     if name not in MODELS:
         raise ValueError(f"unknown model {name!r}: one of {', '.join(MODELS)}")
-    builder: Callable[..., keras.Model] = getattr(importlib.import_module(MODELS[name]), name)
-    return builder
+    return MODELS[name]

@@ -1,10 +1,10 @@
-"""What the architectures share: padding to a size that fits, resizing, cropping back, convolution with normalization.
+"""Layers of all architectures: padding to a size that fits, resizing, cropping back, convolution with normalization.
 
 Which pixels a convolution with stride 2 looks at depends on the size: TensorFlow's padding="same" is symmetric for odd
 sizes only, and an even size shifts the features by a pixel at every stride (the docstring of separable_conv2d_same in
 tensorflow/models research/deeplab/core/xception.py). DeepLab therefore works at sizes of k * stride + 1 (513, 769,
 1025x2049), where features lie on pixels 0, stride, 2 * stride, ..., and resizes with aligned corners, which is exact
-there. U2-Net halves even sizes with 2x2 windows, which resizing at half-pixel centres undoes.
+there. U2-Net halves even sizes with 2x2 windows, which resizing at half-pixel centers undoes.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ PACKAGE = "trainer"
 class PadToMultiple(layers.Layer):
     """Pads [B, H, W, C] with zeros at the bottom and right to sizes of k * multiple + extra.
 
-    Zero is the mean colour of normalized images, which is what the official code pads with
-    (feature_extractor.mean_pixel); it goes on as the convolutions' own padding does, and unlike reflection it also
+    Zero is the mean color of normalized images, which is what the official code pads with
+    (feature_extractor.mean_pixel); it continues the convolutions' own padding, and unlike reflection it also
     works where the padding is larger than the image.
     """
 

@@ -1,24 +1,40 @@
-"""Weights that raise rare classes, from the pixel counts that the data set's manifest has."""
+"""Weights that raise rare classes, from the pixel counts in the data set's manifest: a table of functions.
+
+NumPy is imported when weights are computed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 _BETA = 1 - 1e-7  # of `effective_number`: tells apart classes below some 10 million pixels
 
 
+def equal(counts: np.ndarray) -> np.ndarray:
+    """1 for each class."""
+    import numpy as np
+
+    return np.ones_like(counts)
+
+
 def median_frequency(counts: np.ndarray) -> np.ndarray:
-    """median(f) / f (Eigen and Fergus 2015, SegNet), f a class's share of all labelled pixels. The papers count only
+    """median(f) / f (Eigen and Fergus 2015, SegNet), f a class's share of all labeled pixels. The papers count only
     images that have the class, which totals can't tell.
     """
+    import numpy as np
+
     shares = counts / counts.sum()
     return np.asarray(np.median(shares) / shares)
 
 
 def enet(counts: np.ndarray) -> np.ndarray:
-    """1 / ln(1.02 + f) (Paszke et al. 2016), f a class's share of all labelled pixels."""
+    """1 / ln(1.02 + f) (Paszke et al. 2016), f a class's share of all labeled pixels."""
+    import numpy as np
+
     return np.asarray(1 / np.log(1.02 + counts / counts.sum()))
 
 
@@ -26,13 +42,15 @@ def effective_number(counts: np.ndarray) -> np.ndarray:
     """(1 - beta) / (1 - beta^n) (Cui et al. 2019), scaled to a mean of 1. Classes of many more than 1 / (1 - beta)
     pixels count as equal, so the paper's beta of 0.9999, meant for images, does nothing for pixels.
     """
+    import numpy as np
+
     weights = (1 - _BETA) / -np.expm1(counts * np.log(_BETA))
     return np.asarray(weights / weights.mean())
 
 
 # Pixel counts of classes that all occur, float64[C] -> weights float64[C]. Only their ratios matter.
 CLASS_WEIGHTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "none": np.ones_like,
+    "none": equal,
     "median_frequency": median_frequency,
     "enet": enet,
     "effective_number": effective_number,
@@ -46,6 +64,8 @@ def class_weights(class_pixels: Sequence[int], scheme: str) -> np.ndarray:
     Raises:
       ValueError: the scheme is unknown, a count is negative, or no class has pixels.
     """
+    import numpy as np
+
     counts = np.asarray(class_pixels, np.float64)
     if counts.ndim != 1 or (counts < 0).any() or not counts.any():
         raise ValueError(f"class_pixels {list(class_pixels)}: counts of 0 or more, one above 0, were expected")

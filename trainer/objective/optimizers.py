@@ -23,8 +23,8 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     Args:
       name: poly, cosine or constant.
       learning_rate: the peak.
-      total_steps: updates of the run, warm-up included; past them the rate stays what it is at the end.
-      warmup: share of them, from 0 to below 1, in which the rate rises to the peak.
+      total_steps: updates of the run, warm-up included; after them the learning rate stays constant.
+      warmup: share of them, from 0 to below 1, in which the learning rate rises to the peak.
 
     Raises:
       ValueError: the name is unknown, or a number is out of its range.
@@ -42,7 +42,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         self.name, self.learning_rate, self.total_steps, self.warmup = name, learning_rate, total_steps, warmup
 
     def __call__(self, step: Any) -> tf.Tensor:
-        """The rate for the update after `step` updates. -> float32 scalar."""
+        """The learning rate of the update after `step` updates. -> float32 scalar."""
         step = keras.ops.cast(step, "float32")
         warmup_steps = int(self.warmup * self.total_steps)
         progress = keras.ops.clip((step - warmup_steps) / (self.total_steps - warmup_steps), 0.0, 1.0)
@@ -58,7 +58,7 @@ class _ClipsGlobally:
 
     Keras' own `global_clipnorm` clips on each replica before it sums, so that the update depends on the number of
     replicas. Here the sum comes first. The optimizer will sum again, hence the division: each replica hands it an
-    equal part of what is already the whole. Without a clip_norm there is one sum, as ever.
+    equal part of what is already the whole. Without a clip_norm there is one sum, as in Keras.
     """
 
     def __init__(self, *args: Any, clip_norm: float | None = None, **options: Any) -> None:
@@ -96,15 +96,15 @@ def build_optimizer(
     """SGD with momentum, or AdamW; weight decay that leaves out biases and the scale and offset of norms.
 
     Decay is decoupled in both (Loshchilov and Hutter 2019): before the step of the gradient,
-    `w -= rate * weight_decay * w`, with the schedule's rate. It does not pass through SGD's momentum as the L2 penalty
-    of the DeepLab papers does, whose effect on a weight is 1 / (1 - momentum) times larger: their 4e-5 with a momentum
-    of 0.9 is about 4e-4 here.
+    `w -= learning_rate * weight_decay * w`. It does not pass through SGD's momentum as the L2 penalty of the DeepLab
+    papers does, whose effect on a weight is 1 / (1 - momentum) times larger: their 4e-5 with a momentum of 0.9 is about
+    4e-4 here.
 
     Args:
       name: sgd or adamw.
-      learning_rate: a schedule, or one rate.
+      learning_rate: a schedule, or a constant.
       momentum: of SGD, without Nesterov's look-ahead. AdamW does not use it: its betas are 0.9 and 0.999.
-      weight_decay: share of a weight that a step at rate 1 takes away.
+      weight_decay: share of a weight that a step at a learning rate of 1 removes.
       clip_norm: largest norm of the gradient over all variables and the global batch; None does not clip.
 
     Raises:

@@ -1,4 +1,4 @@
-"""How the learning rate falls after the warm-up: a table of functions. Keras is imported when a rate is computed."""
+"""How the learning rate falls after the warm-up: a table of functions, which import Keras when they are called."""
 
 from __future__ import annotations
 

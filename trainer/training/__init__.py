@@ -1,1 +1,1 @@
-"""One run: devices, batches, updates, checkpoints, validation."""
+"""A training run: devices, batches, updates, checkpoints, validation."""

@@ -35,8 +35,8 @@ def make_strategy(
 ) -> tf.distribute.Strategy:
     """The strategy of that kind, or with `auto` the one that fits what is there.
 
-    To be called before anything else computes. `logical_devices` cuts the CPU into so many, to try several replicas on
-    a machine without GPUs.
+    To be called before anything else computes. `logical_devices` splits the CPU into so many, to try several replicas
+    on a machine without GPUs.
 
     Raises:
       DeviceError: there is no such device, or no cluster.
@@ -45,7 +45,7 @@ def make_strategy(
         cut_cpu(logical_devices)
     strategy = _make(_fitting(cluster) if kind == "auto" else kind, cluster)
     if strategy.num_replicas_in_sync > 1 and tuple(map(int, keras.__version__.split(".")[:2])) < OLDEST_KERAS:
-        raise DeviceError(f"Keras {keras.__version__} does not sum gradients over replicas: it takes 3.5 or newer")
+        raise DeviceError(f"Keras {keras.__version__} does not sum gradients over replicas: install Keras 3.5 or newer")
     return strategy
 
 
@@ -67,7 +67,7 @@ def cut_cpu(parts: int) -> None:
     try:
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * parts)
     except RuntimeError as error:
-        raise DeviceError(f"the CPU can't be cut into {parts} any more: {error}") from error
+        raise DeviceError(f"the CPU can't be split into {parts} devices any more: {error}") from error
 
 
 def devices() -> list[tf.config.LogicalDevice]:
@@ -106,7 +106,7 @@ def plan_batches(replicas: int, *, per_replica: int, global_batch: int | None, a
 
 
 def describe(strategy: tf.distribute.Strategy, batches: Batches) -> str:
-    """One line: what computes, and what makes an update."""
+    """One line: the devices, and the parts of a global batch."""
     kind = "TPU" if isinstance(strategy, tf.distribute.TPUStrategy) else devices()[0].device_type
     replicas = f"{batches.replicas} replica{'s' if batches.replicas > 1 else ''}"
     parts = f"{batches.replicas} x {batches.per_replica}" + (
@@ -126,7 +126,7 @@ def _fitting(cluster: Cluster | None) -> str:
 
 def _multiworker(cluster: Cluster | None) -> tf.distribute.Strategy:
     if cluster is None or not cluster.hosts:
-        raise DeviceError("several hosts need to know of each other: set TF_CONFIG, as Vertex AI does, on each of them")
+        raise DeviceError("several hosts need TF_CONFIG: set it on each of them, as Vertex AI does")
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec({kind: list(addresses) for kind, addresses in cluster.hosts.items()}),
         task_type=cluster.kind,

@@ -1,4 +1,4 @@
-"""What a run trains on: the opened data set, cut into the batches of its plan."""
+"""What a run trains on: the opened data set, in the batches of its plan."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tensorflow as tf
 from rich.console import Console
 
 from trainer.config import TrainConfig
-from trainer.data import dataset
+from trainer.data import corrupt, dataset, order
 from trainer.data.augment import Operation, Target, make_augment, make_center_crop
 from trainer.data.dataset import DatasetError, Split
 from trainer.training import devices
@@ -20,7 +20,7 @@ from trainer.training.plan import Plan
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """The opened data set, and how it is cut into batches."""
+    """The opened data set, and how it is divided into batches."""
 
     config: TrainConfig
     strategy: tf.distribute.Strategy
@@ -30,6 +30,12 @@ class Inputs:
     plan: Plan
     image_size: tuple[int, int]
 
+    @property
+    def pixels(self) -> int:
+        """Of a global batch."""
+        height, width = self.image_size
+        return height * width * self.batches.global_batch
+
     def batches_from(self, step: int) -> Iterable[Any]:
         """The distributed batches from update `step` on, one for each replica at a time."""
         config = self.config
@@ -38,7 +44,7 @@ class Inputs:
         def pipeline(context: tf.distribute.InputContext) -> tf.data.Dataset:
             share = dataset.share_of(self.train, context.num_input_pipelines, context.input_pipeline_id)
             parts = self.batches.accumulate * context.num_replicas_in_sync // context.num_input_pipelines
-            return dataset.training_batches(
+            return order.training_batches(
                 share,
                 seed=config.data.seed,
                 batch=self.batches.per_replica,
@@ -58,7 +64,7 @@ class Inputs:
         files: set[str] = set()
         for index in range(pipelines):
             files.update(
-                dataset.files_of_batch(
+                order.files_of_batch(
                     dataset.share_of(self.train, pipelines, index),
                     seed=self.config.data.seed,
                     batch=self.batches.global_batch // pipelines,
@@ -89,7 +95,7 @@ class Inputs:
 
 
 def open_inputs(config: TrainConfig, strategy: tf.distribute.Strategy, console: Console) -> Inputs:
-    """Opens the splits, names what is corrupt and left out, and plans the batches.
+    """Opens the splits, prints what is corrupt and left out, and plans the batches.
 
     Raises:
       DatasetError, ManifestError: there is no such data set, or it needs --crop_size.
@@ -113,7 +119,7 @@ def open_inputs(config: TrainConfig, strategy: tf.distribute.Strategy, console: 
         train=train,
         val=val,
         batches=batches,
-        plan=_plan(config, batches, dataset.steps_of_epoch(train, pipelines, batches.global_batch // pipelines)),
+        plan=_plan(config, batches, order.steps_of_epoch(train, pipelines, batches.global_batch // pipelines)),
         image_size=_image_size(config, train),
     )
 
@@ -122,11 +128,11 @@ def _check_devices(config: TrainConfig, strategy: tf.distribute.Strategy, pipeli
     """Raises DeviceError where --xla or --strategy do not fit the devices."""
     replicas = strategy.num_replicas_in_sync
     if config.machine.xla and replicas > 1 and not isinstance(strategy, tf.distribute.TPUStrategy):
-        raise DeviceError(f"--xla compiles the step of one device, and there are {replicas}: leave it out")
+        raise DeviceError(f"--xla is for one device, and there are {replicas}: remove it")
     if config.cluster.workers > 1 and pipelines == 1:
         raise DeviceError(
             f"--strategy={config.machine.strategy} is for one host, and TF_CONFIG names {config.cluster.workers}: "
-            "each would train alone; leave --strategy out"
+            "each would train alone; remove --strategy"
         )
 
 
@@ -145,11 +151,11 @@ def _plan(config: TrainConfig, batches: Batches, steps_per_epoch: int) -> Plan:
 def _open_split(config: TrainConfig, name: str, console: Console) -> Split:
     split = dataset.open_split(config.places.dataset, name)
     if config.data.on_corrupt == "skip":
-        split = dataset.without_corrupt(split)
+        split = corrupt.without_corrupt(split)
         for problem in split.corrupt:
             console.print(f"corrupt, left out: {problem}", highlight=False, markup=False)
     else:
-        dataset.check_framing(split)
+        corrupt.check_framing(split)
     return split
 
 

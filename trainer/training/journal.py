@@ -72,6 +72,12 @@ class Journal:
             for name, value in _scalars(row).items():
                 tf.summary.scalar(f"{name}/{row.split}", value)
 
+    def add_scores(self, scores: Mapping[str, float], split: str, step: int) -> None:
+        """For TensorBoard alone, beside those of a row."""
+        with self._board.as_default(step=step):
+            for name, value in scores.items():
+                tf.summary.scalar(f"{name}/{split}", value)
+
     def add_pictures(self, pictures: np.ndarray, step: int) -> None:
         """uint8[N, H, W, 3] for TensorBoard: image, truth and prediction side by side."""
         with self._board.as_default(step=step):
@@ -121,6 +127,28 @@ class Journal:
         tf.io.gfile.copy(self._path, temporary)
         publish(temporary, kept)
         return f"{self._path}: {damaged:,} lines are damaged and left out; the file as it was is kept as {kept}"
+
+
+class NullJournal(Journal):
+    """Of a host that writes nothing."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        self.rows: list[dict[str, Any]] = []
+
+    def add(self, row: Row) -> None: ...
+
+    def add_scores(self, scores: Mapping[str, float], split: str, step: int) -> None: ...
+
+    def add_pictures(self, pictures: np.ndarray, step: int) -> None: ...
+
+    def add_graph(self, graph: tf.Graph) -> None: ...
+
+    def report_metric(self, mean_iou: float, step: int) -> None: ...
+
+    def flush(self, now: bool = False) -> None: ...
+
+    def close(self) -> None: ...
 
 
 def read_rows(folder: str) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The numbers of a run, all in updates but `global_batch`. `steps_per_call` None takes about a second each time."""
+    """The numbers of a run, all in updates but `global_batch`. `steps_per_call` None means about a second."""
 
     total_steps: int
     steps_per_epoch: int
@@ -31,6 +31,6 @@ class Plan:
         return self.ends_epoch(step) or step % self.log_steps == 0
 
     def updates_to_next_event(self, step: int) -> int:
-        """Updates until something is to be done: at least 1 before the end."""
+        """Updates until the next evaluation, checkpoint or log line: at least 1 before the end."""
         every = (self.steps_per_epoch, self.checkpoint_steps, self.log_steps)
         return min(self.total_steps - step, *(interval - step % interval for interval in every))

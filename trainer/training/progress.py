@@ -1,4 +1,4 @@
-"""How far a run is: a bar in a terminal, else a line now and then. Driven from the loop as a Keras callback."""
+"""The progress of a run: a bar in a terminal, else a line every 20 seconds. A Keras callback."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ShowProgress(keras.callbacks.Callback):
     def __init__(self, console: Console, *, first: int, total: int) -> None:
         super().__init__()
         self._console, self._total = console, total
-        self._first: int | None = None  # the step of the first call, which compiles and says nothing of the pace
+        self._first: int | None = None  # the step of the first call, which compiles and is not measured
         self._started = self._said = time.monotonic()
         self._paused = 0.0  # seconds of evaluation, in which there are no updates
         self._evaluation_started = 0.0
@@ -65,9 +65,9 @@ class ShowProgress(keras.callbacks.Callback):
 
 
 def _line(values: Mapping[str, Any]) -> str:
-    """Without a pace where it is None: the first call compiles."""
+    """Images per second are left out after the first call, which compiles."""
     pace = values["images_per_second"]
-    return f"loss {values['loss']:.4f}, IoU {values['mean_iou']:.3f}, rate {values['learning_rate']:.2g}" + (
+    return f"loss {values['loss']:.4f}, IoU {values['mean_iou']:.3f}, learning rate {values['learning_rate']:.2g}" + (
         "" if pace is None else f", {pace:.1f} img/s"
     )
 

@@ -1,4 +1,4 @@
-"""The composition root of a training run: everything is made here, from a TrainConfig."""
+"""The composition root of a training run: everything is created here, from a TrainConfig."""
 
 from __future__ import annotations
 
@@ -6,38 +6,30 @@ import contextlib
 import signal
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import tensorflow as tf
 from rich.console import Console
 
-from beam_pipelines.contract.errors import UserError
-from trainer import models
 from trainer.config import TrainConfig
-from trainer.data import dataset
+from trainer.data import corrupt
 from trainer.errors import refusals
-from trainer.inference.model_file import BEST, ModelFileError, load_model, read_description
+from trainer.inference.model_file import BEST, ModelFileError, read_description
 from trainer.inference.saved_model import check_free
-from trainer.objective.class_weights import class_weights
-from trainer.objective.ema import WeightAverages
-from trainer.objective.losses import SegmentationLoss
-from trainer.objective.optimizers import Schedule, build_optimizer
 from trainer.training import devices, finish
 from trainer.training.checkpoints import Checkpoints, has_checkpoints
 from trainer.training.inputs import Inputs, open_inputs
-from trainer.training.journal import Journal
-from trainer.training.loop import Loop, State, StopSignal
+from trainer.training.journal import Journal, NullJournal
+from trainer.training.learner import Learner, TrainingError, build_loss, make_learner, make_schedule
+from trainer.training.loop import Loop
 from trainer.training.progress import ShowProgress
 from trainer.training.resume import check_common_step, identity_of, keep_config
+from trainer.training.state import State
 from trainer.training.steps import TrainSteps
+from trainer.training.stop import StopSignal
 from trainer.training.validation import Validation
 
 _POLICIES = {"float64": "float64", "float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
-
-
-class TrainingError(UserError, ValueError):
-    """A model that can't be trained as it was asked for; the message says what to do."""
 
 
 def run(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback] = ()) -> int:
@@ -49,7 +41,7 @@ def run(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback] = ())
         alike.
 
     Raises:
-      UserError: a reason that the user can do something about.
+      UserError: an error that the user can fix.
     """
     with refusals():
         return _run(config, callbacks, Console(quiet=not config.cluster.is_chief, soft_wrap=True))
@@ -57,13 +49,7 @@ def run(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback] = ())
 
 def _run(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback], console: Console) -> int:
     started = time.monotonic()
-    strategy = devices.make_strategy(
-        config.machine.strategy, cluster=config.cluster, logical_devices=config.machine.logical_devices
-    )
-    keras.utils.set_random_seed(config.data.seed)
-    keras.config.set_dtype_policy(_POLICIES[config.machine.precision])
-    if config.machine.deterministic:
-        tf.config.experimental.enable_op_determinism()
+    strategy = _set_up(config)
     inputs = open_inputs(config, strategy, console)
     console.print(str(inputs), highlight=False, markup=False)
     is_new = not has_checkpoints(config.places.checkpoints)
@@ -78,206 +64,148 @@ def _run(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback], con
         console.print(f"{config.places.output} is complete already: {first:,} updates", highlight=False, markup=False)
         return 0
     if not is_new:
-        console.print(f"going on from step {first:,}", highlight=False)
+        console.print(f"resuming at step {first:,}", highlight=False)
     with StopSignal() as stop:
         is_done = _train(loop, stop, inputs)
     if not is_done or stop.number is not None:
-        console.print(f"stopped at step {int(loop.state.step):,}, which is saved: the same command goes on from there")
+        console.print(f"stopped at step {int(loop.state.step):,}, which is saved: the same command resumes there")
         return 128 + (stop.number or signal.SIGTERM)  # or another host was asked to stop
     if config.cluster.is_chief:
         try:
             finish.evaluate_and_export(config, inputs.val, inputs.batches.per_replica, strategy, console)
         except KeyboardInterrupt:
-            console.print("training is over, and its best model is kept: the same command writes what is missing")
+            console.print(
+                "training is complete and the best model is kept: the same command writes the report and the export"
+            )
             raise
         console.print(f"took {(time.monotonic() - started) / 60:.1f} min", highlight=False)
     return 0
 
 
+def _set_up(config: TrainConfig) -> tf.distribute.Strategy:
+    """The devices, and the global state of Keras and TensorFlow: seeds, precision, determinism."""
+    machine = config.machine
+    strategy = devices.make_strategy(machine.strategy, cluster=config.cluster, logical_devices=machine.logical_devices)
+    keras.utils.set_random_seed(config.data.seed)
+    keras.config.set_dtype_policy(_POLICIES[machine.precision])
+    if machine.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    return strategy
+
+
 def _make_loop(inputs: Inputs, callbacks: Sequence[keras.callbacks.Callback], console: Console, is_new: bool) -> Loop:
-    config, labels, plan = inputs.config, inputs.train.manifest.labels, inputs.plan
-    schedule = Schedule(
-        config.optimizer.schedule,
-        learning_rate=config.optimizer.learning_rate,
-        total_steps=plan.total_steps,
-        warmup=config.optimizer.warmup,
-    )
+    schedule = make_schedule(inputs)
     with inputs.strategy.scope():
-        model = _build_model(inputs)
-        if config.model.initial_model is not None and is_new:
-            _start_from(config.model.initial_model, model, console)
-        optimizer = _build_optimizer(config, schedule, model)
-        averages = WeightAverages(model.trainable_variables, config.optimizer.ema) if config.optimizer.ema else None
+        learner = make_learner(inputs, schedule, console, is_new=is_new)
         steps = TrainSteps(
-            model,
-            optimizer,
-            _build_loss(inputs),
+            learner,
+            build_loss(inputs),
             inputs.strategy,
             inputs.batches,
-            image_size=inputs.image_size,
-            averages=averages,
-            xla=config.machine.xla,
+            pixels=inputs.pixels,
+            xla=inputs.config.machine.xla,
         )
-    state = State(labels.num_classes)
+    state = State(inputs.train.manifest.labels.num_classes)
+    checkpoints = _restored(inputs, learner, state, console)
+    journal, validation = _open_results(inputs, learner, state, console)
+    return Loop(
+        inputs=inputs,
+        learner=learner,
+        steps=steps,
+        state=state,
+        learning_rate=lambda step: float(schedule(step)),
+        evaluate=validation,
+        checkpoints=checkpoints,
+        journal=journal,
+        callbacks=_callback_list(inputs, learner.model, [_progress(inputs, state, console), *callbacks]),
+    )
+
+
+def _restored(inputs: Inputs, learner: Learner, state: State, console: Console) -> Checkpoints:
+    """Sets the learner and the state as the newest checkpoint has them, if there is one."""
     checkpoints = Checkpoints(
-        config.places.checkpoints,
-        {
-            "model": model.variables,
-            "optimizer": optimizer.variables,
-            "averages": averages.variables if averages else [],
-            "state": state.variables,
-        },
-        is_chief=config.cluster.is_chief,
+        inputs.config.places.checkpoints,
+        learner.variables | {"state": state.variables},
+        is_chief=inputs.config.cluster.is_chief,
         about=identity_of(inputs),
     )
     checkpoints.restore()
     for problem in checkpoints.problems:
-        console.print(f"damaged, the one before it is taken: {problem}", highlight=False, markup=False)
-    check_common_step(inputs.strategy, int(state.step), config)
-    best = f"{config.places.output}/{BEST}"
-    is_over = bool(state.stopped) or int(state.step) >= plan.total_steps
-    is_lost = _forget_lost_best(best, state, is_over, console)
-    journal = _open_journal(config, state, int(state.step) - 1 if is_lost and is_over else int(state.epoch_end))
-    for problem in journal.problems if journal else ():
-        console.print(problem, highlight=False, markup=False)
-    shown = ShowProgress(console, first=int(state.step), total=plan.total_steps)
-    validation = Validation(
-        model=model,
-        averages=averages,
-        state=state,
-        split=inputs.val,
-        train=inputs.train,
-        strategy=inputs.strategy,
-        batch=inputs.batches.per_replica,
-        name=config.model.name,
-        path=best,
-        journal=journal,
-        steps_per_epoch=plan.steps_per_epoch,
-        console=console,
-    )
+        console.print(f"damaged, using the checkpoint before it: {problem}", highlight=False, markup=False)
+    check_common_step(inputs.strategy, int(state.step), inputs.config)
+    return checkpoints
+
+
+def _open_results(inputs: Inputs, learner: Learner, state: State, console: Console) -> tuple[Journal, Validation]:
+    """Where the best model was lost, the next evaluation keeps one again; after the last update that is done here."""
+    is_over = bool(state.stopped) or int(state.step) >= inputs.plan.total_steps
+    is_lost = _forget_lost_best(f"{inputs.config.places.output}/{BEST}", state, is_over, console)
+    evaluated = int(state.step) - 1 if is_lost and is_over else int(state.epoch_end)
+    journal = _open_journal(inputs.config, state, evaluated, console)
+    validation = Validation(inputs=inputs, learner=learner, state=state, journal=journal, console=console)
     if is_lost and is_over:
         with refusals():
             validation(int(state.step), lambda: False)
-    return Loop(
-        plan=plan,
-        state=state,
-        steps=steps,
-        labels=labels,
-        learning_rate=lambda step: float(schedule(step)),
-        batches_from=inputs.batches_from,
-        evaluate=validation,
-        files_of=inputs.files_of,
-        checkpoints=checkpoints,
-        journal=journal,
-        callbacks=keras.callbacks.CallbackList(
-            [shown, *callbacks],
-            model=model,
-            epochs=-(-plan.total_steps // plan.steps_per_epoch),
-            steps=plan.steps_per_epoch,
-        ),
-        model=model,
-    )
+    return journal, validation
 
 
-def _build_model(inputs: Inputs) -> keras.Model:
-    """Raises TrainingError for an option that the model does not have."""
-    config, manifest = inputs.config, inputs.train.manifest
-    known = models.option_defaults(config.model.name)
-    options = dict(config.model.given())
-    if "sync_batch_norm" in known:
-        options["sync_batch_norm"] = inputs.strategy.num_replicas_in_sync > 1
-    if "normalization" in known:
-        options["normalization"] = manifest.moments.normalization
-    try:
-        return models.build(config.model.name, num_classes=manifest.labels.num_classes, options=options)
-    except ValueError as error:
-        raise TrainingError(str(error)) from error
+def _progress(inputs: Inputs, state: State, console: Console) -> ShowProgress:
+    return ShowProgress(console, first=int(state.step), total=inputs.plan.total_steps)
 
 
-def _build_optimizer(config: TrainConfig, schedule: Any, model: keras.Model) -> keras.optimizers.Optimizer:
-    optimizer = build_optimizer(
-        name=config.optimizer.name,
-        learning_rate=schedule,
-        momentum=config.optimizer.momentum,
-        weight_decay=config.optimizer.weight_decay,
-        clip_norm=config.optimizer.clip_norm,
-    )
-    if config.machine.precision == "float16":
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    optimizer.build(model.trainable_variables)
-    return optimizer
-
-
-def _build_loss(inputs: Inputs) -> SegmentationLoss:
-    config = inputs.config
-    weights: list[float] | None = None
-    if config.objective.class_weights != "none":
-        pixels = inputs.train.manifest.class_pixels[config.data.train_split]
-        weights = class_weights(pixels, config.objective.class_weights).tolist()
-    return SegmentationLoss(
-        class_weights=weights,
-        hard_pixel_fraction=config.objective.hard_pixel_fraction,
-        hard_pixel_ramp_steps=config.objective.hard_pixel_ramp_steps,
-        terms=config.objective.terms,
-    )
-
-
-def _start_from(path: str, model: keras.Model, console: Console) -> None:
-    """Copies the weights of another model's file whose names and shapes are the same."""
-    other, _ = load_model(path)
-    known = {variable.path: variable for variable in other.variables}
-    taken = 0
-    for variable in model.variables:
-        source = known.get(variable.path)
-        if source is not None and source.shape == variable.shape:
-            variable.assign(source.numpy())
-            taken += 1
-    if not taken:
-        raise TrainingError(f"--initial_model={path}: it has no weights in common with this model")
-    console.print(f"{taken:,} of {len(model.variables):,} variables start from {path}", highlight=False)
+def _callback_list(
+    inputs: Inputs, model: keras.Model, callbacks: Sequence[keras.callbacks.Callback]
+) -> keras.callbacks.CallbackList:
+    plan = inputs.plan
+    epochs = -(-plan.total_steps // plan.steps_per_epoch)
+    return keras.callbacks.CallbackList(list(callbacks), model=model, epochs=epochs, steps=plan.steps_per_epoch)
 
 
 def _forget_lost_best(path: str, state: State, is_over: bool, console: Console) -> bool:
-    """Whether the best model that the run has kept is gone or damaged; then the next evaluation keeps one again."""
+    """Whether the best model of the run is missing or damaged; then the next evaluation keeps one again."""
     if float(state.best) < 0 and not is_over:
         return False  # none was kept yet
     try:
         read_description(path)
         return False
     except ModelFileError as error:
-        cure = "the model as it is now takes its place" if is_over else "the best of the next evaluations is kept"
+        cure = "the current model replaces it" if is_over else "the best of the next evaluations is kept"
         console.print(f"{error}; {cure}", highlight=False, markup=False)
     state.best.assign(-1.0)
     return True
 
 
-def _open_journal(config: TrainConfig, state: State, evaluated: int) -> Journal | None:
+def _open_journal(config: TrainConfig, state: State, evaluated: int, console: Console) -> Journal:
+    """The chief alone writes one."""
     if not config.cluster.is_chief:
-        return None
-    return Journal(
+        return NullJournal()
+    journal = Journal(
         config.places.output,
         config.places.logs,
         step=int(state.step),
         evaluated=evaluated,
         reports_metric=config.reports_metric,
     )
+    for problem in journal.problems:
+        console.print(problem, highlight=False, markup=False)
+    return journal
 
 
 def _train(loop: Loop, stop: StopSignal, inputs: Inputs) -> bool:
     try:
         with refusals():
             is_done = loop.run(stop)
-            if loop.journal is not None:
-                loop.journal.flush(now=True)
+            loop.journal.flush(now=True)
             return is_done
     except tf.errors.NotFoundError as error:
-        raise TrainingError(f"a file went missing: {str(error).splitlines()[0]}") from error
-    except dataset.READ_ERRORS as error:
-        found = dataset.diagnosis(error, *filter(None, (inputs.train, inputs.val)))
+        raise TrainingError(
+            f"a file is missing: {str(error).splitlines()[0]}; restore it and run the same command again"
+        ) from error
+    except corrupt.READ_ERRORS as error:
+        found = corrupt.diagnosis(error, *filter(None, (inputs.train, inputs.val)))
         if found is None:
             raise
         raise found from error
     finally:
-        if loop.journal is not None:
-            with contextlib.suppress(OSError, tf.errors.OpError):  # it would hide what went wrong
-                loop.journal.close()
+        with contextlib.suppress(OSError, tf.errors.OpError):  # it would hide what went wrong
+            loop.journal.close()

@@ -18,23 +18,23 @@ import tensorflow as tf
 
 from trainer.evaluation import metrics
 from trainer.models import as_list
-from trainer.objective.ema import WeightAverages
 from trainer.objective.losses import SegmentationLoss
 from trainer.training.devices import Batches
+from trainer.training.learner import Learner
 
 _SUM = tf.distribute.ReduceOp.SUM
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Updates:
-    """What `count` updates gave, over all replicas and hosts.
+    """The results of `count` updates, over all replicas and hosts.
 
     Attributes:
       losses: float32[count], each the mean loss of a global batch.
       finite: bool[count]; False where a loss or a gradient was NaN or infinite.
       confusion: int64[C, C], of the predictions made in them; rows are the truth.
       stop: whether any host was asked to stop.
-      seconds: what the hosts gave as seconds of an update, their mean.
+      seconds: of an update, the mean of what the hosts measured.
     """
 
     losses: np.ndarray
@@ -45,25 +45,29 @@ class Updates:
 
 
 class TrainSteps:
-    """To be made under `strategy`, with the model and its optimizer, built for `model.trainable_variables`."""
+    """Updates of `learner`; to be made under `strategy`.
+
+    Args:
+      pixels: of a global batch, about: a constant that keeps the gradients of float16 small, until the true weight of
+        the batch is known.
+      xla: compile the forward and backward pass.
+    """
 
     def __init__(
         self,
-        model: keras.Model,
-        optimizer: keras.optimizers.Optimizer,
+        learner: Learner,
         loss: SegmentationLoss,
         strategy: tf.distribute.Strategy,
         batches: Batches,
         *,
-        image_size: tuple[int, int],
-        averages: WeightAverages | None = None,
+        pixels: int,
         xla: bool = False,
     ) -> None:
-        self._model, self._optimizer, self._loss = model, optimizer, loss
-        self._strategy, self._batches, self._averages = strategy, batches, averages
+        model, optimizer = learner.model, learner.optimizer
+        self._model, self._optimizer, self._averages = model, optimizer, learner.averages
+        self._loss, self._strategy, self._batches = loss, strategy, batches
         self._scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
-        # A constant that keeps the gradients of float16 small, until the true weight of the global batch is known.
-        self._pixels = float(image_size[0] * image_size[1] * batches.global_batch)
+        self._pixels = float(pixels)
         self._weights = model.trainable_variables
         self._classes = as_list(model.outputs)[0].shape[-1]
         self._gradients = [_local_sum(weight.shape, weight.dtype) for weight in self._weights]
@@ -105,7 +109,7 @@ class TrainSteps:
         return results.stack(), self._first(confusion), self._first(heard)
 
     def _first(self, value: Any) -> tf.Tensor:
-        """Of a value that all replicas have in common."""
+        """The value, which is the same on all replicas."""
         return self._strategy.experimental_local_results(value)[0]
 
     def _add_batch(self, batch: dict[str, tf.Tensor]) -> None:
@@ -145,7 +149,7 @@ class TrainSteps:
         return tf.stack([loss, tf.cast(replicas == self._batches.replicas, tf.float32)])
 
     def _global_gradients(self, weight_sum: tf.Tensor) -> list[tf.Tensor]:
-        """What the optimizer, which adds up over replicas, is given."""
+        """The gradients for the optimizer, which sums them over replicas."""
         factor = tf.math.divide_no_nan(self._pixels, weight_sum)
         gradients = [total.read_value() * tf.cast(factor, total.dtype) for total in self._gradients]
         if not self._scaled:

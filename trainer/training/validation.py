@@ -1,4 +1,4 @@
-"""What a run does at the end of epochs: scores the validation split, and keeps the best model so far."""
+"""Validation at the end of epochs: scores the validation split, and keeps the best model so far."""
 
 from __future__ import annotations
 
@@ -8,50 +8,45 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-import keras
 import numpy as np
 import tensorflow as tf
 from rich.console import Console
 
-from trainer.data import dataset
 from trainer.data.dataset import Split
+from trainer.data.order import evaluation_batches
 from trainer.evaluation.evaluator import Evaluation, Evaluator
-from trainer.inference.model_file import Description, save_model
+from trainer.evaluation.metrics import METRICS
+from trainer.inference.model_file import BEST, Description, save_model
 from trainer.models import as_list
-from trainer.objective.ema import WeightAverages
+from trainer.training.inputs import Inputs
 from trainer.training.journal import Journal, Row
-from trainer.training.loop import State
+from trainer.training.learner import Learner
+from trainer.training.state import State
 
 _PICTURES = 3
 
 
 @dataclass(kw_only=True)
 class Validation:
-    """Called with the step. With averages it is they that are scored and kept.
-
-    Without a split the newest model is kept. `journal` is None on all hosts but the chief, which alone writes.
+    """Called with the step. Averages of the weights are scored and kept, if there are any; without a validation split
+    the newest model is kept. All hosts score, and the chief alone writes.
     """
 
-    model: keras.Model
-    averages: WeightAverages | None
+    inputs: Inputs
+    learner: Learner
     state: State
-    split: Split | None
-    train: Split
-    strategy: tf.distribute.Strategy
-    batch: int
-    name: str
-    path: str
-    journal: Journal | None
-    steps_per_epoch: int
+    journal: Journal
     console: Console
 
     def __post_init__(self) -> None:
+        inputs, self._model = self.inputs, self.learner.model
         self._evaluator: Evaluator | None = None
-        if self.split is not None:
-            self._evaluator = Evaluator(self.model, self.split, batch=self.batch, strategy=self.strategy)
+        if inputs.val is not None:
+            batch = inputs.batches.per_replica
+            self._evaluator = Evaluator(self._model, inputs.val, batch=batch, strategy=inputs.strategy)
         self._has_graph = False
         self._predict = tf.function(
-            lambda images: tf.argmax(as_list(self.model(images, training=False))[0], -1),
+            lambda images: tf.argmax(as_list(self._model(images, training=False))[0], -1),
             input_signature=[tf.TensorSpec([1, None, None, 3], tf.float32)],
         )
 
@@ -61,7 +56,8 @@ class Validation:
         Raises:
           EvaluationStoppedError: it was asked to stop, and nothing was kept or written.
         """
-        averaged: AbstractContextManager[None] = self.averages.applied() if self.averages else contextlib.nullcontext()
+        averages = self.learner.averages
+        averaged: AbstractContextManager[None] = averages.applied() if averages else contextlib.nullcontext()
         with averaged:
             if self._evaluator is None:
                 self._keep(step, None)
@@ -76,14 +72,15 @@ class Validation:
         return {"val_loss": evaluation.loss, "val_mean_iou": mean_iou}
 
     def _keep(self, step: int, mean_iou: float | None) -> None:
-        if self.journal is not None:
-            description = Description.of(self.name, self.train.manifest, step=step, mean_iou=mean_iou)
-            save_model(self.path, self.model, description)
+        config = self.inputs.config
+        if config.cluster.is_chief:
+            description = Description.of(config.model.name, self.inputs.train.manifest, step=step, mean_iou=mean_iou)
+            save_model(f"{config.places.output}/{BEST}", self._model, description)
 
     def _write(self, evaluation: Evaluation, step: int, is_best: bool) -> None:
-        if self.journal is None or self.split is None:
+        if self.inputs.val is None or not self.inputs.config.cluster.is_chief:
             return
-        epoch, scores = step / self.steps_per_epoch, evaluation.scores
+        epoch, scores = step / self.inputs.plan.steps_per_epoch, evaluation.scores
         values = scores.to_json()
         row = Row(
             step=step,
@@ -94,7 +91,10 @@ class Validation:
             class_iou=values["class_iou"],
         )
         self.journal.add(row)
-        self.journal.add_pictures(self._pictures(self.split), step)
+        others = [metric.name for metric in METRICS if metric.name not in vars(row)]
+        scored = {name: values[name] for name in others if values[name] is not None}
+        self.journal.add_scores(scored, "val", step)
+        self.journal.add_pictures(self._pictures(self.inputs.val), step)
         if not self._has_graph:
             self._has_graph = True
             self.journal.add_graph(self._predict.get_concrete_function().graph)
@@ -111,7 +111,7 @@ class Validation:
         """uint8[N, H, 3 W, 3]: the first images that have one size, their truth and prediction."""
         palette = split.manifest.labels.palette
         pictures = []
-        for example in dataset.evaluation_batches(split, 1).take(_PICTURES):
+        for example in evaluation_batches(split, 1).take(_PICTURES):
             image = split.manifest.moments.normalization.to_pixels(example["image"][0].numpy())
             ids = self._predict(example["image"])[0].numpy()
             pictures.append(np.concatenate([image, palette[example["mask"][0].numpy()], palette[ids]], axis=1))

@@ -31,8 +31,8 @@ pytestmark = pytest.mark.usefixtures("without_transform")
 LAUNCH = """
 import sys
 from launch.vertex.__main__ import main
-from trainer.models import MODELS
-MODELS["tiny"] = "tests.support.tiny"
+from trainer.models import MODELS, Architecture
+MODELS["tiny"] = Architecture("tests.support.tiny:tiny", ("dropout",))
 sys.exit(main())
 """
 # No index, and no environment to build in that would have to be downloaded: pip finds what it needs here, or fails.
@@ -54,7 +54,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("environment") / "venv"
     venv.create(folder)
     (packages,) = folder.glob("lib/python*/site-packages")
-    small = 'import trainer.models; trainer.models.MODELS["tiny"] = "tests.support.tiny"'
+    row = 'trainer.models.Architecture("tests.support.tiny:tiny", ("dropout",))'
+    small = f'import trainer.models; trainer.models.MODELS["tiny"] = {row}'
     (packages / "running.pth").write_text("\n".join([*site.getsitepackages(), str(PROJECT), small]))
     return folder
 
@@ -116,13 +117,13 @@ def test_two_hosts_are_killed_and_stopped_and_go_on_to_the_export(
     launcher.send_signal(signal.SIGTERM)
     out, err = launcher.communicate(timeout=120)
     assert launcher.returncode == 128 + signal.SIGTERM, err
-    assert "going on from step" in out
-    assert "which is saved: the same command goes on from there" in out
+    assert "resuming at step" in out
+    assert "which is saved: the same command resumes there" in out
 
     launcher = launch(*command, *steps)
     out, err = launcher.communicate(timeout=240)
     assert launcher.returncode == 0, err
-    assert "going on from step" in out
+    assert "resuming at step" in out
     assert "2 replicas on CPU; global batch 4 = 2 x 2" in out
     assert [row["step"] for row in rows(run) if row["split"] == "train"] == list(range(1, 61))
     for part in ("model/saved_model.pb", "checkpoints/checkpoint", "best.keras", "report-val/metrics.json"):

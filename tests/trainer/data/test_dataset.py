@@ -27,28 +27,17 @@ from beam_pipelines.pixels.conform import Sample
 from tests.support.builds import PROJECT, build, make_flat
 from tests.support.handmade import counts_of, moments_of, to_record, write_shard
 from trainer.data.augment import Operation, Target, make_augment
-from trainer.data.dataset import (
-    DatasetError,
-    Split,
-    check_framing,
-    diagnosis,
-    evaluation_batches,
-    files_of_batch,
-    open_dataset,
-    open_split,
-    share_of,
-    steps_of_epoch,
-    training_batches,
-    without_corrupt,
-)
+from trainer.data.corrupt import check_framing, diagnosis, without_corrupt
+from trainer.data.dataset import DatasetError, Split, open_dataset, open_split, share_of
+from trainer.data.order import evaluation_batches, files_of_batch, steps_of_epoch, training_batches
 
 SIZE = (8, 12)
 SHARDS = (5, 1, 0, 9, 3, 2, 4, 1, 6, 7, 8)  # more than are read at a time, one of them empty
 EXAMPLES = sum(SHARDS)
-BATCH, STEPS = 6, 8  # the last batch has two fillings
+BATCH, STEPS = 6, 8  # the last batch has two padding examples
 ORDER: dict[str, Any] = {"seed": 3, "batch": BATCH, "steps": STEPS, "shuffle_mib": 0.006}  # some ten records
 LOADING: dict[str, Any] = {"start": (0, 0), "cache_mib": 0, "augment": None}
-FILLING = -1
+PADDING = -1
 DATA_LOSS = tf.errors.DataLossError(None, None, "corrupted record")
 NORMALIZATION = Normalization((0.4,) * 3, (0.25,) * 3)
 
@@ -138,9 +127,9 @@ def take(split: Split, count: int, **changes: Any) -> list[Batch]:
 
 
 def numbers_of(batches: Sequence[Batch]) -> list[int]:
-    """The numbers of the examples in their order, FILLING where every pixel is ignored."""
+    """The numbers of the examples in their order, PADDING where every pixel is ignored."""
     masks = np.concatenate([batch["mask"] for batch in batches]).astype(int)
-    return [FILLING if (mask == IGNORE).all() else int(mask[0, 0] * 11 + mask[0, 1]) for mask in masks]
+    return [PADDING if (mask == IGNORE).all() else int(mask[0, 0] * 11 + mask[0, 1]) for mask in masks]
 
 
 def assert_same(batches: Sequence[Batch], others: Sequence[Batch]) -> None:
@@ -306,7 +295,7 @@ def test_training_batches_have_static_shapes(split: Split) -> None:
 
 @pytest.mark.parametrize("shuffle_mib", [0, 0.006, 1])
 @pytest.mark.parametrize("cache_mib", [0, 1])
-def test_every_epoch_holds_every_example_once_and_fillings_at_its_end(
+def test_every_epoch_holds_every_example_once_and_padding_at_its_end(
     split: Split, shuffle_mib: float, cache_mib: float
 ) -> None:
     numbers = numbers_of(take(split, 3 * STEPS, shuffle_mib=shuffle_mib, cache_mib=cache_mib))
@@ -314,27 +303,27 @@ def test_every_epoch_holds_every_example_once_and_fillings_at_its_end(
     for epoch in range(3):
         of_epoch = numbers[epoch * length : (epoch + 1) * length]
         assert sorted(of_epoch[:EXAMPLES]) == list(range(EXAMPLES))
-        assert of_epoch[EXAMPLES:] == [FILLING] * (length - EXAMPLES)
+        assert of_epoch[EXAMPLES:] == [PADDING] * (length - EXAMPLES)
 
 
 def test_images_stay_with_their_masks(split: Split, folders: dict[str, str], undisturbed: list[Batch]) -> None:
     stored = [example["image"] for example in open_dataset(folders["raw_uint8"], "train").as_numpy_iterator()]
     images = np.concatenate([batch["image"] for batch in undisturbed])
     for number, image in zip(numbers_of(undisturbed), images, strict=True):
-        if number != FILLING:
+        if number != PADDING:
             np.testing.assert_array_equal(image, stored[number])
 
 
 def test_a_share_smaller_than_its_epoch_is_filled_by_several_batches(fresh: Path) -> None:
     numbers = numbers_of(take(open_split(str(fresh), "train"), 10, batch=4, steps=5))
     for epoch in (numbers[:20], numbers[20:]):
-        assert sorted(epoch) == [FILLING] * 14 + list(range(6))
+        assert sorted(epoch) == [PADDING] * 14 + list(range(6))
 
 
 def test_an_epoch_has_its_steps_even_where_they_do_not_reach_every_example(split: Split) -> None:
     numbers, length = numbers_of(take(split, 12, steps=2)), 2 * BATCH
     for epoch in (numbers[start : start + length] for start in range(0, 6 * length, length)):
-        assert FILLING not in epoch
+        assert PADDING not in epoch
         assert len(set(epoch)) == 2 * BATCH
 
 
@@ -407,7 +396,8 @@ READ_ONCE_AND_FOUR_TIMES = """
 import re, sys
 from dataclasses import replace
 from pathlib import Path
-from trainer.data.dataset import open_split, training_batches
+from trainer.data.dataset import open_split
+from trainer.data.order import training_batches
 
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
@@ -493,9 +483,9 @@ def test_augmentation_differs_between_examples_epochs_and_seeds(split: Split) ->
     for run_seed in (0, 1):
         batches = take(split, 2 * STEPS, seed=run_seed, augment=show_seed)
         drawn = seeds_of(batches)
-        fillings = STEPS * BATCH - EXAMPLES
-        assert len(set(drawn)) == 2 * EXAMPLES  # fillings repeat examples, and what these draw
-        assert len(drawn) == 2 * (EXAMPLES + fillings)
+        padding = STEPS * BATCH - EXAMPLES
+        assert len(set(drawn)) == 2 * EXAMPLES  # padding repeats examples, and what these draw
+        assert len(drawn) == 2 * (EXAMPLES + padding)
         seeds += set(drawn)
     assert len(set(seeds)) == len(seeds)
 
@@ -517,7 +507,7 @@ def test_what_an_example_draws_does_not_depend_on_the_hosts(split: Split, hosts:
     assert sum(map(len, shares)) == EXAMPLES
 
 
-def test_fillings_stay_ignored_when_they_are_augmented(split: Split) -> None:
+def test_padding_stays_ignored_when_it_is_augmented(split: Split) -> None:
     (last,) = take(split, 1, start=(0, STEPS - 1), augment=colorful())
     assert (last["mask"][EXAMPLES % BATCH :] == IGNORE).all()
     assert (last["mask"][: EXAMPLES % BATCH] != IGNORE).any()
@@ -563,7 +553,7 @@ def test_the_hosts_together_read_every_example_once_in_an_epoch(split: Split) ->
     for index in range(3):
         read += numbers_of(take(share_of(split, 3, index), steps, batch=4, steps=steps))
     counts = Counter(read)
-    assert counts.pop(FILLING, 0) == 3 * 4 * steps - EXAMPLES
+    assert counts.pop(PADDING, 0) == 3 * 4 * steps - EXAMPLES
     assert counts == dict.fromkeys(range(EXAMPLES), 1)
 
 
@@ -605,9 +595,9 @@ def test_the_files_of_a_batch_are_exactly_those_that_its_examples_came_from(spli
         numbers = numbers_of([batches[at[0] * STEPS + at[1]]])
         files = {f"train-{shard_of[number]:05d}-of-{len(SHARDS):05d}.tfrecord" for number in numbers}
         assert files_of_batch(split, **order, at=at) == sorted(files)
-    # The last one has fillings, which are of the first shard.
+    # The last one has padding, which is of the first shard.
     numbers = numbers_of([batches[STEPS - 1]])
-    shards = {shard_of[number] for number in numbers if number != FILLING} | {0}
+    shards = {shard_of[number] for number in numbers if number != PADDING} | {0}
     files = {f"train-{shard:05d}-of-{len(SHARDS):05d}.tfrecord" for shard in shards}
     assert files_of_batch(split, **order, at=(0, STEPS - 1)) == sorted(files)
 
@@ -651,9 +641,9 @@ def test_reading_on_leaves_out_the_bad_record_and_what_follows_in_its_shard(rott
     for cache_mib in (0, 1):
         numbers = numbers_of(take(good, 6, batch=4, steps=3, cache_mib=cache_mib))
         for epoch in (numbers[:12], numbers[12:]):
-            assert sorted(epoch) == [FILLING, *kept]
+            assert sorted(epoch) == [PADDING, *kept]
     evaluated = take_all(evaluation_batches(good, 4))
-    assert numbers_of(evaluated) == [*kept, FILLING]
+    assert numbers_of(evaluated) == [*kept, PADDING]
     assert share_of(good, 2, 1).corrupt == good.corrupt
 
 
@@ -677,7 +667,7 @@ def test_a_split_without_a_good_record_is_refused_and_still_diagnosed(tmp_path: 
 
 def test_nothing_is_left_out_of_good_shards(split: Split) -> None:
     assert without_corrupt(split) == split
-    told = f"{split.folder}: reading failed, but every record passes its checksum now; start again"
+    told = f"{split.folder}: reading failed, but every record passes its checksum now; run the same command again"
     assert str(diagnosis(DATA_LOSS, split)) == told
     assert diagnosis(tf.errors.InvalidArgumentError(None, None, "of the model"), split) is None
     check_framing(split)

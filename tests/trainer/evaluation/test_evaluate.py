@@ -190,17 +190,3 @@ def test_settings():
     settings = parse_evaluate(["--model=run", "--dataset=data", "--scales=0.75,1", "--flip", "--logical_devices=2"])
     expected = EvaluateSettings(model="run", dataset="data", scales=(0.75, 1.0), flip=True, logical_devices=2)
     assert settings == expected
-
-
-def test_help_does_not_wait_for_tensorflow():
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "trainer.evaluate", "--help"],
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    loaded = set(re.findall(r"^import time:.*\| +(\S+)$", done.stderr, re.MULTILINE))
-    assert "trainer.console" in loaded
-    assert not {name.split(".")[0] for name in loaded} & {"tensorflow", "keras", "matplotlib", "numpy"}
-    assert all(option in done.stdout for option in ("--model", "--dataset", "--report", "--scales"))

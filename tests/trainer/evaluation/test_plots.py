@@ -16,6 +16,7 @@ from PIL import Image
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE, LabelTable
 from trainer.evaluation import plots
+from trainer.evaluation.examples import Example
 from trainer.evaluation.metrics import Scores, bootstrap_interval
 
 CAMVID = BUILTIN_TABLES["camvid11"]()
@@ -141,12 +142,12 @@ def test_learning_curves_without_an_evaluation():
     assert plots.learning_curves([]).axes
 
 
-def make_example(caption: str = "worst", size: tuple[int, int] = (24, 48)) -> plots.Example:
+def make_example(caption: str = "worst", size: tuple[int, int] = (24, 48)) -> Example:
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 11, size, np.uint8)
     prediction = np.where(rng.random(size) < 0.5, truth, (truth + 1) % 11).astype(np.uint8)
     truth[:6] = IGNORE
-    return plots.Example(
+    return Example(
         caption=caption, image=rng.integers(0, 256, (*size, 3), np.uint8), truth=truth, prediction=prediction
     )
 
@@ -201,7 +202,7 @@ def test_every_figure_is_drawn_and_leaves_matplotlib_as_it_was(tmp_path: Path, s
     assert dict(matplotlib.rcParams) == before
     for index, figure in enumerate(figures):
         path = tmp_path / f"{index}.png"
-        plots.write_png(str(path), figure)
+        path.write_bytes(plots.png_of(figure))
         with Image.open(path) as image:
             assert image.size == tuple(int(side * plots.DPI) for side in figure.get_size_inches())
             assert np.ptp(np.asarray(image.convert("L"))) > 200

@@ -5,6 +5,9 @@ import io
 import json
 import math
 import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +23,17 @@ from test_dataset import SHARDS, make_sample, write_dataset
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE
 from trainer.data.dataset import Split, open_dataset, open_split
+from trainer.evaluate import main
 from trainer.evaluation import plots
 from trainer.evaluation.evaluator import Evaluation, evaluate
-from trainer.evaluation.metrics import Scores, bootstrap_interval
-from trainer.evaluation.report import print_scores, write_report
+from trainer.evaluation.examples import Example
+from trainer.evaluation.metrics import METRICS, Scores, bootstrap_interval
+from trainer.evaluation.report import FILES, print_scores, write_report
 from trainer.inference.model_file import Description
 
 CAMVID = BUILTIN_TABLES["camvid11"]()
 ONE = tf.distribute.OneDeviceStrategy("/cpu:0")
-PICTURES = {"class_iou.png", "category_iou.png", "confusion.png", "images.png"}
-FILES = {*PICTURES, "metrics.json", "per_class.csv", "per_image.csv"}
+WITHOUT_ROWS = FILES.keys() - {"learning_curves.png"}
 ROWS = [
     {"step": 1, "epoch": 0.5, "split": "train", "loss": 1.0, "mean_iou": 0.1, "learning_rate": 0.1},
     {"step": 2, "epoch": 1.0, "split": "val", "loss": 1.0, "mean_iou": 0.2},
@@ -76,8 +80,11 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def test_a_report_has_its_files(folder: Path):
-    assert {path.name for path in folder.iterdir()} == FILES | {"learning_curves.png"}
-    for name in PICTURES | {"learning_curves.png"}:
+    assert {path.name for path in folder.iterdir()} == set(FILES)
+    assert list(FILES)[-1] == "metrics.json", "what is_finished and people take for a whole report is written last"
+    pictures = [name for name in FILES if name.endswith(".png")]
+    assert len(pictures) == 5
+    for name in pictures:
         with Image.open(folder / name) as image:
             assert min(image.size) > 300
             assert np.ptp(np.asarray(image.convert("L"))) > 200
@@ -99,6 +106,32 @@ def test_metrics_hold_scores_intervals_and_what_they_are_of(
     assert f"  [ {', '.join(map(str, evaluation.confusion[0]))} ]," in text.splitlines()
 
 
+def test_every_metric_is_in_the_file_and_in_the_table(folder: Path, evaluation: Evaluation):
+    found = json.loads((folder / "metrics.json").read_text())
+    text = printed(evaluation.scores, evaluation.confusions)
+    assert [name for name in found if name in {metric.name for metric in METRICS}] == [each.name for each in METRICS]
+    lines = [line for line in text.splitlines() if re.match("[a-z]", line)]
+    for metric, line in zip(METRICS, lines, strict=True):
+        assert found[metric.name] == metric.of(evaluation.scores)
+        assert line.split("  ")[0] == metric.title
+        assert f" {100 * metric.of(evaluation.scores):.1f} %" in line
+
+
+def test_the_files_are_named_where_people_look_for_them(capsys: pytest.CaptureFixture[str]):
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
+    assert not [name for name in FILES if name not in readme]
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = capsys.readouterr().out
+    assert not [name for name in FILES if name not in shown and not name.endswith(".png")]
+
+
+def test_plots_are_imported_to_draw_alone():
+    """Keras imports matplotlib itself where it is installed; ours is not to need it."""
+    code = "import sys, trainer.training.run; sys.exit('trainer.evaluation.plots' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3], check=False).returncode == 0
+
+
 def test_names_with_brackets_stay_as_they_are(tmp_path: Path, evaluation: Evaluation, split: Split, model: keras.Model):
     odd = tmp_path / "[1],  [ 2 ]"
     odd.symlink_to(split.folder)
@@ -106,7 +139,7 @@ def test_names_with_brackets_stay_as_they_are(tmp_path: Path, evaluation: Evalua
     found = json.loads((tmp_path / "report [1]" / "metrics.json").read_text())
     assert found["dataset"]["folder"] == str(odd)
     assert found["model"] is None
-    assert {path.name for path in (tmp_path / "report [1]").iterdir()} == FILES
+    assert {path.name for path in (tmp_path / "report [1]").iterdir()} == WITHOUT_ROWS
 
 
 def test_the_table_of_classes(folder: Path, evaluation: Evaluation):
@@ -130,12 +163,12 @@ def test_the_table_of_images_has_each_in_stored_order(folder: Path, evaluation: 
 
 
 @pytest.fixture
-def shown(monkeypatch: pytest.MonkeyPatch) -> list[list[plots.Example]]:
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[list[Example]]:
     """The rows of the contact sheets that are drawn."""
-    sheets: list[list[plots.Example]] = []
+    sheets: list[list[Example]] = []
     draw = plots.contact_sheet
 
-    def contact_sheet(examples: list[plots.Example], *rest: Any) -> Any:
+    def contact_sheet(examples: list[Example], *rest: Any) -> Any:
         sheets.append(examples)
         return draw(examples, *rest)
 
@@ -144,7 +177,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[list[plots.Example]]:
 
 
 def test_the_contact_sheet_shows_the_worst_the_median_and_the_best(
-    tmp_path: Path, evaluation: Evaluation, split: Split, model: keras.Model, shown: list[list[plots.Example]]
+    tmp_path: Path, evaluation: Evaluation, split: Split, model: keras.Model, shown: list[list[Example]]
 ):
     write_report(str(tmp_path / "report"), evaluation, split, model)
     (examples,) = shown
@@ -167,9 +200,7 @@ def test_the_contact_sheet_shows_the_worst_the_median_and_the_best(
 
 
 @pytest.mark.parametrize("images", [1, 3])
-def test_of_few_images_each_is_shown_once(
-    tmp_path: Path, model: keras.Model, shown: list[list[plots.Example]], images: int
-):
+def test_of_few_images_each_is_shown_once(tmp_path: Path, model: keras.Model, shown: list[list[Example]], images: int):
     few = open_split(str(write_dataset(tmp_path / "data", "raw_uint8", (images,))), "train")
     write_report(str(tmp_path / "report"), evaluate(model, few, batch=1, strategy=ONE), few, model)
     names = [example.caption.split()[1] for example in shown[0]]
@@ -180,7 +211,7 @@ def test_a_report_of_images_of_several_sizes(tmp_path: Path, model: keras.Model)
     several = open_split(str(write_dataset(tmp_path / "data", "png", (4,), ((8, 12), (20, 9)))), "train")
     found = evaluate(model, several, batch=2, strategy=ONE, scales=(0.5, 1))
     write_report(str(tmp_path / "report"), found, several, model)
-    assert {path.name for path in (tmp_path / "report").iterdir()} == FILES
+    assert {path.name for path in (tmp_path / "report").iterdir()} == WITHOUT_ROWS
 
 
 def printed(scores: Scores, confusions: np.ndarray) -> str:
@@ -228,6 +259,6 @@ def test_scores_of_nothing_are_reported(tmp_path: Path, split: Split, model: ker
     write_report(str(tmp_path), nothing, split, model)
     found = json.loads((tmp_path / "metrics.json").read_text())
     assert found["loss"] is found["mean_iou"] is None
-    assert {path.name for path in tmp_path.iterdir()} == FILES - {"images.png"}
+    assert {path.name for path in tmp_path.iterdir()} == WITHOUT_ROWS - {"images.png"}
     assert {row["mean_iou"] for row in read_csv(tmp_path / "per_image.csv")} == {""}
     assert "absent" in printed(nothing.scores, zeros)

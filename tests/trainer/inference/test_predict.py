@@ -381,7 +381,7 @@ def test_nothing_to_segment_is_an_error(
     (tmp_path / "notes.txt").touch()
     assert predict(tmp_path, tmp_path.parent / "out") == 1
     assert capsys.readouterr().err == (
-        f"error: {tmp_path}: there is no picture among 1 files; .bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp are\n"
+        f"error: {tmp_path}: there is no picture among 1 files: it takes .bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp\n"
     )
     for images in (tmp_path / "absent", tmp_path / "absent" / "*.png"):
         assert predict(images, tmp_path.parent / "out") == 1
@@ -417,7 +417,7 @@ def test_output_inside_the_images_is_refused(
     paint_picture(tmp_path / "x.png")
     assert predict(tmp_path, f"{tmp_path}{below}") == 1
     assert capsys.readouterr().err.startswith(
-        f"error: --output={tmp_path}{below} lies in --images={tmp_path}, so that the "
+        f"error: --output={tmp_path}{below} is inside --images={tmp_path}, so the "
     )
     assert files_below(tmp_path) == ["x.png"]
 
@@ -434,7 +434,7 @@ def test_an_output_that_cannot_be_written_ends_the_command(
         assert predict(tmp_path / "in", tmp_path / output) == 1
         (said,) = capsys.readouterr().err.splitlines()
         assert said.startswith(f"error: {tmp_path}/{found} can't be written: ")
-        assert said.endswith("; mend that or choose another --output")
+        assert said.endswith("; fix this or choose another --output")
 
 
 def test_an_output_that_cannot_be_written_is_found_before_the_model_is_read(

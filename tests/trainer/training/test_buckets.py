@@ -117,7 +117,7 @@ def run(front: Front, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 def test_a_run_in_a_bucket_is_the_local_one_killed_or_not(run: tuple[Path, Path, str]) -> None:
     local, bucket, out = run
-    assert "going on from step 5" in out
+    assert "resuming at step 5" in out
     assert_same(bucket, local)
     scored, expected = (json.loads((made / "report-val" / "metrics.json").read_text()) for made in (bucket, local))
     assert scored["dataset"].pop("folder") == "gs://street/data"
@@ -187,7 +187,7 @@ def test_all_other_commands_read_and_write_buckets(
         *("evaluate: 0", "predict: 0", "predict: 0"),
         "gs://street/shut/predicted can't be written: gs://street/shut/: the storage answered 403",
         *("predict: 1", "export: 0"),
-        "gs://street/exported holds a SavedModel already: choose another folder, or replace it with --overwrite",
+        "gs://street/exported already holds a SavedModel: choose another folder, or replace it with --overwrite",
         *("export: 1", "export: 0"),
         "gs://street/shut/exported can't be written: gs://street/shut/: the storage answered 403",
         *("export: 1", "task: 0"),
@@ -259,5 +259,5 @@ def test_other_errors_are_not_a_buckets() -> None:
     told = "Error executing an HTTP request: libcurl code 6 meaning 'Could not resolve hostname', error details: x"
     assert refusal(OSError(f"{told}\n\t when reading metadata of gs://street/data/dataset.json [Op:ReadFile]")) == (
         "gs://street/data/dataset.json: the storage can't be reached, libcurl code 6 meaning 'Could not resolve "
-        "hostname', error details: x; start the same command later"
+        "hostname', error details: x; run the same command again later"
     )

@@ -107,8 +107,8 @@ def test_tf_config_wins_over_cluster_spec():
         ("{", "Expecting property name"),
         ("[]", "'list' object has no attribute 'get'"),
         ('{"cluster": 5}', "'int' object is not iterable"),
-        ('{"cluster": {"worker": "b:1"}}', "worker is 'b:1' and no list of addresses"),
-        ('{"cluster": {"worker": 2}}', "worker is 2 and no list of addresses"),
+        ('{"cluster": {"worker": "b:1"}}', "worker is 'b:1', not a list of addresses"),
+        ('{"cluster": {"worker": 2}}', "worker is 2, not a list of addresses"),
         ('{"cluster": {"worker": ["b:1"]}, "task": {"index": "first"}}', "invalid literal for int()"),
         ('{"cluster": {"worker": ["b:1"]}, "task": {"index": null}}', "int() argument must be"),
     ],
@@ -129,5 +129,5 @@ def test_a_task_must_be_in_the_cluster(index: int):
 
 
 def test_there_is_one_chief_at_most():
-    with pytest.raises(ClusterError, match=r"^TF_CONFIG has 2 chiefs: one is the most$"):
+    with pytest.raises(ClusterError, match=r"^TF_CONFIG has 2 chiefs: at most one is possible$"):
         of_tf_config({"chief": ["a:1", "b:1"]}, "chief", 1)

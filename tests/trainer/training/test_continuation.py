@@ -37,7 +37,7 @@ def test_sigterm_keeps_the_step_that_it_came_in(dataset: Path, undisturbed: Path
     assert 7 <= kept < 20
     assert f"stopped at step {kept}, which is saved" in out
     out = train(dataset, tmp_path / "run", *rare)
-    assert f"going on from step {kept}" in out
+    assert f"resuming at step {kept}" in out
     np.testing.assert_array_equal(losses(tmp_path / "run"), losses(undisturbed))
 
 

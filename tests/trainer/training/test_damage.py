@@ -31,7 +31,7 @@ def test_names_that_look_like_patterns_are_names(dataset: Path, finished: Path, 
         (again / name).write_text("mine")
     assert "is complete already: 4 updates" in train(dataset, again, *SHORT)
     (again / "finished.json").unlink()
-    assert "going on from step 4" in train(dataset, again, *SHORT)
+    assert "resuming at step 4" in train(dataset, again, *SHORT)
     assert all((again / name).read_text() == "mine" for name in mine)
 
 
@@ -57,7 +57,7 @@ def test_what_is_damaged_is_made_again(
     out, err = process.communicate(timeout=400)
     assert process.returncode == 0, out + err
     assert "made again from what the checkpoints say" in out
-    assert "damaged, the one before it is taken" in out
+    assert "damaged, using the checkpoint before it" in out
     assert json.loads((run / "report-val" / "metrics.json").read_text())["images"] == 6
     assert "is complete already" in train(dataset, run, *SHORT)
 
@@ -68,7 +68,7 @@ def test_a_best_model_that_is_gone_is_replaced_by_the_one_at_the_end(
     run = tmp_path / "run"
     shutil.copytree(finished, run)
     (run / "best.keras").unlink()
-    assert "the model as it is now takes its place" in train(dataset, run, *SHORT)
+    assert "the current model replaces it" in train(dataset, run, *SHORT)
     assert (run / "best.keras").stat().st_size > 0
     assert "is complete already" in train(dataset, run, *SHORT)
     assert [row["step"] for row in rows(run, "val")] == [4]

@@ -91,9 +91,11 @@ def test_the_strategies_of_two_cpus(two_cpus: dict[str, Any]):
 
 
 def test_cpus_that_are_in_use_are_not_cut_again(two_cpus: dict[str, Any]):
-    assert two_cpus["refusal"].startswith("the CPU can't be cut into 3 any more: ")
+    assert two_cpus["refusal"].startswith("the CPU can't be split into 3 devices any more: ")
     tf.constant(1) + 1
-    with pytest.raises(DeviceError, match=r"^the CPU can't be cut into 7 any more: .*cannot be modified after"):
+    with pytest.raises(
+        DeviceError, match=r"^the CPU can't be split into 7 devices any more: .*cannot be modified after"
+    ):
         cut_cpu(7)
 
 
@@ -115,9 +117,7 @@ def test_one_device_is_named():
 def test_several_hosts_must_know_of_each_other(cluster: Cluster | None):
     with pytest.raises(DeviceError) as refused:
         make_strategy("multiworker", cluster=cluster)
-    assert str(refused.value) == (
-        "several hosts need to know of each other: set TF_CONFIG, as Vertex AI does, on each of them"
-    )
+    assert str(refused.value) == ("several hosts need TF_CONFIG: set it on each of them, as Vertex AI does")
 
 
 def test_a_tpu_must_be_there(monkeypatch: pytest.MonkeyPatch):

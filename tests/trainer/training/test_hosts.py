@@ -52,7 +52,7 @@ def test_two_hosts_train_stop_together_and_go_on(dataset: Path, tmp_path: Path) 
     assert not printed[1], "only the chief speaks"
     printed = finish(two_hosts(dataset, tmp_path / "run", "TF_CONFIG", *arguments))
     assert "MultiWorkerMirroredStrategy, 2 replicas on CPU; global batch 4 = 2 x 2" in printed[0]
-    assert "going on from step" in printed[0]
+    assert "resuming at step" in printed[0]
     assert_same(tmp_path / "run", tmp_path / "whole")
 
 

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from trainer.training.journal import FILE_NAME, Journal, Row, read_rows
+from trainer.training.journal import FILE_NAME, Journal, NullJournal, Row, read_rows
 
 LOGGED = ("loss", "mean_iou", "learning_rate", "images_per_second")
 
@@ -53,6 +53,17 @@ def scalars(found: EventAccumulator) -> dict[str, list[tuple[int, float]]]:
     return {
         tag: [(each.step, float(tf.make_ndarray(each.tensor_proto))) for each in found.Tensors(tag)] for tag in tags
     }
+
+
+def test_what_a_journal_does_one_that_writes_nothing_takes_too(tmp_path: Path):
+    does = {name for name, value in vars(Journal).items() if callable(value) and not name.startswith("_")}
+    assert len(does) >= 6
+    assert does <= set(vars(NullJournal))
+    nothing = NullJournal()
+    nothing.add(train_row(1))
+    nothing.flush(now=True)
+    nothing.close()
+    assert not list(tmp_path.iterdir())
 
 
 def test_rows_are_lines_of_json(tmp_path: Path):

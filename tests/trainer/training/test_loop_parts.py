@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES
-from trainer.training.loop import Plan, State, StopSignal
+from trainer.training.plan import Plan
+from trainer.training.state import State
 from trainer.training.steps import Updates
+from trainer.training.stop import StopSignal
 
 LABELS = BUILTIN_TABLES["camvid11"]()
 CLASSES = LABELS.num_classes

@@ -12,7 +12,7 @@ from trainer.training import progress
 from trainer.training.progress import ShowProgress
 
 VALUES = {"loss": 0.51234, "mean_iou": 0.1239, "learning_rate": 0.0123, "images_per_second": 8.54}
-SHOWN = "loss 0.5123, IoU 0.124, rate 0.012, 8.5 img/s"
+SHOWN = "loss 0.5123, IoU 0.124, learning rate 0.012, 8.5 img/s"
 CONTROLS = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
@@ -53,7 +53,7 @@ def test_without_a_terminal_there_is_a_line_now_and_then(clock: Clock):
 
 
 def test_the_first_call_has_no_pace(clock: Clock):
-    assert progress._line({**VALUES, "images_per_second": None}) == "loss 0.5123, IoU 0.124, rate 0.012"
+    assert progress._line({**VALUES, "images_per_second": None}) == "loss 0.5123, IoU 0.124, learning rate 0.012"
 
 
 def test_the_time_that_is_left_is_that_of_updates(clock: Clock):

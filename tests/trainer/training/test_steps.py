@@ -18,6 +18,7 @@ from trainer.objective.ema import WeightAverages
 from trainer.objective.losses import SegmentationLoss
 from trainer.objective.optimizers import build_optimizer
 from trainer.training.devices import Batches
+from trainer.training.learner import Learner
 from trainer.training.steps import TrainSteps, Updates
 
 CLASSES, SIZE, BATCH = 3, (4, 6), 4
@@ -65,13 +66,11 @@ class Training:
             self.optimizer.build(self.model.trainable_variables)
             self.averages = WeightAverages(self.model.trainable_variables, self.ema) if self.ema else None
             self.steps = TrainSteps(
-                self.model,
-                self.optimizer,
+                Learner(model=self.model, optimizer=self.optimizer, averages=self.averages),
                 SegmentationLoss(),
                 self.strategy,
                 self.batches,
-                image_size=SIZE,
-                averages=self.averages,
+                pixels=SIZE[0] * SIZE[1] * self.batches.global_batch,
                 xla=self.xla,
             )
 

@@ -65,7 +65,7 @@ def test_an_export_folder_with_other_things_is_refused_before_training(dataset: 
     process = start(command(dataset, tmp_path / "run", "--steps=2"))
     _, err = process.communicate(timeout=120)
     assert process.returncode == 1
-    assert "export holds notes.txt, which is no part of a SavedModel" in err
+    assert "export holds notes.txt, which is not part of a SavedModel" in err
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 

@@ -6,7 +6,6 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -19,15 +18,21 @@ from test_dataset import EXAMPLES, SIZE, make_sample, write_dataset
 from beam_pipelines.contract.labels import IGNORE
 from tests.support.color_model import describe, make_color_model
 from tests.support.handmade import to_record, write_shard
+from trainer.cluster import Cluster
 from trainer.config import parse_train
 from trainer.data.dataset import Split, open_split
 from trainer.evaluation.evaluator import EvaluationStoppedError
+from trainer.evaluation.metrics import METRICS, Scores
 from trainer.inference.model_file import load_model, save_model
 from trainer.inference.saved_model import export_model
 from trainer.objective.ema import WeightAverages
 from trainer.training import finish
-from trainer.training.journal import Journal, read_rows
-from trainer.training.loop import State
+from trainer.training.devices import Batches
+from trainer.training.inputs import Inputs
+from trainer.training.journal import Journal, NullJournal, read_rows
+from trainer.training.learner import Learner
+from trainer.training.plan import Plan
+from trainer.training.state import State
 from trainer.training.validation import Validation
 
 # TensorFlow's tensors take no `copy` keyword yet, which NumPy 2 says wherever Keras saves a variable.
@@ -48,31 +53,41 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
     return open_split(str(write_dataset(tmp_path_factory.mktemp("data"), "raw_uint8")), "train")
 
 
+def make_plan() -> Plan:
+    """Epochs of 10 steps."""
+    intervals = {"evaluate_epochs": 1, "checkpoint_steps": 100, "log_steps": 100}
+    return Plan(total_steps=100, steps_per_epoch=10, steps_per_call=None, global_batch=8, **intervals)
+
+
 class Run:
     """A validation as a run has it in `folder`; `see` makes the model see one class everywhere."""
 
-    def __init__(self, folder: Path, train: Split, *, chief: bool = True, **changes: Any) -> None:
+    def __init__(self, folder: Path, train: Split, *, chief: bool = True, val: Split | str | None = "train") -> None:
         images = keras.Input((None, None, 3))
         self.layer = keras.layers.Conv2D(CLASSES, 1, kernel_initializer="zeros")
         self.model = keras.Model(images, self.layer(images))
         self.state, self.output = State(CLASSES), io.StringIO()
         self.best = folder / "best.keras"
-        self.journal = Journal(str(folder), f"{folder}/logs", step=0, reports_metric=True) if chief else None
-        values: dict[str, Any] = {
-            "model": self.model,
-            "averages": None,
-            "state": self.state,
-            "split": train,
-            "train": train,
-            "strategy": tf.distribute.get_strategy(),
-            "batch": 8,
-            "name": "deeplabv3plus",
-            "path": str(self.best),
-            "journal": self.journal,
-            "steps_per_epoch": 10,
-            "console": Console(file=self.output, width=100),
-        }
-        self.validation = Validation(**(values | changes))
+        self.journal = Journal(str(folder), f"{folder}/logs", step=0, reports_metric=True) if chief else NullJournal()
+        config = parse_train([f"--output={folder}", "--dataset=data"], {})
+        other = Cluster(hosts={"worker": ("first:1", "second:1")}, index=1)
+        inputs = Inputs(
+            config=config if chief else replace(config, cluster=other),
+            strategy=tf.distribute.get_strategy(),
+            train=train,
+            val=train if isinstance(val, str) else val,
+            batches=Batches(replicas=1, per_replica=8),
+            plan=make_plan(),
+            image_size=SIZE,
+        )
+        learner = Learner(model=self.model, optimizer=keras.optimizers.SGD())
+        self.validation = Validation(
+            inputs=inputs,
+            learner=learner,
+            state=self.state,
+            journal=self.journal,
+            console=Console(file=self.output, width=100),
+        )
 
     def validate(self, step: int) -> dict[str, float]:
         return self.validation(step, lambda: False)
@@ -135,7 +150,7 @@ def test_averages_are_scored_and_kept(tmp_path: Path, split: Split):
     run = Run(tmp_path, split)
     run.see(MOST)
     averages = WeightAverages(run.model.trainable_variables, 0.9)
-    run.validation.averages = averages
+    run.validation.learner = replace(run.validation.learner, averages=averages)
     run.see(RAREST)
     assert run.validate(10)["val_mean_iou"] == pytest.approx(mean_iou_of(MOST), rel=1e-9)
     assert run.seen_by_best() == MOST
@@ -143,7 +158,7 @@ def test_averages_are_scored_and_kept(tmp_path: Path, split: Split):
 
 
 def test_without_a_split_the_newest_model_is_kept(tmp_path: Path, split: Split, search: Path):
-    run = Run(tmp_path, split, split=None)
+    run = Run(tmp_path, split, val=None)
     for step, seen in ((10, MOST), (20, RAREST)):
         run.see(seen)
         assert run.validate(step) == {}
@@ -168,13 +183,27 @@ def test_where_nothing_can_be_scored_the_first_model_is_kept(tmp_path: Path, spl
     ]
     shard = write_shard(tmp_path / "void.tfrecord", (to_record(sample, "raw_uint8") for sample in samples))
     manifest = replace(split.manifest, splits={"void": (shard,)})
-    run = Run(tmp_path, split, split=Split(str(tmp_path), manifest, (shard,)))
+    run = Run(tmp_path, split, val=Split(str(tmp_path), manifest, (shard,)))
     for step, seen in ((10, MOST), (20, RAREST)):
         run.see(seen)
         assert np.isnan(run.validate(step)["val_mean_iou"])
         assert run.seen_by_best() == MOST
     assert float(run.state.best) == 0  # which any score is better than
     assert [(row["loss"], row["mean_iou"]) for row in read_rows(str(tmp_path))] == [(None, None)] * 2
+
+
+def test_tensorboard_shows_every_metric_once(tmp_path: Path, split: Split):
+    run = Run(tmp_path, split)
+    run.see(MOST)
+    run.validate(10)
+    run.journal.close()
+    logs = EventAccumulator(str(tmp_path / "logs"), size_guidance={"tensors": 0}).Reload()
+    counts = np.zeros((CLASSES, CLASSES), np.int64)
+    counts[:, MOST] = PIXELS
+    for metric in METRICS:
+        (point,) = logs.Tensors(f"{metric.name}/val")
+        expected = metric.of(Scores(confusion=counts, labels=split.manifest.labels))
+        assert (point.step, float(tf.make_ndarray(point.tensor_proto))) == (10, pytest.approx(expected, rel=1e-6))
 
 
 def test_tensorboard_shows_image_truth_and_prediction(tmp_path: Path, split: Split):

@@ -1,0 +1,127 @@
+"""What learns: a model, its optimizer, and the averages of its weights; made from a TrainConfig."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import keras
+import tensorflow as tf
+from rich.console import Console
+
+from beam_pipelines.contract.errors import UserError
+from trainer import models
+from trainer.config import TrainConfig
+from trainer.inference.model_file import load_model
+from trainer.objective.class_weights import class_weights
+from trainer.objective.ema import WeightAverages
+from trainer.objective.losses import SegmentationLoss
+from trainer.objective.optimizers import Schedule, build_optimizer
+from trainer.training.inputs import Inputs
+
+
+class TrainingError(UserError, ValueError):
+    """A model that can't be trained as it was asked for; the message says what to do."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Learner:
+    """The optimizer is built for `model.trainable_variables`; `averages` are evaluated and kept where there are any."""
+
+    model: keras.Model
+    optimizer: keras.optimizers.Optimizer
+    averages: WeightAverages | None = None
+
+    @property
+    def variables(self) -> dict[str, Sequence[keras.Variable | tf.Variable]]:
+        """What of it goes into a checkpoint."""
+        averages = self.averages.variables if self.averages else []
+        return {"model": self.model.variables, "optimizer": self.optimizer.variables, "averages": averages}
+
+
+def make_schedule(inputs: Inputs) -> Schedule:
+    """The learning rate of each update."""
+    options = inputs.config.optimizer
+    return Schedule(
+        options.schedule,
+        learning_rate=options.learning_rate,
+        total_steps=inputs.plan.total_steps,
+        warmup=options.warmup,
+    )
+
+
+def make_learner(inputs: Inputs, schedule: Schedule, console: Console, *, is_new: bool) -> Learner:
+    """To be called under the strategy. A new run starts from `--initial_model`, where one is given.
+
+    Raises:
+      TrainingError: the model does not have an option, or the initial model has nothing in common with it.
+    """
+    config = inputs.config
+    model = _build_model(inputs)
+    if config.model.initial_model is not None and is_new:
+        _start_from(config.model.initial_model, model, console)
+    optimizer = _build_optimizer(config, schedule, model)
+    momentum = config.optimizer.ema
+    averages = WeightAverages(model.trainable_variables, momentum) if momentum else None
+    return Learner(model=model, optimizer=optimizer, averages=averages)
+
+
+def _build_model(inputs: Inputs) -> keras.Model:
+    """Raises TrainingError for an option that the model does not have."""
+    config, manifest = inputs.config, inputs.train.manifest
+    known = models.option_defaults(config.model.name)
+    options = dict(config.model.given())
+    if "sync_batch_norm" in known:
+        options["sync_batch_norm"] = inputs.strategy.num_replicas_in_sync > 1
+    if "normalization" in known:
+        options["normalization"] = manifest.moments.normalization
+    try:
+        return models.build(config.model.name, num_classes=manifest.labels.num_classes, options=options)
+    except ValueError as error:
+        raise TrainingError(str(error)) from error
+
+
+def _build_optimizer(config: TrainConfig, schedule: Schedule, model: keras.Model) -> keras.optimizers.Optimizer:
+    optimizer = build_optimizer(
+        name=config.optimizer.name,
+        learning_rate=schedule,
+        momentum=config.optimizer.momentum,
+        weight_decay=config.optimizer.weight_decay,
+        clip_norm=config.optimizer.clip_norm,
+    )
+    if config.machine.precision == "float16":
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    optimizer.build(model.trainable_variables)
+    return optimizer
+
+
+def build_loss(inputs: Inputs) -> SegmentationLoss:
+    """The objective, with its class weights from the pixels of the train split."""
+    config = inputs.config
+    weights: list[float] | None = None
+    if config.objective.class_weights != "none":
+        pixels = inputs.train.manifest.class_pixels[config.data.train_split]
+        weights = class_weights(pixels, config.objective.class_weights).tolist()
+    return SegmentationLoss(
+        class_weights=weights,
+        hard_pixel_fraction=config.objective.hard_pixel_fraction,
+        hard_pixel_ramp_steps=config.objective.hard_pixel_ramp_steps,
+        terms=config.objective.terms,
+    )
+
+
+def _start_from(path: str, model: keras.Model, console: Console) -> None:
+    """Copies the weights of another model's file whose names and shapes are the same."""
+    other, _ = load_model(path)
+    known = {variable.path: variable for variable in other.variables}
+    taken = 0
+    for variable in model.variables:
+        source = known.get(variable.path)
+        if source is not None and source.shape == variable.shape:
+            variable.assign(source.numpy())
+            taken += 1
+    if not taken:
+        raise TrainingError(
+            f"--initial_model={path}: it has no weights in common with this model: give another one, or none"
+        )
+    console.print(f"{taken:,} of {len(model.variables):,} variables start from {path}", highlight=False)
