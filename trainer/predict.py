@@ -1,4 +1,4 @@
-"""`python -m trainer.predict`: from a trained model and pictures to their class maps, colours and overlays."""
+"""`python -m trainer.predict`: from a trained model and pictures to their class maps, colors and overlays."""
 
 from __future__ import annotations
 
@@ -44,11 +44,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse_predict(argv: Sequence[str] | None = None) -> PredictSettings:
     """Ends the process with exit code 2 where the arguments are wrong."""
+    return PredictSettings(**vars(predict_parser().parse_args(argv)))
+
+
+def predict_parser() -> argparse.ArgumentParser:
+    """The parser of `python -m trainer.predict`."""
     parser = argparse.ArgumentParser(
         prog="python -m trainer.predict",
         description=(
             "Segments pictures of any size. train_ids: ids/NAME.png holds train ids, colors/NAME.png the same as a "
-            "palette picture in the colours of the classes, overlays/NAME.jpg these over the picture. "
+            "palette picture in the colors of the classes, overlays/NAME.jpg these over the picture. "
             "cityscapes_submission: NAME.png holds label ids, all in one folder. Folders are searched for BMP, JPEG, "
             "PNG, TIFF and WebP files, and keep their tree. A picture that beam_pipelines.build would reject (damaged, "
             "transparent, animated, turned by EXIF, of more than 8 bits) is named and left out."
@@ -59,31 +64,31 @@ def parse_predict(argv: Sequence[str] | None = None) -> PredictSettings:
     add("--model", required=True, metavar="RUN|FILE", help="a run's folder, or a best.keras")
     add("--images", required=True, metavar="FOLDER|FILE|GLOB", help="what to segment, local or gs://")
     add("--output", required=True, metavar="DIR", help="where to write, local or gs://; what is there is replaced")
-    add("--as", dest="form", choices=FORMS, default=FORMS[0], help="default %(default)s")
+    add("--as", dest="form", choices=FORMS, default=FORMS[0], help="what to write (default: %(default)s)")
     add(
         "--overlay_opacity",
         type=arguments.number(0, most=1),
         default=0.5,
         metavar="0..1",
-        help="of the colours (default %(default)s)",
+        help="of the colors in overlays (default: %(default)s)",
     )
     add(
         "--scales",
         type=arguments.scales,
         default=(1.0,),
         metavar="S,...",
-        help="mean over these multiples of the trained scale",
+        help="average the probabilities over these multiples of the trained scale (default: 1)",
     )
-    add("--flip", action="store_true", help="mean over each picture and its mirror image")
+    add("--flip", action="store_true", help="average the probabilities over each picture and its mirror image")
     add(
         "--max_image_pixels",
         type=arguments.whole(1),
         default=PredictSettings.max_image_pixels,
         metavar="N",
-        help="a larger picture is left out before it is decoded (default %(default)s)",
+        help="a larger picture is left out before it is decoded (default: %(default)s)",
     )
     arguments.add_verbose(parser)
-    return PredictSettings(**vars(parser.parse_args(argv)))
+    return parser
 
 
 if __name__ == "__main__":
