@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.builds import PROJECT
 from tests.support import option_tables
+from tests.support.builds import PROJECT
 from tests.support.option_tables import PARSERS, MarkerError, readmes, rewrite
 
 

@@ -120,7 +120,12 @@ def evaluate_parser() -> argparse.ArgumentParser:
         help="average the probabilities over these multiples of the image size (default: 1)",
     )
     add("--flip", action="store_true", help="average the probabilities over each image and its mirror image")
-    add("--strategy", choices=ONE_HOST_STRATEGIES, default="auto", help="devices to evaluate on; auto: all GPUs, else the CPU (default: %(default)s)")
+    add(
+        "--strategy",
+        choices=ONE_HOST_STRATEGIES,
+        default="auto",
+        help="devices to evaluate on; auto: all GPUs, else the CPU (default: %(default)s)",
+    )
     add(
         "--logical_devices",
         type=arguments.whole(1),
