@@ -36,7 +36,7 @@ PARSERS: Mapping[str, Factory] = {
     "launch.doctor": launch.doctor.options.make_parser,
 }
 _SECTION = re.compile(r"<!-- options: (\S+) -->\n(.*?)<!-- end -->", re.DOTALL)
-_DEFAULT = re.compile(r"\s*\(default: (.*)\)$")  # at the end of a help text
+_DEFAULT = re.compile(r"\s*\(default:? (.*)\)$")  # at the end of a help text
 _MARKER = re.compile(r"<!-- options: \S+ -->|<!-- end -->")
 
 
