@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from test_decode import grey_png, saved
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE, Label, LabelTable
 from beam_pipelines.errors import BuildError
@@ -20,6 +19,7 @@ from beam_pipelines.pixels.masks import COLORS, IDS, KINDS, LEVELS, MaskReading,
 from beam_pipelines.rejects import BadInputError
 from beam_pipelines.shards.survey import Surveyed, check_table, decide
 from tests.support.builds import build, digests, make_flat, no_transform
+from tests.support.picture_files import grey_png, saved
 
 CAMVID = BUILTIN_TABLES["camvid11"]()
 LIMIT = 1_000_000
