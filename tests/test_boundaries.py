@@ -193,6 +193,7 @@ def test_the_probe_can_fail() -> None:
     assert loads_without({"json"}, "-c", "import string")
 
 
+@pytest.mark.slow
 def test_the_probe_sees_what_a_run_imports_late() -> None:
     assert not loads_without({"apache_beam"}, "-c", "def late(): import apache_beam.version\nlate()")
 
@@ -215,6 +216,7 @@ def test_the_modules_that_the_pixel_path_consists_of_are_there() -> None:
     assert needed_by(WORKERS) >= {f"{PACKAGE}.{name}" for name in pixel_path}
 
 
+@pytest.mark.slow
 def test_no_module_but_those_of_its_graphs_loads_tensorflow() -> None:
     statement = "import " + ", ".join(module for module in SOURCES if module not in TENSORFLOW_USERS)
     loaded = loaded_by("-c", statement)
@@ -236,6 +238,7 @@ def test_the_scenes_load_neither_beam_nor_tensorflow() -> None:
     assert loads_without({"apache_beam", "tensorflow", "yaml"}, "-c", "import " + ", ".join(SCENES))
 
 
+@pytest.mark.slow
 def test_a_whole_build_and_its_verification_load_no_tensorflow(tmp_path: Path) -> None:
     """Pictures of two sizes, of which no graph is written: all runs in the processes that are looked at."""
     small, large = (
@@ -355,7 +358,8 @@ def metadata(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The metadata that the distribution is installed with: its egg-info folder."""
     pytest.importorskip("setuptools")
     folder = tmp_path_factory.mktemp("project")
-    shutil.copy(PROJECT / "setup.py", folder)
+    for name in ("setup.py", "README.md", "LICENSE", "MANIFEST.in", "pyproject.toml"):
+        shutil.copy(PROJECT / name, folder)
     for package in (PACKAGE, TRAINER, LAUNCH):
         shutil.copytree(PROJECT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "tests").mkdir()
@@ -450,6 +454,7 @@ def test_the_trainer_imports_nothing_of_the_pipeline_but_the_contract() -> None:
     assert any(name.startswith(f"{PACKAGE}.contract") for found in imports.values() for name in found)
 
 
+@pytest.mark.slow
 def test_the_trainer_loads_nothing_of_the_pipeline_but_the_contract() -> None:
     code = f"import sys, {', '.join(TRAINER_SOURCES)}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
