@@ -8,7 +8,11 @@ PYTHON_OLDEST ?= $(shell python3.10 -c 'import sys; print(sys.executable)' 2>/de
 # Where `make engines` puts what Beam's engines run on, and the tests look for it.
 export ENGINES ?= $(CURDIR)/.engines
 
-.PHONY: demo engines test test-oldest torture lint format docs benchmark clean
+# Where the tests are that need no build and no training.
+QUICK := tests/test_boundaries.py tests/beam_pipelines/contract tests/beam_pipelines/inputs tests/beam_pipelines/pixels \
+	tests/beam_pipelines/test_options.py tests/trainer/objective tests/trainer/test_config.py
+
+.PHONY: demo engines test quick test-oldest torture lint format docs benchmark clean
 
 demo: .venv/installed
 	$(BIN)/python -m beam_pipelines.build --runner=DirectRunner --labels=cityscapes7 --image_size=128x256
@@ -21,6 +25,10 @@ engines: .venv/installed
 
 test: .venv/installed
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
+
+# The rules of the code and the pure functions, in less than a minute.
+quick: .venv/installed
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile -m "not slow" $(QUICK)
 
 # The trainer and the contract without Beam; what the tests read is built by .venv.
 test-oldest:

@@ -1,12 +1,34 @@
 """One distribution: the pipeline's workers install it bare, everything heavier is an extra."""
 
+from pathlib import Path
+
 from setuptools import find_packages, setup
+
+README = Path(__file__).parent / "README.md"  # the package that a cloud job installs goes without
 
 setup(
     name="street-scenes",
     version="0.1.0",
     description="Street-scene segmentation: from pictures and masks to sharded TFRecords, and to a trained model",
+    long_description=README.read_text(encoding="utf-8") if README.is_file() else "",
+    long_description_content_type="text/markdown",
+    author="Street scenes contributors",
     license="Apache-2.0",
+    keywords=["apache-beam", "cityscapes", "deeplab", "keras", "semantic-segmentation", "tensorflow", "tfrecord"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
     packages=find_packages(
         include=["beam_pipelines", "beam_pipelines.*", "launch", "launch.*", "trainer", "trainer.*"]
     ),
@@ -30,7 +52,7 @@ setup(
         ],
         "trainer": [
             "cloudml-hypertune>=0.1.0.dev6",
-            "h5py>=3.10",
+            "h5py>=3.11",
             "keras>=3.5",  # before, its optimizers did not sum the gradients of replicas (keras PR 19969)
             "matplotlib>=3.9",
             "rich>=13",

@@ -28,7 +28,8 @@ from beam_pipelines.graph import Job, build_dataset
 from beam_pipelines.inputs import sample_scenes
 from beam_pipelines.inputs.placement import check_apart
 from beam_pipelines.inputs.sources import Found, Pair, find_pairs
-from beam_pipelines.options import BuildSettings, cores, pipeline_options
+from beam_pipelines.machine import cores
+from beam_pipelines.options import BuildSettings, pipeline_options
 from beam_pipelines.recipe import SCENES, Recipe, input_paths
 from beam_pipelines.shards import leftovers, ownership
 from beam_pipelines.shards.estimate import Estimate, estimate

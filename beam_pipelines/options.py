@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES, LabelTableError
 from beam_pipelines.inputs.label_files import load_labels
+from beam_pipelines.machine import cores
 from beam_pipelines.recipe import SCENES, Recipe, input_paths
 
 if TYPE_CHECKING:
@@ -315,11 +316,6 @@ def _path(text: str) -> str:
 
 def _with_runner(runner: str, beam_args: Sequence[str]) -> tuple[str, ...]:
     return (f"--runner={runner}", *beam_args)
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def is_local_runner(beam_args: Sequence[str]) -> bool:

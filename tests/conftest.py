@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from tests.support.builds import PROJECT, SHOWN, _real, _service_account, no_transform
+from tests.support.builds import SHOWN, no_transform, real_scenes
 
 if TYPE_CHECKING:
     from tests.support.faulty_storage import Front
@@ -35,12 +32,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session")
 def camvid() -> Path:
-    return _real("camvid")
+    return real_scenes("camvid")
 
 
 @pytest.fixture(scope="session")
 def cityscapes_sample() -> Path:
-    return _real("cityscapes_sample")
+    return real_scenes("cityscapes_sample")
 
 
 @pytest.fixture(scope="module")
@@ -52,21 +49,10 @@ def without_transform() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """gs://street, in an emulator on this machine, with a service account that its token server accepts."""
-    command = [sys.executable, str(PROJECT / "tests" / "support" / "storage_emulator.py"), "street"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, **pipes) as emulator, pytest.MonkeyPatch.context() as patch:
-        assert emulator.stdout is not None
-        ports = json.loads(emulator.stdout.readline())
-        account = tmp_path_factory.mktemp("account") / "account.json"
-        account.write_text(json.dumps(_service_account(ports["token"])))
-        patch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{ports['storage']}")
-        patch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(account))
-        patch.setenv("GOOGLE_CLOUD_PROJECT", "street")
-        # Google's client asks another service about the account, in the background: nothing leaves this machine.
-        patch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{ports['token']}")
-        patch.setenv("NO_PROXY", "127.0.0.1,localhost")
-        yield "gs://street"
-        emulator.terminate()
+    from tests.support.buckets import emulated
+
+    with emulated("street", tmp_path_factory.mktemp("account")) as bucket:
+        yield bucket
 
 
 @pytest.fixture(scope="module")

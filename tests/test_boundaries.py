@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import functools
 import graphlib
+import importlib.util
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 
 import pytest
@@ -20,10 +22,61 @@ PACKAGE = "beam_pipelines"
 TRAINER = "trainer"
 LAUNCH = "launch"
 
+# The rooms of a package, a module or a folder each. A room imports only rooms before it; nothing imports a command.
+ROOMS = {
+    PACKAGE: (
+        "contract",
+        "errors",
+        "recipe",
+        "rejects",
+        "machine",
+        "stopping",
+        "files",
+        "inputs",
+        "pixels",
+        "shards",
+        "graph",
+        "options",
+        "runners",
+        "metadata",
+        "progress",
+        "report",
+        "builder",
+        "verifier",
+        "build",
+        "verify",
+    ),
+    TRAINER: (
+        "errors",
+        "console",
+        "settings",
+        "arguments",
+        "cluster",
+        "files",
+        "models",
+        "objective",
+        "data",
+        "config",
+        "inference",
+        "evaluation",
+        "training",
+        "task",
+        "evaluate",
+        "predict",
+        "export",
+    ),
+    LAUNCH: ("errors", "account", "arguments", "dataset", "buckets", "dataflow", "start", "vertex", "doctor"),
+}
+COMMANDS = {
+    PACKAGE: {f"{PACKAGE}.{name}" for name in ("build", "verify")},
+    TRAINER: {f"{TRAINER}.{name}" for name in ("task", "evaluate", "predict", "export")},
+    LAUNCH: {f"{LAUNCH}.{name}" for name in ("dataflow.__main__", "vertex.__main__", "doctor.__main__")},
+}
 
-def sources_of(package: str) -> dict[str, Path]:
-    paths = sorted((PROJECT / package).rglob("*.py"))
-    return {".".join(path.relative_to(PROJECT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
+
+def sources_of(package: str, project: Path = PROJECT) -> dict[str, Path]:
+    paths = sorted((project / package).rglob("*.py"))
+    return {".".join(path.relative_to(project).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
 
 
 SOURCES = sources_of(PACKAGE)
@@ -33,12 +86,12 @@ ALL_SOURCES = SOURCES | TRAINER_SOURCES | LAUNCH_SOURCES
 PICTURE_GRAPH = f"{PACKAGE}.contract.picture_graph"  # the same rule as PICTURES, for TensorFlow's graphs
 CONTRACT = [module for module in SOURCES if module.startswith(f"{PACKAGE}.contract") and module != PICTURE_GRAPH]
 PICTURES = f"{PACKAGE}.contract.pictures"  # the contract's one user of image libraries
-SCENES = [module for module in SOURCES if module.startswith(f"{PACKAGE}.sample_scenes")]
-ENTRY_POINTS = [f"{PACKAGE}.{name}" for name in ("build", "verify")]
-TRAINER_COMMANDS = [f"{TRAINER}.{name}" for name in ("task", "evaluate", "predict", "export")]
-TENSORFLOW_USER = f"{PACKAGE}.transform"  # runs in a process of its own
+SCENES = [module for module in SOURCES if module.startswith(f"{PACKAGE}.inputs.sample_scenes")]
+TENSORFLOW_USER = f"{PACKAGE}.metadata.transform_fn"  # runs in a process of its own
 TENSORFLOW_USERS = {TENSORFLOW_USER, PICTURE_GRAPH}
-WORKERS = [f"{PACKAGE}.{name}" for name in ("graph", "checks")]  # what a remote worker unpickles
+# In processes of their own, here and on an image of Vertex AI: not what a user starts.
+STARTED_BY_US = {TENSORFLOW_USER, f"{LAUNCH}.dataflow.unpickle", f"{LAUNCH}.start"}
+WORKERS = [f"{PACKAGE}.{name}" for name in ("graph", "shards.check")]  # what a remote worker unpickles
 INSTALLED_ON_WORKERS = {"PIL", "apache_beam", "google_crc32c", "imagecodecs", "msgspec", "numpy"}
 
 
@@ -53,13 +106,20 @@ def loads_without(banned: set[str], *arguments: str) -> bool:
     return not banned & {name.split(".")[0] for name in loaded_by(*arguments)}
 
 
-def imports_of(module: str, lazy: bool = True) -> set[str]:
+def third_party_loaded_by(*arguments: str) -> set[str]:
+    """What `python ARGUMENTS` imports, but for what Python imports to start, the standard library and this project."""
+    found = third_party(loaded_by(*arguments)) - {name.split(".")[0] for name in loaded_by("-c", "")}
+    return {name for name in found if importlib.util.find_spec(name)}  # Python also names what it did not find
+
+
+def imports_of(module: str, lazy: bool = True) -> frozenset[str]:
     """What the source of `module` imports, as whole module names; without `lazy` only what importing it imports."""
     return imports_in(ALL_SOURCES[module].read_text(encoding="utf-8"), lazy) - {module}
 
 
-def imports_in(source: str, lazy: bool = True) -> set[str]:
-    return set(_imports(ast.parse(source), lazy))
+@functools.cache
+def imports_in(source: str, lazy: bool = True) -> frozenset[str]:
+    return frozenset(_imports(ast.parse(source), lazy))
 
 
 def _imports(node: ast.AST, lazy: bool) -> Iterator[str]:
@@ -78,7 +138,7 @@ def _is_for_types_only(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
-def third_party(imports: set[str]) -> set[str]:
+def third_party(imports: Set[str]) -> set[str]:
     return {name.split(".")[0] for name in imports} - sys.stdlib_module_names - {PACKAGE, TRAINER, LAUNCH}
 
 
@@ -93,13 +153,42 @@ def needed_by(modules: list[str]) -> set[str]:
     return found
 
 
-def graph_of(modules: Iterable[str]) -> dict[str, set[str]]:
-    """What each of the modules imports of them."""
-    return {module: imports_of(module) & set(modules) for module in modules}
+def graph_of(sources: Mapping[str, Path]) -> dict[str, set[str]]:
+    """What each of the modules imports of them, late and for its types, too."""
+    imports = {module: imports_in(path.read_text(encoding="utf-8")) for module, path in sources.items()}
+    return {module: (found - {module}) & sources.keys() for module, found in imports.items()}
 
 
 def order_of(graph: dict[str, set[str]]) -> list[str]:
     return list(graphlib.TopologicalSorter(graph).static_order())
+
+
+def room_of(module: str) -> str:
+    return module.split(".")[1]
+
+
+def backward_imports(package: str, graph: Mapping[str, set[str]]) -> list[str]:
+    """`A imports B`, for each import of a room that stands after A's own, and of a command."""
+    rank = {room: place for place, room in enumerate(ROOMS[package])}
+    pairs = [(module, other) for module, found in graph.items() for other in sorted(found - {package})]
+    return [
+        f"{module} imports {other}"
+        for module, other in pairs
+        if module == package or rank[room_of(other)] > rank[room_of(module)] or other in COMMANDS[package]
+    ]
+
+
+def circle_in(graph: Mapping[str, set[str]]) -> str:
+    """`A imports B imports A`, or nothing."""
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return " imports ".join(reversed(error.args[1]))
+    return ""
+
+
+def has_main_guard(source: str) -> bool:
+    return any(isinstance(node, ast.If) and "__main__" in ast.unparse(node.test) for node in ast.parse(source).body)
 
 
 def test_the_probe_can_fail() -> None:
@@ -108,27 +197,30 @@ def test_the_probe_can_fail() -> None:
     assert loads_without({"json"}, "-c", "import string")
 
 
+@pytest.mark.slow
 def test_the_probe_sees_what_a_run_imports_late() -> None:
     assert not loads_without({"apache_beam"}, "-c", "def late(): import apache_beam.version\nlate()")
 
 
 def test_the_modules_that_the_pixel_path_consists_of_are_there() -> None:
     pixel_path = (
-        "sources",
-        "plan",
-        "decode",
-        "conform",
-        "measure",
-        "normalize",
-        "shards",
-        "publish",
+        "inputs.sources",
+        "pixels.decode",
+        "pixels.masks",
+        "pixels.conform",
+        "pixels.measure",
+        "pixels.normalize",
+        "shards.plan",
+        "shards.stage",
+        "shards.publish",
+        "shards.check",
         "graph",
-        "checks",
     )
     assert {f"{PACKAGE}.{name}" for name in pixel_path} <= SOURCES.keys()
     assert needed_by(WORKERS) >= {f"{PACKAGE}.{name}" for name in pixel_path}
 
 
+@pytest.mark.slow
 def test_no_module_but_those_of_its_graphs_loads_tensorflow() -> None:
     statement = "import " + ", ".join(module for module in SOURCES if module not in TENSORFLOW_USERS)
     loaded = loaded_by("-c", statement)
@@ -150,6 +242,7 @@ def test_the_scenes_load_neither_beam_nor_tensorflow() -> None:
     assert loads_without({"apache_beam", "tensorflow", "yaml"}, "-c", "import " + ", ".join(SCENES))
 
 
+@pytest.mark.slow
 def test_a_whole_build_and_its_verification_load_no_tensorflow(tmp_path: Path) -> None:
     """Pictures of two sizes, of which no graph is written: all runs in the processes that are looked at."""
     small, large = (
@@ -166,10 +259,11 @@ def test_a_whole_build_and_its_verification_load_no_tensorflow(tmp_path: Path) -
         assert not {name for name in loaded if name.split(".")[0].startswith("tensorflow")}
 
 
-@pytest.mark.parametrize("module", ENTRY_POINTS)
-def test_help_comes_before_anything_heavy(module: str) -> None:
-    heavy = {"PIL", "apache_beam", "google", "google_crc32c", "imagecodecs", "rich", "tensorflow", "yaml"}
-    assert loads_without(heavy, "-m", module, "--help")
+@pytest.mark.parametrize("module", sorted(COMMANDS[PACKAGE]))
+def test_help_is_light(module: str) -> None:
+    """Of what has to be installed, --help loads what the label tables are made of, and nothing else."""
+    assert third_party_loaded_by("-m", module, "--help") == {"msgspec", "numpy", "typing_extensions"}
+    assert third_party_loaded_by("-c", "import copy, yaml") == {"yaml"}
 
 
 def test_a_mistyped_value_is_told_before_anything_heavy() -> None:
@@ -206,15 +300,56 @@ def test_tensorflow_is_named_only_where_it_is_used() -> None:
     assert third_party(imports_of(PICTURE_GRAPH)) == {"tensorflow"}
 
 
-def test_modules_import_only_what_stands_above_them() -> None:
-    graph = graph_of(SOURCES)
-    assert set(order_of(graph)) == set(SOURCES)
-    assert not [module for module in SOURCES if graph[module] & set(ENTRY_POINTS)]
+@pytest.mark.parametrize("package", ROOMS)
+def test_a_room_imports_only_rooms_before_it(package: str) -> None:
+    graph = graph_of(sources_of(package))
+    assert {room_of(module) for module in graph.keys() - {package}} == set(ROOMS[package])
+    assert not (backward := backward_imports(package, graph)), "\n".join(backward)
+    assert not (circle := circle_in(graph)), circle
 
 
-def test_the_probe_of_the_order_can_fail() -> None:
-    with pytest.raises(graphlib.CycleError):
-        order_of({"plan": {"sources"}, "sources": {"storage"}, "storage": {"plan"}})
+@pytest.mark.parametrize("package", ROOMS)
+def test_commands_are_what_is_started_by_name(package: str) -> None:
+    sources = sources_of(package)
+    started = {module for module, path in sources.items() if has_main_guard(path.read_text(encoding="utf-8"))}
+    assert started - STARTED_BY_US == COMMANDS[package]
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "told"),
+    [
+        ("pixels.decode", "import beam_pipelines.shards.plan", "imports beam_pipelines.shards.plan"),
+        ("files.storage", "from beam_pipelines import options", "imports beam_pipelines.options"),
+        (
+            "rejects",
+            "def late():\n    from beam_pipelines.inputs import sources",
+            "imports beam_pipelines.inputs.sources",
+        ),
+        ("recipe", "if TYPE_CHECKING:\n    from beam_pipelines.graph import run", "imports beam_pipelines.graph"),
+        ("verify", "from beam_pipelines.build import main", "imports beam_pipelines.build"),
+        ("contract", "from beam_pipelines.errors import BuildError", "imports beam_pipelines.errors"),
+    ],
+    ids=["a room", "a module", "late", "for types", "a command", "the first room"],
+)
+def test_the_probe_of_the_rooms_can_fail(module: str, line: str, told: str, tmp_path: Path) -> None:
+    shutil.copytree(PROJECT / PACKAGE, tmp_path / PACKAGE, ignore=shutil.ignore_patterns("__pycache__"))
+    sources = sources_of(PACKAGE, tmp_path)
+    assert not backward_imports(PACKAGE, graph_of(sources))
+    with sources[f"{PACKAGE}.{module}"].open("a", encoding="utf-8") as file:
+        file.write(f"\n{line}\n")
+    assert backward_imports(PACKAGE, graph_of(sources)) == [f"{PACKAGE}.{module} {told}"]
+
+
+def test_the_probe_of_circles_can_fail() -> None:
+    assert circle_in({"plan": {"sources"}, "sources": {"storage"}, "storage": {"plan"}}).count(" imports ") == 3
+    assert circle_in({"stage": {"plan"}, "plan": {"stage"}}) in {
+        "stage imports plan imports stage",
+        "plan imports stage imports plan",
+    }
+    assert not circle_in({"plan": {"sources"}, "sources": {"storage"}})
+
+
+def test_the_probe_of_imports_sees_those_made_late() -> None:
     assert f"{PACKAGE}.builder" in imports_of(f"{PACKAGE}.build")
     assert f"{PACKAGE}.builder" not in imports_of(f"{PACKAGE}.build", lazy=False)
     assert third_party(imports_of(TENSORFLOW_USER)) >= {"apache_beam", "tensorflow", "tensorflow_transform"}
@@ -227,7 +362,8 @@ def metadata(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The metadata that the distribution is installed with: its egg-info folder."""
     pytest.importorskip("setuptools")
     folder = tmp_path_factory.mktemp("project")
-    shutil.copy(PROJECT / "setup.py", folder)
+    for name in ("setup.py", "README.md", "LICENSE", "MANIFEST.in", "pyproject.toml"):
+        shutil.copy(PROJECT / name, folder)
     for package in (PACKAGE, TRAINER, LAUNCH):
         shutil.copytree(PROJECT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "tests").mkdir()
@@ -272,7 +408,7 @@ def test_the_distribution_has_every_module_and_no_tests(metadata: Path) -> None:
 # --- the trainer
 
 
-def foreign_to_the_trainer(imports: set[str]) -> set[str]:
+def foreign_to_the_trainer(imports: Set[str]) -> set[str]:
     """What of the imports the trainer has no business with: the pipeline but for the contract, and the cloud's own."""
     heavy = {"apache_beam", "tensorflow_transform", "tf_keras", "google"}
     strangers = {name for name in imports if name.split(".")[0] in heavy | {PACKAGE}}
@@ -300,7 +436,13 @@ def old_keras_users(source: str) -> list[int]:
     return [node.lineno for node in nodes if isinstance(node.value, ast.Name) and node.value.id == "tf"]
 
 
-@pytest.mark.parametrize("module", TRAINER_COMMANDS)
+@pytest.mark.parametrize("module", sorted(COMMANDS[TRAINER]))
+def test_help_of_the_trainer_comes_before_anything_heavy(module: str) -> None:
+    heavy = {"PIL", "apache_beam", "google", "google_crc32c", "h5py", "keras", "matplotlib", "msgspec", "numpy", "rich"}
+    assert loads_without(heavy | {"tensorflow", "tensorflow_transform", "yaml"}, "-m", module, "--help")
+
+
+@pytest.mark.parametrize("module", sorted(COMMANDS[TRAINER]))
 def test_a_mistyped_option_of_the_trainer_is_told_before_anything_heavy(module: str) -> None:
     code = (
         f"import sys; from {module} import main\n"
@@ -316,6 +458,7 @@ def test_the_trainer_imports_nothing_of_the_pipeline_but_the_contract() -> None:
     assert any(name.startswith(f"{PACKAGE}.contract") for found in imports.values() for name in found)
 
 
+@pytest.mark.slow
 def test_the_trainer_loads_nothing_of_the_pipeline_but_the_contract() -> None:
     code = f"import sys, {', '.join(TRAINER_SOURCES)}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
@@ -337,18 +480,10 @@ def test_the_pipeline_imports_nothing_of_the_trainer() -> None:
         assert not {name for name in imports_of(module) if name.split(".")[0] == TRAINER}, module
 
 
-def test_modules_of_the_trainer_import_only_what_stands_above_them() -> None:
-    graph = graph_of(TRAINER_SOURCES)
-    graph[f"{TRAINER}.prediction"].discard(f"{TRAINER}.predict")  # for the type of its settings alone
-    assert f"{TRAINER}.predict" not in imports_of(f"{TRAINER}.prediction", lazy=False)
-    assert set(order_of(graph)) == set(TRAINER_SOURCES)
-    assert not [module for module in TRAINER_SOURCES if graph[module] & set(TRAINER_COMMANDS)]
-
-
 def test_only_the_configuration_reads_the_environment() -> None:
-    """And quiet.py, which sets how much TensorFlow logs."""
+    """And console.py, which sets how much TensorFlow logs."""
     users = {module for module, path in TRAINER_SOURCES.items() if environment_users(path.read_text(encoding="utf-8"))}
-    assert users == {f"{TRAINER}.config", f"{TRAINER}.quiet"}
+    assert users == {f"{TRAINER}.config", f"{TRAINER}.console"}
 
 
 def test_the_trainer_imports_keras_itself() -> None:
@@ -373,7 +508,7 @@ def test_the_probe_of_the_environment_can_fail(source: str) -> None:
 def test_the_probes_of_the_trainer_can_fail() -> None:
     assert old_keras_users("import tensorflow as tf\nlayer = tf.keras.layers.Dense(1)") == [2]
     assert not old_keras_users("import keras\nlayer = keras.layers.Dense(1)")
-    late = "def late():\n    from beam_pipelines import decode\n    import google.cloud.storage"
+    late = "def late():\n    from beam_pipelines.pixels import decode\n    import google.cloud.storage"
     assert foreign_to_the_trainer(imports_in(late)) == {"beam_pipelines.pixels.decode", "google.cloud.storage"}
     assert foreign_to_the_trainer(imports_in("import beam_pipelines")) == {"beam_pipelines"}
     assert foreign_to_the_trainer(imports_in("from apache_beam import io")) == {"apache_beam"}
@@ -383,32 +518,7 @@ def test_the_probes_of_the_trainer_can_fail() -> None:
 
 # --- the launch
 
-LAUNCH_ROOMS = ("errors", "account", "arguments", "dataset", "buckets", "dataflow", "start", "vertex", "doctor")
 LAUNCH_COMMANDS = [f"{LAUNCH}.{name}" for name in ("dataflow", "vertex", "doctor")]
-
-
-def room_of(module: str) -> str:
-    """launch.vertex.options -> vertex."""
-    return module.removeprefix(f"{LAUNCH}.").partition(".")[0]
-
-
-def later_rooms(module: str, imports: set[str]) -> set[str]:
-    """Rooms among the imports of a module of launch that stand after its own in LAUNCH_ROOMS."""
-    rooms = {room_of(name) for name in imports if name.startswith(f"{LAUNCH}.")}
-    return {room for room in rooms if LAUNCH_ROOMS.index(room) > LAUNCH_ROOMS.index(room_of(module))}
-
-
-def test_a_room_of_the_launch_imports_only_rooms_before_it() -> None:
-    modules = LAUNCH_SOURCES.keys() - {LAUNCH}
-    assert {room_of(module) for module in modules} == set(LAUNCH_ROOMS)
-    assert not {module: found for module in modules if (found := later_rooms(module, imports_of(module)))}
-    assert set(order_of(graph_of(LAUNCH_SOURCES))) == set(LAUNCH_SOURCES), "no two modules import each other"
-
-
-def test_the_probe_of_the_rooms_can_fail() -> None:
-    assert later_rooms(f"{LAUNCH}.dataflow.job", {f"{LAUNCH}.vertex.request", f"{LAUNCH}.account"}) == {"vertex"}
-    with pytest.raises(ValueError, match=r"not in tuple"):
-        later_rooms(f"{LAUNCH}.dataflow.job", {f"{LAUNCH}.utils"})
 
 
 @pytest.mark.parametrize("module", LAUNCH_COMMANDS)
@@ -443,5 +553,5 @@ def test_what_starts_on_an_image_needs_nothing_before_it_has_installed_it() -> N
         module = waiting.pop()
         needed.add(module)
         waiting += [name for name in imports_of(module, lazy=False) if name in ALL_SOURCES and name not in needed]
-    assert needed == {f"{LAUNCH}.start", f"{LAUNCH}.errors", f"{PACKAGE}.errors"}
+    assert needed == {f"{LAUNCH}.start", f"{LAUNCH}.errors", f"{PACKAGE}.errors", f"{PACKAGE}.contract.errors"}
     assert not {name for module in needed for name in third_party(imports_of(module, lazy=False))}

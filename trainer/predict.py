@@ -5,27 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from trainer import arguments
 from trainer.console import run_command
-
-FORMS = ("train_ids", "cityscapes_submission")
-
-
-@dataclass(frozen=True, kw_only=True)
-class PredictSettings:
-    """A parsed command line; --help says what each value means."""
-
-    model: str
-    images: str
-    output: str
-    form: str = "train_ids"
-    overlay_opacity: float = 0.5
-    scales: tuple[float, ...] = (1.0,)
-    flip: bool = False
-    max_image_pixels: int = 100_000_000
-    verbose: bool = False
+from trainer.inference.request import FORMS, PredictSettings
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,7 +11,7 @@ from beam_pipelines.errors import BuildError
 from beam_pipelines.files import storage
 from beam_pipelines.files.seal import decoded, unsealed
 from beam_pipelines.files.workspace import TRANSFORM_FILES, Workspace, manifest_is_damaged
-from beam_pipelines.options import cores
+from beam_pipelines.machine import cores
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.shards import ownership
 from beam_pipelines.shards.plan import ShardPlan

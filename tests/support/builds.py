@@ -7,7 +7,6 @@ import hashlib
 import importlib.util
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,19 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from hypothesis import settings
 from PIL import Image
 
 from beam_pipelines.build import main as build_main
 
 if TYPE_CHECKING:
     from beam_pipelines.recipe import Recipe
-
-settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
-settings.load_profile("untimed")
-
-# Shells start what they put into the background deaf to Ctrl-C, and all that it starts is, too.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PROJECT = Path(__file__).parent.parent.parent
 REAL_DATA = PROJECT.parent / "shared" / "data"
@@ -38,7 +30,7 @@ HAS_BEAM = importlib.util.find_spec("apache_beam") is not None
 SHOWN = "shown"  # a property of a test: a text for people, printed after the last test
 
 
-def _real(name: str) -> Path:
+def real_scenes(name: str) -> Path:
     folder = REAL_DATA / name
     if not folder.is_dir():
         pytest.skip(f"the real street scenes are not at hand: {folder} does not exist")
@@ -126,23 +118,6 @@ def recipe_of(*arguments: str) -> Recipe:
     from beam_pipelines.options import parse_build
 
     return parse_build(["--input=in", "--output=out", *arguments]).recipe
-
-
-def _service_account(token_port: int) -> dict[str, str]:
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import rsa
-
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return {
-        "type": "service_account",
-        "project_id": "street",
-        "private_key_id": "none",
-        "private_key": key.decode(),
-        "client_email": "tests@street.iam.gserviceaccount.com",
-        "token_uri": f"http://127.0.0.1:{token_port}/token",
-    }
 
 
 def upload(source: Path, target: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import struct
 import zlib
 from dataclasses import dataclass
@@ -10,6 +9,8 @@ from dataclasses import dataclass
 import imagecodecs
 import numpy as np
 from PIL import Image, PngImagePlugin
+
+from tests.support.picture_files import PNG_SIGNATURE, chunk, saved
 
 HEIGHT, WIDTH = 24, 32
 ORIENTATION = 0x0112
@@ -41,16 +42,6 @@ def repeated(gray: np.ndarray) -> np.ndarray:
     return np.repeat(gray[..., None], 3, axis=2)
 
 
-def saved(picture: Image.Image | np.ndarray, kind: str, **options: object) -> bytes:
-    file = io.BytesIO()
-    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(file, kind, **options)
-    return file.getvalue()
-
-
-def chunk(name: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-
 def png(values: np.ndarray, bits: int, color_type: int, *chunks: bytes, interlaced: bool = False) -> bytes:
     """A PNG by hand, of values [H, W] or [H, W, C]."""
     values = values.reshape(*values.shape[:2], -1)
@@ -59,7 +50,7 @@ def png(values: np.ndarray, bits: int, color_type: int, *chunks: bytes, interlac
     height, width = values.shape[:2]
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, color_type, 0, 0, interlaced))
     body = [header, *chunks, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(body)
+    return PNG_SIGNATURE + b"".join(body)
 
 
 def _packed(row: np.ndarray, bits: int) -> bytes:

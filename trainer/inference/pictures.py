@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
@@ -24,10 +23,8 @@ from beam_pipelines.contract.labels import BUILTIN_TABLES, Label, LabelTable
 from beam_pipelines.contract.pictures import BYTES_PER_PIXEL, MAX_IMAGE_PIXELS, PictureError, decode_image
 from trainer.errors import refusal
 from trainer.inference.model_file import load_model
+from trainer.inference.request import PredictSettings
 from trainer.inference.segmenter import Segmenter
-
-if TYPE_CHECKING:
-    from trainer.predict import PredictSettings
 
 TYPES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _THREADS = 4  # that read, decode, encode and write; one at a time has the model

@@ -7,7 +7,6 @@ import struct
 import subprocess
 import sys
 import zipfile
-import zlib
 from contextlib import closing
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from beam_pipelines.files.storage import FileReader, member_path
 from beam_pipelines.pixels.decode import decode_image
 from beam_pipelines.pixels.masks import KINDS, MaskReading, decode_mask
 from beam_pipelines.rejects import BadInputError
+from tests.support.picture_files import PNG_SIGNATURE, RGB, chunk, grey_png, png_of, saved
 
 CAMVID = BUILTIN_TABLES["camvid11"]()
 CITYSCAPES = BUILTIN_TABLES["cityscapes19"]()
@@ -31,8 +31,6 @@ LIMIT = 100_000_000  # pixels
 STORED = MaskReading(("ids",), tuple(KINDS))
 SHOWN = MaskReading(("colors",), tuple(KINDS))
 HEIGHT, WIDTH = 24, 32
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-GREY, RGB = 0, 2  # colour types of a PNG
 ORIENTATION = 0x0112
 DECODERS = {
     "image": lambda data: decode_image(data, LIMIT),
@@ -48,33 +46,6 @@ def noise(*shape: int, seed: int = 0) -> np.ndarray:
 def blocks() -> np.ndarray:
     """A picture of 12 colours."""
     return np.kron(noise(3, 4, 3), np.ones((8, 8, 1), np.uint8))
-
-
-def saved(picture: Image.Image | np.ndarray, kind: str = "PNG", **options: object) -> bytes:
-    """As a file of that format that Pillow writes."""
-    file = io.BytesIO()
-    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(file, kind, **options)
-    return file.getvalue()
-
-
-def chunk(name: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-
-def grey_png(values: np.ndarray, bits: int, *chunks: bytes) -> bytes:
-    """A grey PNG of 1 to 16 bits by hand: Pillow does not write them all."""
-    shifts = np.arange(bits - 1, -1, -1)
-    rows = np.packbits(values[..., None] >> shifts & 1)
-    assert values.shape[1] * bits % 8 == 0, "rows of whole bytes"
-    rows = rows.reshape(values.shape[0], -1)
-    return png_of(
-        values.shape[1], values.shape[0], bits, GREY, b"".join(b"\0" + row.tobytes() for row in rows), *chunks
-    )
-
-
-def png_of(width: int, height: int, bits: int, colour_type: int, rows: bytes, *chunks: bytes) -> bytes:
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0))
-    return PNG_SIGNATURE + header + b"".join(chunks) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 def refused(data: bytes, decode=DECODERS["image"]) -> tuple[str, str]:

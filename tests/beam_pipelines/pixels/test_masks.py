@@ -16,7 +16,6 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from test_decode import grey_png, saved
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE, Label, LabelTable
 from beam_pipelines.errors import BuildError
@@ -25,6 +24,7 @@ from beam_pipelines.pixels.masks import COLORS, IDS, KINDS, LEVELS, MaskReading,
 from beam_pipelines.rejects import BadInputError
 from beam_pipelines.shards.survey import Surveyed, check_table, decide
 from tests.support.builds import SHOWN, build, digests, make_flat, make_uneven, no_transform
+from tests.support.picture_files import grey_png, saved
 
 CAMVID = BUILTIN_TABLES["camvid11"]()
 LIMIT = 1_000_000

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import importlib
 import json
 import math
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -70,20 +68,6 @@ def test_confusion_of_unknown_sizes():
     sizes = tf.TensorSpec([None, None, None], tf.uint8)
     compiled = tf.function(lambda truth, shown: confusion(truth, shown, 4), input_signature=[sizes, sizes])
     np.testing.assert_array_equal(compiled(*make_pair(2)), oracle(*make_pair(2), 4))
-
-
-@pytest.fixture(scope="module")
-def official() -> Any:
-    """cityscapesScripts' evaluation. NumPy 2.4 has no in1d; the import of its drawing parts warns."""
-    pytest.importorskip("cityscapesscripts", reason="cityscapesscripts is not installed")
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        patch.setattr(np, "in1d", np.isin, raising=False)
-        evaluation = importlib.import_module("cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling")
-        patch.setattr(evaluation.args, "evalInstLevelScore", False)
-        patch.setattr(evaluation.args, "JSONOutput", False)
-        patch.setattr(evaluation.args, "quiet", True)
-        yield evaluation
 
 
 @pytest.mark.parametrize("seed", range(3))
