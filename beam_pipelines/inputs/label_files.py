@@ -9,7 +9,7 @@ from typing import Any
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE, Label, LabelTable, LabelTableError
 
-_README = "the README shows what such a file looks like"
+_README = "beam_pipelines/README.md shows what such a file looks like"
 _MAX_BYTES = 1_000_000
 _MAX_DEPTH = 20
 _TEXT_KEYS = ("name", "category")

@@ -184,7 +184,7 @@ def test_what_is_no_table_is_told_with_the_line(tmp_path: Path, data: bytes, pro
     with pytest.raises(LabelTableError) as caught:
         load_labels(str(path))
     assert str(caught.value).startswith(f"--labels={path}, {problem}")
-    assert str(caught.value).endswith("; the README shows what such a file looks like")
+    assert str(caught.value).endswith("; beam_pipelines/README.md shows what such a file looks like")
 
 
 @pytest.mark.parametrize("name", ["no", "on", "007", "12:30", "1e3", "null", "~", "0x10", "2001-01-01", "yes", ".5"])
