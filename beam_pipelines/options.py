@@ -50,7 +50,7 @@ class VerifySettings:
 
 def parse_build(argv: Sequence[str] | None = None, prog: str = "python -m beam_pipelines.build") -> BuildSettings:
     """Raises SystemExit with a message where the arguments don't fit together; `prog` is whose arguments they are."""
-    parser = _build_parser(prog)
+    parser = build_parser(prog)
     args, beam_args = parser.parse_known_args(argv)
     if args.input == "":
         parser.error("--input is empty: name a folder or archives, or leave the option out for the embedded scenes")
@@ -102,15 +102,7 @@ def parse_build(argv: Sequence[str] | None = None, prog: str = "python -m beam_p
 
 def parse_verify(argv: Sequence[str] | None = None) -> VerifySettings:
     """Raises SystemExit with a message where the arguments are wrong."""
-    parser = argparse.ArgumentParser(
-        prog="python -m beam_pipelines.verify",
-        description="Reads every record of a data set back and proves it: checksums, counts, shapes, ids, moments. "
-        "Exit code 0 where all holds, 1 where something does not, 2 where there is no data set.",
-        epilog="Every other option goes to Apache Beam.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("dataset", metavar="DATASET", help="the data set's folder, local or gs://")
-    _add_running(parser)
+    parser = verify_parser()
     args, beam_args = parser.parse_known_args(argv)
     dataset = _checked_path(parser, "DATASET", args.dataset)
     if is_dataflow(args.runner):
@@ -133,7 +125,7 @@ def pipeline_options(beam_args: Sequence[str], known: Sequence[str] = ()) -> Pip
         view._add_argparse_args(parser)
     _, unknown = parser.parse_known_args(list(beam_args))
     if unknown:
-        options_of_all = [*known, *_build_parser()._option_string_actions, *parser._option_string_actions]
+        options_of_all = [*known, *build_parser()._option_string_actions, *parser._option_string_actions]
         raise _wrong(_unknown_option(unknown[0], options_of_all))
     _check_brought(beam_args)
     options = PipelineOptions([*_runner_defaults(beam_args), *beam_args])
@@ -160,7 +152,8 @@ def _wrong(message: str) -> SystemExit:
     return stopped
 
 
-def _build_parser(prog: str = "") -> argparse.ArgumentParser:
+def build_parser(prog: str = "python -m beam_pipelines.build") -> argparse.ArgumentParser:
+    """The parser of `python -m beam_pipelines.build`, or of a command `prog` that takes its options, too."""
     parser = argparse.ArgumentParser(
         prog=prog,
         description="Builds a normalized, sharded, self-describing segmentation data set from pictures and masks. "
@@ -173,6 +166,20 @@ def _build_parser(prog: str = "") -> argparse.ArgumentParser:
     _add_pixels(parser.add_argument_group("what the records hold"))
     _add_output(parser.add_argument_group("where and how it is written"))
     _add_running(parser.add_argument_group("running"))
+    return parser
+
+
+def verify_parser() -> argparse.ArgumentParser:
+    """The parser of `python -m beam_pipelines.verify`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m beam_pipelines.verify",
+        description="Reads every record of a data set back and proves it: checksums, counts, shapes, ids, moments. "
+        "Exit code 0 where all holds, 1 where something does not, 2 where there is no data set.",
+        epilog="Every other option goes to Apache Beam.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("dataset", metavar="DATASET", help="the data set's folder, local or gs://")
+    _add_running(parser)
     return parser
 
 
@@ -193,7 +200,7 @@ def _add_input(group: argparse._ArgumentGroup) -> None:
         "--masks_are",
         choices=["auto", "ids", "levels", "colors"],
         default="auto",
-        help="what a mask file holds: ids as stored (grey samples, palette indices), ids as the grey levels that a "
+        help="what a mask file holds: ids as stored (gray samples, palette indices), ids as the gray levels that a "
         "viewer shows, or the table's colors; auto decides by the first masks and refuses what could be either "
         "(default: auto)",
     )
@@ -236,7 +243,7 @@ def _add_pixels(group: argparse._ArgumentGroup) -> None:
         "--aspect",
         choices=ASPECTS,
         default="reject",
-        help="a picture of another aspect ratio than HxW: reject it, crop it around its centre, pad it (edge pixels; "
+        help="a picture of another aspect ratio than HxW: reject it, crop it around its center, pad it (edge pixels; "
         "the mask is ignored there), or stretch it (default: reject)",
     )
     group.add_argument(
@@ -247,7 +254,9 @@ def _add_pixels(group: argparse._ArgumentGroup) -> None:
         "reader normalizes with the same moments (default: float32)",
     )
     group.add_argument(
-        "--mask_encoding", choices=["uint8", "png"], help="(default: uint8, and png with --image_encoding=png)"
+        "--mask_encoding",
+        choices=["uint8", "png"],
+        help="of the train ids of the masks (default: uint8, or png with --image_encoding=png)",
     )
 
 

@@ -20,6 +20,9 @@ def make_parser() -> argparse.ArgumentParser:
     group = parser.add_argument_group("time and heat")
     group.add_argument("--minutes", "-m", type=float, default=7.0, help="time on the stove")
     group.add_argument("--heat", choices=["low", "high"], required=True, help="low | high, of %(prog)s")
+    group.add_argument("--rack", type=int, default=2, help="of the oven (default: the 2nd from below)")
+    group.add_argument("--size", default=(0.5, 2.0), help="of the pieces")
+    group.add_argument("--lid", default="off", help="on or off (default: %(default)s)")
     group.add_argument("--secret", help=argparse.SUPPRESS)
     return parser
 
@@ -38,6 +41,9 @@ TABLE = """<!-- options: cook -->
 | --- | --- | --- |
 | `--minutes MINUTES`, `-m` | `7` | time on the stove |
 | `--heat {low,high}` (required) |  | low \\| high, of cook |
+| `--rack RACK` | the 2nd from below | of the oven |
+| `--size SIZE` | `0.5,2` | of the pieces |
+| `--lid LID` | `off` | on or off |
 
 <!-- end -->"""
 

@@ -89,6 +89,11 @@ def run(settings: EvaluateSettings) -> None:
 
 def parse_evaluate(argv: Sequence[str] | None = None) -> EvaluateSettings:
     """Ends the process with exit code 2 where the arguments are wrong."""
+    return EvaluateSettings(**vars(evaluate_parser().parse_args(argv)))
+
+
+def evaluate_parser() -> argparse.ArgumentParser:
+    """The parser of `python -m trainer.evaluate`."""
     parser = argparse.ArgumentParser(
         prog="python -m trainer.evaluate",
         description="Scores a trained model on every image of a split, with 95 % intervals, and writes a report: "
@@ -98,24 +103,29 @@ def parse_evaluate(argv: Sequence[str] | None = None) -> EvaluateSettings:
     add = parser.add_argument
     add("--model", required=True, metavar="RUN|FILE", help="a run's folder, or a best.keras")
     add("--dataset", required=True, metavar="DIR", help="the data set's folder, local or gs://")
-    add("--split", default="val", help="default %(default)s")
+    add("--split", default="val", help="split to score (default: %(default)s)")
     add("--report", metavar="DIR", help="where to write, local or gs:// (default: report-SPLIT beside the model)")
     add(
         "--batch",
         type=arguments.whole(1),
         default=4,
         metavar="N",
-        help="images on a device at a time (default %(default)s)",
+        help="images on a device at a time (default: %(default)s)",
     )
     add(
         "--scales",
         type=arguments.scales,
         default=(1.0,),
         metavar="S,...",
-        help="mean over these multiples of the images' size",
+        help="average the probabilities over these multiples of the image size (default: 1)",
     )
-    add("--flip", action="store_true", help="mean over each image and its mirror image")
-    add("--strategy", choices=ONE_HOST_STRATEGIES, default="auto", help="default %(default)s: all GPUs, else the CPU")
+    add("--flip", action="store_true", help="average the probabilities over each image and its mirror image")
+    add(
+        "--strategy",
+        choices=ONE_HOST_STRATEGIES,
+        default="auto",
+        help="devices to evaluate on; auto: all GPUs, else the CPU (default: %(default)s)",
+    )
     add(
         "--logical_devices",
         type=arguments.whole(1),
@@ -123,7 +133,7 @@ def parse_evaluate(argv: Sequence[str] | None = None) -> EvaluateSettings:
         help="split the CPU into so many devices, to try several replicas",
     )
     arguments.add_verbose(parser)
-    return EvaluateSettings(**vars(parser.parse_args(argv)))
+    return parser
 
 
 def _evaluate(

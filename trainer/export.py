@@ -44,6 +44,11 @@ def _export(settings: ExportSettings) -> int:
 
 def parse_export(argv: Sequence[str] | None = None) -> ExportSettings:
     """Ends the process with exit code 2 where the arguments are wrong."""
+    return ExportSettings(**vars(export_parser().parse_args(argv)))
+
+
+def export_parser() -> argparse.ArgumentParser:
+    """The parser of `python -m trainer.export`."""
     parser = argparse.ArgumentParser(
         prog="python -m trainer.export",
         description="Writes a SavedModel: it takes encoded pictures of any size and gives train ids at their size.",
@@ -53,7 +58,7 @@ def parse_export(argv: Sequence[str] | None = None) -> ExportSettings:
     parser.add_argument("--output", required=True, metavar="DIR", help="the folder to write, local or gs://")
     parser.add_argument("--overwrite", action="store_true", help="replace a SavedModel that is there")
     arguments.add_verbose(parser)
-    return ExportSettings(**vars(parser.parse_args(argv)))
+    return parser
 
 
 if __name__ == "__main__":

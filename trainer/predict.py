@@ -44,6 +44,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse_predict(argv: Sequence[str] | None = None) -> PredictSettings:
     """Ends the process with exit code 2 where the arguments are wrong."""
+    return PredictSettings(**vars(predict_parser().parse_args(argv)))
+
+
+def predict_parser() -> argparse.ArgumentParser:
+    """The parser of `python -m trainer.predict`."""
     parser = argparse.ArgumentParser(
         prog="python -m trainer.predict",
         description=(
@@ -59,7 +64,7 @@ def parse_predict(argv: Sequence[str] | None = None) -> PredictSettings:
     add("--model", required=True, metavar="RUN|FILE", help="a run's folder, or a best.keras")
     add("--images", required=True, metavar="FOLDER|FILE|GLOB", help="what to segment, local or gs://")
     add("--output", required=True, metavar="DIR", help="where to write, local or gs://; what is there is replaced")
-    add("--as", dest="form", choices=FORMS, default=FORMS[0], help="default %(default)s")
+    add("--as", dest="form", choices=FORMS, default=FORMS[0], help="what to write (default: %(default)s)")
     add(
         "--overlay_opacity",
         type=arguments.number(0, most=1),
@@ -72,18 +77,18 @@ def parse_predict(argv: Sequence[str] | None = None) -> PredictSettings:
         type=arguments.scales,
         default=(1.0,),
         metavar="S,...",
-        help="mean over these multiples of the trained scale",
+        help="average the probabilities over these multiples of the trained scale (default: 1)",
     )
-    add("--flip", action="store_true", help="mean over each picture and its mirror image")
+    add("--flip", action="store_true", help="average the probabilities over each picture and its mirror image")
     add(
         "--max_image_pixels",
         type=arguments.whole(1),
         default=PredictSettings.max_image_pixels,
         metavar="N",
-        help="a larger picture is left out before it is decoded (default %(default)s)",
+        help="a larger picture is left out before it is decoded (default: %(default)s)",
     )
     arguments.add_verbose(parser)
-    return PredictSettings(**vars(parser.parse_args(argv)))
+    return parser
 
 
 if __name__ == "__main__":

@@ -13,18 +13,30 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import beam_pipelines.options
 import launch.dataflow.options
 import launch.doctor.options
 import launch.vertex.options
+import trainer.config
+import trainer.evaluate
+import trainer.export
+import trainer.predict
 
 PROJECT = Path(__file__).parents[2]
 Factory = Callable[[], argparse.ArgumentParser]
 PARSERS: Mapping[str, Factory] = {
+    "beam_pipelines.build": beam_pipelines.options.build_parser,
+    "beam_pipelines.verify": beam_pipelines.options.verify_parser,
+    "trainer.task": trainer.config.train_parser,
+    "trainer.evaluate": trainer.evaluate.evaluate_parser,
+    "trainer.predict": trainer.predict.predict_parser,
+    "trainer.export": trainer.export.export_parser,
     "launch.dataflow": launch.dataflow.options.make_parser,
     "launch.vertex": launch.vertex.options.make_parser,
     "launch.doctor": launch.doctor.options.make_parser,
 }
 _SECTION = re.compile(r"<!-- options: (\S+) -->\n(.*?)<!-- end -->", re.DOTALL)
+_DEFAULT = re.compile(r"\s*\(default:? (.*)\)$")  # at the end of a help text
 _MARKER = re.compile(r"<!-- options: \S+ -->|<!-- end -->")
 
 
@@ -71,7 +83,8 @@ def rows(parser: argparse.ArgumentParser, group: argparse._ArgumentGroup) -> Ite
         if isinstance(action, argparse._HelpAction) or action.help == argparse.SUPPRESS:
             continue
         help_text = argparse.HelpFormatter(parser.prog)._expand_help(action) if action.help else ""
-        yield _option(action), _default(action), help_text
+        meaning, default = _split(help_text)
+        yield _option(action), default or _default(action), meaning
 
 
 def _table(title: str, lines: list[tuple[str, str, str]]) -> str:
@@ -90,12 +103,21 @@ def _option(action: argparse.Action) -> str:
     return shown + (" (required)" if action.required else "")
 
 
+def _split(help_text: str) -> tuple[str, str]:
+    """The help without `(default: ...)` at its end -> the help, and that default: as code if it is one word."""
+    found = _DEFAULT.search(help_text)
+    if not found:
+        return help_text, ""
+    return help_text[: found.start()], found[1] if " " in found[1] else f"`{found[1]}`"
+
+
 def _default(action: argparse.Action) -> str:
     """Empty if there is none, or if it is what an option that was not set stands for anyway."""
     value = action.default
     if value in (None, False, 0, "", argparse.SUPPRESS) or value == []:
         return ""
-    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+    values = value if isinstance(value, tuple) else (value,)
+    return f"`{','.join(f'{each:g}' if isinstance(each, float) else str(each) for each in values)}`"
 
 
 def _escape(text: str) -> str:
