@@ -46,7 +46,7 @@ class Journal:
     """Writes rows to `folder`/metrics.jsonl and to TensorBoard's `logs`; on the chief only.
 
     A run that resumes at `step` drops the rows after it, which will be written again, and the evaluations after
-    `evaluated`, by default the same. Lines that are damaged are left out; the file that has them is kept under another name.
+    `evaluated`, by default the same. Damaged lines are left out; the file with them is kept under another name.
 
     Attributes:
       problems: what was damaged, in sentences.
