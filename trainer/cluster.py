@@ -67,7 +67,10 @@ def _cluster_of(name: str, text: str) -> Cluster:
         return Cluster()
     kind = _KINDS.get(kind, kind)
     if not 0 <= index < len(hosts.get(kind, ())):
-        raise ClusterError(f"{name} says that this is {kind} {index}, but its cluster has {hosts}")
+        raise ClusterError(
+            f"{name} says that this is {kind} {index}, but its cluster has {hosts}: run the trainer on these hosts "
+            "alone, with the same cluster on each"
+        )
     if len(hosts.get("chief", ())) > 1:
         raise ClusterError(f"{name} has {len(hosts['chief'])} chiefs: at most one is possible")
     return Cluster(hosts=hosts, kind=kind, index=index)

@@ -49,7 +49,7 @@ class DataConfig:
     augment: bool = setting(True, identity=True, type=bool, help="random scale, color and flip")
     augmentations: Mapping[str, Any] = table((row.option for row in AUGMENTATIONS), identity=True)
     seed: int = setting(
-        0, identity=True, type=arguments.whole(0), help="of the initial weights, the order and the augmentation"
+        0, identity=True, type=arguments.whole(0), help="seed of the initial weights, the order and the augmentation"
     )
     shuffle_mib: float = setting(256.0, identity=True, type=arguments.number(0), help="size of the shuffle buffer")
     cache_mib: float = setting(1024.0, type=arguments.number(0), help="keep a split up to this size in memory")
@@ -101,7 +101,10 @@ class ObjectiveConfig:
     """What is minimized."""
 
     class_weights: str = setting(
-        "none", identity=True, choices=tuple(CLASS_WEIGHTS), help="from the pixel counts of the train split"
+        "none",
+        identity=True,
+        choices=tuple(CLASS_WEIGHTS),
+        help="class weights from the pixel counts of the train split",
     )
     hard_pixel_fraction: float = setting(
         1.0,
@@ -125,17 +128,17 @@ class OptimizerConfig:
     """How it is minimized."""
 
     name: str = setting("sgd", identity=True, name="optimizer", choices=OPTIMIZERS, help="SGD with momentum, or AdamW")
-    learning_rate: float = setting(0.01, identity=True, type=arguments.number(0), help="the schedule's peak")
-    schedule: str = setting("poly", identity=True, choices=tuple(SCHEDULES), help="of the learning rate")
+    learning_rate: float = setting(0.01, identity=True, type=arguments.number(0), help="peak of the learning rate")
+    schedule: str = setting("poly", identity=True, choices=tuple(SCHEDULES), help="schedule of the learning rate")
     warmup: float = setting(
         0.0,
         identity=True,
         type=arguments.number(0, below=1),
         help="share of the updates in which the learning rate rises",
     )
-    momentum: float = setting(0.9, identity=True, type=arguments.number(0, below=1), help="of sgd")
+    momentum: float = setting(0.9, identity=True, type=arguments.number(0, below=1), help="momentum of sgd")
     weight_decay: float = setting(
-        1e-4, identity=True, type=arguments.number(0), help="decoupled; biases and norms are left out"
+        1e-4, identity=True, type=arguments.number(0), help="decoupled weight decay; biases and norms are left out"
     )
     clip_norm: float | None = setting(
         identity=True, type=arguments.number(above=0), help="largest norm of the gradient of the global batch"
@@ -156,9 +159,9 @@ class MachineConfig:
         type=arguments.whole(1), help="split the CPU into so many devices, to try several replicas"
     )
     precision: str = setting(
-        "float32", identity=True, choices=PRECISIONS, help="of the layers; float64 is for comparisons"
+        "float32", identity=True, choices=PRECISIONS, help="precision of the layers; float64 is for comparisons"
     )
-    xla: bool = setting(False, type=bool, help="compile the forward and backward pass; on one device")
+    xla: bool = setting(False, type=bool, help="compile the forward and backward pass with XLA; on one device only")
     deterministic: bool = setting(False, type=bool, help="the same bits in every run; somewhat slower")
     steps_per_call: int | None = setting(
         type=arguments.whole(1), help="updates in one call of the graph (else as many as fit into a second)"

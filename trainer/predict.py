@@ -53,7 +53,7 @@ def predict_parser() -> argparse.ArgumentParser:
         type=arguments.number(0, most=1),
         default=0.5,
         metavar="0..1",
-        help="of the colors (default %(default)s)",
+        help="opacity of the colors (default %(default)s)",
     )
     add(
         "--scales",

@@ -13,15 +13,9 @@ from trainer import evaluate
 
 def blocks() -> list[str]:
     """The blocks of Python in the section "From Python"."""
-    text = next(
-        found[1]
-        for name in ("README_python.md", "README.md")
-        if (PROJECT / "trainer" / name).exists()
-        for found in re.finditer(
-            r"^## From Python\n(.*?)(?=^## |\Z)", (PROJECT / "trainer" / name).read_text(), re.MULTILINE | re.DOTALL
-        )
-    )
-    return re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    text = (PROJECT / "trainer" / "README.md").read_text()
+    (section,) = re.findall(r"^## From Python\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    return re.findall(r"^```python\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
 
 
 def run(code: str) -> None:

@@ -64,14 +64,16 @@ MODELS = {
 
 # Options of the command line that are keywords of builders. None leaves a value to the model.
 MODEL_OPTIONS = (
-    Option("backbone", help=f"of deeplabv3plus: {', '.join(BACKBONES)}", metavar="NAME"),
+    Option("backbone", help=f"backbone of deeplabv3plus: {', '.join(BACKBONES)}", metavar="NAME"),
     Option(
-        "output_stride", type=arguments.whole(1), help="of deeplabv3plus: 16, or 8, which is denser and 4 times slower"
+        "output_stride",
+        type=arguments.whole(1),
+        help="output stride of deeplabv3plus: 16, or 8, which is denser and 4 times slower",
     ),
     Option(
         "backbone_weights",
         metavar="none|imagenet|FILE",
-        help=f"of {', '.join(name for name, row in BACKBONES.items() if row.weights)}: pretrained weights",
+        help=f"pretrained weights of {', '.join(name for name, row in BACKBONES.items() if row.weights)}",
     ),
     Option(
         "depthwise_relu",
@@ -80,8 +82,12 @@ MODEL_OPTIONS = (
         help="of xception65 and xception41: ReLU after each depthwise convolution, as in the paper; the published "
         "checkpoints have none (default: true)",
     ),
-    Option("dropout", type=arguments.number(0, below=1), help="of deeplabv3plus: before the decoder"),
-    Option("batch_norm_momentum", type=arguments.number(0, below=1), help="of the moving statistics: near 1 is slow"),
+    Option("dropout", type=arguments.number(0, below=1), help="dropout of deeplabv3plus, before the decoder"),
+    Option(
+        "batch_norm_momentum",
+        type=arguments.number(0, below=1),
+        help="momentum of the moving statistics: near 1 is slow",
+    ),
     Option("width", type=arguments.number(above=0), help="multiplies the numbers of filters"),
 )
 

@@ -45,8 +45,8 @@ class Row:
 class Journal:
     """Writes rows to `folder`/metrics.jsonl and to TensorBoard's `logs`; on the chief only.
 
-    A run that goes on from `step` drops the rows after it: they will come again. So do evaluations after `evaluated`,
-    by default the same. Lines that are damaged are left out; the file that has them is kept under another name.
+    A run that resumes at `step` drops the rows after it, which will be written again, and the evaluations after
+    `evaluated`, by default the same. Damaged lines are left out; the file with them is kept under another name.
 
     Attributes:
       problems: what was damaged, in sentences.
@@ -97,8 +97,8 @@ class Journal:
             )
 
     def flush(self, now: bool = False) -> None:
-        """Makes the rows so far readable. A bucket has no appending: there files are written anew, which has to be
-        `now`, or is done every half minute.
+        """Writes the rows so far. Files in a bucket can't be appended to: they are rewritten every half minute, or
+        `now`.
         """
         if "://" in self._path and not now and time.monotonic() - self._flushed < _REMOTE_SECONDS:
             return
@@ -130,7 +130,7 @@ class Journal:
 
 
 class NullJournal(Journal):
-    """Of a host that writes nothing."""
+    """The journal of all hosts but the chief: it writes nothing."""
 
     def __init__(self) -> None:
         self.problems: list[str] = []

@@ -1,4 +1,4 @@
-"""Whether a command goes on with the run that is there: it must be the same run, at one step on all hosts."""
+"""Whether a command resumes the run in its folder: it must be the same run, at the same step on all hosts."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class ContinuationError(UserError, ValueError):
 
 def keep_config(inputs: Inputs, is_new: bool) -> str | None:
     """Writes config.json, or checks that the run that is there was started with the same. Without a checkpoint there is
-    nothing to continue yet, and nothing to hold to. A config.json that is missing or damaged is made again from what
-    the checkpoints say. -> a sentence where that was so.
+    nothing to continue yet, and nothing to compare with. A missing or damaged config.json is rebuilt from the
+    checkpoints. -> a sentence if that was done.
 
     Raises:
-      ContinuationError: this command would not continue it but make another one of it, or nothing tells.
+      ContinuationError: this command would change the run, or there is nothing to compare it with.
     """
     config, path = inputs.config, f"{inputs.config.places.output}/{CONFIG}"
     identity = identity_of(inputs)
@@ -47,7 +47,7 @@ def keep_config(inputs: Inputs, is_new: bool) -> str | None:
 
 
 def identity_of(inputs: Inputs) -> dict[str, Any]:
-    """What a continuation of this run must have in common with it."""
+    """The values that must not change when this run is resumed."""
     return inputs.config.identity | {
         "global_batch": inputs.batches.global_batch,
         "hosts": devices.input_pipelines(inputs.strategy),
@@ -68,7 +68,7 @@ def _identity_before(config: TrainConfig, path: str) -> tuple[dict[str, Any], st
     except DamagedFileError as error:
         problem = str(error)
     if tf.io.gfile.isdir(path):
-        raise ContinuationError(f"{path} is a folder, and is to be a file: give another --output")
+        raise ContinuationError(f"{path} is a folder instead of a file: give another --output")
     before = read_about(config.places.checkpoints)
     if not before:
         raise ContinuationError(

@@ -263,9 +263,9 @@ def test_the_command_exports_a_run(tmp_path: Path, capsys: pytest.CaptureFixture
 
 def test_the_command_says_in_one_sentence_why_it_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([f"--model={tmp_path / 'absent'}", f"--output={tmp_path / 'model'}"]) == 1
-    assert capsys.readouterr().err == (
-        f"error: {tmp_path / 'absent'} does not exist: name a best.keras, or the folder of a training run\n"
-    )
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"error: {tmp_path / 'absent'} does not exist")
+    assert "best.keras" in said
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from beam_pipelines.rejects import BadInputError
 from tests.support.color_model import CITYSCAPES, blocky_ids, describe, make_color_model, paint
 from tests.support.picture_table import CASES
 from trainer.inference.model_file import save_model
-from trainer.inference.pictures import find_pictures, load_picture, overlay
+from trainer.inference.pictures import TYPES, find_pictures, load_picture, overlay
 from trainer.predict import main, parse_predict
 
 # TensorFlow's tensors take no `copy` keyword yet, which NumPy 2 says wherever Keras saves a variable.
@@ -380,9 +380,9 @@ def test_nothing_to_segment_is_an_error(
 ) -> None:
     (tmp_path / "notes.txt").touch()
     assert predict(tmp_path, tmp_path.parent / "out") == 1
-    assert capsys.readouterr().err == (
-        f"error: {tmp_path}: there is no picture among 1 files: it takes .bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp\n"
-    )
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"error: {tmp_path}: there is no picture among 1 files")
+    assert all(kind in said for kind in TYPES)
     for images in (tmp_path / "absent", tmp_path / "absent" / "*.png"):
         assert predict(images, tmp_path.parent / "out") == 1
         assert capsys.readouterr().err == (
