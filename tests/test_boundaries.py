@@ -152,7 +152,7 @@ def needed_by(modules: list[str]) -> set[str]:
 def graph_of(sources: Mapping[str, Path]) -> dict[str, set[str]]:
     """What each of the modules imports of them, late and for its types, too."""
     imports = {module: imports_in(path.read_text(encoding="utf-8")) for module, path in sources.items()}
-    return {module: (found - {module}) & sources.keys() for module, found in imports.items()}
+    return {module: set(found - {module}) & sources.keys() for module, found in imports.items()}
 
 
 def order_of(graph: dict[str, set[str]]) -> list[str]:
@@ -414,7 +414,7 @@ def foreign_to_the_trainer(imports: Set[str]) -> set[str]:
 def environment_users(source: str) -> list[int]:
     """Lines that read or change the environment."""
     names = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}
-    lines = []
+    lines: list[int] = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Attribute):
             found = isinstance(node.value, ast.Name) and node.value.id == "os" and node.attr in names
@@ -422,7 +422,7 @@ def environment_users(source: str) -> list[int]:
             found = node.module == "os" and bool(names & {alias.name for alias in node.names})
         else:
             found = isinstance(node, ast.Import) and any(alias.name == "os" and alias.asname for alias in node.names)
-        lines += [node.lineno] if found else []
+        lines += [node.lineno] if found and isinstance(node, (ast.stmt, ast.expr)) else []
     return lines
 
 

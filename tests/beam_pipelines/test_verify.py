@@ -148,7 +148,12 @@ def test_ctrl_c_stops_with_a_sentence(copy: Callable[..., Path]) -> None:
     (dataset / TRAIN).unlink()
     os.mkfifo(dataset / TRAIN)  # it lets its reader wait
     command = [sys.executable, "-m", "beam_pipelines.verify", str(dataset), "--direct_num_workers=1"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    pipes: dict[str, Any] = {
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "text": True,
+        "start_new_session": True,
+    }
     with subprocess.Popen(command, cwd=PROJECT, **pipes) as process:
         with (dataset / TRAIN).open("wb"):  # goes on when the reader comes
             process.send_signal(signal.SIGINT)

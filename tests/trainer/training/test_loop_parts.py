@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES
-from trainer.training.loop import Plan, State, StopSignal
+from trainer.training.loop import State, StopSignal
+from trainer.training.plan import Plan
 from trainer.training.steps import Updates
 
 LABELS = BUILTIN_TABLES["camvid11"]()
