@@ -48,7 +48,7 @@ POOLED = ["Prism, pool", "Flink, pool"]
 class Pool:
     """A worker pool in a process of its own; `environment` is the virtual environment of its workers."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[str] | subprocess.Popen[bytes]
     port: int
     environment: Path
 
@@ -72,7 +72,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
     (folder / "boot").chmod(0o755)
     with socket.create_server(("localhost", 0)) as free:
         port = free.getsockname()[1]
-    command = [environment / "bin" / "python", "-m", "apache_beam.runners.worker.worker_pool_main"]
+    command = [str(environment / "bin" / "python"), "-m", "apache_beam.runners.worker.worker_pool_main"]
     command += [f"--service_port={port}", f"--container_executable={folder / 'boot'}"]
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     variables |= {"PATH": f"{environment / 'bin'}:{os.environ['PATH']}", "RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT": "1"}

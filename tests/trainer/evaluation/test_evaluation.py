@@ -174,7 +174,7 @@ def model_file(tmp_path_factory: pytest.TempPathFactory, split: Split, model: ke
 def test_two_replicas_count_the_same_to_the_last_pixel(
     tmp_path: Path, folders: dict[str, str], model_file: Path, model: keras.Model
 ):
-    runs = {
+    runs: dict[str, Any] = {
         "one-3": (folders["one"], 3, [1]),
         "one-64": (folders["one"], 64, [1]),
         "several": (folders["several"], 2, [1]),

@@ -126,7 +126,7 @@ def test_learning_curves_show_the_rows_and_mark_the_best():
     loss, iou, rate = plots.learning_curves(make_rows()).axes
     train, val = loss.lines
     np.testing.assert_allclose(np.asarray(train.get_xydata()), [[step / 10, 1 / step] for step in range(1, 31)])
-    np.testing.assert_allclose(np.asarray(val.get_xydata()), [[1, 2], [2, 1], [3, 2 / 3]])
+    np.testing.assert_allclose(np.asarray(val.get_xydata()), np.array([[1, 2], [2, 1], [3, 2 / 3]]))
     _, val, best = iou.lines
     np.testing.assert_allclose(np.asarray(val.get_xydata()), [[1, 20], [2, 50]])
     np.testing.assert_allclose(np.asarray(best.get_xydata()), [[2, 50]])
@@ -177,8 +177,8 @@ def test_a_contact_sheet_shows_image_truth_prediction_and_errors():
         assert (np.ptp(right, axis=-1) == 0).all()
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == [*NAMES, "ignored"]
-    colors = [to_rgb(patch.get_facecolor()) for patch in legend.get_patches()]
-    np.testing.assert_allclose(colors, [*(np.array(row.color) / 255 for row in CAMVID.classes), (0, 0, 0)])
+    colors = np.array([to_rgb(patch.get_facecolor()) for patch in legend.get_patches()])
+    np.testing.assert_allclose(colors, np.array([*(row.color for row in CAMVID.classes), (0, 0, 0)]) / 255)
 
 
 def test_classes_without_a_colour_get_different_ones():
