@@ -28,7 +28,7 @@ test: .venv/installed
 
 # The rules of the code and the pure functions, in less than a minute.
 quick: .venv/installed
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile -m "not slow" $(QUICK)
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile -m "not slow and not torture" $(QUICK)
 
 # The trainer and the contract without Beam; what the tests read is built by .venv.
 test-oldest:

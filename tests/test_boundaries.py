@@ -327,7 +327,7 @@ def test_commands_are_what_is_started_by_name(package: str) -> None:
     ],
     ids=["a room", "a module", "late", "for types", "a command", "the first room"],
 )
-def test_the_probe_of_the_rooms_can_fail(module: str, line: str, told: str, tmp_path: Path) -> None:
+def test_the_probe_of_imports_of_later_rooms_can_fail(module: str, line: str, told: str, tmp_path: Path) -> None:
     shutil.copytree(PROJECT / PACKAGE, tmp_path / PACKAGE, ignore=shutil.ignore_patterns("__pycache__"))
     sources = sources_of(PACKAGE, tmp_path)
     assert not backward_imports(PACKAGE, graph_of(sources))
