@@ -9,7 +9,7 @@ PYTHON_OLDEST ?= $(shell python3.10 -c 'import sys; print(sys.executable)' 2>/de
 export ENGINES ?= $(CURDIR)/.engines
 
 # Where the tests are that need no build and no training.
-QUICK := tests/test_boundaries.py tests/beam_pipelines/contract tests/beam_pipelines/inputs tests/beam_pipelines/pixels \
+QUICK := tests/test_boundaries.py tests/test_habits.py tests/beam_pipelines/contract tests/beam_pipelines/inputs tests/beam_pipelines/pixels \
 	tests/beam_pipelines/test_options.py tests/trainer/objective tests/trainer/test_config.py
 
 .PHONY: demo engines test quick test-oldest torture lint format docs benchmark clean
@@ -28,7 +28,7 @@ test: .venv/installed
 
 # The rules of the code and the pure functions, in less than a minute.
 quick: .venv/installed
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile -m "not slow" $(QUICK)
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile -m "not slow and not torture" $(QUICK)
 
 # The trainer and the contract without Beam; what the tests read is built by .venv.
 test-oldest:

@@ -52,7 +52,7 @@ setup(
         ],
         "trainer": [
             "cloudml-hypertune>=0.1.0.dev6",
-            "h5py>=3.11",
+            "h5py>=3.10",
             "keras>=3.5",  # before, its optimizers did not sum the gradients of replicas (keras PR 19969)
             "matplotlib>=3.9",
             "rich>=13",

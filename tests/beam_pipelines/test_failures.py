@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_uneven(tmp_path_factory.mktemp("flat"))
 
 
-def fails(captured: pytest.CaptureResult[str], *wanted: str) -> None:
+def fails(captured: Any, *wanted: str) -> None:
     """What went to stderr is one sentence with all that is `wanted`."""
     is_sentence(captured.err)
     for text in wanted:
@@ -130,7 +131,7 @@ def test_a_label_table_with_other_rows_is_another_recipe(
 @contextlib.contextmanager
 def started(*arguments: object) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "beam_pipelines.build", *map(str, arguments)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, cwd=PROJECT, **pipes) as process:
         try:
             yield process

@@ -10,6 +10,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -140,7 +141,7 @@ def rejected_of(output: Path) -> list[dict[str, str]]:
 
 
 def records_of(output: Path) -> dict[str, record.Record]:
-    found = {}
+    found: dict[str, Any] = {}
     for path in output.glob("*.tfrecord"):
         with path.open("rb") as file:
             found |= {each.filename: each for each in map(record.decode, tfrecord.read_records(file, path.name))}
@@ -239,7 +240,7 @@ def estimate_of(kept: Path, source: Path) -> Callable[..., object]:
 
     from beam_pipelines.shards.estimate import estimate
 
-    def look(pairs: list, recipe: object, reading: object) -> object:
+    def look(pairs: list, recipe: Any, reading: Any) -> object:
         moved = [
             replace(
                 pair,
@@ -259,7 +260,7 @@ def survey_of(kept: Path, source: Path) -> Callable[..., object]:
 
     from beam_pipelines.shards.survey import survey
 
-    def look(chosen: dict[str, list], recipe: object) -> object:
+    def look(chosen: dict[str, list], recipe: Any) -> object:
         moved = {
             split: [replace(pair, mask=pair.mask.replace(str(source), str(kept))) for pair in pairs]
             for split, pairs in chosen.items()

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,7 +47,12 @@ def undisturbed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
 def started(*arguments: object) -> Iterator[subprocess.Popen[str]]:
     """A build in a process (and a process group) of its own, which does not outlive the block."""
     command = [sys.executable, "-m", "beam_pipelines.build", *map(str, arguments)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    pipes: dict[str, Any] = {
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "text": True,
+        "start_new_session": True,
+    }
     with subprocess.Popen(command, cwd=PROJECT, **pipes) as process:
         try:
             yield process

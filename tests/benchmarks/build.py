@@ -65,7 +65,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--runner", default="DirectRunner")
     parser.add_argument("--scratch", help="where to write (default: the system's temporary folder)")
     parser.add_argument("--reference", choices=["bare", "notebook"], help=argparse.SUPPRESS)  # in the child process
-    args, args.beam_args = parser.parse_known_args()
+    args, beam_args = parser.parse_known_args()
+    args.beam_args = beam_args
     return args
 
 
@@ -150,11 +151,14 @@ def run_reference(source: Path, scratch: Path, args: argparse.Namespace) -> floa
 
 def run_bare(source: Path, args: argparse.Namespace) -> float:
     """Seconds of a plain loop over the same functions, on one thread for each core."""
+    import numpy as np
+
     from beam_pipelines.contract import record
     from beam_pipelines.contract.moments import Moments
     from beam_pipelines.files import storage
     from beam_pipelines.inputs.sources import find_pairs
     from beam_pipelines.options import parse_build
+    from beam_pipelines.pixels.conform import Sample
     from beam_pipelines.pixels.masks import PLAIN
     from beam_pipelines.pixels.measure import class_pixels_of, moments_of
     from beam_pipelines.pixels.normalize import Normalizer
@@ -166,9 +170,10 @@ def run_bare(source: Path, args: argparse.Namespace) -> float:
 
     def decode(own: Any) -> Any:
         reader = storage.FileReader(8 * recipe.max_image_pixels)
-        samples, moments, counts = [], Moments.zero(), 0
+        samples, moments, counts = [], Moments.zero(), np.zeros(256, np.int64)
         for pair in own:
             sample = prepare(pair, recipe, reader, PLAIN)
+            assert isinstance(sample, Sample), sample
             moments, counts = moments + moments_of(sample.image), counts + class_pixels_of(sample.mask)
             samples.append(sample)
         return samples, moments

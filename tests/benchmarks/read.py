@@ -31,11 +31,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import tensorflow as tf
 
-from trainer.data.augment import make_augment
+from trainer.data.augment import AUGMENTATIONS, Target, make_augment
 from trainer.data.dataset import Split, open_split
 from trainer.data.order import CYCLE, training_batches
 
 PROJECT = Path(__file__).parent.parent.parent
+AUGMENTED = {row.option.name: row.option.default for row in AUGMENTATIONS}  # as a run does by itself
 ENCODINGS = ("float32", "float16", "uint8", "png")
 BARE = ("bare 1", f"bare {CYCLE}")
 CORES = len(os.sched_getaffinity(0))
@@ -92,8 +93,10 @@ def measure(once: Split, args: argparse.Namespace) -> dict[str, str]:
 def ways_of_reading(split: Split, args: argparse.Namespace) -> dict[str, tf.data.Dataset]:
     """Each gives an epoch, of records or of batches."""
     moments = split.manifest.moments
-    size = (split.manifest.pixels.height, split.manifest.pixels.width)
-    augment = make_augment(size, moments.mean, moments.std, (0.5, 2.0), 0.2)
+    pixels = split.manifest.pixels
+    assert pixels.height is not None
+    assert pixels.width is not None
+    augment = make_augment(Target((pixels.height, pixels.width), moments.normalization), AUGMENTED)
     steps = split.examples // args.batch
 
     def batches(shuffle_mib: float, cache_mib: float, augment: Any = None) -> tf.data.Dataset:

@@ -13,6 +13,7 @@ Figures are medians over the rounds, in updates per second; a ratio is of two wa
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import statistics
 import subprocess
@@ -29,7 +30,7 @@ import keras
 import tensorflow as tf
 
 from trainer import models
-from trainer.data.augment import make_augment
+from trainer.data.augment import AUGMENTATIONS, Target, make_augment
 from trainer.data.dataset import Split, open_split
 from trainer.data.order import training_batches
 from trainer.objective.losses import SegmentationLoss, mean_loss
@@ -39,6 +40,7 @@ from trainer.training.learner import Learner
 from trainer.training.steps import TrainSteps
 
 PROJECT = Path(__file__).parent.parent.parent
+AUGMENTED = {row.option.name: row.option.default for row in AUGMENTATIONS}  # as a run does by itself
 OPTIONS: dict[str, dict[str, Any]] = {"u2netp": {}, "u2net": {}, "deeplabv3plus": {"backbone": "xception65"}}
 
 
@@ -97,7 +99,7 @@ def measure(name: str, split: Split, args: argparse.Namespace) -> list[dict[str,
         start=(0, 0),
         shuffle_mib=256,
         cache_mib=0,
-        augment=make_augment((size[0], size[1]), moments.mean, moments.std, (0.5, 2.0), 0.2),
+        augment=make_augment(Target((size[0], size[1]), moments.normalization), AUGMENTED),
     )
     batch = next(iter(shards))
     sources = {
@@ -105,7 +107,7 @@ def measure(name: str, split: Split, args: argparse.Namespace) -> list[dict[str,
         "constant": iterate(strategy, tf.data.Dataset.from_tensors(batch).repeat()),
     }
     ways: dict[str, Callable[[], Any]] = {
-        name: lambda source=source: steps(source, args.steps) for name, source in sources.items()
+        name: functools.partial(steps, source, args.steps) for name, source in sources.items()
     }
     ways["bare"] = bare(model, batch, args.steps)
     rounds = [{way: args.steps / seconds(take) for way, take in ways.items()} for _ in range(args.rounds + 1)]

@@ -48,7 +48,7 @@ POOLED = ["Prism, pool", "Flink, pool"]
 class Pool:
     """A worker pool in a process of its own; `environment` is the virtual environment of its workers."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[str] | subprocess.Popen[bytes]
     port: int
     environment: Path
 
@@ -72,12 +72,12 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
     (folder / "boot").chmod(0o755)
     with socket.create_server(("localhost", 0)) as free:
         port = free.getsockname()[1]
-    command = [environment / "bin" / "python", "-m", "apache_beam.runners.worker.worker_pool_main"]
+    command = [str(environment / "bin" / "python"), "-m", "apache_beam.runners.worker.worker_pool_main"]
     command += [f"--service_port={port}", f"--container_executable={folder / 'boot'}"]
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     variables |= {"PATH": f"{environment / 'bin'}:{os.environ['PATH']}", "RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT": "1"}
     with open(folder / "log", "wb") as log:
-        pipes = {"stdout": log, "stderr": log, "start_new_session": True}
+        pipes: dict[str, Any] = {"stdout": log, "stderr": log, "start_new_session": True}
         with subprocess.Popen(command, cwd=folder, env=variables, **pipes) as process:
             try:
                 while not _is_open(port):
@@ -173,9 +173,9 @@ def test_the_digests_side_by_side(built: dict[str, Any], record_property: Callab
         digests = [row[name][:8] for row in rows.values()]
         assert len(set(digests)) == 1, name
         table.add_row(name, *digests)
-    console = Console(file=io.StringIO(), width=40 + 14 * len(built))
-    console.print(table)
-    record_property(SHOWN, console.file.getvalue())
+    shown = io.StringIO()
+    Console(file=shown, width=40 + 14 * len(built)).print(table)
+    record_property(SHOWN, shown.getvalue())
 
 
 def _digest(manifest: dict[str, Any]) -> str:

@@ -37,7 +37,7 @@ def real_scenes(name: str) -> Path:
     return folder
 
 
-def run_module(module: str, *arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+def run_module(module: str, *arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
     """Runs `python -m beam_pipelines.MODULE ARGUMENTS` as a user would."""
     command = [sys.executable, "-m", f"beam_pipelines.{module}", *map(str, arguments)]
     return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False, **options)
@@ -62,7 +62,7 @@ def make_flat(folder: Path, train: int = 12, val: int = 4, size: tuple[int, int]
     return folder
 
 
-def make_uneven(folder: Path, **options: int) -> Path:
+def make_uneven(folder: Path, **options: Any) -> Path:
     """Like `make_flat`, and one more pair of another size: built as native it has no one size, so no transform_fn,
     which takes seconds.
     """

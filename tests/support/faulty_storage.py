@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 HOSTS = ("storage.googleapis.com", "www.googleapis.com")  # TensorFlow's
 AUTHORITY = "authority.pem"
@@ -251,11 +252,11 @@ class _Server(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.front, self.tls = front, tls
 
-    def shutdown_request(self, request: socket.socket) -> None:
+    def shutdown_request(self, request: Any) -> None:
         """Without the farewell that comes before closing."""
         self.close_request(request)
 
-    def handle_error(self, request: object, client_address: object) -> None:
+    def handle_error(self, request: Any, client_address: object) -> None:
         if not isinstance(sys.exc_info()[1], OSError):  # a client that was killed
             super().handle_error(request, client_address)
 

@@ -28,9 +28,9 @@ def chunk(name: bytes, data: bytes) -> bytes:
 def grey_png(values: np.ndarray, bits: int, *chunks: bytes) -> bytes:
     """A grey PNG of 1 to 16 bits by hand: Pillow does not write them all."""
     shifts = np.arange(bits - 1, -1, -1)
-    rows = np.packbits(values[..., None] >> shifts & 1)
+    packed = np.packbits(values[..., None] >> shifts & 1)
     assert values.shape[1] * bits % 8 == 0, "rows of whole bytes"
-    rows = rows.reshape(values.shape[0], -1)
+    rows = packed.reshape(values.shape[0], -1)
     return png_of(
         values.shape[1], values.shape[0], bits, GREY, b"".join(b"\0" + row.tobytes() for row in rows), *chunks
     )

@@ -146,7 +146,7 @@ CASES = {
     "png gray tRNS unused": Case(png(_GRAY | 1, 8, GRAY, chunk(b"tRNS", b"\0\0")), pixels=repeated(_GRAY | 1)),
     **{
         f"png {name} {bits} tRNS{' unused' * unused}": Case(
-            png(_INDICES >> 8 - bits | 2, bits, color_type, *chunks), *[] if unused else ["transparent"] * 2
+            png(_INDICES >> 8 - bits | 2, bits, color_type, *chunks), *("read" if unused else "transparent",) * 2
         )
         for bits in (2, 4)
         for name, color_type, unused, chunks in (
@@ -156,7 +156,9 @@ CASES = {
             ("palette", PALETTE, True, [_PLTE, chunk(b"tRNS", b"\xff\xff")]),
         )
     },
-    "png rgb tRNS": Case(png(_RGB, 8, RGB, chunk(b"tRNS", struct.pack(">3H", *_RGB[0, 0]))), *["transparent"] * 2),
+    "png rgb tRNS": Case(
+        png(_RGB, 8, RGB, chunk(b"tRNS", struct.pack(">3H", *_RGB[0, 0]))), "transparent", "transparent"
+    ),
     "png rgb tRNS unused": Case(png(_RGB | 1, 8, RGB, chunk(b"tRNS", bytes(6))), pixels=_RGB | 1),
     "png animated": Case(saved(_FRAMES[0], "PNG", save_all=True, append_images=_FRAMES[1:]), "animated", "animated"),
     "png without end": Case(png(_RGB, 8, RGB)[:-12], graph="truncated", pixels=_RGB),
@@ -226,7 +228,7 @@ CASES = {
         pixels=repeated(np.where(_GRAY > 127, 255, 0).astype(np.uint8)),
     ),
     "bmp 4": Case(
-        bmp(4, np.packbits(np.unpackbits(_INDICES[::-1] & 15, axis=1).reshape(HEIGHT, WIDTH, 8)[..., 4:]).tobytes(),
+        bmp(4, _packed(_INDICES[::-1] & 15, 4),
             rest=np.pad(_COLORS[:16, ::-1], ((0, 0), (0, 1))).tobytes()),
         graph="unsupported_mode",
         pixels=_COLORS[_INDICES & 15],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -33,9 +34,9 @@ def test_every_reason_is_one_of_the_pipeline() -> None:
 # --- TIFF: libtiff by itself, or what was written, is the second decoder
 
 
-def tiff(pixels: np.ndarray, photometric: str, **options: object) -> bytes:
+def tiff(pixels: np.ndarray, photometric: str, **options: Any) -> bytes:
     kinds = {"compression": TIFF.COMPRESSION, "planarconfig": TIFF.PLANARCONFIG, "extrasample": TIFF.EXTRASAMPLE}
-    named = {key: kinds[key][value] if key in kinds else value for key, value in options.items()}
+    named: dict[str, Any] = {key: kinds[key][value] if key in kinds else value for key, value in options.items()}
     return imagecodecs.tiff_encode(pixels, photometric=TIFF.PHOTOMETRIC[photometric], **named)
 
 

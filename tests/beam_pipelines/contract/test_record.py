@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -289,7 +290,12 @@ def test_parse_gives_back_the_tensors(
 ) -> None:
     record, image = record_of(image_format, mask_format)
     height, width = size
-    options = {"image_format": image_format, "mask_format": mask_format, "height": height, "width": width}
+    options: dict[str, Any] = {
+        "image_format": image_format,
+        "mask_format": mask_format,
+        "height": height,
+        "width": width,
+    }
     if in_tf_data:
         dataset = tf.data.Dataset.from_tensors(encode(record)).map(lambda serialized: parse(serialized, **options))
         assert dataset.element_spec == {

@@ -101,7 +101,8 @@ FOOTER = START + HEADER_BYTES + len(RECORDS[2])
     ],
 )
 def test_damage_is_told_with_file_record_and_byte_after_the_good_records(data: bytes, problem: str) -> None:
-    records, good = read_records(io.BytesIO(data), "train.tfrecord"), []
+    records = read_records(io.BytesIO(data), "train.tfrecord")
+    good: list[bytes] = []
     with pytest.raises(CorruptRecordError) as caught:
         good.extend(records)
     assert str(caught.value) == f"{WHERE}: {problem}"

@@ -173,7 +173,7 @@ def test_a_heartbeat_that_fails_is_followed_by_the_next(
 
     failures, write = [TransportError("no route to host"), RefreshError("invalid_grant")], lease._write
 
-    def fail_first(*arguments: object) -> bool:
+    def fail_first(*arguments: Any) -> bool:
         if generations and failures:
             raise failures.pop()
         return write(*arguments)
@@ -181,9 +181,14 @@ def test_a_heartbeat_that_fails_is_followed_by_the_next(
     monkeypatch.setattr(lease, "HEARTBEAT_SECONDS", 0.05)
     monkeypatch.setattr(lease, "_write", fail_first)
     path, generations = f"{output}/_build/lease", set[int]()
+
+    def seen_often() -> bool:
+        generations.add(generation(path))
+        return len(generations) > 3
+
     with lease.hold(path):
         generations.add(generation(path))
-        wait_until(lambda: generations.add(generation(path)) or len(generations) > 3)
+        wait_until(seen_often)
         assert not failures
         lease.check(path)
     assert not storage.exists(path)
@@ -237,7 +242,7 @@ def test_a_build_whose_lease_another_one_took_publishes_and_deletes_nothing(
 @contextlib.contextmanager
 def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "beam_pipelines.build", *arguments]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, cwd=PROJECT, **pipes) as process:
         try:
             yield process

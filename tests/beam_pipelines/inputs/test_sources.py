@@ -188,10 +188,10 @@ def test_the_tree_may_stand_in_folders_of_any_depth(tree, tmp_path) -> None:
 @pytest.mark.parametrize("how", ["list", "folder", "one archive", "zip and folder"])
 def test_zips_give_the_pairs_of_the_tree_but_for_their_paths(tree, tmp_path, method, how) -> None:
     if how == "one archive":
-        source = pack(tmp_path / "all.zip", tree, "leftImg8bit", "gtFine", method=method)
+        source = f"{pack(tmp_path / 'all.zip', tree, 'leftImg8bit', 'gtFine', method=method)}"
     else:
         images = pack(tmp_path / "leftImg8bit_trainvaltest.zip", tree, "leftImg8bit", method=method)
-        source = {"list": f"{images},{tmp_path}/gtFine_trainvaltest.zip", "folder": tmp_path}.get(how)
+        source = {"list": f"{images},{tmp_path}/gtFine_trainvaltest.zip", "folder": f"{tmp_path}"}.get(how, "")
         if how == "zip and folder":
             source = f"{images},{lay(tmp_path / 'fine', *(n for n in cityscapes_names() if n.startswith('gtFine/')))}/"
         else:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -148,11 +149,12 @@ def test_pictures_of_several_sizes_have_none_and_that_is_said(
 def test_every_picture_is_that_of_the_pipeline_or_refused_by_its_name(tmp_path: Path) -> None:
     source, output = make_flat(tmp_path / "in", train=1, val=1, size=(HEIGHT, WIDTH)), tmp_path / "out"
     assert build(f"--input={source}", f"--output={output}", "--labels=camvid11", "--image_size=native") == 0
-    np.savez(tmp_path / "in.npz", **{name: np.frombuffer(case.data, np.uint8) for name, case in CASES.items()})
+    files: dict[str, Any] = {name: np.frombuffer(case.data, np.uint8) for name, case in CASES.items()}
+    np.savez(tmp_path / "in.npz", **files)
     command = [sys.executable, "-c", APPLY_ALL, str(output), str(tmp_path / "in.npz"), str(tmp_path / "out.npz")]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    table = Manifest.from_json((output / "dataset.json").read_text()).moments.normalization_table().astype(np.float32)
+    table = Manifest.from_json((output / "dataset.json").read_text()).moments.normalization.table().astype(np.float32)
     for name, found in np.load(tmp_path / "out.npz").items():
         case = CASES[name]
         assert ("read" if found.ndim else str(found)) == case.graph, name

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import apache_beam as beam
 import numpy as np
 import pytest
@@ -34,7 +37,7 @@ def assert_close(moments: Moments, pictures: list[np.ndarray]) -> None:
     np.testing.assert_allclose(moments.std, std, rtol=0, atol=1e-12)
 
 
-def combine(function: beam.CombineFn, groups: list[list[object]]) -> object:
+def combine(function: beam.CombineFn, groups: Sequence[Sequence[Any]]) -> Any:
     """As a runner does it that bundles `values` so."""
     totals = []
     for group in groups:

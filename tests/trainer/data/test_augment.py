@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -313,7 +314,8 @@ def test_operations_draw_independently_of_each_other() -> None:
     """What one draws does not move what the others draw: each row of the table has its own numbers."""
     image, mask = ramp((40, 60))
     plain, colored, unflipped = (
-        eagerly(augment_of(**options), (image, mask), (5, 6)) for options in ({}, {"color": 0.3}, {"flip": 0.0})
+        eagerly(augment, (image, mask), (5, 6))
+        for augment in (augment_of(), augment_of(color=0.3), augment_of(flip=0.0))
     )
     np.testing.assert_array_equal(plain[1], colored[1])
     assert zoom_and_flip(plain[0])[0] == pytest.approx(zoom_and_flip(unflipped[0])[0])
@@ -325,7 +327,7 @@ def test_every_row_has_an_option_of_its_own() -> None:
 
 
 def test_the_seed_is_that_of_the_example_and_the_epoch() -> None:
-    def seed(*values: object) -> list[int]:
+    def seed(*values: Any) -> list[int]:
         return example_seed(*values).numpy().tolist()
 
     first = seed(3, tf.constant(2, tf.int64), tf.constant("train/a.png"))

@@ -156,7 +156,7 @@ def test_a_channel_of_one_value_is_only_centred(tmp_path: Path, image_format: st
     value["splits"]["train"]["shards"][0]["bytes"] = shard.bytes
     (folder / FILE_NAME).write_text(json.dumps(value))
     (example,) = open_dataset(str(folder), "train").as_numpy_iterator()
-    np.testing.assert_allclose(example["image"][..., 1], [[10 / 255, 0], [0, 0]], atol=1e-6)
+    np.testing.assert_allclose(example["image"][..., 1], np.array([[10 / 255, 0], [0, 0]]), atol=1e-6)
     np.testing.assert_allclose(example["image"][..., 0].std(), 1, rtol=1e-5)
 
 

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -50,7 +51,7 @@ def metrics_of(report: Path) -> dict:
     return json.loads((report / "metrics.json").read_text())
 
 
-def command(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+def command(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, "-m", "trainer.evaluate", *map(str, arguments)]
     return subprocess.run(argv, cwd=PROJECT, capture_output=True, text=True, check=False, **options)
 

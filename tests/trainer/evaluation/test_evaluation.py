@@ -22,8 +22,9 @@ from beam_pipelines.pixels.conform import Sample
 from tests.support.builds import PROJECT, build
 from tests.support.handmade import EXAMPLES, SIZE, to_record, write_dataset, write_shard
 from trainer.data.dataset import Split, open_dataset, open_split
-from trainer.evaluation.evaluator import Evaluation, EvaluationError, Evaluator, evaluate, predict_logits, renormalized
+from trainer.evaluation.evaluator import Evaluation, EvaluationError, Evaluator, evaluate, renormalized
 from trainer.inference.model_file import Description, save_model
+from trainer.inference.views import predict_logits
 from trainer.models import build as build_model
 
 # TensorFlow's tensors take no `copy` keyword yet, which NumPy 2 says wherever Keras saves a variable.
@@ -62,7 +63,7 @@ def model() -> keras.Model:
     return make_model()
 
 
-def examples_of(folder: str) -> Iterator[dict[str, np.ndarray]]:
+def examples_of(folder: str) -> Iterator[dict[str, Any]]:
     yield from open_dataset(folder, "train").as_numpy_iterator()
 
 
@@ -173,7 +174,7 @@ def model_file(tmp_path_factory: pytest.TempPathFactory, split: Split, model: ke
 def test_two_replicas_count_the_same_to_the_last_pixel(
     tmp_path: Path, folders: dict[str, str], model_file: Path, model: keras.Model
 ):
-    runs = {
+    runs: dict[str, Any] = {
         "one-3": (folders["one"], 3, [1]),
         "one-64": (folders["one"], 64, [1]),
         "several": (folders["several"], 2, [1]),
@@ -317,7 +318,8 @@ def test_scores_of_a_model_on_cityscapes_are_those_of_cityscapes_scripts(
     source_ids = np.zeros(256, np.uint8)  # 0 is "unlabeled"
     for row in labels.classes:
         source_ids[row.train_id] = row.source_ids[0]
-    truths, guesses = [], []
+    truths: list[str] = []
+    guesses: list[str] = []
     for index, example in enumerate(examples_of(cityscapes.folder)):
         guess = np.argmax(network.predict(example["image"][np.newaxis], verbose=0)[0][0], axis=-1)
         for kind, ids, paths in (("truth", example["mask"], truths), ("guess", guess, guesses)):

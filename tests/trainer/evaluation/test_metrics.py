@@ -78,7 +78,9 @@ def test_scores_are_those_of_cityscapes_scripts(official: Any, tmp_path: Path, s
     predicted = np.array([row.source_ids[0] for row in CITYSCAPES.classes])
     if seed:  # bicycle is neither true nor predicted, sky is only predicted
         drawn, predicted = drawn[~np.isin(drawn, [33, 23])], predicted[predicted != 33]
-    total, truths, guesses = np.zeros((19, 19), np.int64), [], []
+    total = np.zeros((19, 19), np.int64)
+    truths: list[str] = []
+    guesses: list[str] = []
     for index in range(3):
         truth = rng.choice(drawn, (32, 48)).astype(np.uint8)
         guess = rng.choice(predicted, truth.shape).astype(np.uint8)

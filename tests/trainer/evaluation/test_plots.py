@@ -75,7 +75,7 @@ def test_class_bars_have_the_scores_colours_and_order_of_the_classes(scores: Sco
 def test_class_bars_have_whiskers_over_the_intervals(scores: Scores, confusions: np.ndarray):
     intervals = bootstrap_interval(confusions, seed=0)
     (axes,) = plots.class_bars(scores, intervals).axes
-    found = {int(line.get_ydata()[0]): line.get_xdata() for line in axes.lines}
+    found = {int(np.asarray(line.get_ydata())[0]): np.asarray(line.get_xdata()) for line in axes.lines}
     assert set(found) == set(range(11)) - {ABSENT}
     for place, limits in found.items():
         np.testing.assert_allclose(limits, 100 * intervals.class_iou[place])
@@ -126,13 +126,13 @@ def make_rows() -> list[dict[str, Any]]:
 def test_learning_curves_show_the_rows_and_mark_the_best():
     loss, iou, rate = plots.learning_curves(make_rows()).axes
     train, val = loss.lines
-    np.testing.assert_allclose(train.get_xydata(), [[step / 10, 1 / step] for step in range(1, 31)])
-    np.testing.assert_allclose(val.get_xydata(), [[1, 2], [2, 1], [3, 2 / 3]])
+    np.testing.assert_allclose(np.asarray(train.get_xydata()), [[step / 10, 1 / step] for step in range(1, 31)])
+    np.testing.assert_allclose(np.asarray(val.get_xydata()), np.array([[1, 2], [2, 1], [3, 2 / 3]]))
     _, val, best = iou.lines
-    np.testing.assert_allclose(val.get_xydata(), [[1, 20], [2, 50]])
-    np.testing.assert_allclose(best.get_xydata(), [[2, 50]])
+    np.testing.assert_allclose(np.asarray(val.get_xydata()), [[1, 20], [2, 50]])
+    np.testing.assert_allclose(np.asarray(best.get_xydata()), [[2, 50]])
     assert "best mean IoU of val 50.0 % after 2 epochs" in texts_of(loss)
-    np.testing.assert_allclose(rate.lines[0].get_ydata(), 1e-3)
+    np.testing.assert_allclose(np.asarray(rate.lines[0].get_ydata()), 1e-3)
     assert all(axes.get_ylim()[0] == 0 for axes in (loss, iou, rate))
 
 
@@ -178,8 +178,8 @@ def test_a_contact_sheet_shows_image_truth_prediction_and_errors():
         assert (np.ptp(right, axis=-1) == 0).all()
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == [*NAMES, "ignored"]
-    colors = [to_rgb(patch.get_facecolor()) for patch in legend.get_patches()]
-    np.testing.assert_allclose(colors, [*(np.array(row.color) / 255 for row in CAMVID.classes), (0, 0, 0)])
+    colors = np.array([to_rgb(patch.get_facecolor()) for patch in legend.get_patches()])
+    np.testing.assert_allclose(colors, np.array([*(row.color for row in CAMVID.classes), (0, 0, 0)]) / 255)
 
 
 def test_classes_without_a_colour_get_different_ones():

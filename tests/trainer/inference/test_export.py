@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -69,11 +70,11 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def loaded(exported: Path) -> object:
+def loaded(exported: Path) -> Any:
     return tf.saved_model.load(str(exported))
 
 
-def call(loaded: object, signature: str, *files: bytes) -> dict[str, np.ndarray]:
+def call(loaded: Any, signature: str, *files: bytes) -> dict[str, np.ndarray]:
     found = loaded.signatures[signature](image_bytes=tf.constant(files))
     return {name: value.numpy() for name, value in found.items()}
 
@@ -112,7 +113,7 @@ def test_the_stranger_can_fail(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "JPEG"])
-def test_files_are_decoded_as_pillow_decodes_them(loaded: object, kind: str) -> None:
+def test_files_are_decoded_as_pillow_decodes_them(loaded: Any, kind: str) -> None:
     smooth = np.asarray(Image.fromarray(noise(6, 9)).resize((90, 60), Image.Resampling.BICUBIC))
     data = encode(smooth, kind)
     pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
@@ -121,7 +122,7 @@ def test_files_are_decoded_as_pillow_decodes_them(loaded: object, kind: str) -> 
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "1"])
-def test_grey_palette_and_transparent_pictures_become_rgb(loaded: object, mode: str) -> None:
+def test_grey_palette_and_transparent_pictures_become_rgb(loaded: Any, mode: str) -> None:
     file = io.BytesIO()
     Image.fromarray(paint(blocky_ids(32, 64))).convert(mode).save(file, "PNG")
     pixels = np.asarray(Image.open(file).convert("RGB"))
@@ -129,12 +130,12 @@ def test_grey_palette_and_transparent_pictures_become_rgb(loaded: object, mode: 
     np.testing.assert_array_equal(call(loaded, "serving_default", file.getvalue())["class_map"], expected)
 
 
-def test_a_painted_picture_gives_its_classes(loaded: object) -> None:
+def test_a_painted_picture_gives_its_classes(loaded: Any) -> None:
     ids = blocky_ids(32, 64)
     np.testing.assert_array_equal(call(loaded, "serving_default", encode(paint(ids)))["class_map"], ids[None])
 
 
-def test_pictures_of_several_sizes_go_together_as_png_only(loaded: object) -> None:
+def test_pictures_of_several_sizes_go_together_as_png_only(loaded: Any) -> None:
     files = [encode(paint(blocky_ids(*size))) for size in ((32, 64), (64, 128), (16, 16))]
     maps = [np.asarray(Image.open(io.BytesIO(png))) for png in call(loaded, "png", *files)["class_map_bytes"]]
     assert [(ids.shape, ids.dtype) for ids in maps] == [
@@ -149,7 +150,7 @@ def test_pictures_of_several_sizes_go_together_as_png_only(loaded: object) -> No
 
 
 @pytest.mark.parametrize("signature", ["serving_default", "probabilities", "png"])
-def test_a_file_that_is_no_picture_is_named(loaded: object, signature: str) -> None:
+def test_a_file_that_is_no_picture_is_named(loaded: Any, signature: str) -> None:
     good = encode(paint(blocky_ids(32, 64)))
     for bad in (b"what is this?", b""):
         message = (
@@ -168,14 +169,14 @@ def test_a_file_that_is_no_picture_is_named(loaded: object, signature: str) -> N
         ("BMP", r"\[truncated: bytes needed and there: 6198, {size}\]"),
     ],
 )
-def test_a_damaged_file_is_refused(loaded: object, kind: str, message: str) -> None:
+def test_a_damaged_file_is_refused(loaded: Any, kind: str, message: str) -> None:
     data = encode(noise(32, 64), kind)
     bad = data[: len(data) // 2]
     with pytest.raises(tf.errors.InvalidArgumentError, match=message.format(size=len(bad))):
         call(loaded, "serving_default", bad)
 
 
-def test_every_picture_is_that_of_the_pipeline_or_refused_by_its_name(loaded: object) -> None:
+def test_every_picture_is_that_of_the_pipeline_or_refused_by_its_name(loaded: Any) -> None:
     segmenter = Segmenter(make_color_model(DESCRIBED), DESCRIBED)
     for name, case in CASES.items():
         if case.graph != "read":
@@ -188,7 +189,7 @@ def test_every_picture_is_that_of_the_pipeline_or_refused_by_its_name(loaded: ob
             np.testing.assert_array_equal(found, expected, err_msg=name)
 
 
-def test_the_description_lies_inside(exported: Path, loaded: object) -> None:
+def test_the_description_lies_inside(exported: Path, loaded: Any) -> None:
     path = exported / "assets" / DESCRIPTION
     assert Description.from_json(json.loads(path.read_text())) == DESCRIBED
     assert loaded.description.asset_path.numpy().decode() == str(path)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -15,9 +16,9 @@ from beam_pipelines.pixels.conform import conform_image, fit
 from tests.support.builds import build, make_flat
 from tests.support.color_model import CITYSCAPES, blocky_ids, colours_of, describe, make_color_model, paint
 from trainer.data.dataset import open_dataset, read_manifest
-from trainer.evaluation.evaluator import predict_logits
 from trainer.inference.model_file import Description
 from trainer.inference.segmenter import Segmenter, network_input
+from trainer.inference.views import predict_logits
 
 # TensorFlow's tensors take no `copy` keyword yet, which NumPy 2 says wherever Keras sets a variable.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -134,7 +135,7 @@ def test_a_picture_of_the_trained_size_is_segmented_as_it_is_evaluated() -> None
     )
     images = np.stack([noise(32, 64, seed) for seed in range(2)])
     description = describe()
-    views = {"scales": (0.75, 1.0), "flip": True}
+    views: dict[str, Any] = {"scales": (0.75, 1.0), "flip": True}
     normalized = (images / 255 - description.mean) / description.std
     logits = predict_logits(model, tf.constant(normalized, tf.float32), **views)
     probabilities = Segmenter(model, description, **views).probabilities(images)

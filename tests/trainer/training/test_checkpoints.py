@@ -5,6 +5,7 @@ import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -142,7 +143,7 @@ def test_a_run_does_not_start_over_where_all_states_are_damaged(part: str, how: 
 
 
 @pytest.mark.parametrize("other", [{"classes": 6}, {"layers": 2}, {"layers": 0}])
-def test_the_state_of_another_model_is_refused(other: dict[str, int], tmp_path: Path):
+def test_the_state_of_another_model_is_refused(other: dict[str, Any], tmp_path: Path):
     Run(tmp_path, **other).save(10)
     with pytest.raises(CheckpointError, match=f"^no checkpoint can be read: {re.escape(str(tmp_path))}/ckpt-10: "):
         Run(tmp_path).checkpoints.restore()

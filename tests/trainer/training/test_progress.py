@@ -4,6 +4,7 @@ import io
 import re
 import time
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -29,7 +30,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
-def show(first: int, total: int, **options: object) -> tuple[ShowProgress, io.StringIO]:
+def show(first: int, total: int, **options: Any) -> tuple[ShowProgress, io.StringIO]:
     file = io.StringIO()
     return ShowProgress(Console(file=file, width=120, **options), first=first, total=total), file
 

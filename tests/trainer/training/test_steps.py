@@ -19,7 +19,7 @@ def plain() -> tuple[list[np.ndarray], list[float]]:
     """Three updates by hand: momentum, and the mean over the valid pixels of the batch. -> weights, losses."""
     model = build_model("float32")
     velocities = [np.zeros(weight.shape, np.float32) for weight in model.trainable_variables]
-    losses = []
+    losses: list[float] = []
     for images, masks in zip(*examples(), strict=True):
         if len(losses) == 3:
             break
