@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from tests.support.builds import PROJECT
-from trainer.console import interruptible
 
 LOUD = """
 import os
@@ -39,17 +38,35 @@ print(tensorflow.LEVEL)
 NATIVE = "from native code at import\nfrom native code at the devices\n"
 
 
-def import_of(tensorflow: str, folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+COMMAND = """
+import sys
+from trainer.console import run_command
+
+def work():
+    if sys.argv[1:]:
+        raise KeyboardInterrupt
+    return 3
+
+sys.exit(run_command(work))
+"""
+
+
+def run_beside(tensorflow: str, folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs Python with `command`, which imports the source `tensorflow` under that name."""
     (folder / "tensorflow.py").write_text(tensorflow)
     inherited = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
     return subprocess.run(
-        [sys.executable, "-c", CODE.format(", ".join(arguments))],
+        [sys.executable, *command],
         cwd=PROJECT,
-        env={**inherited, "PYTHONPATH": str(folder), **environment},
+        env={**inherited, "PYTHONPATH": f"{folder}{os.pathsep}{PROJECT}", **environment},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def import_of(tensorflow: str, folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return run_beside(tensorflow, folder, "-c", CODE.format(", ".join(arguments)), **environment)
 
 
 def test_what_native_code_says_is_held_back(tmp_path: Path):
@@ -74,26 +91,14 @@ def test_a_level_that_was_chosen_is_kept(tmp_path: Path):
     assert import_of(LOUD, tmp_path, TF_CPP_MIN_LOG_LEVEL="1").stdout == "1\n"
 
 
-def test_ctrl_c_is_a_line_and_an_exit_code(capsys: pytest.CaptureFixture[str]):
-    @interruptible
-    def command(argv: list[str], code: int = 0) -> int:
-        if argv:
-            raise KeyboardInterrupt
-        return code
-
-    assert command([], code=3) == 3
-    assert command(["long"]) == 130
-    assert capsys.readouterr().err == "stopped\n"
+def test_ctrl_c_is_a_line_and_an_exit_code(tmp_path: Path):
+    done = run_beside(LOUD, tmp_path, "-c", COMMAND)
+    assert (done.returncode, done.stderr) == (3, "")
+    done = run_beside(LOUD, tmp_path, "-c", COMMAND, "long")
+    assert (done.returncode, done.stderr) == (130, "stopped\n")
 
 
 def test_ctrl_c_while_tensorflow_is_imported_does_not_show_its_log(tmp_path: Path):
-    (tmp_path / "tensorflow.py").write_text('import os\nos.write(2, b"from native code")\nraise KeyboardInterrupt\n')
-    done = subprocess.run(
-        [sys.executable, "-m", "trainer.export", "--model=a", "--output=b"],
-        cwd=PROJECT,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    interrupted = 'import os\nos.write(2, b"from native code")\nraise KeyboardInterrupt\n'
+    done = run_beside(interrupted, tmp_path, "-m", "trainer.export", "--model=a", "--output=b")
     assert (done.returncode, done.stderr) == (130, "stopped\n")

@@ -165,8 +165,7 @@ def load_model(path: str) -> tuple[keras.Model, Description]:
         tf.io.gfile.copy(file, local)
         description = _read_description(local, file)
         try:
-            archive.check_model(local)
-            model = keras.saving.load_model(local, compile=False, safe_mode=True)
+            model = archive.load(local)
         except ArchiveError as error:
             raise ModelFileError(f"{file} {error}; {_CURE}") from error
         except _LOAD_FAULTS as error:

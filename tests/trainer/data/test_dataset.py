@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import re
 import struct
@@ -20,12 +19,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beam_pipelines.contract import record, tfrecord
-from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE
-from beam_pipelines.contract.manifest import FILE_NAME, Manifest, ManifestError, PixelFormat, Shard
+from beam_pipelines.contract.labels import IGNORE
+from beam_pipelines.contract.manifest import FILE_NAME, ManifestError, Shard
 from beam_pipelines.contract.normalization import Normalization
 from beam_pipelines.pixels.conform import Sample
 from tests.support.builds import PROJECT, build, make_flat
-from tests.support.handmade import counts_of, moments_of, to_record, write_shard
+from tests.support.handmade import (
+    EXAMPLES,
+    SHARDS,
+    SIZE,
+    make_sample,
+    moments_of,
+    to_record,
+    write_dataset,
+    write_shard,
+)
 from trainer.data.augment import Operation, Target, make_augment
 from trainer.data.dataset import (
     DatasetError,
@@ -42,9 +50,6 @@ from trainer.data.dataset import (
     without_corrupt,
 )
 
-SIZE = (8, 12)
-SHARDS = (5, 1, 0, 9, 3, 2, 4, 1, 6, 7, 8)  # more than are read at a time, one of them empty
-EXAMPLES = sum(SHARDS)
 BATCH, STEPS = 6, 8  # the last batch has two fillings
 ORDER: dict[str, Any] = {"seed": 3, "batch": BATCH, "steps": STEPS, "shuffle_mib": 0.006}  # some ten records
 LOADING: dict[str, Any] = {"start": (0, 0), "cache_mib": 0, "augment": None}
@@ -53,60 +58,6 @@ DATA_LOSS = tf.errors.DataLossError(None, None, "corrupted record")
 NORMALIZATION = Normalization((0.4,) * 3, (0.25,) * 3)
 
 Batch = dict[str, np.ndarray]
-
-
-def make_sample(number: int, name: str, size: tuple[int, int] = SIZE) -> Sample:
-    """A picture of noise; the first two ids of its mask tell its number."""
-    rng = np.random.default_rng(number)
-    image = rng.integers(0, 200, (*size, 3), np.uint8)
-    mask = rng.choice(np.array([*range(11), IGNORE], np.uint8), size)
-    mask[0, :2] = divmod(number, 11)
-    return Sample(name, image, mask)
-
-
-def write_dataset(
-    folder: Path, image_format: str, shards: Sequence[int] = SHARDS, sizes: Sequence[tuple[int, int]] = (SIZE,)
-) -> Path:
-    """Example n of shard s is called `sS-nN` and has the size n of `sizes`, which repeat."""
-    folder.mkdir(parents=True, exist_ok=True)
-    mask_format = "png" if image_format == "png" else "raw_uint8"
-    numbers = itertools.count()
-    samples = [
-        [make_sample(next(numbers), f"s{shard}-n{index}", sizes[index % len(sizes)]) for index in range(count)]
-        for shard, count in enumerate(shards)
-    ]
-    moments = moments_of(*(sample.image for shard in samples for sample in shard))
-    written = [
-        write_shard(
-            folder / f"train-{index:05d}-of-{len(shards):05d}.tfrecord",
-            (to_record(sample, image_format, mask_format, moments) for sample in shard),
-        )
-        for index, shard in enumerate(samples)
-    ]
-    one_size = len(sizes) == 1
-    labels = BUILTIN_TABLES["camvid11"]()
-    class_pixels, ignored = counts_of((sample.mask for shard in samples for sample in shard), labels.num_classes)
-    empty = Shard(file="rejected-00000-of-00001.tfrecord", examples=0, bytes=0, sha256=hashlib.sha256().hexdigest())
-    manifest = Manifest(
-        fingerprint="0" * 64,
-        recipe={},
-        pixels=PixelFormat(
-            height=sizes[0][0] if one_size else None,
-            width=sizes[0][1] if one_size else None,
-            image_format=image_format,
-            mask_format=mask_format,
-        ),
-        labels=labels,
-        moments_split="train",
-        moments=moments,
-        class_pixels={"train": class_pixels, "rejected": (0,) * labels.num_classes},
-        ignored_pixels={"train": ignored, "rejected": 0},
-        splits={"train": tuple(written), "rejected": (empty,)},
-        rejected={},
-        timing={},
-    )
-    (folder / FILE_NAME).write_text(manifest.to_json())
-    return folder
 
 
 @pytest.fixture(scope="module")

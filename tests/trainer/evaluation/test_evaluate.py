@@ -12,9 +12,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import pytest
 import tensorflow as tf
-from test_dataset import EXAMPLES, write_dataset
 
 from tests.support.builds import PROJECT
+from tests.support.handmade import EXAMPLES, write_dataset
 from trainer import evaluate
 from trainer.data.dataset import open_split
 from trainer.evaluate import EvaluateSettings, main, parse_evaluate

@@ -16,13 +16,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-from test_dataset import EXAMPLES, SIZE, write_dataset
 from test_metrics import official  # noqa: F401  a fixture
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE
 from beam_pipelines.pixels.conform import Sample
 from tests.support.builds import PROJECT, build
-from tests.support.handmade import to_record, write_shard
+from tests.support.handmade import EXAMPLES, SIZE, to_record, write_dataset, write_shard
 from trainer.data.dataset import Split, open_dataset, open_split
 from trainer.evaluation.evaluator import Evaluation, EvaluationError, Evaluator, evaluate, predict_logits, renormalized
 from trainer.inference.model_file import Description, save_model

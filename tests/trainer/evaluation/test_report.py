@@ -16,9 +16,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 from rich.console import Console
-from test_dataset import SHARDS, make_sample, write_dataset
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE
+from tests.support.handmade import SHARDS, make_sample, write_dataset
 from trainer.data.dataset import Split, open_dataset, open_split
 from trainer.evaluation import plots
 from trainer.evaluation.evaluator import Evaluation, evaluate

@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_dataset import write_dataset
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES
 from tests.support.builds import PROJECT
 from tests.support.color_model import CITYSCAPES, describe, make_color_model
+from tests.support.handmade import write_dataset
 from trainer.data.dataset import open_split
 from trainer.inference.model_file import (
     BEST,

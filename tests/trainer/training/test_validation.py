@@ -14,11 +14,10 @@ import pytest
 import tensorflow as tf
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_dataset import EXAMPLES, SIZE, make_sample, write_dataset
 
 from beam_pipelines.contract.labels import IGNORE
 from tests.support.color_model import describe, make_color_model
-from tests.support.handmade import to_record, write_shard
+from tests.support.handmade import EXAMPLES, SIZE, make_sample, to_record, write_dataset, write_shard
 from trainer.config import parse_train
 from trainer.data.dataset import Split, open_split
 from trainer.evaluation.evaluator import EvaluationStoppedError
