@@ -49,9 +49,10 @@ def parse_export(argv: Sequence[str] | None = None) -> ExportSettings:
         description="Writes a SavedModel: it takes encoded pictures of any size and gives train ids at their size.",
         allow_abbrev=False,
     )
-    parser.add_argument("--model", required=True, metavar="RUN|FILE", help="a run's folder, or a best.keras")
-    parser.add_argument("--output", required=True, metavar="DIR", help="the folder to write, local or gs://")
-    parser.add_argument("--overwrite", action="store_true", help="replace a SavedModel that is there")
+    add = parser.add_argument
+    add("--model", required=True, type=arguments.place, metavar="RUN|FILE", help="a run's folder, or a best.keras")
+    add("--output", required=True, type=arguments.place, metavar="DIR", help="the folder to write, local or gs://")
+    add("--overwrite", action="store_true", help="replace a SavedModel that is there")
     arguments.add_verbose(parser)
     return ExportSettings(**vars(parser.parse_args(argv)))
 

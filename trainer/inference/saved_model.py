@@ -60,7 +60,7 @@ def export_model(folder: str, model: keras.Model, description: Description, *, o
         with refusals():
             (_publish_remote if "://" in folder else _publish_local)(folder, model, description)
     except (OSError, tf.errors.OpError) as error:
-        raise ExportError(f"{folder} can't be written: {error}; choose another folder, or mend that") from error
+        raise ExportError(f"{folder} can't be written: {error}; choose another folder, or fix this") from error
 
 
 class _Served(tf.Module):

@@ -434,7 +434,7 @@ def test_an_output_that_cannot_be_written_ends_the_command(
         assert predict(tmp_path / "in", tmp_path / output) == 1
         (said,) = capsys.readouterr().err.splitlines()
         assert said.startswith(f"error: {tmp_path}/{found} can't be written: ")
-        assert said.endswith("; mend that or choose another --output")
+        assert said.endswith("; fix this or choose another --output")
 
 
 def test_an_output_that_cannot_be_written_is_found_before_the_model_is_read(
