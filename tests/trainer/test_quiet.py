@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support.builds import PROJECT
+from tests.support.handmade import write_dataset
 
 LOUD = """
 import os
@@ -102,3 +104,42 @@ def test_ctrl_c_while_tensorflow_is_imported_does_not_show_its_log(tmp_path: Pat
     interrupted = 'import os\nos.write(2, b"from native code")\nraise KeyboardInterrupt\n'
     done = run_beside(interrupted, tmp_path, "-m", "trainer.export", "--model=a", "--output=b")
     assert (done.returncode, done.stderr) == (130, "stopped\n")
+
+
+TASK = ("trainer.task", "--train_split=train", "--val_split=")
+EVALUATE = ("trainer.evaluate", "--split=train", "--model=a")
+SHARD = "train-00000-of-00001.tfrecord"
+
+
+def run_on(dataset: Path, command: tuple[str, ...]) -> tuple[int, str]:
+    """-> exit code and stderr of a command that ends with 3 where it imports TensorFlow."""
+    done = run_beside("raise SystemExit(3)", dataset.parent, "-m", *command, f"--dataset={dataset}")
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "damage", "told"),
+    [
+        (TASK, lambda dataset: (dataset / "dataset.json").unlink(), "dataset.json"),
+        (TASK, lambda dataset: (dataset / "dataset.json").write_bytes(bytes(999)), "dataset.json: "),
+        (TASK, lambda dataset: (dataset / SHARD).unlink(), f"{SHARD} is missing: restore it"),
+        (TASK, lambda dataset: (dataset / SHARD).write_bytes(b"0"), f"{SHARD} has 1 bytes, and dataset.json says"),
+        (TASK, lambda dataset: dataset.rename(dataset.with_name("moved")), "there is no folder"),
+        (EVALUATE, lambda dataset: (dataset / "dataset.json").write_bytes(b"{"), "dataset.json: "),
+    ],
+)
+def test_a_damaged_data_set_is_told_before_tensorflow_is_imported(
+    command: tuple[str, ...], damage: Callable[[Path], object], told: str, tmp_path: Path
+):
+    dataset = write_dataset(tmp_path / "data [1]", "raw_uint8", (3,))
+    damage(dataset)
+    code, said = run_on(dataset, command)
+    assert (code, said.count("\n")) == (1, 1)
+    assert said.startswith("error: ")
+    assert told in said
+    assert str(dataset) in said
+
+
+@pytest.mark.parametrize("command", [TASK, EVALUATE])
+def test_a_sound_data_set_is_read_with_tensorflow(command: tuple[str, ...], tmp_path: Path):
+    assert run_on(write_dataset(tmp_path / "data [1]", "raw_uint8", (3,)), command) == (3, "")

@@ -106,8 +106,8 @@ def _split_pattern(images: str) -> tuple[str, str]:
     themselves, so that `data [1]/*.png` are the pictures in `data [1]`.
     """
     parts = images.split("/")
-    folders = ["/".join(parts[:end]) for end in range(len(parts) - 1, 0, -1)]
-    base = next((folder for folder in folders if folder and tf.io.gfile.isdir(folder)), "")
+    folders = ["/".join(parts[:end]) or "/" for end in range(len(parts) - 1, 0, -1)]
+    base = next(filter(tf.io.gfile.isdir, folders), "")
     return base, base.translate(_LITERAL) + images[len(base) :]
 
 

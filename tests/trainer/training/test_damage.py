@@ -141,7 +141,7 @@ def test_the_same_command_makes_again_what_is_damaged(
         assert [row["step"] for row in rows(run, "val")] == [4]
 
 
-@pytest.mark.parametrize(("name", "how"), itertools.product([EVERY, "best.keras"], DAMAGES))
+@pytest.mark.parametrize(("name", "how"), list(itertools.product([EVERY, "best.keras"], DAMAGES)))
 def test_a_damaged_model_is_refused_with_a_cure(
     name: str, how: str, dataset: Path, run: Path, tmp_path: Path, said: Callable[[], str]
 ) -> None:
