@@ -31,14 +31,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _export(settings: ExportSettings) -> int:
     from trainer.errors import refusals
     from trainer.inference.model_file import load_model
-    from trainer.inference.saved_model import check_free, export_model
+    from trainer.inference.saved_model import check_free, export_model, loading_note
 
     with refusals():
         check_free(settings.output, settings.overwrite)
         model, description = load_model(settings.model)
         export_model(settings.output, model, description, overwrite=settings.overwrite)
     classes = f"{description.labels.num_classes} classes ({description.labels.name})"
-    print(f"{settings.output}: {description.model} of {classes}, from image_bytes to class_map")
+    print(
+        f"{settings.output}: {description.model} of {classes}, from image_bytes to class_map{loading_note(settings.output)}"
+    )
     return 0
 
 

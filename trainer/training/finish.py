@@ -15,7 +15,7 @@ from trainer.evaluation import report
 from trainer.evaluation.evaluator import evaluate
 from trainer.files import DamagedFileError, is_local, read_bytes, sealed, sha256_of, unsealed, write_whole
 from trainer.inference.model_file import BEST, load_model
-from trainer.inference.saved_model import export_model
+from trainer.inference.saved_model import export_model, loading_note
 from trainer.training import devices, journal
 
 _FINISHED = "finished.json"  # in the run's folder: what was made, written last
@@ -90,7 +90,9 @@ def evaluate_and_export(
     console.print("exporting it", highlight=False)
     export_model(config.places.export, model, description, overwrite=True)
     keep_record(config)
-    made.append(f"{config.places.export}/: a SavedModel, from image_bytes to class_map")
+    made.append(
+        f"{config.places.export}/: a SavedModel, from image_bytes to class_map{loading_note(config.places.export)}"
+    )
     for line in made:
         console.print(line, highlight=False, markup=False)
 
