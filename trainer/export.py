@@ -38,9 +38,8 @@ def _export(settings: ExportSettings) -> int:
         model, description = load_model(settings.model)
         export_model(settings.output, model, description, overwrite=settings.overwrite)
     classes = f"{description.labels.num_classes} classes ({description.labels.name})"
-    print(
-        f"{settings.output}: {description.model} of {classes}, from image_bytes to class_map{loading_note(settings.output)}"
-    )
+    note = loading_note(settings.output)
+    print(f"{settings.output}: {description.model} of {classes}, from image_bytes to class_map{note}")
     return 0
 
 

@@ -90,9 +90,8 @@ def evaluate_and_export(
     console.print("exporting it", highlight=False)
     export_model(config.places.export, model, description, overwrite=True)
     keep_record(config)
-    made.append(
-        f"{config.places.export}/: a SavedModel, from image_bytes to class_map{loading_note(config.places.export)}"
-    )
+    folder = config.places.export
+    made.append(f"{folder}/: a SavedModel, from image_bytes to class_map{loading_note(folder)}")
     for line in made:
         console.print(line, highlight=False, markup=False)
 

@@ -36,7 +36,6 @@ from tests.support.handmade import (
 )
 from trainer.data.augment import Operation, Target, make_augment
 from trainer.data.dataset import (
-    DatasetError,
     Split,
     check_framing,
     diagnosis,
@@ -49,6 +48,7 @@ from trainer.data.dataset import (
     training_batches,
     without_corrupt,
 )
+from trainer.data.manifest import DatasetError
 
 BATCH, STEPS = 6, 8  # the last batch has two fillings
 ORDER: dict[str, Any] = {"seed": 3, "batch": BATCH, "steps": STEPS, "shuffle_mib": 0.006}  # some ten records
