@@ -144,7 +144,8 @@ def test_the_same_command_makes_again_what_is_damaged(
         assert [row["step"] for row in rows(run, "val")] == [4]
 
 
-@pytest.mark.parametrize("how", DAMAGES)
+# A zip archive may stand behind other bytes: two more at its start change nothing.
+@pytest.mark.parametrize("how", [how for how in DAMAGES if how != "not UTF-8"])
 def test_a_damaged_model_is_refused_with_a_cure(
     how: str, dataset: Path, run: Path, tmp_path: Path, said: Callable[[], str]
 ) -> None:
