@@ -4,9 +4,23 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from collections.abc import Callable
 
 LARGEST_SCALE = 8  # memory grows with its square
+
+
+def place(text: str) -> str:
+    """A file or folder, local or in a bucket; `~` is the user's own folder, also where no shell has seen it."""
+    if not text:
+        raise argparse.ArgumentTypeError("a file or folder was expected")
+    return os.path.expanduser(text)
+
+
+def dataset(text: str) -> str:
+    """The folder of a data set, which may be named by its `dataset.json`."""
+    folder, name = os.path.split(place(text))
+    return (folder or ".") if name == "dataset.json" else place(text).rstrip("/") or "/"
 
 
 def whole(least: int) -> Callable[[str], int]:

@@ -68,6 +68,7 @@ class ModelConfig:
     options: Mapping[str, Any] = table(MODEL_OPTIONS, identity=True)
     initial_model: str | None = setting(
         identity=True,
+        type=arguments.place,
         metavar="RUN|FILE.keras",
         help="start from its weights where names and shapes are equal; the others are initialized randomly",
     )
@@ -253,7 +254,7 @@ def parse_train(argv: Sequence[str] | None = None, environment: Mapping[str, str
     dataset = args.pop("dataset") or environment.get("AIP_TRAINING_DATA_URI", "")
     if not dataset:
         parser.error("--dataset is needed: the folder that `python -m beam_pipelines.build` wrote")
-    places = Places(dataset=_dataset_folder(dataset), **_places(args.pop("output"), environment))
+    places = Places(dataset=arguments.dataset(dataset), **_places(args.pop("output"), environment))
     sections: dict[str, Any] = {name: settings.take(section, args) for name, (section, _) in SECTIONS.items()}
     return TrainConfig(places=places, cluster=cluster, reports_metric="CLOUD_ML_TRIAL_ID" in environment, **sections)
 
@@ -272,12 +273,6 @@ def _places(output: str | None, environment: Mapping[str, str]) -> dict[str, Any
     base = _folder(output) if output else (bases or [DEFAULT_OUTPUT])[0]
     chosen = {name: f"{base}/{name}" if output or not path else _folder(path) for name, path in given.items()}
     return {"output": base, **chosen}
-
-
-def _dataset_folder(path: str) -> str:
-    """The folder itself, or that of the dataset.json whose path was given."""
-    folder, name = os.path.split(path)
-    return _folder((folder or ".") if name == "dataset.json" else path)
 
 
 def _folder(path: str) -> str:

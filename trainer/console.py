@@ -12,14 +12,21 @@ from beam_pipelines.contract.errors import exit_code_of
 
 
 def run_command(
-    work: Callable[[], int], *, verbose: bool = False, less_memory: str = "Give less to it", hosts: int = 1
+    work: Callable[[], int],
+    *,
+    check: Callable[[], None] = lambda: None,
+    verbose: bool = False,
+    less_memory: str = "Give less to it",
+    hosts: int = 1,
 ) -> int:
     """Imports TensorFlow, does `work`, and returns its exit code; see `beam_pipelines.contract.errors.exit_code_of`.
 
+    check: raises what can be told without TensorFlow, whose import takes seconds.
     less_memory, hosts: see `trainer.errors.explain`.
     """
 
     def import_and_work() -> int:
+        check()
         import_tensorflow(verbose)
         return work()
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from trainer import arguments
 from trainer.cluster import ONE_HOST_STRATEGIES
 from trainer.console import run_command
+from trainer.data.manifest import check_local
 
 if TYPE_CHECKING:
     import keras
@@ -51,7 +52,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         run(settings)
         return 0
 
-    return run_command(work, verbose=settings.verbose, less_memory=f"Give less than --batch={settings.batch}{views}")
+    return run_command(
+        work,
+        check=lambda: check_local(settings.dataset, [settings.split]),
+        verbose=settings.verbose,
+        less_memory=f"Give less than --batch={settings.batch}{views}",
+    )
 
 
 def run(settings: EvaluateSettings) -> None:
@@ -101,10 +107,15 @@ def evaluate_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--model", required=True, metavar="RUN|FILE", help="a run's folder, or a best.keras")
-    add("--dataset", required=True, metavar="DIR", help="the data set's folder, local or gs://")
+    add("--model", required=True, type=arguments.place, metavar="RUN|FILE", help="a run's folder, or a best.keras")
+    add("--dataset", required=True, type=arguments.dataset, metavar="DIR", help="the data set's folder, local or gs://")
     add("--split", default="val", help="split to score (default: %(default)s)")
-    add("--report", metavar="DIR", help="where to write, local or gs:// (default: report-SPLIT beside the model)")
+    add(
+        "--report",
+        type=arguments.place,
+        metavar="DIR",
+        help="where to write, local or gs:// (default: report-SPLIT beside the model)",
+    )
     add(
         "--batch",
         type=arguments.whole(1),

@@ -31,14 +31,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _export(settings: ExportSettings) -> int:
     from trainer.errors import refusals
     from trainer.inference.model_file import load_model
-    from trainer.inference.saved_model import check_free, export_model
+    from trainer.inference.saved_model import check_free, export_model, loading_note
 
     with refusals():
         check_free(settings.output, settings.overwrite)
         model, description = load_model(settings.model)
         export_model(settings.output, model, description, overwrite=settings.overwrite)
     classes = f"{description.labels.num_classes} classes ({description.labels.name})"
-    print(f"{settings.output}: {description.model} of {classes}, from image_bytes to class_map")
+    note = loading_note(settings.output)
+    print(f"{settings.output}: {description.model} of {classes}, from image_bytes to class_map{note}")
     return 0
 
 
@@ -54,9 +55,10 @@ def export_parser() -> argparse.ArgumentParser:
         description="Writes a SavedModel: it takes encoded pictures of any size and gives train ids at their size.",
         allow_abbrev=False,
     )
-    parser.add_argument("--model", required=True, metavar="RUN|FILE", help="a run's folder, or a best.keras")
-    parser.add_argument("--output", required=True, metavar="DIR", help="the folder to write, local or gs://")
-    parser.add_argument("--overwrite", action="store_true", help="replace a SavedModel that is there")
+    add = parser.add_argument
+    add("--model", required=True, type=arguments.place, metavar="RUN|FILE", help="a run's folder, or a best.keras")
+    add("--output", required=True, type=arguments.place, metavar="DIR", help="the folder to write, local or gs://")
+    add("--overwrite", action="store_true", help="replace a SavedModel that is there")
     arguments.add_verbose(parser)
     return parser
 

@@ -44,9 +44,21 @@ def predict_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--model", required=True, metavar="RUN|FILE", help="a run's folder, or a best.keras")
-    add("--images", required=True, metavar="FOLDER|FILE|GLOB", help="what to segment, local or gs://")
-    add("--output", required=True, metavar="DIR", help="where to write, local or gs://; what is there is replaced")
+    add("--model", required=True, type=arguments.place, metavar="RUN|FILE", help="a run's folder, or a best.keras")
+    add(
+        "--images",
+        required=True,
+        type=arguments.place,
+        metavar="FOLDER|FILE|GLOB",
+        help="what to segment, local or gs://",
+    )
+    add(
+        "--output",
+        required=True,
+        type=arguments.place,
+        metavar="DIR",
+        help="where to write, local or gs://; what is there is replaced",
+    )
     add("--as", dest="form", choices=FORMS, default=FORMS[0], help="what to write (default: %(default)s)")
     add(
         "--overlay_opacity",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from trainer.config import parse_train
 from trainer.console import run_command
+from trainer.data.manifest import check_local
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,11 +21,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return run(config)
 
+    def check() -> None:
+        check_local(config.places.dataset, filter(None, (config.data.train_split, config.data.val_split)))
+
     less_memory = (
         "Try a smaller --batch_per_replica with --accumulate; or, with another --output, a smaller --crop_size or "
         "--precision=bfloat16"
     )
-    return run_command(work, verbose=config.reporting.verbose, less_memory=less_memory, hosts=config.cluster.workers)
+    return run_command(
+        work,
+        check=check,
+        verbose=config.reporting.verbose,
+        less_memory=less_memory,
+        hosts=config.cluster.workers,
+    )
 
 
 if __name__ == "__main__":

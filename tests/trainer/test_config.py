@@ -10,8 +10,11 @@ import pytest
 from trainer import config, models, settings
 from trainer.config import TrainConfig, parse_train
 from trainer.data.augment import AUGMENTATIONS
+from trainer.evaluate import parse_evaluate
+from trainer.export import parse_export
 from trainer.objective import optimizers
 from trainer.objective.terms import TERMS
+from trainer.predict import parse_predict
 
 # Option -> text, and the value that alone must change, to what. Output changes several.
 OPTIONS: dict[str, tuple[str | None, Any]] = {
@@ -273,6 +276,17 @@ def test_a_home_folder_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     monkeypatch.setenv("HOME", str(tmp_path))
     found = parse_train(["--dataset=~/scenes/", "--output=~/run"], {})
     assert (found.places.dataset, found.places.logs) == (f"{tmp_path}/scenes", f"{tmp_path}/run/logs")
+    assert parse_train(["--dataset=d", "--initial_model=~/a [1]"], {}).model.initial_model == f"{tmp_path}/a [1]"
+    evaluated = parse_evaluate(["--model=~/run", "--dataset=~/scenes/dataset.json", "--report=~/report"])
+    assert (evaluated.model, evaluated.dataset, evaluated.report) == tuple(
+        f"{tmp_path}/{name}" for name in ("run", "scenes", "report")
+    )
+    predicted = parse_predict(["--model=~/run", "--images=~/*.png", "--output=~/made"])
+    assert (predicted.model, predicted.images, predicted.output) == tuple(
+        f"{tmp_path}/{name}" for name in ("run", "*.png", "made")
+    )
+    exported = parse_export(["--model=gs://a/~", "--output=~"])
+    assert (exported.model, exported.output) == ("gs://a/~", str(tmp_path))
 
 
 def test_a_data_set_is_needed(capsys: pytest.CaptureFixture[str]):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support.builds import PROJECT
-from trainer.console import interruptible
+from tests.support.handmade import write_dataset
 
 LOUD = """
 import os
@@ -39,17 +40,35 @@ print(tensorflow.LEVEL)
 NATIVE = "from native code at import\nfrom native code at the devices\n"
 
 
-def import_of(tensorflow: str, folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+COMMAND = """
+import sys
+from trainer.console import run_command
+
+def work():
+    if sys.argv[1:]:
+        raise KeyboardInterrupt
+    return 3
+
+sys.exit(run_command(work))
+"""
+
+
+def run_beside(tensorflow: str, folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs Python with `command`, which imports the source `tensorflow` under that name."""
     (folder / "tensorflow.py").write_text(tensorflow)
     inherited = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
     return subprocess.run(
-        [sys.executable, "-c", CODE.format(", ".join(arguments))],
+        [sys.executable, *command],
         cwd=PROJECT,
-        env={**inherited, "PYTHONPATH": str(folder), **environment},
+        env={**inherited, "PYTHONPATH": f"{folder}{os.pathsep}{PROJECT}", **environment},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def import_of(tensorflow: str, folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return run_beside(tensorflow, folder, "-c", CODE.format(", ".join(arguments)), **environment)
 
 
 def test_what_native_code_says_is_held_back(tmp_path: Path):
@@ -74,26 +93,53 @@ def test_a_level_that_was_chosen_is_kept(tmp_path: Path):
     assert import_of(LOUD, tmp_path, TF_CPP_MIN_LOG_LEVEL="1").stdout == "1\n"
 
 
-def test_ctrl_c_is_a_line_and_an_exit_code(capsys: pytest.CaptureFixture[str]):
-    @interruptible
-    def command(argv: list[str], code: int = 0) -> int:
-        if argv:
-            raise KeyboardInterrupt
-        return code
-
-    assert command([], code=3) == 3
-    assert command(["long"]) == 130
-    assert capsys.readouterr().err == "stopped\n"
+def test_ctrl_c_is_a_line_and_an_exit_code(tmp_path: Path):
+    done = run_beside(LOUD, tmp_path, "-c", COMMAND)
+    assert (done.returncode, done.stderr) == (3, "")
+    done = run_beside(LOUD, tmp_path, "-c", COMMAND, "long")
+    assert (done.returncode, done.stderr) == (130, "stopped\n")
 
 
 def test_ctrl_c_while_tensorflow_is_imported_does_not_show_its_log(tmp_path: Path):
-    (tmp_path / "tensorflow.py").write_text('import os\nos.write(2, b"from native code")\nraise KeyboardInterrupt\n')
-    done = subprocess.run(
-        [sys.executable, "-m", "trainer.export", "--model=a", "--output=b"],
-        cwd=PROJECT,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    interrupted = 'import os\nos.write(2, b"from native code")\nraise KeyboardInterrupt\n'
+    done = run_beside(interrupted, tmp_path, "-m", "trainer.export", "--model=a", "--output=b")
     assert (done.returncode, done.stderr) == (130, "stopped\n")
+
+
+TASK = ("trainer.task", "--train_split=train", "--val_split=")
+EVALUATE = ("trainer.evaluate", "--split=train", "--model=a")
+SHARD = "train-00000-of-00001.tfrecord"
+
+
+def run_on(dataset: Path, command: tuple[str, ...]) -> tuple[int, str]:
+    """-> exit code and stderr of a command that ends with 3 where it imports TensorFlow."""
+    done = run_beside("raise SystemExit(3)", dataset.parent, "-m", *command, f"--dataset={dataset}")
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "damage", "told"),
+    [
+        (TASK, lambda dataset: (dataset / "dataset.json").unlink(), "dataset.json"),
+        (TASK, lambda dataset: (dataset / "dataset.json").write_bytes(bytes(999)), "dataset.json: "),
+        (TASK, lambda dataset: (dataset / SHARD).unlink(), f"{SHARD} is missing: restore it"),
+        (TASK, lambda dataset: (dataset / SHARD).write_bytes(b"0"), f"{SHARD} has 1 bytes, and dataset.json says"),
+        (TASK, lambda dataset: dataset.rename(dataset.with_name("moved")), "there is no folder"),
+        (EVALUATE, lambda dataset: (dataset / "dataset.json").write_bytes(b"{"), "dataset.json: "),
+    ],
+)
+def test_a_damaged_data_set_is_told_before_tensorflow_is_imported(
+    command: tuple[str, ...], damage: Callable[[Path], object], told: str, tmp_path: Path
+):
+    dataset = write_dataset(tmp_path / "data [1]", "raw_uint8", (3,))
+    damage(dataset)
+    code, said = run_on(dataset, command)
+    assert (code, said.count("\n")) == (1, 1)
+    assert said.startswith("error: ")
+    assert told in said
+    assert str(dataset) in said
+
+
+@pytest.mark.parametrize("command", [TASK, EVALUATE])
+def test_a_sound_data_set_is_read_with_tensorflow(command: tuple[str, ...], tmp_path: Path):
+    assert run_on(write_dataset(tmp_path / "data [1]", "raw_uint8", (3,)), command) == (3, "")

@@ -7,14 +7,10 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from beam_pipelines.contract import manifest as contract
-from beam_pipelines.contract.errors import UserError
 from beam_pipelines.contract.manifest import Manifest, Shard
+from trainer.data.manifest import DatasetError, check_size, no_dataset, read_local, shards_of
 from trainer.data.records import parser
 from trainer.errors import refusal
-
-
-class DatasetError(UserError, ValueError):
-    """A data set that can't be read; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +48,8 @@ class Split:
 
 def read_manifest(folder: str) -> Manifest:
     """Raises DatasetError where there is no finished data set, ManifestError where it is of another version."""
+    if "://" not in folder:
+        return read_local(folder)
     path = f"{folder}/{contract.FILE_NAME}"
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
@@ -59,18 +57,13 @@ def read_manifest(folder: str) -> Manifest:
     except (tf.errors.NotFoundError, tf.errors.FailedPreconditionError) as error:  # the latter: a part is a file
         if isinstance(error, tf.errors.FailedPreconditionError) and refusal(error):
             raise  # nothing answers
-        is_there = "://" in folder or tf.io.gfile.isdir(folder)  # buckets have no empty folders
-        raise DatasetError(contract.not_built(folder) if is_there else f"there is no folder {folder}") from error
+        raise no_dataset(folder, is_there=True) from error  # buckets have no empty folders
 
 
 def open_split(folder: str, split: str) -> Split:
     """The whole split, its files checked to be there with the bytes that the manifest says."""
     found = read_manifest(folder)
-    if split not in found.splits:
-        raise DatasetError(f"{folder} has no split {split!r}; it has {', '.join(found.splits)}")
-    opened = Split(folder, found, tuple(shard for shard in found.splits[split] if shard.examples))
-    if not opened.shards:
-        raise DatasetError(f"{folder}: the split {split!r} has no examples, every pair was rejected when it was built")
+    opened = Split(folder, found, shards_of(found, folder, split))
     for path, shard in zip(opened.paths(), opened.shards, strict=True):
         _check_file(path, shard)
     return opened
@@ -119,10 +112,6 @@ def share_of(split: Split, pipelines: int, index: int) -> Split:
 def _check_file(path: str, shard: Shard) -> None:
     try:
         size = tf.io.gfile.stat(path).length
-    except tf.errors.NotFoundError as error:
-        raise DatasetError(f"{path} is missing: restore it, or build the data set again") from error
-    if size != shard.bytes:
-        raise DatasetError(
-            f"{path} has {size:,} bytes, and {contract.FILE_NAME} says {shard.bytes:,}: restore it (sha256 "
-            f"{shard.sha256}), or build the data set again"
-        )
+    except tf.errors.NotFoundError:
+        size = None
+    check_size(path, shard, size)

@@ -14,6 +14,7 @@ from typing import Any
 
 import h5py
 import keras
+import tensorflow as tf
 
 from beam_pipelines.contract.errors import UserError
 
@@ -57,21 +58,23 @@ def read_member(path: str, name: str) -> Any:
         raise ArchiveError(f"is not a .keras file, or damaged: {error}") from error
 
 
-def check_model(path: str) -> None:
-    """Checks that the archive's weights are there and that its configuration asks for no more than these.
+def load(path: str) -> Any:
+    """What Keras makes of the archive's configuration, with the archive's weights.
 
     Raises:
       ArchiveError: a member is missing, the weights are no plain HDF5 file, or there are fewer than the layers need.
+      Exception: whatever Keras raises where it can't make it.
     """
     config = read_member(path, CONFIG)
     _check_config(config)
     with tempfile.TemporaryDirectory() as scratch, zipfile.ZipFile(path) as archive:
         if WEIGHTS not in archive.namelist():
             raise ArchiveError(f"is damaged: it has no {WEIGHTS}")
-        held = count_weights(archive.extract(WEIGHTS, scratch))
-    asked = count_parameters(config)
-    if asked > held:
-        raise ArchiveError(f"is damaged: its layers need {asked:,} numbers and its {WEIGHTS} holds {held:,}")
+        weights = archive.extract(WEIGHTS, scratch)
+        model = build(config, count_weights(weights))
+        if isinstance(model, keras.Model):
+            model.load_weights(weights)
+        return model
 
 
 def count_weights(path: str) -> int:
@@ -90,29 +93,44 @@ def count_weights(path: str) -> int:
     return numbers
 
 
-def count_parameters(config: Any) -> int:
-    """The numbers that a model of this configuration needs. Raises what Keras does where it can't make the model.
+def build(config: Any, held: int) -> Any:
+    """Makes the layers of a configuration, which may need at most `held` numbers.
 
-    Its variables get shapes but no memory. Keras keeps such variables, to fill them later, by thread: hence one that
-    ends with them.
+    Variables first get shapes, and memory once these are counted. Keras keeps by thread which variables still wait for
+    their memory: those of a model that is refused go with a thread of its own.
+
+    Raises:
+      ArchiveError: the layers need more.
+      Exception: whatever Keras raises where it can't make them.
     """
-    counted: list[int] = []
+    made: list[Any] = []
     failed: list[Exception] = []
+    strategy = tf.distribute.get_strategy()
 
-    def count() -> None:
+    def make() -> None:
         try:
-            with keras.StatelessScope(initialize_variables=False):
-                model = keras.saving.deserialize_keras_object({**config, "compile_config": None}, safe_mode=True)
-                counted.append(sum(math.prod(map(int, each.shape)) for each in model.weights))
+            with strategy.scope():
+                made.append(_make(config, held))
         except Exception as error:
             failed.append(error)
 
-    thread = threading.Thread(target=count)
+    thread = threading.Thread(target=make)
     thread.start()
     thread.join()
     if failed:
         raise failed[0]
-    return counted[0]
+    return made[0]
+
+
+def _make(config: Any, held: int) -> Any:
+    with keras.StatelessScope(initialize_variables=False):
+        model = keras.saving.deserialize_keras_object({**config, "compile_config": None}, safe_mode=True)
+        asked = sum(math.prod(map(int, each.shape)) for each in getattr(model, "weights", ()))
+    if asked > held:
+        raise ArchiveError(f"is damaged: its layers need {asked:,} numbers and its {WEIGHTS} holds {held:,}")
+    with keras.StatelessScope():
+        pass  # when it ends, Keras gives memory to all variables of this thread that have none
+    return model
 
 
 def _check_sizes(archive: zipfile.ZipFile) -> None:

@@ -165,8 +165,7 @@ def load_model(path: str) -> tuple[keras.Model, Description]:
         tf.io.gfile.copy(file, local)
         description = _read_description(local, file)
         try:
-            archive.check_model(local)
-            model = keras.saving.load_model(local, compile=False, safe_mode=True)
+            model = archive.load(local)
         except ArchiveError as error:
             raise ModelFileError(f"{file} {error}; {_CURE}") from error
         except _LOAD_FAULTS as error:
@@ -232,10 +231,13 @@ def _read_description(local: str, file: str) -> Description:
     try:
         value = archive.read_member(local, _MEMBER)
     except ArchiveError as error:
-        raise ModelFileError(f"{file} {error}") from error
+        raise ModelFileError(f"{file} {error}; {_CURE}") from error
     if not isinstance(value, dict) or value.get("version") != _VERSION:
         found = value.get("version") if isinstance(value, dict) else None
-        raise ModelFileError(f"{file} has version {found!r} of {_MEMBER}, and this code reads {_VERSION}")
+        raise ModelFileError(
+            f"{file} has version {found!r} of {_MEMBER}, and this code reads {_VERSION}: use the version of this "
+            "project that saved it, or train it again"
+        )
     try:
         return Description.from_json(value)
     except (KeyError, TypeError, ValueError, AttributeError, LabelTableError) as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import re
 import threading
 import time
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from trainer.inference.request import PredictSettings
 from trainer.inference.segmenter import Segmenter
 
 TYPES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+_LITERAL = str.maketrans({"*": "[*]", "?": "[?]", "[": "[[]", "\\": "\\\\"})  # patterns of these characters
 _THREADS = 4  # that read, decode, encode and write; one at a time has the model
 
 
@@ -88,14 +88,24 @@ def find_pictures(images: str) -> list[Picture]:
     elif tf.io.gfile.exists(images):
         return [Picture(images, _stem(os.path.basename(images)))]
     else:
-        base = re.split(r"[*?\[]", images)[0].rpartition("/")[0]
-        paths = [path for path in tf.io.gfile.glob(images) if not tf.io.gfile.isdir(path)]
+        base, pattern = _split_pattern(images)
+        paths = [path for path in tf.io.gfile.glob(pattern) if not tf.io.gfile.isdir(path)]
         if not paths:
             raise PredictionError(f"--images={images}: there is no such file or folder, and nothing matches it")
     shown = [path for path in paths if path.lower().endswith(TYPES) and not os.path.basename(path).startswith(".")]
     if not shown:
         raise PredictionError(f"{images}: there is no picture among {len(paths):,} files: it takes {', '.join(TYPES)}")
     return [Picture(path, _stem(os.path.relpath(path, base or "."))) for path in sorted(shown)]
+
+
+def _split_pattern(images: str) -> tuple[str, str]:
+    """-> the folder that a pattern begins with, and the pattern: the characters of a folder that is there stand for
+    themselves, so that `data [1]/*.png` are the pictures in `data [1]`.
+    """
+    parts = images.split("/")
+    folders = ["/".join(parts[:end]) or "/" for end in range(len(parts) - 1, 0, -1)]
+    base = next(filter(tf.io.gfile.isdir, folders), "")
+    return base, base.translate(_LITERAL) + images[len(base) :]
 
 
 def load_picture(path: str, max_pixels: int = MAX_IMAGE_PIXELS) -> np.ndarray:

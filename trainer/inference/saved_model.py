@@ -117,6 +117,11 @@ def _decoded_picture(numbered: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
     return decode_picture(file, ["image_bytes", number])
 
 
+def loading_note(folder: str) -> str:
+    """What to add to the name of an exported folder, where TensorFlow does not load it from there."""
+    return " (copy it to load it: TensorFlow takes its path for a pattern)" if re.search(r"[\[*?\\]", folder) else ""
+
+
 def check_free(folder: str, overwrite: bool) -> None:
     """Raises ExportError where `export_model` would refuse to write."""
     if tf.io.gfile.exists(folder) and not tf.io.gfile.isdir(folder):

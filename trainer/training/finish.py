@@ -15,22 +15,36 @@ from trainer.evaluation import report
 from trainer.evaluation.evaluator import evaluate
 from trainer.files import DamagedFileError, is_local, read_bytes, sealed, sha256_of, unsealed, write_whole
 from trainer.inference.model_file import BEST, load_model
-from trainer.inference.saved_model import export_model
+from trainer.inference.saved_model import export_model, loading_note
 from trainer.training import devices, journal
 
 _FINISHED = "finished.json"  # in the run's folder: what was made, written last
 _FINISHED_BYTES = 2**22
+_AGAIN = "the report and the export are made again"
 
 
-def is_finished(config: TrainConfig) -> bool:
-    """Whether everything that `evaluate_and_export` makes is there, byte for byte as it was made, and of the best model
-    that is there now: an earlier run may have left some in these folders.
+def what_is_missing(config: TrainConfig) -> str | None:
+    """Why `evaluate_and_export` has to work again, in a sentence. None where everything that it makes is there, byte
+    for byte as it was made, and of the best model that is there now: these folders may hold files of an earlier run.
     """
+    path = f"{config.places.output}/{_FINISHED}"
     try:
-        made = unsealed(read_bytes(f"{config.places.output}/{_FINISHED}", _FINISHED_BYTES)).get("files")
-    except (DamagedFileError, FileNotFoundError):
-        return False
-    return isinstance(made, dict) and made == _facts(_made(config))
+        made = unsealed(read_bytes(path, _FINISHED_BYTES)).get("files")
+    except FileNotFoundError:
+        return f"{path} is missing: {_AGAIN}"
+    except DamagedFileError as error:
+        return f"{path}: {error}; {_AGAIN}"
+    if not isinstance(made, dict):
+        return f"{path}: it is not that of a training run; {_AGAIN}"
+    found = _facts(_made(config))
+    changed = sorted(name for name in made.keys() | found.keys() if made.get(name) != found.get(name))
+    more = f" and {len(changed) - 1:,} more" if len(changed) > 1 else ""
+    return f"{changed[0]}{more}: missing, or not as {path} says; {_AGAIN}" if changed else None
+
+
+def keep_record(config: TrainConfig) -> None:
+    """Writes `finished.json`: what `evaluate_and_export` has made, as it is now."""
+    write_whole(f"{config.places.output}/{_FINISHED}", sealed({"files": _facts(_made(config))}))
 
 
 def _made(config: TrainConfig) -> dict[str, str]:
@@ -75,8 +89,9 @@ def evaluate_and_export(
         made.append(f"{_report_folder(config)}/: its scores and pictures")
     console.print("exporting it", highlight=False)
     export_model(config.places.export, model, description, overwrite=True)
-    write_whole(f"{config.places.output}/{_FINISHED}", sealed({"files": _facts(_made(config))}))
-    made.append(f"{config.places.export}/: a SavedModel, from image_bytes to class_map")
+    keep_record(config)
+    folder = config.places.export
+    made.append(f"{folder}/: a SavedModel, from image_bytes to class_map{loading_note(folder)}")
     for line in made:
         console.print(line, highlight=False, markup=False)
 

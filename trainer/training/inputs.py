@@ -12,7 +12,8 @@ from rich.console import Console
 from trainer.config import TrainConfig
 from trainer.data import corrupt, dataset, order
 from trainer.data.augment import Operation, Target, make_augment, make_center_crop
-from trainer.data.dataset import DatasetError, Split
+from trainer.data.dataset import Split
+from trainer.data.manifest import DatasetError
 from trainer.training import devices
 from trainer.training.devices import Batches, DeviceError
 from trainer.training.plan import Plan

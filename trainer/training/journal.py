@@ -157,7 +157,11 @@ def read_rows(folder: str) -> list[dict[str, Any]]:
 
 
 def parse_rows(data: bytes) -> tuple[list[dict[str, Any]], int]:
-    """-> the rows of a metrics.jsonl, and the number of lines that are damaged; a last one that was cut off is not."""
+    """-> the rows of a metrics.jsonl, and the number of lines that are damaged; a last one that was cut off is not.
+
+    Lines have no checksum, so that anybody may read and append them: a changed digit or letter that leaves a line a row
+    of a sound form is not noticed.
+    """
     *lines, last = data.split(b"\n")
     parsed = [_parse(line) for line in lines if line]
     rows = [row for row in parsed if row is not None]

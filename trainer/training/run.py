@@ -60,9 +60,13 @@ def _run(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback], con
         check_free(config.places.export, overwrite=True)
     loop = _make_loop(inputs, callbacks, console, is_new)
     first = int(loop.state.step)
-    if (loop.state.stopped or first >= inputs.plan.total_steps) and finish.is_finished(config):
-        console.print(f"{config.places.output} is complete already: {first:,} updates", highlight=False, markup=False)
-        return 0
+    if loop.state.stopped or first >= inputs.plan.total_steps:
+        missing = finish.what_is_missing(config)
+        if missing is None:
+            done = f"{config.places.output} is complete already: {first:,} updates"
+            console.print(done, highlight=False, markup=False)
+            return 0
+        console.print(missing, highlight=False, markup=False)
     if not is_new:
         console.print(f"resuming at step {first:,}", highlight=False)
     with StopSignal() as stop:

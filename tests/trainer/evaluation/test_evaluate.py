@@ -164,7 +164,7 @@ def test_a_report_that_cannot_be_written_is_a_sentence(
     arguments = [f"--model={run}", f"--dataset={data}", "--split=train", f"--report={tmp_path / 'file'}"]
     assert main(arguments) == 1
     (said,) = capsys.readouterr().err.splitlines()
-    assert said.startswith("error: what is read or written can't be: ")
+    assert said.startswith("error: a file can't be read or written: ")
     assert "file" in said
 
 

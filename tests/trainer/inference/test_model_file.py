@@ -40,6 +40,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't
 
 IMAGES = np.random.default_rng(0).normal(size=(2, 32, 64, 3)).astype(np.float32)
 MEMBER = "street_scenes.json"
+CURE = "restore it from a backup, or train it again"
+NEWER = "use the version of this project that saved it, or train it again"
 
 
 @pytest.fixture(scope="module")
@@ -196,14 +198,14 @@ def test_a_model_that_is_not_there_is_missed(tmp_path: Path):
 def test_a_file_that_keras_alone_wrote_is_refused(tmp_path: Path):
     path = tmp_path / "plain.keras"
     make_color_model(describe()).save(path)
-    assert refusal_of(path) == f"{path} has no {MEMBER}: it was not written by this trainer"
+    assert refusal_of(path) == f"{path} has no {MEMBER}: it was not written by this trainer; {CURE}"
 
 
 @pytest.mark.parametrize("share", [0, 0.5, 0.999])
 def test_a_file_that_was_cut_is_refused(share: float, saved: Path, tmp_path: Path):
     path, content = tmp_path / "cut.keras", saved.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    assert refusal_of(path) == f"{path} is not a .keras file, or damaged: File is not a zip file"
+    assert refusal_of(path) == f"{path} is not a .keras file, or damaged: File is not a zip file; {CURE}"
 
 
 def test_weights_that_are_damaged_are_refused(saved: Path, tmp_path: Path):
@@ -213,7 +215,7 @@ def test_weights_that_are_damaged_are_refused(saved: Path, tmp_path: Path):
     content[weights.header_offset + weights.compress_size // 2] ^= 1
     path = tmp_path / "damaged.keras"
     path.write_bytes(content)
-    assert refusal_of(path) == f"{path} is damaged: the checksum of its model.weights.h5 is wrong"
+    assert refusal_of(path) == f"{path} is damaged: the checksum of its model.weights.h5 is wrong; {CURE}"
 
 
 @given(data=st.data())
@@ -235,9 +237,9 @@ def test_a_damaged_byte_is_noticed_or_does_not_matter(data: st.DataObject, saved
 
 def test_another_version_is_refused(saved: Path, tmp_path: Path):
     path = rewrite(saved, tmp_path / "newer.keras", lambda value: value.update(version=2))
-    assert refusal_of(path) == f"{path} has version 2 of {MEMBER}, and this code reads 1"
+    assert refusal_of(path) == f"{path} has version 2 of {MEMBER}, and this code reads 1: {NEWER}"
     path = rewrite(saved, tmp_path / "none.keras", lambda value: value.pop("version"))
-    assert refusal_of(path) == f"{path} has version None of {MEMBER}, and this code reads 1"
+    assert refusal_of(path) == f"{path} has version None of {MEMBER}, and this code reads 1: {NEWER}"
 
 
 @pytest.mark.parametrize(

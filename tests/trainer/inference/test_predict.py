@@ -375,6 +375,15 @@ def test_a_folder_whose_name_looks_like_a_pattern_is_a_folder(tmp_path: Path) ->
     assert [picture.name for picture in find_pictures(str(tmp_path / "[raw]*"))] == ["1"]
 
 
+@pytest.mark.parametrize("folder", ["[1]", "my *", "what?", "back\\slash", "a [b]/c [d]"])
+def test_a_pattern_begins_in_a_folder_whose_name_looks_like_one(folder: str, tmp_path: Path) -> None:
+    for name in (f"{folder}/1.png", f"{folder}/d/2.png", "1/3.png", "my other/4.png", "whats/5.png"):
+        paint_picture(tmp_path / name, (8, 8))
+    found = {picture.name: picture.path for picture in find_pictures(f"{tmp_path}/{folder}/*.png")}
+    assert found == {"1": f"{tmp_path}/{folder}/1.png"}
+    assert [picture.name for picture in find_pictures(f"{tmp_path}/{folder}/[a-e]/?.png")] == ["d/2"]
+
+
 def test_nothing_to_segment_is_an_error(
     predict: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

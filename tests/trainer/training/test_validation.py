@@ -231,21 +231,26 @@ def test_tensorboard_shows_image_truth_and_prediction(tmp_path: Path, split: Spl
 def test_a_run_is_finished_when_it_is_reported_and_exported(tmp_path: Path, val_split: str):
     config = parse_train([f"--output={tmp_path}/run", "--dataset=data", f"--val_split={val_split}"], {})
     exported, reported = tmp_path / "run/export", tmp_path / "run/report-val/metrics.json"
-    assert not finish.is_finished(config)
-    description = describe()
-    model = make_color_model(description)
+    record = f"{tmp_path}/run/finished.json"
+    again = "the report and the export are made again"
+    assert finish.what_is_missing(config) == f"{record} is missing: {again}"
+    model, description = make_color_model(describe()), describe()
     export_model(str(exported), model, description)
-    save_model(f"{config.output}/best.keras", model, description)
-    assert finish.is_finished(config) == (val_split == "")
+    save_model(f"{tmp_path}/run/best.keras", model, description)
     reported.parent.mkdir(parents=True)
     reported.touch()
-    assert finish.is_finished(config)
-    save_model(f"{config.output}/best.keras", model, replace(description, step=description.step + 1))
-    assert not finish.is_finished(config), "the export is that of an earlier run"
-    export_model(str(exported), model, replace(description, step=description.step + 1), overwrite=True)
-    assert finish.is_finished(config)
+    finish.keep_record(config)
+    assert finish.what_is_missing(config) is None
+    save_model(f"{tmp_path}/run/best.keras", model, replace(description, step=description.step + 1))
+    assert finish.what_is_missing(config) == f"best.keras: missing, or not as {record} says; {again}"
+    finish.keep_record(config)
+    reported.write_text("0")
+    assert (finish.what_is_missing(config) is None) == (val_split == "")
+    finish.keep_record(config)
     (exported / "saved_model.pb").unlink()
-    assert not finish.is_finished(config)
+    assert finish.what_is_missing(config) == f"export/saved_model.pb: missing, or not as {record} says; {again}"
+    Path(record).write_bytes(b"")
+    assert finish.what_is_missing(config) == f"{record}: it is empty; {again}"
 
 
 def test_an_evaluation_that_is_stopped_keeps_and_writes_nothing(tmp_path: Path, split: Split):

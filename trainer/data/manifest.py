@@ -1,0 +1,65 @@
+"""`dataset.json` without TensorFlow: what is wrong with a local data set is told in a second, not in half a minute."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from beam_pipelines.contract import manifest as contract
+from beam_pipelines.contract.errors import UserError
+from beam_pipelines.contract.manifest import Manifest, Shard
+
+
+class DatasetError(UserError, ValueError):
+    """A data set that can't be read; the message says what to do."""
+
+
+def check_local(folder: str, splits: Iterable[str]) -> None:
+    """Checks the manifest, the splits and the sizes of their shards, where `folder` is on this machine.
+
+    Raises:
+      DatasetError, ManifestError: as `trainer.data.dataset.open_split` does.
+    """
+    if "://" in folder:
+        return
+    manifest = read_local(folder)
+    for split in splits:
+        for shard in shards_of(manifest, folder, split):
+            path = f"{folder}/{shard.file}"
+            check_size(path, shard, os.path.getsize(path) if os.path.exists(path) else None)
+
+
+def read_local(folder: str) -> Manifest:
+    """Raises DatasetError where there is no finished data set, ManifestError where its manifest can't be used."""
+    path = f"{folder}/{contract.FILE_NAME}"
+    try:
+        with open(path, "rb") as file:
+            return Manifest.from_json(file.read(), path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise no_dataset(folder, os.path.isdir(folder)) from error
+
+
+def no_dataset(folder: str, is_there: bool) -> DatasetError:
+    """The error for a folder that holds no `dataset.json`, or is not there."""
+    return DatasetError(contract.not_built(folder) if is_there else f"there is no folder {folder}")
+
+
+def shards_of(manifest: Manifest, folder: str, split: str) -> tuple[Shard, ...]:
+    """The shards of a split that hold examples. Raises DatasetError where there is none."""
+    if split not in manifest.splits:
+        raise DatasetError(f"{folder} has no split {split!r}; it has {', '.join(manifest.splits)}")
+    shards = tuple(shard for shard in manifest.splits[split] if shard.examples)
+    if not shards:
+        raise DatasetError(f"{folder}: the split {split!r} has no examples, every pair was rejected when it was built")
+    return shards
+
+
+def check_size(path: str, shard: Shard, size: int | None) -> None:
+    """Raises DatasetError where the file of a shard has another size, in bytes, or is missing (None)."""
+    if size is None:
+        raise DatasetError(f"{path} is missing: restore it, or build the data set again")
+    if size != shard.bytes:
+        raise DatasetError(
+            f"{path} has {size:,} bytes, and {contract.FILE_NAME} says {shard.bytes:,}: restore it (sha256 "
+            f"{shard.sha256}), or build the data set again"
+        )
