@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES, LabelTableError
 from beam_pipelines.inputs.label_files import load_labels
+from beam_pipelines.inputs.layouts import ANNOTATIONS, LAYOUTS, listed
 from beam_pipelines.recipe import SCENES, Recipe, input_paths
 
 if TYPE_CHECKING:
@@ -180,8 +181,8 @@ def _add_input(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--input",
         metavar="PATHS",
-        help="a folder, zip archives, or both, separated by commas, local or gs://: Cityscapes as downloaded "
-        "(tree or zips), or folders images/ and masks/ with the same file names",
+        help="a folder, zip archives, or both, separated by commas, local or gs://, with images and masks laid out as "
+        + listed([f"{layout.name} ({layout.folders})" for layout in LAYOUTS]),
     )
     group.add_argument(
         "--labels",
@@ -197,7 +198,12 @@ def _add_input(group: argparse._ArgumentGroup) -> None:
         "viewer shows, or the table's colors; auto decides by the first masks and refuses what could be either "
         "(default: auto)",
     )
-    group.add_argument("--annotations", choices=["gtFine", "gtCoarse"], help="of Cityscapes (default: gtFine if there)")
+    group.add_argument(
+        "--annotations",
+        choices=ANNOTATIONS,
+        help=f"which masks of {listed([layout.name for layout in LAYOUTS if layout.choice])} (default: the first of "
+        "these that is there)",
+    )
     group.add_argument(
         "--splits",
         metavar="SPLITS",
