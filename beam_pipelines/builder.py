@@ -28,7 +28,7 @@ from beam_pipelines.graph import Job, build_dataset
 from beam_pipelines.inputs import sample_scenes
 from beam_pipelines.inputs.placement import check_apart
 from beam_pipelines.inputs.sources import Found, Pair, find_pairs
-from beam_pipelines.options import BuildSettings, cores, pipeline_options
+from beam_pipelines.options import BuildSettings, pipeline_options
 from beam_pipelines.recipe import SCENES, Recipe, input_paths
 from beam_pipelines.shards import leftovers, ownership
 from beam_pipelines.shards.estimate import Estimate, estimate
@@ -155,7 +155,7 @@ def _draw_scenes(place: Workspace, console: Console) -> str:
         console.print(f"drawing {len(missing)} street scenes into {folder}", highlight=False)
         # Processes, since drawing holds the interpreter's lock; spawned, since Beam's threads do not survive a fork.
         spawn, alive = multiprocessing.get_context("spawn"), (os.getpid(),)
-        with ProcessPoolExecutor(cores(), spawn, stopping.end_with_parent, alive) as pool:
+        with ProcessPoolExecutor(runners.cores(), spawn, stopping.end_with_parent, alive) as pool:
             for files in pool.map(sample_scenes.draw_scene_files, missing):
                 for name, data in files.items():
                     storage.write(storage.join(folder, name), data)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from beam_pipelines import runners
 from beam_pipelines.contract.labels import BUILTIN_TABLES, LabelTableError
 from beam_pipelines.inputs.label_files import load_labels
 from beam_pipelines.inputs.layouts import ANNOTATIONS, LAYOUTS, listed
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 DEFAULT_OUTPUT = "out/scenes"
 RESIZES = ("area", "bilinear", "bicubic", "lanczos")
 ASPECTS = ("reject", "crop", "pad", "stretch")
-LOCAL_RUNNERS = ("DirectRunner", "FnApiRunner", "SwitchingDirectRunner")
-DATAFLOW_RUNNERS = ("dataflow", "dataflowrunner", "testdataflowrunner")  # as Beam takes them, in any case
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +58,8 @@ def parse_build(argv: Sequence[str] | None = None, prog: str = "python -m beam_p
         parser.error("--output is needed with --input: the folder (local or gs://) for the data set")
     inputs = [_checked_path(parser, "--input", path) for path in _input_paths(args.input)] if args.input else []
     output = _checked_path(parser, "--output", args.output or DEFAULT_OUTPUT)
-    if is_dataflow(args.runner):
-        _refuse_local(parser, "--input", inputs)
-        _refuse_local(parser, "--output", [args.output or DEFAULT_OUTPUT])
+    _check_reach(parser, args.runner, "--input", inputs)
+    _check_reach(parser, args.runner, "--output", [args.output or DEFAULT_OUTPUT])
     if args.shards and args.shard_size_mb:
         parser.error("--shards and --shard_size_mb both set the number of shards: give one")
     try:
@@ -114,13 +112,12 @@ def parse_verify(argv: Sequence[str] | None = None) -> VerifySettings:
     _add_running(parser)
     args, beam_args = parser.parse_known_args(argv)
     dataset = _checked_path(parser, "DATASET", args.dataset)
-    if is_dataflow(args.runner):
-        _refuse_local(parser, "DATASET", [args.dataset])
+    _check_reach(parser, args.runner, "DATASET", [args.dataset])
     return VerifySettings(dataset=dataset, verbose=args.verbose, beam_args=_with_runner(args.runner, beam_args))
 
 
 def pipeline_options(beam_args: Sequence[str], known: Sequence[str] = ()) -> PipelineOptions:
-    """Beam's view of the arguments. Local runners get a thread for each core, unless the arguments say otherwise.
+    """Beam's view of the arguments, after the defaults of their runner.
 
     Raises:
       SystemExit: 2, after a message: an argument that neither this project nor Beam knows; it may have been meant for
@@ -136,21 +133,14 @@ def pipeline_options(beam_args: Sequence[str], known: Sequence[str] = ()) -> Pip
     if unknown:
         options_of_all = [*known, *_build_parser()._option_string_actions, *parser._option_string_actions]
         raise _wrong(_unknown_option(unknown[0], options_of_all))
-    _check_brought(beam_args)
-    options = PipelineOptions([*_runner_defaults(beam_args), *beam_args])
+    if problem := runners.missing_program(beam_args):
+        raise _wrong(problem)
+    options = PipelineOptions([*runners.runner_in(beam_args).defaults(), *beam_args])
     try:
         create_runner(options.view_as(StandardOptions).runner)
     except (ValueError, ImportError) as error:
         raise _wrong(str(error).splitlines()[0]) from error
     return options
-
-
-def _check_brought(beam_args: Sequence[str]) -> None:
-    """Raises SystemExit where a local file that an engine runs from is not there: Beam has a traceback for it."""
-    for argument in beam_args:
-        name, _, path = argument.partition("=")
-        if name in ("--prism_location", "--flink_job_server_jar") and "://" not in path and not os.path.isfile(path):
-            raise _wrong(f"{argument}: there is no such file; `make engines` brings it where it can be had")
 
 
 def _wrong(message: str) -> SystemExit:
@@ -281,7 +271,8 @@ def _add_running(group: argparse._ArgumentGroup | argparse.ArgumentParser) -> No
     group.add_argument(
         "--runner",
         default="DirectRunner",
-        help="DirectRunner (default; all cores), DataflowRunner, FlinkRunner, PrismRunner",
+        help=f"{', '.join(runner.names[0] for runner in runners.RUNNERS)}, or another of Beam's "
+        "(default: DirectRunner, with all cores)",
     )
     group.add_argument("--verbose", action="store_true", help="show Beam's own log")
 
@@ -314,37 +305,13 @@ def _with_runner(runner: str, beam_args: Sequence[str]) -> tuple[str, ...]:
     return (f"--runner={runner}", *beam_args)
 
 
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def is_local_runner(beam_args: Sequence[str]) -> bool:
-    """Whether the runner is one that takes --direct_num_workers."""
-    return any(argument == f"--runner={name}" for argument in beam_args for name in LOCAL_RUNNERS)
-
-
-def is_dataflow(runner: str) -> bool:
-    """Whether `runner` names Google Cloud Dataflow."""
-    return runner.rpartition(".")[2].lower() in DATAFLOW_RUNNERS
-
-
-def _refuse_local(parser: argparse.ArgumentParser, option: str, paths: Sequence[str]) -> None:
+def _check_reach(parser: argparse.ArgumentParser, runner: str, option: str, paths: Sequence[str]) -> None:
+    """Ends with a message where the runner's workers can't reach one of `paths`."""
+    row = runners.runner_of(runner)
     for path in paths:
-        if not path.startswith("gs://"):
-            parser.error(f"{option}: Dataflow's workers can't reach {path}: it must be in a bucket, gs://BUCKET/FOLDER")
-
-
-def _runner_defaults(beam_args: Sequence[str]) -> list[str]:
-    """What suits the runner; the user's arguments come later and win.
-
-    On this machine threads, one for each core: decoding releases the interpreter's lock. For Dataflow no pickled
-    `__main__`, which Beam would send along: all that a worker needs is in a package.
-    """
-    if is_local_runner(beam_args):
-        return [f"--direct_num_workers={cores()}", "--direct_running_mode=multi_threading"]
-    runner = next((arg.removeprefix("--runner=") for arg in beam_args if arg.startswith("--runner=")), "")
-    return ["--no_save_main_session"] if is_dataflow(runner) else []
+        if row.buckets_only and not path.startswith("gs://"):
+            limit = f"{row.title}'s workers can't reach {path}"
+            parser.error(f"{option}: {limit}: it must be in a bucket, gs://BUCKET/FOLDER")
 
 
 def _unknown_option(argument: str, known: Sequence[str]) -> str:

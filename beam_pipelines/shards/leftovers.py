@@ -13,8 +13,8 @@ from beam_pipelines.errors import BuildError
 from beam_pipelines.files import storage
 from beam_pipelines.files.seal import unsealed
 from beam_pipelines.files.workspace import TRANSFORM_FILES, Workspace, manifest_is_damaged
-from beam_pipelines.options import cores
 from beam_pipelines.recipe import Recipe
+from beam_pipelines.runners import cores
 from beam_pipelines.shards.plan import ShardPlan
 from beam_pipelines.shards.stage import finished_receipt, staged_receipt
 

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/build.py --pairs 512 --source ../shared/data/cityscapes_sample
     python tests/benchmarks/build.py --pairs 128 --against notebook
-    python tests/benchmarks/build.py --runner=PrismRunner --prism_location=.engines/2.77.0/prism
+    python tests/benchmarks/build.py --runner=PrismRunner --prism_location=.runners/2.77.0/prism
 
 Every option that it does not know goes to the real command.
 
