@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 from beam_pipelines import stopping
-from beam_pipelines.errors import BuildError, cannot_write
+from beam_pipelines.errors import BuildError
 from beam_pipelines.files import cloud, storage
+from beam_pipelines.files.refusals import cannot_write
 
 HEARTBEAT_SECONDS = 20
 LAPSE_SECONDS = 90  # without a heartbeat; longer than any pause of a living build

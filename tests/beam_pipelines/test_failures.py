@@ -219,7 +219,7 @@ def test_a_disk_that_fills_up_ends_the_build_and_the_same_command_goes_on_when_t
         captured,
         f"cannot write {output}/",
         "No space left on device; free some space, or choose a smaller --image_encoding",
-        "finished shards are kept, the same command goes on from there",
+        "finished shards are kept, run the same command again",
     )
     assert not (output / "dataset.json").exists()
     assert not [path for path in output.glob("*.tfrecord") if not (output / "_build").exists()]
@@ -268,7 +268,7 @@ def test_a_folder_without_permission_is_told(source: Path, tmp_path: Path) -> No
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     is_sentence(done.stderr)
-    told = f"cannot write {folder}/_build: Permission denied; choose another folder, or ask for the permission"
+    told = f"cannot write {folder}/_build: Permission denied; choose another folder, or ask for permission to"
     assert told in done.stderr
     assert not list(folder.iterdir())
 

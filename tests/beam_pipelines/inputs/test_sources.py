@@ -571,7 +571,9 @@ def test_pipes_and_sockets_are_no_pictures(tmp_path, monkeypatch) -> None:
 
 def test_an_archive_that_is_a_pipe_is_refused(tmp_path) -> None:
     os.mkfifo(tmp_path / "a.zip")
-    assert refused(tmp_path / "a.zip").endswith("it is a pipe, a socket or a device, not a regular file")
+    assert refused(tmp_path / "a.zip").endswith(
+        "it is a pipe, a socket or a device, not a regular file; check the path"
+    )
 
 
 @pytest.mark.parametrize(
