@@ -31,8 +31,10 @@ else
 	PIPELINE_PYTHON=$(CURDIR)/$(BIN)/python .venv-oldest/bin/python -m pytest tests/trainer tests/contract
 endif
 
-# A hundred thousand damaged inputs for every reader, and builds that are killed: an hour and more.
+# A hundred thousand damaged inputs for every reader, builds that are killed, and what the tests leave out of long
+# products of cases: an hour and more.
 torture: .venv/installed
+	$(BIN)/python -m pytest -m torture
 	$(BIN)/python -m tests.torture
 
 lint: .venv/installed

@@ -65,7 +65,7 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
         return 0
     if not settings.overwrite and _is_complete(place, recipe):
         return _say_complete(place, console)
-    ownership.claim(place)
+    ownership.claim(place, settings.overwrite)
     with lease.hold(place.lease):
         if not settings.overwrite and (manifest := _published(place, recipe, console)):
             _tidy(manifest, place, console)  # what a build that was killed at its end did not come to

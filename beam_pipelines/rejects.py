@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
+import msgspec
+
+from beam_pipelines.contract import schema
+
 FILE_NAME = "rejected.jsonl"
 
 # Reason -> what it means. A reason outside this table is a programming error.
@@ -61,5 +65,22 @@ class Rejected:
         return json.dumps(asdict(self), ensure_ascii=False)
 
     @classmethod
-    def from_json(cls, line: str) -> Rejected:
-        return cls(**json.loads(line))
+    def from_json(cls, line: str, name: str = FILE_NAME) -> Rejected:
+        """Raises SchemaError, which calls the line `name`."""
+        return cls.of(schema.decode(RejectedFields, line, name))
+
+    @classmethod
+    def of(cls, fields: RejectedFields) -> Rejected:
+        return cls(**msgspec.structs.asdict(fields))
+
+
+class RejectedFields(msgspec.Struct, forbid_unknown_fields=True):
+    """What the JSON of a `Rejected` holds."""
+
+    key: str
+    split: str
+    image: str | None
+    mask: str | None
+    stage: str
+    reason: str
+    detail: str

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from beam_pipelines.contract.manifest import Manifest
+from beam_pipelines.contract.labels import BUILTIN_TABLES, LabelTable
+from beam_pipelines.contract.manifest import MINUS_ONES, Manifest
 from beam_pipelines.inputs.sources import Found, Pair
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.rejects import REASONS, Rejected
@@ -19,6 +20,12 @@ from beam_pipelines.shards.plan import ShardPlan
 
 SHOWN_PROBLEMS = 20
 SUSPICIOUS_IGNORED = 0.5  # Cityscapes ignores an eighth of its pixels, CamVid a thirtieth
+# Of the classes of the built-in tables, those that fill street scenes; the others together seldom reach a tenth.
+_LARGE = {"road", "sidewalk", "pavement", "building", "vegetation", "tree", "terrain", "sky", "car"}
+_LARGE |= {"flat", "construction", "nature", "vehicle"}
+_GROUND = {"road", "flat"}
+SUSPICIOUS_RARE = 0.3  # of the pixels of classes, in classes that are small in street scenes
+LEAST_GROUND = 0.1  # of the pixels, in a road or the like
 
 
 @dataclass(frozen=True)
@@ -146,7 +153,52 @@ def _notes_on_classes(manifest: Manifest) -> list[str]:
         notes.append(f"no pixel in {manifest.moments_split}: {', '.join(absent)}")
     if share > SUSPICIOUS_IGNORED:
         notes.append(f"is {manifest.labels.name} the right label table (--labels)? So much is seldom ignored")
+    notes += _notes_on_table(manifest.labels, pixels)
+    if minus_ones := manifest.additions.get(MINUS_ONES):
+        notes.append(
+            f"warning: {minus_ones:,} pixels of masks are 65535, which is -1 in 16 bits: `ignore: rest` ignored them; "
+            "if they are a class, name 65535 in its row"
+        )
     return notes
+
+
+def _notes_on_table(table: LabelTable, pixels: Sequence[int]) -> list[str]:
+    """A warning where a built-in table gives classes that are small in street scenes most of the pixels, with the
+    built-in tables that give the same ids to those that are large.
+    """
+    make = BUILTIN_TABLES.get(table.name)
+    counts = dict(zip((row.name for row in table.classes), pixels, strict=True))
+    if make is None or table != make() or _rare_share(counts) <= SUSPICIOUS_RARE:
+        return []
+    largest = max((name for name in counts if name not in _LARGE), key=lambda name: counts[name])
+    said = f"warning: {largest} fills {counts[largest] / max(1, sum(pixels)):.0%} of what is not ignored"
+    absent = [name for name in counts if name in _GROUND and not counts[name]]
+    said += f", and {absent[0]} nothing" if absent else ""
+    others = [name for name, other in BUILTIN_TABLES.items() if name != table.name and _fits(other(), table, pixels)]
+    fit = f" The ids fit {' or '.join(others)}" if others else ""
+    return [f"{said}: is {table.name} the right label table (--labels)?{fit}"]
+
+
+def _fits(other: LabelTable, table: LabelTable, pixels: Sequence[int]) -> bool:
+    """Whether the ids that have pixels in `table` are those of a street scene in `other`. A class of several ids does
+    not tell which of them it has: it fits none.
+    """
+    counts: Counter[str] = Counter()
+    class_of = {source_id: row.name for row in other.classes for source_id in row.source_ids}
+    for row, count in zip(table.classes, pixels, strict=True):
+        if count and len(row.source_ids) > 1:
+            return False
+        if count and not other.names(row.source_ids[0]):
+            return False
+        counts[class_of.get(row.source_ids[0], "")] += count
+    ignored = counts.pop("", 0) / max(1, sum(pixels))
+    ground = sum(counts[name] for name in _GROUND) / max(1, sum(pixels))
+    return ignored <= SUSPICIOUS_IGNORED and _rare_share(counts) <= SUSPICIOUS_RARE and ground >= LEAST_GROUND
+
+
+def _rare_share(counts: Mapping[str, int]) -> float:
+    rare = sum(count for name, count in counts.items() if name not in _LARGE)
+    return rare / max(1, sum(counts.values()))
 
 
 def _table(title: str, *columns: str) -> Table:

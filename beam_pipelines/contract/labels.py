@@ -61,6 +61,10 @@ class LabelTable:
         """The rows that are trained on, by train id."""
         return tuple(sorted((row for row in self.labels if row.train_id != IGNORE), key=lambda row: row.train_id))
 
+    def names(self, source_id: int) -> bool:
+        """Whether a row has this id."""
+        return any(source_id in row.source_ids for row in self.labels)
+
     @property
     def num_classes(self) -> int:
         return len(self.classes)

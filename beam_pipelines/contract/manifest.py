@@ -26,6 +26,7 @@ from beam_pipelines.contract.schema import Count, Digest, PlainName, SchemaError
 
 FILE_NAME = "dataset.json"
 FORMAT_VERSION = 1
+MINUS_ONES = "minus_one_pixels"  # in `additions`: pixels of 65535, -1 in 16 bits, that `ignore: rest` ignored
 Encoded = bytes  # `Manifest.bytes` hides the type in the class
 
 

@@ -33,7 +33,15 @@ _TRIED = 1000  # keys that are tried to find the one that an error is about
 
 _HEX = r"\A[0-9a-f]{64}\Z"
 _PLAIN = r"\A(?!\.\.?\Z)[^/\x00-\x1f\x7f]+\Z"
-_FORMS = {f"`str` matching regex {_HEX!r}": "64 hexadecimal digits", f"`str` matching regex {_PLAIN!r}": "a plain name"}
+_BELOW = r"\A(?!.*(?:\A|/)\.{0,2}(?:/|\Z))[^\x00-\x1f\x7f]+\Z"
+_FORMS = {
+    f"`str` matching regex {form!r}": words
+    for form, words in (
+        (_HEX, "64 hexadecimal digits"),
+        (_PLAIN, "a plain name"),
+        (_BELOW, "a name below the folder"),
+    )
+}
 _WORDS = (
     (r"^Expected", "expected"),
     (r"^Object missing required field (.*)", r"has no field \1"),
@@ -50,6 +58,8 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
 Size = Annotated[int, msgspec.Meta(ge=1, le=MAX_SIZE)]
 Digest = Annotated[str, msgspec.Meta(pattern=_HEX)]  # SHA-256
 PlainName = Annotated[str, msgspec.Meta(pattern=_PLAIN)]  # of a file in the folder that the document is about
+NameBelow = Annotated[str, msgspec.Meta(pattern=_BELOW)]  # of a file there, or in a folder of it: `a/b`
+Crc = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 
 
 class SchemaError(UserError, ValueError):

@@ -37,7 +37,7 @@ def list_members(archive: str) -> Iterator[Member]:
     """
     try:
         with cloud.errors(archive), open_read(archive) as file, zipfile.ZipFile(file) as opened:
-            members = [info for info in opened.infolist() if not info.is_dir()]
+            members = [info for info in opened.infolist() if not info.filename.endswith("/")]  # `is_dir` needs a name
     except FileNotFoundError as error:
         raise BuildError(f"{archive} does not exist") from error
     except OSError as error:

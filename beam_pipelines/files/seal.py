@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import google_crc32c
 
+from beam_pipelines.contract import schema
+from beam_pipelines.contract.schema import SchemaError
+
 _MARK = "#crc32c="
+_T = TypeVar("_T")
 
 
 def sealed(text: str) -> bytes:
@@ -26,4 +32,16 @@ def unsealed(data: bytes | None) -> str | None:
     body, line = data[: max(start, 0)], data[max(start, 0) :]
     if line != last_line(google_crc32c.value(body)):
         return None
-    return body.decode()  # it is what was encoded
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def decoded(kind: type[_T], data: bytes | None, name: str) -> _T | None:
+    """The JSON of the type `kind` that was sealed; None where there is none, or it is damaged or of another type."""
+    text = unsealed(data)
+    try:
+        return None if text is None else schema.decode(kind, text, name)
+    except SchemaError:
+        return None

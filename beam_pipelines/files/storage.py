@@ -5,16 +5,17 @@ from __future__ import annotations
 import base64
 import contextlib
 import errno
+import hashlib
 import os
 import re
 import stat
 import uuid
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO
 
 import google_crc32c
-from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from beam_pipelines.errors import BuildError, first_line
@@ -141,6 +142,20 @@ def crc32c_of(path: str) -> int:
         return crc
 
 
+def holds(path: str, size: int, sha256: str) -> bool:
+    """Whether there is a file of so many bytes with this SHA-256, in hex."""
+    if size_of(path) != size:
+        return False
+    digest = hashlib.sha256()
+    try:
+        with cloud.errors(path), open_read(path) as file:
+            while part := file.read(_READ_BYTES):
+                digest.update(part)
+    except (FileNotFoundError, IsADirectoryError):
+        return False
+    return digest.hexdigest() == sha256
+
+
 def is_link(path: str) -> bool:
     """Whether a symbolic link stands at `path`."""
     return is_local(path) and os.path.islink(path)
@@ -188,11 +203,9 @@ def writing(path: str, temporary: str | None = None) -> Iterator[BinaryIO]:
 
 def delete(paths: list[str]) -> None:
     """Deletes files, never folders; those that do not exist are no error."""
-    for path in paths:
-        if is_local(path):
-            _delete_local(path)
-        else:
-            _delete_object(path)
+    for path in filter(is_local, paths):
+        _delete_local(path)
+    _delete_objects([path for path in paths if not is_local(path)])
 
 
 def remove(root: str, names: Iterable[str]) -> None:
@@ -201,8 +214,7 @@ def remove(root: str, names: Iterable[str]) -> None:
     """
     names = set(names)
     if not is_local(root):
-        for name in names & sizes(root).keys():
-            _delete_object(join(root, name))
+        _delete_objects([join(root, name) for name in sorted(names & sizes(root).keys())])
         return
     for name in names:
         if is_plain(root, name):
@@ -357,9 +369,21 @@ def _flush_folder(folder: str) -> None:
         os.close(descriptor)
 
 
-def _delete_object(path: str) -> None:
-    with cloud.errors(path):
-        FileSystems.delete([_escaped(path)])
+def _delete_objects(paths: Sequence[str]) -> None:
+    """Objects of one bucket, in batches: Beam's own deletion lists and deletes them one by one."""
+    if not paths:
+        return
+    with cloud.errors(paths[0]):
+        if not paths[0].startswith("gs://"):
+            FileSystems.delete([_escaped(path) for path in paths])
+            return
+        from apache_beam.io.gcp.gcsio import GcsIO
+        from apache_beam.options.pipeline_options import PipelineOptions
+
+        answers = GcsIO(pipeline_options=PipelineOptions([])).delete_batch(list(paths))
+        refused = {path: status for path, status in answers if status}
+        if refused:
+            raise BeamIOError("objects can't be deleted", refused)
 
 
 def _escaped(path: str) -> str:

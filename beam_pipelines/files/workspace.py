@@ -6,13 +6,15 @@ import contextlib
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import msgspec
 
 from beam_pipelines.contract import manifest
 from beam_pipelines.contract.manifest import Manifest, ManifestError
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import storage
-from beam_pipelines.files.seal import sealed, unsealed
+from beam_pipelines.files.seal import decoded, sealed, unsealed
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.rejects import FILE_NAME as REJECTED
 
@@ -172,6 +174,8 @@ def finished_build(workspace: Workspace, recipe: Recipe) -> Manifest | None:
             f"{workspace.root} holds a finished data set of another recipe ({different}): "
             "choose another --output, or --overwrite to delete it first"
         )
+    if storage.exists(workspace.journal):
+        return found  # the build checks all of it, and makes again what is damaged
     there = storage.sizes(workspace.root)
     for shard in (shard for shards in found.splits.values() for shard in shards):
         if there.get(shard.file) != shard.bytes:
@@ -185,15 +189,19 @@ def write_recipe(workspace: Workspace, recipe: Recipe) -> None:
     workspace.write(workspace.recipe, sealed(json.dumps(value, indent=2)))
 
 
+class _RecipeFields(msgspec.Struct, forbid_unknown_fields=True):
+    fingerprint: str
+    recipe: dict[str, Any]
+
+
 def _refuse_other_recipe(workspace: Workspace, recipe: Recipe) -> None:
-    text = unsealed(storage.read_bytes(workspace.recipe))
-    if text is None:
+    found = decoded(_RecipeFields, storage.read_bytes(workspace.recipe), workspace.recipe)
+    if found is None:
         return  # a damaged one is written anew; each receipt says what its shard was made of
-    value = json.loads(text)
-    if value["fingerprint"] != recipe.fingerprint:
+    if found.fingerprint != recipe.fingerprint:
         raise BuildError(
             f"{workspace.root} holds a half-finished build of another recipe "
-            f"({_differences(value['recipe'], recipe)}): finish that one with its own command, "
+            f"({_differences(found.recipe, recipe)}): finish that one with its own command, "
             "choose another --output, or --overwrite to delete it first"
         )
 

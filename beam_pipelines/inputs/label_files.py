@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE, Label, LabelTable, LabelTableError
@@ -142,10 +141,22 @@ def _labels_from_yaml(value: Any, name: str) -> LabelTable:
             f"{IGNORE} marks ignored pixels: merge some, or list them under `ignore`"
         )
     rows = [_label(row, index, f"class {index}") for index, row in enumerate(value["classes"])]
+    for index, label in enumerate(rows):
+        if label.train_id == IGNORE:
+            raise LabelTableError(
+                f"class {index} ({label.name}): `train_id` {IGNORE} marks ignored pixels, which no model learns: list "
+                "the row under `ignore`, or leave out its `train_id`"
+            )
     for index, row in enumerate([] if ignore_rest else ignore):
         if isinstance(row, int):
             row = {"name": f"ignored {row}", "ids": [row]}
-        rows.append(replace(_label(row, IGNORE, f"ignore {index}"), train_id=IGNORE))
+        label = _label(row, IGNORE, f"ignore {index}")
+        if label.train_id != IGNORE:
+            raise LabelTableError(
+                f"ignore {index} ({label.name}): `train_id` is {label.train_id}, and ignored rows have none: list the "
+                "row under `classes`, or leave out its `train_id`"
+            )
+        rows.append(label)
     return LabelTable(name=str(value.get("name") or name), labels=tuple(rows), ignore_rest=ignore_rest)
 
 

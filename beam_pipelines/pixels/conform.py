@@ -22,11 +22,14 @@ _FILTERS = {
 
 @dataclass(frozen=True)
 class Sample:
-    """A pair as it is written: `image` uint8[H, W, 3] RGB, `mask` uint8[H, W] of train ids."""
+    """A pair as it is written: `image` uint8[H, W, 3] RGB, `mask` uint8[H, W] of train ids. `minus_ones` counts pixels
+    of the mask's file, see `count_minus_ones`.
+    """
 
     filename: str
     image: np.ndarray
     mask: np.ndarray
+    minus_ones: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def conform(filename: str, image: np.ndarray, ids: np.ndarray, recipe: Recipe) -
     mask = conform_mask(ids, recipe.labels, geometry)
     if mask.min() == IGNORE:
         raise _bad("all_ignore", "every pixel of the mask is ignored")
-    return Sample(filename, conform_image(image, geometry, recipe.resize), mask)
+    return Sample(filename, conform_image(image, geometry, recipe.resize), mask, count_minus_ones(ids, recipe.labels))
 
 
 def fit(source: tuple[int, int], target: tuple[int, int] | None, aspect: str) -> Geometry:
@@ -93,6 +96,13 @@ def conform_mask(ids: np.ndarray, table: LabelTable, geometry: Geometry) -> np.n
     columns = left + _nearest(right - left, geometry.inner[1])
     mask = table.train_id_of[ids[np.ix_(rows, columns)]].astype(np.uint8)
     return np.pad(mask, geometry.padding, constant_values=IGNORE)
+
+
+def count_minus_ones(ids: np.ndarray, table: LabelTable) -> int:
+    """Pixels of -1 in 16 bits that are ignored only because `ignore: rest` ignores all that the table does not name."""
+    if ids.dtype == np.uint8 or not table.ignore_rest or table.names(MAX_SOURCE_ID):
+        return 0
+    return int(np.count_nonzero(ids == MAX_SOURCE_ID))
 
 
 def check_ids(ids: np.ndarray, table: LabelTable) -> None:

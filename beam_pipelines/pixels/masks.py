@@ -220,6 +220,13 @@ def _unnamed(stored: StoredMask, table: LabelTable, reading: MaskReading) -> np.
 
 
 def _check_palette(stored: StoredMask, reading: MaskReading) -> None:
+    """Raises BadInputError where nothing speaks for it that the indices of a palette are ids."""
+    if PALETTE not in reading.kinds:
+        raise bad(
+            "contradictory_mask",
+            f"{described(stored)}, and none of the masks looked at was: nothing says whether its indices are ids or in "
+            f"an order that a tool made up; store this mask like the others, or give {OPTION}=ids if they are",
+        )
     at_index = {index: tuple(rgb) for index, *rgb in reading.palette}
     of_color: dict[tuple[int, ...], set[int]] = {}
     for index, color in at_index.items():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,14 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import storage
-from beam_pipelines.files.seal import unsealed
+from beam_pipelines.files.seal import decoded, unsealed
 from beam_pipelines.files.workspace import TRANSFORM_FILES, Workspace, manifest_is_damaged
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.runners import cores
+from beam_pipelines.shards import ownership
 from beam_pipelines.shards.plan import ShardPlan
 from beam_pipelines.shards.stage import finished_receipt, staged_receipt
 
-_READ_BYTES = 1 << 23
 _NAMED = 3  # shards in a message
 
 
@@ -63,8 +61,8 @@ def damaged_files(manifest: Manifest, workspace: Workspace) -> list[str]:
     """The shards whose bytes are not those that the manifest names."""
     shards = [shard for split in manifest.splits.values() for shard in split]
     with ThreadPoolExecutor(cores() if storage.is_local(workspace.root) else 1) as pool:
-        digests = pool.map(lambda shard: _sha256_of(workspace.final(shard.file)), shards)
-        return [shard.file for shard, digest in zip(shards, digests, strict=True) if shard.sha256 != digest]
+        same = pool.map(lambda shard: storage.holds(workspace.final(shard.file), shard.bytes, shard.sha256), shards)
+        return [shard.file for shard, whole in zip(shards, same, strict=True) if not whole]
 
 
 def transform_is_whole(workspace: Workspace) -> bool:
@@ -77,9 +75,9 @@ def transform_is_whole(workspace: Workspace) -> bool:
     data = storage.read_bytes(workspace.transform_files)
     if data is None:
         return storage.exists(workspace.transform_graph) and not storage.exists(workspace.journal)
-    text = unsealed(data)
-    if text is not None:
-        return all(_fits(storage.join(workspace.root, name), *state) for name, state in json.loads(text).items())
+    files = decoded(ownership.TransformFiles, data, workspace.transform_files)
+    if files is not None:
+        return all(_fits(storage.join(workspace.root, name), *state) for name, state in files.items())
     if storage.exists(workspace.journal):
         return False
     folder = workspace.transform_files.removesuffix(TRANSFORM_FILES.partition("/")[2])
@@ -103,11 +101,3 @@ def _damage(kind: str, file: str, recipe: Recipe, workspace: Workspace, there: M
 
 def _fits(path: str, size: int, crc: int) -> bool:
     return storage.size_of(path) == size and storage.crc32c_of(path) == crc
-
-
-def _sha256_of(path: str) -> str:
-    digest = hashlib.sha256()
-    with storage.open_read(path) as file:
-        while part := file.read(_READ_BYTES):
-            digest.update(part)
-    return digest.hexdigest()

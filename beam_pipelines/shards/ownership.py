@@ -5,14 +5,20 @@ The lists: the journal of a build that did not end, its plan and receipts, the m
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
-from beam_pipelines.contract import manifest
+import msgspec
+
+from beam_pipelines.contract import manifest, schema
+from beam_pipelines.contract.schema import Count, Crc, Digest, NameBelow, PlainName, SchemaError
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import storage
-from beam_pipelines.files.seal import sealed, unsealed
+from beam_pipelines.files import workspace as workspace_files
+from beam_pipelines.files.seal import decoded, sealed, unsealed
 from beam_pipelines.files.workspace import (
     BUILD,
     JOURNAL,
@@ -23,6 +29,7 @@ from beam_pipelines.files.workspace import (
     manifest_is_ours,
 )
 from beam_pipelines.rejects import FILE_NAME as REJECTED
+from beam_pipelines.rejects import Rejected
 from beam_pipelines.shards import plan
 
 _TEMPORARY = re.compile(rf"[^/].*\.[0-9a-f]{{12}}{re.escape(storage.TEMPORARY)}")  # as storage.writing names them
@@ -32,11 +39,23 @@ _OF_BUILD = tuple(f"{BUILD}/{name}" for name in ("recipe.json", "plan.jsonl", "p
 _LAST = (f"{BUILD}/{JOURNAL}", f"{BUILD}/lease")  # the lease alone is nobody's build
 _FOLDERS = (BUILD, TEMPORARIES, f"{BUILD}/staged", f"{BUILD}/finished", *TRANSFORM_FOLDERS)
 _TRANSFORM = (f"{TRANSFORM_FOLDERS[0]}/saved_model.pb", TRANSFORM_FILES)  # what a transform_fn certainly has
-_NAMED = 3  # names in a message
+# All that tensorflow-transform writes for our graph. Earlier versions kept no list of it.
+_UNLISTED_TRANSFORM = (
+    *(f"{TRANSFORM_FOLDERS[0]}/{name}" for name in ("saved_model.pb", "fingerprint.pb", "variables/variables.index")),
+    f"{TRANSFORM_FOLDERS[0]}/variables/variables.data-00000-of-00001",
+    *(f"{TRANSFORM_FOLDERS[1]}/{name}" for name in ("schema.pbtxt", "asset_map")),
+)
+_NAMED = 3  # names in a message ...
+_TO_MOVE = 100  # ... of files that the user is to move
+
+_Journal = tuple[NameBelow, ...]
+TransformFiles = dict[NameBelow, tuple[Count, Crc]]  # name -> bytes and CRC-32C
 
 
-def claim(workspace: Workspace) -> None:
-    """Raises BuildError where the folders that a build writes into are links, or `_build` is somebody else's."""
+def claim(workspace: Workspace, overwrite: bool) -> None:
+    """Raises BuildError where the folders that a build writes into are links, or `_build` is somebody else's. That of
+    an earlier version, which kept no journal, is ours to overwrite, but not to resume.
+    """
     for folder in _FOLDERS:
         path = storage.join(workspace.root, folder)
         if storage.is_link(path):
@@ -44,9 +63,16 @@ def claim(workspace: Workspace) -> None:
     there = storage.sizes(workspace.build)
     if JOURNAL in there or all(_comes_before_the_journal(workspace, name) for name in there):
         return
+    if is_of_earlier_version(workspace):
+        if overwrite:
+            return
+        raise BuildError(
+            f"{workspace.build} is a half-finished build of an earlier version, which this one can't resume: finish it "
+            "with that version, choose another --output, or --overwrite to delete it first"
+        )
     raise BuildError(
         f"{workspace.build} holds files that no list of this build names ({_some(sorted(there))}): choose another "
-        "--output, or move the folder away (if a build of an earlier version left it, delete it)"
+        "--output, or move the folder away"
     )
 
 
@@ -65,8 +91,8 @@ def _refuse(workspace: Workspace, names: Sequence[str]) -> None:
     foreign = [name for name in _there(workspace, names) if name not in ours or _is_behind_link(workspace, name)]
     if foreign:
         raise BuildError(
-            f"{workspace.root} holds {_some(foreign)}, which the build would overwrite and no list of its own names: "
-            "move that away, or choose another --output"
+            f"{workspace.root} holds {_some(foreign, _TO_MOVE)}, which the build would overwrite and no list of its "
+            "own names: move that away, or choose another --output"
         )
 
 
@@ -74,8 +100,10 @@ def listed(workspace: Workspace) -> list[str]:
     """Names below `root` of what we wrote there, outside `_build`."""
     names = [*_of_manifest(workspace), *_of_transform(workspace)]
     if storage.exists(workspace.journal):
-        journal = unsealed(storage.read_bytes(workspace.journal))
-        names += json.loads(journal) if journal else _without_journal(workspace)
+        journal = decoded(_Journal, storage.read_bytes(workspace.journal), workspace.journal)
+        names += _without_journal(workspace) if journal is None else journal
+    elif is_of_earlier_version(workspace):
+        names += _of_earlier_version(workspace)
     return list(dict.fromkeys(names))
 
 
@@ -91,8 +119,9 @@ def start(workspace: Workspace, files: Sequence[str]) -> None:
 def clear(workspace: Workspace) -> None:
     """Deletes what earlier builds wrote, the manifest first. The journal and the lease stay."""
     names = listed(workspace)
+    earlier = _temporaries_of_earlier_version(workspace, names)
     write_journal(workspace, names)
-    in_build = [*_of_shards(names), *_OF_BUILD, *_temporaries(workspace), *_of_scratch(workspace)]
+    in_build = [*earlier, *_of_shards(names), *_OF_BUILD, *_temporaries(workspace), *_of_scratch(workspace)]
     storage.remove(workspace.root, [manifest.FILE_NAME] if manifest.FILE_NAME in names else [])
     storage.remove(workspace.root, [*names, *in_build])
 
@@ -141,8 +170,22 @@ def _of_manifest(workspace: Workspace) -> list[str]:
     try:
         splits = json.loads(data)["splits"].values()
         return [*own, *(shard["file"] for split in splits for shard in split["shards"] if _is_name(shard["file"]))]
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return own
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return [*own, *_of_damaged_manifest(data, workspace)]
+
+
+def _of_damaged_manifest(data: bytes, workspace: Workspace) -> Iterator[str]:
+    """The shards whose lines can still be read, and whose files have the SHA-256 that stands there: a name alone may
+    be what the damage made of it.
+    """
+    for line in data.splitlines():
+        found = _SHARD_LINE.search(line)
+        try:
+            shard = schema.decode(_ShardFields, found[0], workspace.manifest) if found else None
+        except SchemaError:
+            continue
+        if shard and _is_name(shard.file) and storage.holds(workspace.final(shard.file), shard.bytes, shard.sha256):
+            yield shard.file
 
 
 def _is_name(name: object) -> bool:
@@ -150,8 +193,22 @@ def _is_name(name: object) -> bool:
 
 
 def _of_transform(workspace: Workspace) -> list[str]:
-    text = unsealed(storage.read_bytes(workspace.transform_files))
-    return [*json.loads(text), TRANSFORM_FILES] if text else []
+    data = storage.read_bytes(workspace.transform_files)
+    if data is None:
+        return _of_unlisted_transform(workspace)
+    files = decoded(TransformFiles, data, workspace.transform_files)
+    return [] if files is None else [*files, TRANSFORM_FILES]
+
+
+def _of_unlisted_transform(workspace: Workspace) -> list[str]:
+    """The transform_fn of a data set that an earlier version finished; this one writes none without its list."""
+    if storage.exists(workspace.journal) or not storage.exists(workspace.manifest):
+        return []
+    try:
+        found = workspace_files.read_manifest(workspace)
+    except (manifest.ManifestError, BuildError):
+        return []
+    return [*_UNLISTED_TRANSFORM] if found and found.pixels.uniform else []
 
 
 def _without_journal(workspace: Workspace) -> list[str]:
@@ -161,11 +218,73 @@ def _without_journal(workspace: Workspace) -> list[str]:
 
 def _of_receipts(workspace: Workspace) -> Iterator[str]:
     """The shards whose receipts are whole."""
-    for name in storage.sizes(workspace.build):
-        if name.startswith(("staged/", "finished/")) and name.endswith(".tfrecord.json"):
-            text = unsealed(storage.read_bytes(storage.join(workspace.build, name)))
-            if text:
-                yield json.loads(text)["shard"]["file"]
+    for name in _receipts(workspace):
+        path = storage.join(workspace.build, name)
+        receipt = decoded(_Receipt, storage.read_bytes(path), path)
+        if receipt and _is_name(receipt.shard.file):
+            yield receipt.shard.file
+
+
+def _receipts(workspace: Workspace) -> list[str]:
+    there = storage.sizes(workspace.build)
+    return [name for name in there if name.startswith(("staged/", "finished/")) and name.endswith(".tfrecord.json")]
+
+
+def is_of_earlier_version(workspace: Workspace) -> bool:
+    """Whether `_build` is that of a version which sealed nothing and kept no journal, by its recipe."""
+    data = storage.read_bytes(workspace.recipe)
+    if data is None or unsealed(data) is not None or storage.exists(workspace.journal):
+        return False
+    return _unsealed_as(_EarlierRecipe, data) is not None
+
+
+def _of_earlier_version(workspace: Workspace) -> Iterator[str]:
+    """What its plan and its receipts name; `rejected.jsonl` where it is one."""
+    for line in (storage.read_bytes(workspace.plan) or b"").splitlines():
+        found = _unsealed_as(_EarlierLine, line)
+        if found:
+            yield plan.file_name(*found[:3])
+    for name in _receipts(workspace):
+        receipt = _unsealed_as(_Receipt, storage.read_bytes(storage.join(workspace.build, name)) or b"")
+        if receipt and name.partition("/")[2] == f"{receipt.shard.file}.json":
+            yield receipt.shard.file
+    lines = (storage.read_bytes(workspace.rejected) or b"").splitlines()
+    with contextlib.suppress(SchemaError):
+        for line in lines:
+            Rejected.from_json(line)
+        yield REJECTED
+
+
+def _unsealed_as(kind: Any, data: bytes) -> Any:
+    """JSON that an earlier version wrote; None where it is not of the type `kind`."""
+    try:
+        return schema.decode(kind, data, "")
+    except SchemaError:
+        return None
+
+
+class _ShardFields(msgspec.Struct):
+    file: PlainName
+    examples: Count
+    bytes: Count
+    sha256: str
+
+
+_SHARD_LINE = re.compile(rb'\{"file": .*?\}')  # as the manifest has each shard
+
+
+class _Receipt(msgspec.Struct):
+    """What all receipts have, of whatever version."""
+
+    shard: _ShardFields
+
+
+class _EarlierRecipe(msgspec.Struct, forbid_unknown_fields=True):
+    fingerprint: Digest
+    recipe: dict[str, Any]
+
+
+_EarlierLine: Any = tuple[PlainName, Count, Count, Digest, tuple[Any, ...]]  # split, index, count, digest, pairs
 
 
 def _of_shards(files: Iterable[str]) -> Iterator[str]:
@@ -177,6 +296,15 @@ def _of_shards(files: Iterable[str]) -> Iterator[str]:
 def _temporaries(workspace: Workspace) -> list[str]:
     there = storage.sizes(storage.join(workspace.root, TEMPORARIES))
     return [f"{TEMPORARIES}/{name}" for name in there if _TEMPORARY.fullmatch(name)]
+
+
+def _temporaries_of_earlier_version(workspace: Workspace, names: Iterable[str]) -> list[str]:
+    """It had them in `_build` beside the files."""
+    if not is_of_earlier_version(workspace):
+        return []
+    known = {*_of_shards(names), *_OF_BUILD}
+    there = [f"{BUILD}/{name}" for name in storage.sizes(workspace.build)]
+    return [name for name in there if _TEMPORARY.fullmatch(name) and name[: -len(".0123456789ab.tmp")] in known]
 
 
 def _of_scratch(workspace: Workspace) -> list[str]:
@@ -194,6 +322,6 @@ def _is_behind_link(workspace: Workspace, name: str) -> bool:
     return storage.is_local(workspace.root) and not storage.is_plain(workspace.root, name)
 
 
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
+def _some(names: Sequence[str], most: int = _NAMED) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -13,7 +13,7 @@ from typing import Any
 import google_crc32c
 
 from beam_pipelines.contract import schema
-from beam_pipelines.contract.schema import Count, SchemaError
+from beam_pipelines.contract.schema import Count, PlainName, SchemaError
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import cloud, storage
 from beam_pipelines.files.seal import last_line, unsealed
@@ -103,7 +103,7 @@ def write_plan(workspace: Workspace, shards: Sequence[ShardPlan]) -> None:
 # A line as `write_plan` has it: split, index, count, digest, the fields of each pair, and those of the mask reading.
 _Pair = tuple[str, str, str, str, str, Count, int]
 _Reading = tuple[tuple[str, ...], tuple[str, ...], tuple[tuple[int, int, int, int], ...]]
-_Line: Any = tuple[str, Count, Count, str, tuple[_Pair, ...], _Reading]
+_Line: Any = tuple[PlainName, Count, Count, str, tuple[_Pair, ...], _Reading]
 
 
 def list_shards(path: str) -> Iterator[ShardReference]:
@@ -121,8 +121,11 @@ def list_shards(path: str) -> Iterator[ShardReference]:
 
 def list_files(path: str) -> list[str]:
     """The shard files of a plan that an earlier run left; none where it is not there, or damaged."""
-    text = unsealed(storage.read_bytes(path))
-    lines = map(json.loads, text.split("\n")[:-1]) if text else ()
+    text = unsealed(storage.read_bytes(path)) or ""
+    try:
+        lines = [schema.decode(_Line, line, path) for line in text.split("\n")[:-1]]
+    except SchemaError:
+        return []
     return [file_name(split, index, count) for split, index, count, *_ in lines]
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from typing import TypeVar
 
 import numpy as np
 
 from beam_pipelines.contract.labels import IGNORE
-from beam_pipelines.contract.manifest import Manifest, PixelFormat, Shard
+from beam_pipelines.contract.manifest import MINUS_ONES, Manifest, PixelFormat, Shard
 from beam_pipelines.contract.moments import Moments
+from beam_pipelines.contract.schema import SchemaError
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import lease, storage
 from beam_pipelines.files.seal import sealed, unsealed
@@ -22,21 +25,26 @@ from beam_pipelines.rejects import Rejected
 from beam_pipelines.shards.plan import MOMENTS_SPLIT
 from beam_pipelines.shards.stage import StagedShard
 
+_T = TypeVar("_T")
+
 
 @dataclass(frozen=True)
 class WrittenShard:
-    """A final shard, and what publishing has to know of it: `rejected` counts its rejected pairs by reason."""
+    """A final shard, and what publishing has to know of it: `rejected` counts its rejected pairs by reason, and
+    `minus_ones` is the sum of its samples'.
+    """
 
     split: str
     shard: Shard
     heights: tuple[int, int]
     widths: tuple[int, int]
     rejected: Mapping[str, int]
+    minus_ones: int = 0
 
     @classmethod
     def of(cls, staged: StagedShard, shard: Shard) -> WrittenShard:
         reasons = Counter(rejected.reason for rejected in staged.rejected)
-        return cls(staged.split, shard, staged.heights, staged.widths, dict(reasons))
+        return cls(staged.split, shard, staged.heights, staged.widths, dict(reasons), staged.minus_ones)
 
 
 def publish(
@@ -80,9 +88,16 @@ def publish(
             "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "seconds": round(time.time() - started, 1),
         },
+        additions=_additions(written),
     )
     publish_manifest(workspace, manifest)
     return manifest
+
+
+def _additions(written: Sequence[WrittenShard]) -> dict[str, int]:
+    """Nothing for sound masks: the manifest of a sound data set has no such field."""
+    minus_ones = sum(shard.minus_ones for shard in written)
+    return {MINUS_ONES: minus_ones} if minus_ones else {}
 
 
 def write_pairing(workspace: Workspace, rejected: Sequence[Rejected]) -> None:
@@ -94,24 +109,29 @@ def write_rejected(written: Sequence[WrittenShard], workspace: Workspace) -> Cou
     """All lines of `rejected.jsonl`: pairing problems, then those of each shard in turn. -> counts by reason."""
     reasons: Counter[str] = Counter()
     with workspace.writing(workspace.rejected) as file:
-        for line in _read_needed(workspace.pairing).split("\n")[:-1]:
-            reasons[Rejected.from_json(line).reason] += 1
-            file.write(line.encode() + b"\n")
-        for shard in written:
-            if not shard.rejected:
-                continue
-            receipt = _read_needed(workspace.staged_receipt(shard.shard.file))
-            for problem in StagedShard.from_json(receipt).rejected:
-                reasons[problem.reason] += 1
-                file.write(problem.to_json().encode() + b"\n")
+        for problem in _all_rejected(written, workspace):
+            reasons[problem.reason] += 1
+            file.write(problem.to_json().encode() + b"\n")
     return reasons
 
 
-def _read_needed(path: str) -> str:
+def _all_rejected(written: Sequence[WrittenShard], workspace: Workspace) -> Iterator[Rejected]:
+    yield from _read_needed(workspace.pairing, _pairing_problems)
+    for shard in written:
+        if shard.rejected:
+            yield from _read_needed(workspace.staged_receipt(shard.shard.file), StagedShard.from_json).rejected
+
+
+def _pairing_problems(text: str, name: str) -> list[Rejected]:
+    return [Rejected.from_json(line, name) for line in text.split("\n")[:-1]]
+
+
+def _read_needed(path: str, read: Callable[[str, str], _T]) -> _T:
     text = unsealed(storage.read_bytes(path))
-    if text is None:
-        raise BuildError(f"{path} is gone or damaged: something else changed the folder; run the same command again")
-    return text
+    with contextlib.suppress(SchemaError):
+        if text is not None:
+            return read(text, path)
+    raise BuildError(f"{path} is gone or damaged: something else changed the folder; run the same command again")
 
 
 def check_rejects(rejected: Counter[str], examples: int, max_rejects: float, workspace: Workspace) -> None:

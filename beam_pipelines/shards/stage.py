@@ -8,16 +8,18 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import BinaryIO
+from typing import Annotated, BinaryIO, TypeVar
 
 import google_crc32c
 import imagecodecs
+import msgspec
 import numpy as np
 
-from beam_pipelines.contract import record, tfrecord
+from beam_pipelines.contract import record, schema, tfrecord
 from beam_pipelines.contract.manifest import Shard
 from beam_pipelines.contract.moments import CHANNELS, LEVELS, Moments
 from beam_pipelines.contract.record import Record
+from beam_pipelines.contract.schema import Count, Crc, PlainName, SchemaError
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import storage
 from beam_pipelines.files.seal import sealed, unsealed
@@ -29,7 +31,7 @@ from beam_pipelines.pixels.masks import MaskReading, decode_mask
 from beam_pipelines.pixels.measure import class_pixels_of, moments_of
 from beam_pipelines.pixels.normalize import Normalizer
 from beam_pipelines.recipe import Recipe
-from beam_pipelines.rejects import BadInputError, Rejected
+from beam_pipelines.rejects import BadInputError, Rejected, RejectedFields
 from beam_pipelines.shards.plan import ShardPlan
 
 PNG_LEVEL = 3  # of zlib: a quarter of the time of level 6 for 4 % more bytes
@@ -52,26 +54,33 @@ class StagedShard:
     heights: tuple[int, int]
     widths: tuple[int, int]
     rejected: tuple[Rejected, ...]
+    minus_ones: int = 0
 
     def to_json(self) -> str:
         value = {name: getattr(self, name) for name in ("plan_digest", "split", "crc32c", "heights", "widths")}
         value |= {"shard": asdict(self.shard), "rejected": [asdict(rejected) for rejected in self.rejected]}
+        value |= {"minus_ones": self.minus_ones} if self.minus_ones else {}
         value |= {"histogram": self.moments.histogram.tolist(), "class_pixels": self.class_pixels.tolist()}
         return json.dumps(value)
 
     @classmethod
-    def from_json(cls, text: str) -> StagedShard:
-        value = json.loads(text)
+    def from_json(cls, text: str, name: str) -> StagedShard:
+        """Raises SchemaError, which calls the receipt `name`."""
+        fields = schema.decode(_StagedFields, text, name)
+        pixels = sum(fields.class_pixels)
+        if any(sum(row) != pixels for row in fields.histogram):
+            raise SchemaError(name, "histogram", f"each channel counts every pixel once, and the masks have {pixels:,}")
         return cls(
-            plan_digest=value["plan_digest"],
-            split=value["split"],
-            shard=Shard(**value["shard"]),
-            crc32c=value["crc32c"],
-            moments=Moments(np.array(value["histogram"], np.int64)),
-            class_pixels=np.array(value["class_pixels"], np.int64),
-            heights=tuple(value["heights"]),
-            widths=tuple(value["widths"]),
-            rejected=tuple(Rejected(**rejected) for rejected in value["rejected"]),
+            plan_digest=fields.plan_digest,
+            split=fields.split,
+            shard=Shard(**msgspec.structs.asdict(fields.shard)),
+            crc32c=fields.crc32c,
+            moments=Moments(np.array(fields.histogram, np.int64)),
+            class_pixels=np.array(fields.class_pixels, np.int64),
+            heights=fields.heights,
+            widths=fields.widths,
+            rejected=tuple(map(Rejected.of, fields.rejected)),
+            minus_ones=fields.minus_ones,
         )
 
 
@@ -87,21 +96,69 @@ class FinishedShard:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> FinishedShard:
-        value = json.loads(text)
-        return cls(digest=value["digest"], shard=Shard(**value["shard"]), crc32c=value["crc32c"])
+    def from_json(cls, text: str, name: str) -> FinishedShard:
+        """Raises SchemaError, which calls the receipt `name`."""
+        fields = schema.decode(_FinishedFields, text, name)
+        shard = Shard(**msgspec.structs.asdict(fields.shard))
+        return cls(digest=fields.digest, shard=shard, crc32c=fields.crc32c)
+
+
+# What the JSON of a receipt holds, as `to_json` writes it.
+
+
+class _Fields(msgspec.Struct, forbid_unknown_fields=True):
+    pass
+
+
+class _ShardFields(_Fields):
+    file: PlainName
+    examples: Count
+    bytes: Count
+    sha256: Annotated[str, msgspec.Meta(pattern=r"\A([0-9a-f]{64})?\Z")]  # empty where only this build reads the file
+
+
+_Row = Annotated[tuple[Count, ...], msgspec.Meta(min_length=LEVELS, max_length=LEVELS)]
+
+
+class _StagedFields(_Fields):
+    plan_digest: str
+    split: PlainName
+    crc32c: Crc
+    heights: tuple[Count, Count]
+    widths: tuple[Count, Count]
+    shard: _ShardFields
+    rejected: tuple[RejectedFields, ...]
+    histogram: tuple[_Row, _Row, _Row]
+    class_pixels: _Row
+    minus_ones: Count = 0
+
+
+class _FinishedFields(_Fields):
+    digest: str
+    shard: _ShardFields
+    crc32c: Crc
 
 
 def staged_receipt(file: str, workspace: Workspace) -> StagedShard | None:
     """None where there is no receipt, or where it is damaged."""
-    text = unsealed(storage.read_bytes(workspace.staged_receipt(file)))
-    return None if text is None else StagedShard.from_json(text)
+    return _receipt(StagedShard.from_json, workspace.staged_receipt(file), file)
 
 
 def finished_receipt(file: str, workspace: Workspace) -> FinishedShard | None:
     """None where there is no receipt, or where it is damaged."""
-    text = unsealed(storage.read_bytes(workspace.finished_receipt(file)))
-    return None if text is None else FinishedShard.from_json(text)
+    return _receipt(FinishedShard.from_json, workspace.finished_receipt(file), file)
+
+
+_Receipt = TypeVar("_Receipt", StagedShard, FinishedShard)
+
+
+def _receipt(read: Callable[[str, str], _Receipt], path: str, file: str) -> _Receipt | None:
+    text = unsealed(storage.read_bytes(path))
+    try:
+        found = None if text is None else read(text, path)
+    except SchemaError:
+        return None
+    return found if found is not None and found.shard.file == file else None
 
 
 class ShardWriter:
@@ -160,7 +217,7 @@ def stage_shard(
     if done:
         return done
     path = workspace.staged(plan.file) if recipe.normalized else workspace.final(plan.file)
-    moments, class_pixels = Moments.zero(), np.zeros(LEVELS, np.int64)
+    moments, class_pixels, minus_ones = Moments.zero(), np.zeros(LEVELS, np.int64), 0
     shapes, rejected = [], []
     with workspace.writing(path) as file:
         writer = ShardWriter(file, hashed=not recipe.normalized)
@@ -173,6 +230,7 @@ def stage_shard(
                 continue
             moments += moments_of(sample.image)
             class_pixels += class_pixels_of(sample.mask)
+            minus_ones += sample.minus_ones
             shapes.append(sample.mask.shape)
             writer.write(record.encode(to_record(sample, recipe.staged_format, recipe.mask_format)))
     heights, widths = zip(*shapes, strict=True) if shapes else ((), ())
@@ -186,6 +244,7 @@ def stage_shard(
         heights=(min(heights, default=0), max(heights, default=0)),
         widths=(min(widths, default=0), max(widths, default=0)),
         rejected=tuple(rejected),
+        minus_ones=minus_ones,
     )
     workspace.write(workspace.staged_receipt(plan.file), sealed(staged.to_json()))
     return staged

@@ -88,15 +88,16 @@ def decide(masks: Sequence[Mask], table: LabelTable) -> Surveyed:
     ways = tuple(way for way in all_ways(table) if all(way in of_mask for _, _, of_mask in found))
     if not orderly and (ways == (IDS,) or (not ways and _some_only_ids(found))):
         raise BuildError(_reordered_palettes())
+    entries = {(index, *color) for mask in usable if mask.kind == PALETTE for index, color in palette_of(mask)}
     if not ways:  # a mixture: each mask by whatever way is certain for it
-        return Surveyed(MaskReading(all_ways(table), kinds), (_mixture(usable),))
+        palette = tuple(sorted(entries)) if orderly else ()
+        return Surveyed(MaskReading(all_ways(table), kinds, palette), (_mixture(usable),))  # type: ignore[arg-type]
     split = [each for each in found if not agree({way: each[2][way] for way in ways}, table)]
     if split:
         ways = _by_evidence(ways, usable, orderly)
         split = [each for each in split if not agree({way: each[2][way] for way in ways}, table)]
     if split:
         raise BuildError(_ambiguous(split, len(found), ways))
-    entries = {(index, *color) for mask in usable if mask.kind == PALETTE for index, color in palette_of(mask)}
     palette = tuple(sorted(entries)) if orderly and IDS in ways else ()
     return Surveyed(MaskReading(ways, kinds, palette), _notes(ways, usable))  # type: ignore[arg-type]
 
@@ -105,7 +106,7 @@ def check_table(masks: Sequence[StoredMask], table: LabelTable) -> tuple[str, ..
     """What is odd about the ids, for the output. Raises BuildError where they are certainly those of another table."""
     seen = {int(number) for mask in masks for number in mask.numbers} - {-1}
     notes = []
-    if MAX_SOURCE_ID in seen and table.ignore_rest and not _names(table, MAX_SOURCE_ID):
+    if MAX_SOURCE_ID in seen and table.ignore_rest and not table.names(MAX_SOURCE_ID):
         notes.append(f"masks hold {MAX_SOURCE_ID}, which is -1 in 16 bits: `ignore: rest` ignores it")
     if table.name in ("cityscapes19", "cityscapes7") and table == BUILTIN_TABLES[table.name]():
         notes += _check_label_ids(masks, seen, table)
@@ -130,10 +131,6 @@ def _check_label_ids(masks: Sequence[StoredMask], seen: set[int], table: LabelTa
     if IGNORE in seen or (len(masks) >= SURE and len(seen) > _MANY_IDS):
         raise BuildError(f"{said}; for masks that are right as they are, write the table as a YAML file")
     return [f"warning: {said}"]
-
-
-def _names(table: LabelTable, source_id: int) -> bool:
-    return any(source_id in row.source_ids for row in table.labels)
 
 
 def _sample(chosen: Mapping[str, Sequence[Pair]]) -> list[Pair]:

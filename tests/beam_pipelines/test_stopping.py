@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import psutil
 import pytest
 
 from tests.support.builds import PROJECT, build, make_flat, make_uneven, published, run_module
+from tests.support.matrix import standing_for
 
 LINE = "stopped; run the same command again to continue\n"
 MARKER = "STREET_SCENES_TEST"
@@ -121,9 +123,10 @@ CASES = [  # every moment in its modes, by each of the signals in turn; and each
     *((moment, SIGNALS[turn % 3], "processes") for turn, moment in enumerate(IN_PROCESSES)),
     *(("staging", number, "processes") for number in (signal.SIGINT, signal.SIGHUP)),
 ]
+EACH_MOMENT = [case for case in CASES if (case[0] in IN_PROCESSES[:2]) == (case[2] == "processes")][:7]
 
 
-@pytest.mark.parametrize(("moment", "number", "mode"), CASES)
+@pytest.mark.parametrize(("moment", "number", "mode"), standing_for(EACH_MOMENT, CASES))
 def test_a_signal_stops_a_build_at_every_moment(
     moment: str, number: signal.Signals, mode: str, source: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
@@ -138,7 +141,7 @@ def test_a_signal_stops_a_build_at_every_moment(
     assert not (output / "_build").exists()
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("number", standing_for([signal.SIGINT], SIGNALS))
 def test_a_terminal_sends_its_signals_to_all_processes_and_more_than_once(
     number: signal.Signals, source: Path, tmp_path: Path
 ) -> None:
@@ -152,7 +155,7 @@ def test_a_terminal_sends_its_signals_to_all_processes_and_more_than_once(
         command.assert_stopped_by(number)
 
 
-@pytest.mark.parametrize("number", [*SIGNALS, signal.SIGKILL])
+@pytest.mark.parametrize("number", standing_for([signal.SIGHUP, signal.SIGKILL], [*SIGNALS, signal.SIGKILL]))
 def test_a_signal_stops_the_drawing_of_scenes(number: signal.Signals, tmp_path: Path) -> None:
     with started(tmp_path, "beam_pipelines.build", f"--output={tmp_path / 'out'}") as command:
         command.wait_for(lambda: command.children("spawn_main"))
@@ -171,7 +174,7 @@ def assert_all_end(command: Command) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("number", [*SIGNALS, signal.SIGKILL])
+@pytest.mark.parametrize("number", standing_for([signal.SIGTERM], [*SIGNALS, signal.SIGKILL]))
 def test_a_signal_stops_the_making_of_transform_fn(number: signal.Signals, tmp_path: Path) -> None:
     source, output = make_flat(tmp_path / "in"), tmp_path / "out"
     arguments = (f"--input={source}", f"--output={output}", "--labels=camvid11", "--image_size=32x64")
@@ -199,8 +202,10 @@ def test_the_workers_of_a_killed_build_end_by_themselves(source: Path, tmp_path:
         assert_all_end(command)
 
 
-@pytest.mark.parametrize("number", SIGNALS)
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("mode", "number"),
+    standing_for([("threads", signal.SIGTERM), ("processes", signal.SIGINT)], itertools.product(MODES, SIGNALS)),
+)
 def test_a_signal_stops_a_verification(number: signal.Signals, mode: str, undisturbed: Path, tmp_path: Path) -> None:
     dataset = tmp_path / "dataset"
     dataset.mkdir()

@@ -16,15 +16,17 @@ from PIL import Image
 from tests.torture.run import PROJECT, Result
 
 
-def torture_builds(seed: int, kills: int, folder: Path, longest: float = 12.0) -> Result:
-    """`kills` builds that are killed within `longest` seconds of their start, then one that ends."""
+def torture_builds(seed: int, kills: int, folder: Path) -> Result:
+    """`kills` builds that are killed in the time that an undisturbed one takes, then one that ends."""
     random, result = Random(seed), Result()
     _write_pictures(folder / "in", random)
+    began = time.monotonic()
     expected = _build(folder, folder / "undisturbed")
+    whole = time.monotonic() - began
     for case in range(kills):
         process = subprocess.Popen(_command(folder, folder / "killed"), cwd=PROJECT, **_QUIET)
         try:
-            process.wait(random.uniform(1.0, longest))
+            process.wait(random.uniform(0.1 * whole, whole))
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()

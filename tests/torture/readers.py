@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import os
+import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from PIL import Image
 from tests.torture import mutations
 from tests.torture.mutations import Mutation
 
-GOLDEN = Path(__file__).parents[2] / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 MAX_PIXELS = 10_000
 
 
@@ -117,10 +118,11 @@ def images() -> Reader:
 
 def masks() -> Reader:
     from beam_pipelines.contract.labels import BUILTIN_TABLES
-    from beam_pipelines.pixels.decode import decode_mask
+    from beam_pipelines.pixels.masks import MaskReading, all_ways, decode_mask
     from beam_pipelines.rejects import BadInputError
 
     table = BUILTIN_TABLES["camvid11"]()
+    reading = MaskReading(all_ways(table), ())
     ids = np.random.default_rng(0).integers(0, 12, (12, 16)).astype(np.uint8)
     palette = Image.fromarray(ids)
     palette.putpalette([value for label in table.labels for value in label.color or (0, 0, 0)])
@@ -130,14 +132,15 @@ def masks() -> Reader:
     return Reader(
         samples,
         mutations.mutate_png,
-        lambda data, _: decode_mask(data, table, MAX_PIXELS).tobytes(),
+        lambda data, _: decode_mask(data, table, MAX_PIXELS, reading).tobytes(),
         (BadInputError,),
     )
 
 
 def zips() -> Reader:
     from beam_pipelines.errors import BuildError
-    from beam_pipelines.files.storage import FileReader, archive_members, member_path
+    from beam_pipelines.files.archives import list_members
+    from beam_pipelines.files.storage import FileReader, member_path
     from beam_pipelines.rejects import BadInputError
 
     def read(data: bytes, path: Path) -> dict[str, bytes]:
@@ -145,7 +148,7 @@ def zips() -> Reader:
         archive.write_bytes(data)
         reader = FileReader(MAX_PIXELS)
         try:
-            names = [name for name, _ in archive_members(str(archive))][:10]
+            names = [member.stored for member in itertools.islice(list_members(str(archive)), 10)]
             return {name: reader.read(member_path(str(archive), name)) for name in names}
         finally:
             reader.close()
@@ -157,52 +160,88 @@ def zips() -> Reader:
 def receipts() -> Reader:
     from beam_pipelines.contract.manifest import Shard
     from beam_pipelines.contract.moments import Moments
-    from beam_pipelines.errors import BuildError
+    from beam_pipelines.contract.schema import SchemaError
     from beam_pipelines.shards.stage import StagedShard
 
     staged = StagedShard(
         plan_digest="0" * 64,
         split="train",
         shard=Shard(file="train-00000-of-00001.tfrecord", examples=1, bytes=100, sha256="0" * 64),
+        crc32c=7,
         moments=Moments.zero(),
         class_pixels=np.zeros(256, np.int64),
         heights=(1, 2),
         widths=(3, 4),
-        rejected=(),
+        rejected=(_rejected(),),
     )
 
     def read(data: bytes, _: Path) -> str:
-        return StagedShard.from_json(data.decode(errors="surrogateescape")).to_json()
+        return StagedShard.from_json(_text(data), "receipt").to_json()
 
-    return Reader([staged.to_json().encode()], mutations.mutate_json, read, (BuildError, ValueError))
+    return Reader([staged.to_json().encode()], mutations.mutate_json, read, (SchemaError,))
+
+
+def finished_receipts() -> Reader:
+    from beam_pipelines.contract.manifest import Shard
+    from beam_pipelines.contract.schema import SchemaError
+    from beam_pipelines.shards.stage import FinishedShard
+
+    shard = Shard(file="train-00000-of-00001.tfrecord", examples=1, bytes=100, sha256="0" * 64)
+    finished = FinishedShard(digest="0" * 64, shard=shard, crc32c=7)
+
+    def read(data: bytes, _: Path) -> str:
+        return FinishedShard.from_json(_text(data), "receipt").to_json()
+
+    return Reader([finished.to_json().encode()], mutations.mutate_json, read, (SchemaError,))
+
+
+def sealed_lists() -> Reader:
+    """What stands in a build's folder beside the receipts, with a seal that fits: what is wrong is no list."""
+    from beam_pipelines.files.seal import sealed
+    from beam_pipelines.files.workspace import Workspace
+    from beam_pipelines.shards import leftovers, ownership
+
+    def read(data: bytes, path: Path) -> list[str]:
+        place = Workspace(str(path.with_suffix(".dataset")))
+        for file in (place.journal, place.transform_files, place.plan, place.staged_receipt("a.tfrecord")):
+            Path(file).parent.mkdir(parents=True, exist_ok=True)
+            Path(file).write_bytes(sealed(_text(data).encode().decode()))
+        leftovers.transform_is_whole(place)
+        names = ownership.listed(place)
+        if any(name.startswith("/") or ".." in name.split("/") for name in names):
+            raise AssertionError(names)
+        return names
+
+    samples = [json.dumps(value).encode() for value in (["a.tfrecord", "a/b"], {"a/b": [3, 4], "c": [1, 2]})]
+    return Reader(samples, mutations.mutate_json, read, (UnicodeError,))
 
 
 def plans() -> Reader:
     from beam_pipelines.errors import BuildError
+    from beam_pipelines.files.workspace import Workspace
     from beam_pipelines.inputs.sources import Pair
-    from beam_pipelines.shards.plan import ShardPlan, ShardReference, read_shard, write_plan
+    from beam_pipelines.shards.plan import ShardPlan, ShardReference, list_shards, read_shard, write_plan
 
     def read(data: bytes, path: Path) -> ShardPlan:
         return read_shard(ShardReference(_written(data, path), 0, len(data)))
 
     pair = Pair("a", "train", "a.png", "/in/a.png", "/in/a_mask.png", 10, 7)
-    path = Path("/dev/shm/torture-plan" if Path("/dev/shm").is_dir() else "/tmp/torture-plan")
-    write_plan(str(path), [ShardPlan("train", 0, 1, (pair, pair), "0" * 64)])
-    sample = path.read_bytes()
-    path.unlink()
+    with tempfile.TemporaryDirectory() as folder:
+        place = Workspace(folder)
+        write_plan(place, [ShardPlan("train", 0, 1, (pair, pair), "0" * 64)])
+        (line,) = list_shards(place.plan)
+        sample = Path(place.plan).read_bytes()[: line.length]
     return Reader([sample], mutations.mutate_json, read, (BuildError,))
 
 
 def rejected_lines() -> Reader:
-    from beam_pipelines.errors import BuildError
+    from beam_pipelines.contract.schema import SchemaError
     from beam_pipelines.rejects import Rejected
 
-    line = Rejected(key="a", split="train", image="a", mask=None, stage="pair", reason="missing_mask", detail="d")
-
     def read(data: bytes, _: Path) -> str:
-        return Rejected.from_json(data.decode(errors="surrogateescape")).to_json()
+        return Rejected.from_json(_text(data)).to_json()
 
-    return Reader([json.dumps(asdict(line)).encode()], mutations.mutate_json, read, (BuildError, ValueError))
+    return Reader([_rejected().to_json().encode()], mutations.mutate_json, read, (SchemaError,))
 
 
 def models() -> Reader:
@@ -213,8 +252,8 @@ def models() -> Reader:
     from trainer.inference.model_file import Description, ModelFileError, load_model, save_model
 
     description = Description.from_json(
-        dict.fromkeys(Description.__dataclass_fields__)
-        | {"labels": BUILTIN_TABLES["camvid11"]().to_json(), "mean": (0.5,) * 3, "std": (0.2,) * 3, "size": (8, 8)}
+        {"labels": BUILTIN_TABLES["camvid11"]().to_json(), "mean": (0.5,) * 3, "std": (0.2,) * 3, "size": (8, 8)}
+        | {"model": "u2netp", "step": 1, "mean_iou": None, "dataset": "0" * 64}
     )
     inputs = keras.Input((8, 8, 3))
     model = keras.Model(inputs, keras.layers.Conv2D(11, 1)(inputs))
@@ -231,15 +270,17 @@ def models() -> Reader:
 
 
 def fault() -> Reader:
-    """Does at its fourth call what `TORTURE_FAULT` says: what the harness itself is tested with."""
-    calls = itertools.count()
+    """Does what `TORTURE_FAULT` says at case 3 of seed 0: what the harness itself is tested with."""
+    from tests.torture.worker import damaged
 
     def read(data: bytes, _: Path) -> bytes:
-        if next(calls) == 4:  # the first call is that of the sample
+        if data == faulty:
             exec(os.environ["TORTURE_FAULT"], {"os": os, "time": time})
         return b""
 
-    return Reader([b"sample"], mutations.mutate, read, (ValueError,))
+    reader = Reader([b"sample"], lambda _, random: random.randbytes(8), read, (ValueError,))
+    _, faulty = damaged(reader, "fault", seed=0, case=3)
+    return reader
 
 
 READERS: dict[str, Callable[[], Reader]] = {
@@ -252,11 +293,24 @@ READERS: dict[str, Callable[[], Reader]] = {
     "mask": masks,
     "zip": zips,
     "receipt": receipts,
+    "finished receipt": finished_receipts,
+    "sealed lists": sealed_lists,
     "plan": plans,
     "rejected line": rejected_lines,
     "model": models,
 }
 ALL = {**READERS, "fault": fault}
+
+
+def _text(data: bytes) -> str:
+    """As text, whatever the bytes are."""
+    return data.decode(errors="surrogateescape")
+
+
+def _rejected() -> Any:
+    from beam_pipelines.rejects import Rejected
+
+    return Rejected(key="a", split="train", image="a", mask=None, stage="pair", reason="missing_mask", detail="d")
 
 
 def _written(data: bytes, path: Path) -> str:

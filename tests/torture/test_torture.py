@@ -1,23 +1,35 @@
-"""A thousand damaged inputs for each reader that is quick; `make torture` tries a hundred thousand of all."""
+"""Some damaged inputs for each reader that is quick; `make torture` tries a hundred thousand of all."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
 from tests.torture.readers import READERS, Reader
 from tests.torture.run import torture
-from tests.torture.worker import damaged
+from tests.torture.worker import damaged, tried
 
-OWN = ("manifest", "record", "tfrecord", "verified record", "labels", "image", "mask", "plan")
+OWN = [name for name in READERS if name != "model"]  # which needs Keras
+CASES = 250
 
 
 @pytest.mark.parametrize("name", OWN)
-def test_damage_is_refused_or_read_and_nothing_else_happens(name: str) -> None:
-    result = torture(name, seed=1, start=0, stop=1000)
-    assert result.failures == []
-    assert result.tried == result.equal + result.other + result.refused == 1000
-    assert result.refused > 300
-    assert result.worst_s < 10
+def test_damage_is_refused_or_read_and_nothing_else_happens(name: str, tmp_path: Path) -> None:
+    found = tried(READERS[name](), name, seed=1, cases=CASES, path=tmp_path / "input")
+    assert found["failures"] == []
+    assert found["tried"] == found["equal"] + found["other"] + found["refused"] == CASES
+    assert found["refused"] > CASES / 4 or (name == "sealed lists" and found["other"] > CASES / 2)
+    assert found["worst_s"] < 10
+
+
+def test_a_process_of_its_own_tells_the_same(tmp_path: Path) -> None:
+    here = tried(READERS["tfrecord"](), "tfrecord", seed=1, cases=CASES, path=tmp_path / "input")
+    result = torture("tfrecord", seed=1, start=0, stop=CASES)
+    assert (result.tried, result.equal, result.other, result.refused) == tuple(
+        here[name] for name in ("tried", "equal", "other", "refused")
+    )
+    assert 0 < result.peak_mb < 1000
 
 
 def test_a_case_is_the_same_whenever_it_is_tried() -> None:
@@ -49,7 +61,7 @@ def test_the_harness_tells_errors_memory_deaths_and_hangs(
 
 
 def test_every_reader_reads_its_own_samples(tmp_path_factory: pytest.TempPathFactory) -> None:
-    for name in (*OWN, "zip", "receipt", "rejected line"):
+    for name in OWN:
         reader: Reader = READERS[name]()
         for sample in reader.samples:
             path = tmp_path_factory.mktemp("samples") / "input"

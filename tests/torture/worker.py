@@ -39,6 +39,22 @@ def outcome(reader: Reader, expected: object, data: bytes, path: Path) -> str:
     return "equal" if found == expected else "other"
 
 
+def tried(reader: Reader, name: str, seed: int, cases: int, path: Path) -> dict:
+    """What came of the first cases, tried in this process."""
+    expected = [reader.read(sample, path) for sample in reader.samples]
+    tally = _empty()
+    for case in range(cases):
+        _try(reader, expected, name, seed, case, path, tally)
+    return tally
+
+
+def _try(reader: Reader, expected: Sequence[object], name: str, seed: int, case: int, path: Path, tally: dict) -> None:
+    began = time.perf_counter()
+    index, data = damaged(reader, name, seed, case)
+    result = outcome(reader, expected[index], data, path)
+    _count(tally, result, case, time.perf_counter() - began)
+
+
 def main(arguments: Sequence[str]) -> None:
     name, progress, *numbers = arguments
     seed, start, stop, *skipped = map(int, numbers)
@@ -52,10 +68,7 @@ def main(arguments: Sequence[str]) -> None:
         for case in range(start, stop):
             os.pwrite(at, case.to_bytes(8, "little"), 0)
             if case not in skipped:
-                began = time.perf_counter()
-                index, data = damaged(reader, name, seed, case)
-                result = outcome(reader, expected[index], data, path)
-                _count(tally, result, case, time.perf_counter() - began)
+                _try(reader, expected, name, seed, case, path, tally)
             if (case + 1 - start) % FLUSH == 0 or case + 1 == stop:
                 tally["next"] = case + 1
                 tally["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

@@ -450,3 +450,33 @@ def test_an_emulator_needs_no_login(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")
     cloud.check_login("gs://street/out")
+
+
+# --- deletion
+
+
+def test_objects_are_deleted_a_hundred_at_a_time(bucket: str, front: Front) -> None:
+    folder = f"{bucket}/many"
+    names = [f"part {number} [1]*.txt" for number in range(103)]
+    for name in (*names, "mine"):
+        storage.write(f"{folder}/{name}", b"x")
+    start = len(front.lines)
+    storage.remove(folder, [*names, "is not there"])
+    asked = [line for line in front.lines[start:] if re.search("^DELETE|/batch/", line)]
+    assert len(asked) == 2, asked
+    assert all("/batch/" in line for line in asked)
+    assert storage.sizes(folder) == {"mine": 1}
+    storage.delete([f"{folder}/is not there", f"{folder}/mine"])
+    assert storage.sizes(folder) == {}
+
+
+def test_an_object_that_may_not_be_deleted_is_told(bucket: str, front: Front) -> None:
+    folder = f"{bucket}/kept"
+    for name in ("a", "b"):
+        storage.write(f"{folder}/{name}", b"x")
+    with (
+        front.making(Fault("(?s)/batch/.*kept", 403, times=None)),
+        pytest.raises(BuildError, match="the storage answered 403"),
+    ):
+        storage.delete([f"{folder}/{name}" for name in ("a", "b")])
+    assert storage.sizes(folder) == {"a": 1, "b": 1}

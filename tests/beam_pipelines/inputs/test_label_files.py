@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,22 @@ def test_an_explicit_train_id_goes_before_the_order_of_the_rows(tmp_path: Path) 
     table = load(tmp_path, "classes: [{name: car, ids: [26], train_id: 1}, {name: road, ids: [7], train_id: 0}]")
     assert [row.name for row in table.classes] == ["road", "car"]
     assert table.train_id_of[[7, 26]].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ("classes: [{name: car, ids: [26], train_id: 255}]", "class 0 (car): `train_id` 255 marks ignored pixels"),
+        (
+            "classes: [{name: car, ids: [26]}]\nignore: [{name: void, ids: [0], train_id: 3}]",
+            "ignore 0 (void): `train_id` is 3, and ignored rows have none",
+        ),
+    ],
+)
+def test_a_row_is_a_class_or_ignored_and_its_train_id_says_the_same(tmp_path: Path, rows: str, told: str) -> None:
+    with pytest.raises(LabelTableError, match=re.escape(told)) as caught:
+        load(tmp_path, rows)
+    assert "leave out its `train_id`" in str(caught.value)
 
 
 def test_a_built_in_table_may_be_written_as_a_file(tmp_path: Path) -> None:
