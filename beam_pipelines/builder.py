@@ -38,7 +38,7 @@ from beam_pipelines.shards.survey import survey
 
 
 @dataclass(frozen=True)
-class Plan:
+class BuildPlan:
     """All that is known before the work starts."""
 
     found: Found
@@ -63,12 +63,12 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
     if settings.plan_only:
         make_plan(recipe, place, console)
         return 0
-    if not settings.overwrite and _is_complete(place, recipe):
+    if not settings.overwrite and _is_complete(settings, place):
         return _say_complete(place, console)
     ownership.claim(place, settings.overwrite)
     with lease.hold(place.lease):
         if not settings.overwrite and (manifest := _published(place, recipe, console)):
-            _tidy(manifest, place, console)  # what a build that was killed at its end did not come to
+            _tidy(manifest, settings, place, console)  # what a build that was killed at its end left undone
             return _say_complete(place, console)
         plan = make_plan(recipe, place, console)
         lease.check(place.lease)  # finding the pairs may have taken long
@@ -84,7 +84,7 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
         manifest = workspace.read_manifest(place)
         if manifest is None:
             raise BuildError(f"the pipeline ended without {place.manifest}; its log (--verbose) says why")
-        _tidy(manifest, place, console)
+        _tidy(manifest, settings, place, console)
     report.print_result(manifest, place.root, replace(took, total=time.time() - started), console)
     _print_next(place, console)
     return 0
@@ -97,12 +97,12 @@ def make_pipeline(settings: BuildSettings, beam_options: PipelineOptions, starte
     return pipeline
 
 
-def _is_complete(place: Workspace, recipe: Recipe) -> bool:
+def _is_complete(settings: BuildSettings, place: Workspace) -> bool:
     """Whether there is nothing left to do; only looks, so that it needs no lease."""
-    manifest = workspace.finished_build(place, recipe)
+    manifest = workspace.finished_build(place, settings.recipe)
     if manifest is None or storage.exists(place.journal):
         return False
-    return not manifest.pixels.uniform or leftovers.transform_is_whole(place)
+    return not settings.transform_fn or not manifest.pixels.uniform or leftovers.transform_is_whole(place)
 
 
 def _published(place: Workspace, recipe: Recipe, console: Console) -> Manifest | None:
@@ -122,14 +122,15 @@ def _say_complete(place: Workspace, console: Console) -> int:
     return 0
 
 
-def _tidy(manifest: Manifest, place: Workspace, console: Console) -> None:
+def _tidy(manifest: Manifest, settings: BuildSettings, place: Workspace, console: Console) -> None:
     """What comes after the manifest: the transform_fn, and the end of all that only the build needed."""
-    _write_transform(manifest, place, console)
+    if settings.transform_fn:
+        _write_transform(manifest, place, console)
     lease.check(place.lease)
     ownership.finish(place)
 
 
-def make_plan(recipe: Recipe, place: Workspace, console: Console) -> Plan:
+def make_plan(recipe: Recipe, place: Workspace, console: Console) -> BuildPlan:
     """Finds the pairs, cuts them into shards, and says so; writes nothing but the embedded scenes, if they are it."""
     inputs = _draw_scenes(place, console) if recipe.input == SCENES else recipe.input
     if recipe.input != SCENES:
@@ -142,7 +143,7 @@ def make_plan(recipe: Recipe, place: Workspace, console: Console) -> Plan:
     expected = estimate([pair for pairs in chosen.values() for pair in pairs], recipe, surveyed.reading)
     shards = cut_shards(chosen, recipe, expected.example_bytes[recipe.image_encoding], surveyed.reading)
     report.print_plan(chosen, shards, expected, recipe, console)
-    return Plan(found, chosen, shards, expected)
+    return BuildPlan(found, chosen, shards, expected)
 
 
 def _draw_scenes(place: Workspace, console: Console) -> str:
@@ -162,7 +163,7 @@ def _draw_scenes(place: Workspace, console: Console) -> str:
     return folder
 
 
-def _prepare(plan: Plan, settings: BuildSettings, place: Workspace, console: Console) -> None:
+def _prepare(plan: BuildPlan, settings: BuildSettings, place: Workspace, console: Console) -> None:
     """Writes down what the pipeline reads, forgets what can't be believed, and refuses what can't end well."""
     for line in leftovers.say_damaged(place):
         console.print(line, highlight=False)
@@ -177,7 +178,7 @@ def _prepare(plan: Plan, settings: BuildSettings, place: Workspace, console: Con
     write_plan(place, plan.shards)
 
 
-def _check_space(plan: Plan, recipe: Recipe, place: Workspace) -> None:
+def _check_space(plan: BuildPlan, recipe: Recipe, place: Workspace) -> None:
     """Raises BuildError where a local disk can't hold the data set and what is staged for it."""
     if not storage.is_local(place.root):
         return

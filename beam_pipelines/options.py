@@ -34,6 +34,7 @@ class BuildSettings:
     output: str
     max_rejects: float
     overwrite: bool
+    transform_fn: bool
     plan_only: bool
     verbose: bool
     beam_args: tuple[str, ...]
@@ -93,6 +94,7 @@ def parse_build(argv: Sequence[str] | None = None, prog: str = "python -m beam_p
         output=output,
         max_rejects=args.max_rejects,
         overwrite=args.overwrite,
+        transform_fn=not args.no_transform_fn,
         plan_only=args.plan,
         verbose=args.verbose,
         beam_args=_with_runner(args.runner, beam_args),
@@ -264,6 +266,11 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
         help="above this share of bad pairs, 0.01 or 1%%, nothing is published (default: 1%%)",
     )
     group.add_argument("--overwrite", action="store_true", help="delete what an earlier build left in --output first")
+    group.add_argument(
+        "--no_transform_fn",
+        action="store_true",
+        help="do not write the tensorflow-transform graph of the normalization",
+    )
     group.add_argument("--plan", action="store_true", help="print what would be built, with sizes, and stop")
 
 

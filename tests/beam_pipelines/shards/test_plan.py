@@ -211,7 +211,10 @@ def test_only_the_shard_with_the_changed_file_gets_another_digest() -> None:
         (b"{}", "expected array, found {}"),
         (b'["train", 0, 1]', 'expected array of length 6, found ["train", 0, 1]'),
         (b'["train", -1, 1, "d", [], [[], [], []]]', "[0]: "),
-        (b'["train", 0, 1, "d", [["k", "train", "f", "i", "m", true, 0]], [[], [], []]]', "[4][0][5]: expected int, found true"),
+        (
+            b'["train", 0, 1, "d", [["k", "train", "f", "i", "m", true, 0]], [[], [], []]]',
+            "[4][0][5]: expected int, found true",
+        ),
     ],
 )
 def test_a_damaged_line_is_told_with_its_place(tmp_path: Path, line: bytes, problem: str) -> None:
