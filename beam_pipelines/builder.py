@@ -56,7 +56,7 @@ def run(settings: BuildSettings, started: float) -> int:
 
 
 def build(settings: BuildSettings, started: float, console: Console, execute: Execute) -> int:
-    """One build; `execute` runs its pipeline. Where it returns None the pipeline goes on without this process."""
+    """One build; `execute` runs its pipeline. If it returns None, the pipeline continues without this process."""
     recipe, place = settings.recipe, Workspace(settings.output)
     beam_options = pipeline_options(settings.beam_args)
     cloud.check_login(place.root, *input_paths(recipe.input))
@@ -117,7 +117,7 @@ def _published(place: Workspace, recipe: Recipe, console: Console) -> Manifest |
 
 
 def _say_complete(place: Workspace, console: Console) -> int:
-    console.print(f"{place.root} is complete already; --overwrite builds it anew", highlight=False)
+    console.print(f"{place.root} is complete already; --overwrite builds it again", highlight=False)
     _print_next(place, console)
     return 0
 
@@ -131,7 +131,9 @@ def _tidy(manifest: Manifest, settings: BuildSettings, place: Workspace, console
 
 
 def make_plan(recipe: Recipe, place: Workspace, console: Console) -> BuildPlan:
-    """Finds the pairs, cuts them into shards, and says so; writes nothing but the embedded scenes, if they are it."""
+    """Finds the pairs, splits them into shards, and prints the plan; writes nothing but the embedded scenes, if they
+    are the input.
+    """
     inputs = _draw_scenes(place, console) if recipe.input == SCENES else recipe.input
     if recipe.input != SCENES:
         check_apart(inputs, place.root)
@@ -202,7 +204,7 @@ def execute(
 
     def say(reason: str) -> None:
         lease.check(Workspace(settings.output).lease)
-        console.print(f"the run failed ({reason}); going on from the finished shards", highlight=False)
+        console.print(f"the run failed ({reason}); resuming from the finished shards", highlight=False)
 
     with shown, without_worker_tracebacks(settings.verbose):
         before, start = watcher.look(), time.time()
@@ -225,7 +227,7 @@ def _write_transform(manifest: Manifest, place: Workspace, console: Console) -> 
         done = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise BuildError(
-            f"the data set is complete, but its transform_fn could not be made; start the same command again. "
+            f"the data set is complete, but its transform_fn could not be made; run the same command again. "
             f"`{' '.join(command)}` ended with {done.returncode}: {done.stderr.strip().rpartition(chr(10))[2]}"
         )
 

@@ -105,7 +105,7 @@ def parse_verify(argv: Sequence[str] | None = None) -> VerifySettings:
     """Raises SystemExit with a message where the arguments are wrong."""
     parser = argparse.ArgumentParser(
         prog="python -m beam_pipelines.verify",
-        description="Reads every record of a data set back and proves it: checksums, counts, shapes, ids, moments. "
+        description="Reads every record of a data set back and checks it: checksums, counts, shapes, ids, moments. "
         "Exit code 0 where all holds, 1 where something does not, 2 where there is no data set.",
         epilog="Every other option goes to Apache Beam.",
         allow_abbrev=False,
@@ -186,8 +186,8 @@ def _add_input(group: argparse._ArgumentGroup) -> None:
         "--masks_are",
         choices=["auto", "ids", "levels", "colors"],
         default="auto",
-        help="what a mask file holds: ids as stored (grey samples, palette indices), ids as the grey levels that a "
-        "viewer shows, or the table's colors; auto decides by the first masks and refuses what could be either "
+        help="what mask values are: ids as stored (gray samples, palette indices), ids as the gray levels that "
+        "a viewer shows, or the table's colors; auto decides by the first masks and refuses what could be either "
         "(default: auto)",
     )
     group.add_argument(
@@ -234,7 +234,7 @@ def _add_pixels(group: argparse._ArgumentGroup) -> None:
         "--aspect",
         choices=ASPECTS,
         default="reject",
-        help="a picture of another aspect ratio than HxW: reject it, crop it around its centre, pad it (edge pixels; "
+        help="a picture of another aspect ratio than HxW: reject it, crop it around its center, pad it (edge pixels; "
         "the mask is ignored there), or stretch it (default: reject)",
     )
     group.add_argument(
@@ -254,10 +254,15 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
         "--output", metavar="DIR", help=f"the data set's folder, local or gs:// (default: {DEFAULT_OUTPUT})"
     )
     group.add_argument(
-        "--shard_size_mb", metavar="MB", type=positive(float), help="aimed-at size of a shard in MB (default: 128)"
+        "--shard_size_mb", metavar="MB", type=positive(float), help="target size of a shard in MB (default: 128)"
     )
-    group.add_argument("--shards", metavar="SPLIT=N,...", type=_shards, help="number of shards instead: train=32,val=8")
-    group.add_argument("--seed", type=int, default=0, help="of the global shuffle (default: 0)")
+    group.add_argument(
+        "--shards",
+        metavar="SPLIT=N,...",
+        type=_shards,
+        help="number of shards of each split, in place of a size: train=32,val=8",
+    )
+    group.add_argument("--seed", type=int, default=0, help="seed of the global shuffle (default: 0)")
     group.add_argument(
         "--max_rejects",
         metavar="SHARE",
@@ -269,7 +274,7 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--no_transform_fn",
         action="store_true",
-        help="do not write the tensorflow-transform graph of the normalization",
+        help="leave out the tensorflow-transform graph that normalizes",
     )
     group.add_argument("--plan", action="store_true", help="print what would be built, with sizes, and stop")
 
@@ -352,7 +357,7 @@ def _assignments(text: str, option: str) -> dict[str, str]:
         raise argparse.ArgumentTypeError(f"{option}={text}: expected NAME=NUMBER,NAME=NUMBER")
     found = {name.strip(): value.strip() for name, _, value in parts}
     if len(found) < len(parts):
-        raise argparse.ArgumentTypeError(f"{option}={text}: a name stands there twice")
+        raise argparse.ArgumentTypeError(f"{option}={text}: a name occurs twice")
     return found
 
 

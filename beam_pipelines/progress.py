@@ -40,7 +40,7 @@ class Watched(Protocol):
     images: int
 
     def look(self) -> State:
-        """Raises OSError or BuildError where it can't be told now."""
+        """Raises OSError or BuildError if it can't be determined now."""
 
 
 class Watcher:

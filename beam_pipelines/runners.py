@@ -58,7 +58,7 @@ class Runner:
       names: as Beam takes them, in any case and with or without "Runner" at the end.
       in_process: whether it runs in this process, with --direct_num_workers workers.
       defaults: the options that suit it; the user's come later and win.
-      outlives: whether, with the given options of Beam, a job goes on after this process ends.
+      outlives: whether, with the given options of Beam, a job continues after this process ends.
       retries: whether it tries a failed bundle again itself; another run would be another job.
       buckets_only: whether its workers can't reach this machine's files.
       download: what Beam downloads for it.
@@ -249,6 +249,6 @@ def _cancel(result: PipelineResult, options: PipelineOptions) -> str | None:
 
 
 def _outlives(options: PipelineOptions) -> bool:
-    """Whether the job goes on when this process ends."""
+    """Whether the job continues when this process ends."""
     given = options.get_all_options()
     return runner_of(given["runner"] or "").outlives(given)

@@ -16,7 +16,7 @@ from beam_pipelines.contract.pictures import MAX_IMAGE_PIXELS
 
 FORMATS = "JPEG, PNG or BMP"
 _SOUND = ""
-_PADDING = 64  # zeros behind a file, so that a header that is cut off can be looked at
+_PADDING = 64  # zeros after a file, so that a truncated header can be parsed
 _EXIF_ORIENTATION = 0x0112
 _XMP_TURNED = r'\C*tiff:Orientation(="|>)[2-8]\C*'
 _PNG_RGBA = 4  # channels

@@ -19,7 +19,7 @@ def find_account(scopes: Sequence[str] | None = None) -> Any:
     """The google.auth credentials that are set up: of a file, of gcloud's login, or of a machine in the cloud.
 
     Raises:
-      google.auth.exceptions.DefaultCredentialsError: there is none; told within seconds.
+      google.auth.exceptions.DefaultCredentialsError: there is none; raised within seconds.
     """
     # Elsewhere nothing answers at the address of the cloud's metadata server: three questions of three seconds each
     # would be a stall. They are read when google.auth looks there for the first time.
@@ -33,7 +33,7 @@ def find_account(scopes: Sequence[str] | None = None) -> Any:
 
 def check_login(*paths: str) -> None:
     """Raises BuildError where one of `paths` is in a bucket and no Google account is set up: Beam looks for one for
-    20 s, and then goes on without. An emulator needs none.
+    20 s, and then continues without. An emulator needs none.
     """
     remote = [path for path in paths if path.startswith("gs://")]
     if not remote or "STORAGE_EMULATOR_HOST" in os.environ:

@@ -35,7 +35,7 @@ def check(path: str) -> None:
     if path in _lost:
         raise BuildError(
             f"another build took {_folder(path)} after {LAPSE_SECONDS} s in which this one could not renew its lease; "
-            "wait for it, and start the same command again"
+            "wait for it, and run the same command again"
         )
 
 

@@ -25,8 +25,8 @@ class Refusal:
       codes: numbers of operating system errors, or HTTP statuses, which are larger than those.
       read: the cure where something was to be read or listed.
       write: the cure where something was to be written.
-      of_one_file: whether the fault lies with the one file that was read: its pair is rejected, and the build goes on.
-      resumes: whether finished shards are worth a word: the build was under way.
+      of_one_file: whether only the file that was read is at fault: its pair is rejected, and the build continues.
+      resumes: whether to say that finished shards are kept.
     """
 
     codes: tuple[int, ...]

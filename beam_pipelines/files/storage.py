@@ -210,7 +210,7 @@ def delete(paths: list[str]) -> None:
 
 def remove(root: str, names: Iterable[str]) -> None:
     """Deletes the files `names` below the folder `root`, and their folders below it that are empty then. What is no
-    plain file, or stands behind a symbolic link, stays.
+    plain file, or is behind a symbolic link, stays.
     """
     names = set(names)
     if not is_local(root):
@@ -230,7 +230,7 @@ def prune(folder: str) -> None:
 
 
 def is_plain(root: str, name: str) -> bool:
-    """Whether the local file `name` below `root` is there, is no link, and stands behind none."""
+    """Whether the local file `name` below `root` exists, is not a link, and is not behind one."""
     parts = name.split("/")
     paths = [join(root, *parts[:end]) for end in range(1, len(parts) + 1)]
     return not any(map(os.path.islink, paths)) and os.path.isfile(paths[-1])

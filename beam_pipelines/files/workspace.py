@@ -160,7 +160,7 @@ def manifest_is_ours(workspace: Workspace) -> bool:
 
 
 def publish_manifest(workspace: Workspace, manifest: Manifest) -> None:
-    """Makes the data set exist. The digest comes first: a build that goes on knows by it whether this is whole."""
+    """Makes the data set exist. The digest comes first: a resumed build knows by it whether the manifest is whole."""
     data = manifest.to_json().encode()
     workspace.write(workspace.published, sealed(hashlib.sha256(data).hexdigest()))
     workspace.write(workspace.manifest, data)
@@ -190,7 +190,7 @@ def finished_build(workspace: Workspace, recipe: Recipe) -> Manifest | None:
     try:
         found = None if manifest_is_damaged(workspace) else read_manifest(workspace)
     except ManifestError as error:
-        ours = "--overwrite deletes it and builds anew"
+        ours = "--overwrite deletes it and builds again"
         cure = ours if manifest_is_ours(workspace) else "move it away, or choose another --output"
         raise BuildError(f"{error}. {cure}") from error
     if found is None:
@@ -207,7 +207,9 @@ def finished_build(workspace: Workspace, recipe: Recipe) -> Manifest | None:
     there = storage.sizes(workspace.root)
     for shard in (shard for shards in found.splits.values() for shard in shards):
         if there.get(shard.file) != shard.bytes:
-            raise BuildError(f"{workspace.final(shard.file)} is missing or cut off: restore it, or --overwrite")
+            raise BuildError(
+                f"{workspace.final(shard.file)} is missing or truncated: restore it, or build again with --overwrite"
+            )
     return found
 
 
@@ -225,7 +227,7 @@ class _RecipeFields(msgspec.Struct, forbid_unknown_fields=True):
 def _refuse_other_recipe(workspace: Workspace, recipe: Recipe) -> None:
     found = decoded(_RecipeFields, storage.read_bytes(workspace.recipe), workspace.recipe)
     if found is None:
-        return  # a damaged one is written anew; each receipt says what its shard was made of
+        return  # a damaged one is written again; each receipt says what its shard was made of
     if found.fingerprint != recipe.fingerprint:
         raise BuildError(
             f"{workspace.root} holds a half-finished build of another recipe "

@@ -16,7 +16,7 @@ from beam_pipelines.recipe import Recipe
 from beam_pipelines.runners import cores
 from beam_pipelines.shards import ownership
 from beam_pipelines.shards.plan import ShardPlan
-from beam_pipelines.shards.stage import finished_receipt, staged_receipt
+from beam_pipelines.shards.receipts import finished_receipt, staged_receipt
 
 _NAMED = 3  # shards in a message
 

@@ -50,12 +50,14 @@ _OF_BUILD = (RECIPE, PLAN, PAIRING, PUBLISHED)
 _LAST = (JOURNAL, LEASE)  # the lease alone is nobody's build
 _FOLDERS = (BUILD, TEMPORARIES, STAGED, FINISHED, *TRANSFORM_FOLDERS)
 _TRANSFORM = (TRANSFORM_GRAPH, TRANSFORM_FILES)  # what a transform_fn certainly has
+_ASSET_MAP = f"{TRANSFORM_FOLDERS[1]}/asset_map"  # where there are assets
 # All that tensorflow-transform writes for our graph. Earlier versions kept no list of it.
 _UNLISTED_TRANSFORM = (
     TRANSFORM_GRAPH,
     *(f"{TRANSFORM_FOLDERS[0]}/{name}" for name in ("fingerprint.pb", "variables/variables.index")),
     f"{TRANSFORM_FOLDERS[0]}/variables/variables.data-00000-of-00001",
-    *(f"{TRANSFORM_FOLDERS[1]}/{name}" for name in ("schema.pbtxt", "asset_map")),
+    f"{TRANSFORM_FOLDERS[1]}/schema.pbtxt",
+    _ASSET_MAP,
 )
 _NAMED = 3  # names in a message ...
 _TO_MOVE = 100  # ... of files that the user is to move
@@ -187,7 +189,7 @@ def _of_manifest(workspace: Workspace) -> list[str]:
 
 
 def _of_damaged_manifest(data: bytes, workspace: Workspace) -> Iterator[str]:
-    """The shards whose lines can still be read, and whose files have the SHA-256 that stands there: a name alone may
+    """The shards whose lines can still be read, and whose files have the SHA-256 given there: a name alone may
     be what the damage made of it.
     """
     for line in data.splitlines():
@@ -220,7 +222,9 @@ def _of_unlisted_transform(workspace: Workspace) -> list[str]:
         found = workspace_files.read_manifest(workspace)
     except (manifest.ManifestError, BuildError):
         return []
-    return [*_UNLISTED_TRANSFORM] if found and found.pixels.uniform else []
+    missing = {*_UNLISTED_TRANSFORM} - {*_there(workspace, _UNLISTED_TRANSFORM), _ASSET_MAP}
+    ours = found and found.pixels.uniform and not missing
+    return [*_UNLISTED_TRANSFORM] if ours else []  # after --no_transform_fn whatever is there is the user's
 
 
 def _without_journal(workspace: Workspace) -> list[str]:

@@ -54,7 +54,7 @@ def test_a_finished_data_set_is_complete_to_its_recipe_and_refused_to_another(
     capsys.readouterr()
 
     assert build(*arguments) == 0
-    assert f"{tmp_path} is complete already; --overwrite builds it anew" in capsys.readouterr().out
+    assert f"{tmp_path} is complete already; --overwrite builds it again" in capsys.readouterr().out
     assert everything(tmp_path) == before
 
     assert build(*arguments, "--seed=3", "--mask_encoding=png") == 1
@@ -306,5 +306,5 @@ def test_a_manifest_that_is_not_one_is_refused(
     arguments = (f"--input={source}", f"--output={tmp_path}", *ARGUMENTS)
     (tmp_path / "dataset.json").write_text(json.dumps({"format_version": 99}))
     assert build(*arguments) == 1
-    fails(capsys.readouterr(), "has format version 99 and this code reads 1", "--overwrite deletes it and builds anew")
+    fails(capsys.readouterr(), "has format version 99 and this code reads 1", "--overwrite deletes it and builds again")
     assert build(*arguments, "--overwrite") == 0

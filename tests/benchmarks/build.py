@@ -158,7 +158,8 @@ def run_bare(source: Path, args: argparse.Namespace) -> float:
     from beam_pipelines.pixels.masks import PLAIN
     from beam_pipelines.pixels.measure import class_pixels_of, moments_of
     from beam_pipelines.pixels.normalize import Normalizer
-    from beam_pipelines.shards.stage import ShardWriter, normalized, prepare, to_record
+    from beam_pipelines.shards.finish import normalized
+    from beam_pipelines.shards.stage import ShardWriter, prepare, to_record
 
     options = [f"--input={source}", "--output=none", f"--image_size={args.image_size}"]
     recipe = parse_build([*options, f"--image_encoding={args.image_encoding}"]).recipe

@@ -215,7 +215,7 @@ def test_a_killed_worker_costs_what_it_was_at(
         assert not (tmp_path / "dataset.json").exists()
         printed, _ = finished(process)
     if not runner.startswith("Flink"):  # which may try again by itself
-        assert "; going on from the finished shards" in printed
+        assert "; resuming from the finished shards" in printed
     assert published(tmp_path) == undisturbed
     names = {path.name for path in tmp_path.rglob("*")}
     assert names == {"dataset.json", "rejected.jsonl", *undisturbed[0]}

@@ -226,7 +226,7 @@ def test_a_build_whose_lease_another_one_took_publishes_and_deletes_nothing(
     assert build(f"--input={inputs}", f"--output={output}", *ARGUMENTS) == 1
     assert sentence(capsys) == (
         f"error: another build took {output} after 90 s in which this one could not renew its lease; wait for it, and "
-        "start the same command again\n"
+        "run the same command again\n"
     )
     assert not storage.exists(f"{output}/dataset.json")
     assert not storage.exists(f"{output}/rejected.jsonl")
