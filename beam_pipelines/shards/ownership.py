@@ -50,14 +50,12 @@ _OF_BUILD = (RECIPE, PLAN, PAIRING, PUBLISHED)
 _LAST = (JOURNAL, LEASE)  # the lease alone is nobody's build
 _FOLDERS = (BUILD, TEMPORARIES, STAGED, FINISHED, *TRANSFORM_FOLDERS)
 _TRANSFORM = (TRANSFORM_GRAPH, TRANSFORM_FILES)  # what a transform_fn certainly has
-_ASSET_MAP = f"{TRANSFORM_FOLDERS[1]}/asset_map"  # where there are assets
 # All that tensorflow-transform writes for our graph. Earlier versions kept no list of it.
 _UNLISTED_TRANSFORM = (
     TRANSFORM_GRAPH,
     *(f"{TRANSFORM_FOLDERS[0]}/{name}" for name in ("fingerprint.pb", "variables/variables.index")),
     f"{TRANSFORM_FOLDERS[0]}/variables/variables.data-00000-of-00001",
-    f"{TRANSFORM_FOLDERS[1]}/schema.pbtxt",
-    _ASSET_MAP,
+    *(f"{TRANSFORM_FOLDERS[1]}/{name}" for name in ("schema.pbtxt", "asset_map")),
 )
 _NAMED = 3  # names in a message ...
 _TO_MOVE = 100  # ... of files that the user is to move
@@ -222,9 +220,7 @@ def _of_unlisted_transform(workspace: Workspace) -> list[str]:
         found = workspace_files.read_manifest(workspace)
     except (manifest.ManifestError, BuildError):
         return []
-    missing = {*_UNLISTED_TRANSFORM} - {*_there(workspace, _UNLISTED_TRANSFORM), _ASSET_MAP}
-    ours = found and found.pixels.uniform and not missing
-    return [*_UNLISTED_TRANSFORM] if ours else []  # after --no_transform_fn whatever is there is the user's
+    return [*_UNLISTED_TRANSFORM] if found and found.pixels.uniform else []
 
 
 def _without_journal(workspace: Workspace) -> list[str]:
