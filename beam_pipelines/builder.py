@@ -99,16 +99,18 @@ def make_pipeline(settings: BuildSettings, beam_options: PipelineOptions, starte
 
 def _is_complete(settings: BuildSettings, place: Workspace) -> bool:
     """Whether there is nothing left to do; only looks, so that it needs no lease."""
-    manifest = workspace.finished_build(place, settings.recipe)
-    if manifest is None or storage.exists(place.journal):
+    has_ended = not storage.exists(place.journal)
+    manifest = workspace.finished_build(place, settings.recipe, check_sizes=has_ended)
+    if manifest is None or not has_ended:
         return False
     return not settings.transform_fn or not manifest.pixels.uniform or leftovers.transform_is_whole(place)
 
 
 def _published(place: Workspace, recipe: Recipe, console: Console) -> Manifest | None:
     """The manifest of a build that has only to be tidied up; None where a part of the data set is to be made again."""
-    manifest = workspace.finished_build(place, recipe)
-    if manifest is None or not storage.exists(place.journal):
+    has_ended = not storage.exists(place.journal)
+    manifest = workspace.finished_build(place, recipe, check_sizes=has_ended)
+    if manifest is None or has_ended:
         return manifest
     damaged = leftovers.damaged_files(manifest, place)
     if damaged:

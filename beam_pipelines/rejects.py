@@ -79,7 +79,7 @@ class Rejected:
         return json.dumps(asdict(self), ensure_ascii=False)
 
     @classmethod
-    def from_json(cls, line: str, name: str = FILE_NAME) -> Rejected:
+    def from_json(cls, line: str | bytes, name: str = FILE_NAME) -> Rejected:
         """Raises SchemaError, which calls the line `name`."""
         return cls.of(schema.decode(RejectedFields, line, name))
 

@@ -181,11 +181,12 @@ def manifest_is_damaged(workspace: Workspace) -> bool:
     return digest.strip() != hashlib.sha256(data).hexdigest()
 
 
-def finished_build(workspace: Workspace, recipe: Recipe) -> Manifest | None:
+def finished_build(workspace: Workspace, recipe: Recipe, check_sizes: bool = True) -> Manifest | None:
     """The manifest of a finished build of the same recipe; None where there is none.
 
     Raises:
-      BuildError: another recipe's data set, finished or half-finished, is in the folder.
+      BuildError: another recipe's data set, finished or half-finished, is in the folder; or, with `check_sizes`, a
+        shard is missing or has another size.
     """
     try:
         found = None if manifest_is_damaged(workspace) else read_manifest(workspace)
@@ -202,8 +203,8 @@ def finished_build(workspace: Workspace, recipe: Recipe) -> Manifest | None:
             f"{workspace.root} holds a finished data set of another recipe ({different}): "
             "choose another --output, or --overwrite to delete it first"
         )
-    if storage.exists(workspace.journal):
-        return found  # the build checks all of it, and makes again what is damaged
+    if not check_sizes:
+        return found
     there = storage.sizes(workspace.root)
     for shard in (shard for shards in found.splits.values() for shard in shards):
         if there.get(shard.file) != shard.bytes:

@@ -210,7 +210,7 @@ def test_only_the_shard_with_the_changed_file_gets_another_digest() -> None:
         (b"\xff", "is not JSON: invalid character (byte 0)"),
         (b"{}", "expected array, found {}"),
         (b'["train", 0, 1]', 'expected array of length 6, found ["train", 0, 1]'),
-        (b'["train", -1, 1, "d", [], [[], [], []]]', "[0]: "),
+        (b'["train", -1, 1, "d", [], [[], [], []]]', "[1]: expected int >= 0, found -1"),
         (
             b'["train", 0, 1, "d", [["k", "train", "f", "i", "m", true, 0]], [[], [], []]]',
             "[4][0][5]: expected int, found true",
@@ -223,4 +223,4 @@ def test_a_damaged_line_is_told_with_its_place(tmp_path: Path, line: bytes, prob
         read_shard(ShardReference(str(tmp_path / "plan"), 0, len(line)))
     assert str(caught.value).startswith(f"{tmp_path}/plan: line at byte 0: ")
     assert str(caught.value).endswith("; run the same command again, which writes it again")
-    assert problem.removeprefix("[0]: ") in str(caught.value)
+    assert problem in str(caught.value)
