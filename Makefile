@@ -5,14 +5,14 @@ BIN := .venv/bin
 PYTHON_OLDEST ?= $(shell python3.10 -c 'import sys; print(sys.executable)' 2>/dev/null || \
 	ls "$$(pyenv root 2>/dev/null)"/versions/3.10.*/bin/python3.10 2>/dev/null | tail -1)
 
-# Where `make engines` puts what Beam's engines run on, and the tests look for it.
-export ENGINES ?= $(CURDIR)/.engines
+# Where `make runners` puts what Beam's runners run on, and the tests look for it.
+export RUNNERS ?= $(CURDIR)/.runners
 
 # Where the tests are that need no build and no training.
 QUICK := tests/test_boundaries.py tests/test_habits.py tests/beam_pipelines/contract tests/beam_pipelines/inputs tests/beam_pipelines/pixels \
 	tests/beam_pipelines/test_options.py tests/trainer/objective tests/trainer/test_config.py
 
-.PHONY: demo engines test quick test-oldest torture lint format docs benchmark clean
+.PHONY: demo runners test quick test-oldest torture lint format docs benchmark clean
 
 demo: .venv/installed
 	$(BIN)/python -m beam_pipelines.build --runner=DirectRunner --labels=cityscapes7 --image_size=128x256
@@ -20,8 +20,8 @@ demo: .venv/installed
 	$(BIN)/python -m trainer.task --dataset=out/scenes --output=out/run --model=u2netp --width=0.5 --epochs=12 \
 		--optimizer=adamw --learning_rate=0.004 --schedule=cosine --warmup=0.05 --random_scale=0.8,1.25 --evaluate_epochs=3
 
-engines: .venv/installed
-	sh tests/engines/bring.sh $(ENGINES) $(BIN)/python
+runners: .venv/installed
+	sh tests/runners/bring.sh $(RUNNERS) $(BIN)/python
 
 test: .venv/installed
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
@@ -64,7 +64,7 @@ benchmark: .venv/installed
 	$(BIN)/python tests/benchmarks/train.py
 
 clean:
-	rm -rf .engines .venv .venv-oldest build dist *.egg-info
+	rm -rf .runners .venv .venv-oldest build dist *.egg-info
 
 .venv/installed: setup.py constraints.txt
 	$(PYTHON) -m venv .venv

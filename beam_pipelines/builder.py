@@ -39,7 +39,7 @@ from beam_pipelines.shards.survey import survey
 
 
 @dataclass(frozen=True)
-class Plan:
+class BuildPlan:
     """All that is known before the work starts."""
 
     found: Found
@@ -57,19 +57,19 @@ def run(settings: BuildSettings, started: float) -> int:
 
 
 def build(settings: BuildSettings, started: float, console: Console, execute: Execute) -> int:
-    """One build; `execute` runs its pipeline. Where it returns None the pipeline goes on without this process."""
+    """One build; `execute` runs its pipeline. If it returns None, the pipeline continues without this process."""
     recipe, place = settings.recipe, Workspace(settings.output)
     beam_options = pipeline_options(settings.beam_args)
     cloud.check_login(place.root, *input_paths(recipe.input))
     if settings.plan_only:
         make_plan(recipe, place, console)
         return 0
-    if not settings.overwrite and _is_complete(place, recipe):
+    if not settings.overwrite and _is_complete(settings, place):
         return _say_complete(place, console)
     ownership.claim(place, settings.overwrite)
     with lease.hold(place.lease):
         if not settings.overwrite and (manifest := _published(place, recipe, console)):
-            _tidy(manifest, place, console)  # what a build that was killed at its end did not come to
+            _tidy(manifest, settings, place, console)  # what a build that was killed at its end left undone
             return _say_complete(place, console)
         plan = make_plan(recipe, place, console)
         lease.check(place.lease)  # finding the pairs may have taken long
@@ -85,7 +85,7 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
         manifest = workspace.read_manifest(place)
         if manifest is None:
             raise BuildError(f"the pipeline ended without {place.manifest}; its log (--verbose) says why")
-        _tidy(manifest, place, console)
+        _tidy(manifest, settings, place, console)
     report.print_result(manifest, place.root, replace(took, total=time.time() - started), console)
     _print_next(place, console)
     return 0
@@ -98,13 +98,13 @@ def make_pipeline(settings: BuildSettings, beam_options: PipelineOptions, starte
     return pipeline
 
 
-def _is_complete(place: Workspace, recipe: Recipe) -> bool:
+def _is_complete(settings: BuildSettings, place: Workspace) -> bool:
     """Whether there is nothing left to do; only looks, so that it needs no lease."""
     has_ended = not storage.exists(place.journal)
-    manifest = workspace.finished_build(place, recipe, check_sizes=has_ended)
+    manifest = workspace.finished_build(place, settings.recipe, check_sizes=has_ended)
     if manifest is None or not has_ended:
         return False
-    return not manifest.pixels.uniform or leftovers.transform_is_whole(place)
+    return not settings.transform_fn or not manifest.pixels.uniform or leftovers.transform_is_whole(place)
 
 
 def _published(place: Workspace, recipe: Recipe, console: Console) -> Manifest | None:
@@ -120,20 +120,23 @@ def _published(place: Workspace, recipe: Recipe, console: Console) -> Manifest |
 
 
 def _say_complete(place: Workspace, console: Console) -> int:
-    console.print(f"{place.root} is complete already; --overwrite builds it anew", highlight=False)
+    console.print(f"{place.root} is complete already; --overwrite builds it again", highlight=False)
     _print_next(place, console)
     return 0
 
 
-def _tidy(manifest: Manifest, place: Workspace, console: Console) -> None:
+def _tidy(manifest: Manifest, settings: BuildSettings, place: Workspace, console: Console) -> None:
     """What comes after the manifest: the transform_fn, and the end of all that only the build needed."""
-    _write_transform(manifest, place, console)
+    if settings.transform_fn:
+        _write_transform(manifest, place, console)
     lease.check(place.lease)
     ownership.finish(place)
 
 
-def make_plan(recipe: Recipe, place: Workspace, console: Console) -> Plan:
-    """Finds the pairs, cuts them into shards, and says so; writes nothing but the embedded scenes, if they are it."""
+def make_plan(recipe: Recipe, place: Workspace, console: Console) -> BuildPlan:
+    """Finds the pairs, splits them into shards, and prints the plan; writes nothing but the embedded scenes, if they
+    are the input.
+    """
     inputs = _draw_scenes(place, console) if recipe.input == SCENES else recipe.input
     if recipe.input != SCENES:
         check_apart(inputs, place.root)
@@ -145,7 +148,7 @@ def make_plan(recipe: Recipe, place: Workspace, console: Console) -> Plan:
     expected = estimate([pair for pairs in chosen.values() for pair in pairs], recipe, surveyed.reading)
     shards = cut_shards(chosen, recipe, expected.example_bytes[recipe.image_encoding], surveyed.reading)
     report.print_plan(chosen, shards, expected, recipe, console)
-    return Plan(found, chosen, shards, expected)
+    return BuildPlan(found, chosen, shards, expected)
 
 
 def _draw_scenes(place: Workspace, console: Console) -> str:
@@ -165,7 +168,7 @@ def _draw_scenes(place: Workspace, console: Console) -> str:
     return folder
 
 
-def _prepare(plan: Plan, settings: BuildSettings, place: Workspace, console: Console) -> None:
+def _prepare(plan: BuildPlan, settings: BuildSettings, place: Workspace, console: Console) -> None:
     """Writes down what the pipeline reads, forgets what can't be believed, and refuses what can't end well."""
     for line in leftovers.say_damaged(place):
         console.print(line, highlight=False)
@@ -180,7 +183,7 @@ def _prepare(plan: Plan, settings: BuildSettings, place: Workspace, console: Con
     write_plan(place, plan.shards)
 
 
-def _check_space(plan: Plan, recipe: Recipe, place: Workspace) -> None:
+def _check_space(plan: BuildPlan, recipe: Recipe, place: Workspace) -> None:
     """Raises BuildError where a local disk can't hold the data set and what is staged for it."""
     if not storage.is_local(place.root):
         return
@@ -204,7 +207,7 @@ def execute(
 
     def say(reason: str) -> None:
         lease.check(Workspace(settings.output).lease)
-        console.print(f"the run failed ({reason}); going on from the finished shards", highlight=False)
+        console.print(f"the run failed ({reason}); resuming from the finished shards", highlight=False)
 
     with shown, without_worker_tracebacks(settings.verbose):
         before, start = watcher.look(), time.time()
@@ -227,7 +230,7 @@ def _write_transform(manifest: Manifest, place: Workspace, console: Console) -> 
         done = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise BuildError(
-            f"the data set is complete, but its transform_fn could not be made; start the same command again. "
+            f"the data set is complete, but its transform_fn could not be made; run the same command again. "
             f"`{' '.join(command)}` ended with {done.returncode}: {done.stderr.strip().rpartition(chr(10))[2]}"
         )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import re
 import sys
@@ -14,27 +13,10 @@ from typing import TextIO
 from beam_pipelines.contract.errors import UserError
 
 _MARK = "BuildError: "
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_CURES = {
-    errno.ENOSPC: "free some space, or choose a smaller --image_encoding",
-    errno.EDQUOT: "the disk quota is used up: free some space, or choose a smaller --image_encoding",
-    errno.EFBIG: "the file size limit (ulimit -f) is reached: raise it, or lower --shard_size_mb",
-    errno.EACCES: "choose another folder, or ask for the permission",
-    errno.EPERM: "choose another folder, or ask for the permission",
-    errno.EROFS: "the file system is read-only: choose another folder",
-    errno.ENOTDIR: "a part of the path is a file: choose another folder",
-}
 
 
 class BuildError(UserError):
     """A reason to stop that the user can do something about. The message says what was found and what to do."""
-
-
-def cannot_write(path: str, error: OSError) -> BuildError:
-    """The `BuildError` for a failed write to `path`."""
-    cure = _CURES.get(error.errno or 0, "mend that and start the same command again")
-    kept = "; finished shards are kept, the same command goes on from there" if error.errno in _FULL else ""
-    return BuildError(f"cannot write {path}: {error.strerror or error}; {cure}{kept}")
 
 
 def as_build_error(error: BaseException) -> BuildError | None:

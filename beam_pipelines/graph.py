@@ -17,9 +17,11 @@ from beam_pipelines.pixels.measure import CombineClassPixelsFn, CombineMomentsFn
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.rejects import Rejected
 from beam_pipelines.shards import plan
+from beam_pipelines.shards.finish import finish_shard
 from beam_pipelines.shards.plan import ShardReference
 from beam_pipelines.shards.publish import WrittenShard, publish
-from beam_pipelines.shards.stage import StagedShard, finish_shard, stage_shard
+from beam_pipelines.shards.receipts import StagedShard
+from beam_pipelines.shards.stage import stage_shard
 
 METRICS = "beam_pipelines"
 

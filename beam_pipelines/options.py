@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from beam_pipelines import runners
 from beam_pipelines.contract.labels import BUILTIN_TABLES, LabelTableError
 from beam_pipelines.inputs.label_files import load_labels
-from beam_pipelines.machine import cores
+from beam_pipelines.inputs.layouts import ANNOTATIONS, LAYOUTS, listed
 from beam_pipelines.recipe import SCENES, Recipe, input_paths
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 DEFAULT_OUTPUT = "out/scenes"
 RESIZES = ("area", "bilinear", "bicubic", "lanczos")
 ASPECTS = ("reject", "crop", "pad", "stretch")
-LOCAL_RUNNERS = ("DirectRunner", "FnApiRunner", "SwitchingDirectRunner")
-DATAFLOW_RUNNERS = ("dataflow", "dataflowrunner", "testdataflowrunner")  # as Beam takes them, in any case
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +34,7 @@ class BuildSettings:
     output: str
     max_rejects: float
     overwrite: bool
+    transform_fn: bool
     plan_only: bool
     verbose: bool
     beam_args: tuple[str, ...]
@@ -59,9 +59,8 @@ def parse_build(argv: Sequence[str] | None = None, prog: str = "python -m beam_p
         parser.error("--output is needed with --input: the folder (local or gs://) for the data set")
     inputs = [_checked_path(parser, "--input", path) for path in _input_paths(args.input)] if args.input else []
     output = _checked_path(parser, "--output", args.output or DEFAULT_OUTPUT)
-    if is_dataflow(args.runner):
-        _refuse_local(parser, "--input", inputs)
-        _refuse_local(parser, "--output", [args.output or DEFAULT_OUTPUT])
+    _check_reach(parser, args.runner, "--input", inputs)
+    _check_reach(parser, args.runner, "--output", [args.output or DEFAULT_OUTPUT])
     if args.shards and args.shard_size_mb:
         parser.error("--shards and --shard_size_mb both set the number of shards: give one")
     try:
@@ -95,6 +94,7 @@ def parse_build(argv: Sequence[str] | None = None, prog: str = "python -m beam_p
         output=output,
         max_rejects=args.max_rejects,
         overwrite=args.overwrite,
+        transform_fn=not args.no_transform_fn,
         plan_only=args.plan,
         verbose=args.verbose,
         beam_args=_with_runner(args.runner, beam_args),
@@ -106,13 +106,12 @@ def parse_verify(argv: Sequence[str] | None = None) -> VerifySettings:
     parser = verify_parser()
     args, beam_args = parser.parse_known_args(argv)
     dataset = _checked_path(parser, "DATASET", args.dataset)
-    if is_dataflow(args.runner):
-        _refuse_local(parser, "DATASET", [args.dataset])
+    _check_reach(parser, args.runner, "DATASET", [args.dataset])
     return VerifySettings(dataset=dataset, verbose=args.verbose, beam_args=_with_runner(args.runner, beam_args))
 
 
 def pipeline_options(beam_args: Sequence[str], known: Sequence[str] = ()) -> PipelineOptions:
-    """Beam's view of the arguments. Local runners get a thread for each core, unless the arguments say otherwise.
+    """Beam's view of the arguments, after the defaults of their runner.
 
     Raises:
       SystemExit: 2, after a message: an argument that neither this project nor Beam knows; it may have been meant for
@@ -128,21 +127,14 @@ def pipeline_options(beam_args: Sequence[str], known: Sequence[str] = ()) -> Pip
     if unknown:
         options_of_all = [*known, *build_parser()._option_string_actions, *parser._option_string_actions]
         raise _wrong(_unknown_option(unknown[0], options_of_all))
-    _check_brought(beam_args)
-    options = PipelineOptions([*_runner_defaults(beam_args), *beam_args])
+    if problem := runners.missing_program(beam_args):
+        raise _wrong(problem)
+    options = PipelineOptions([*runners.runner_in(beam_args).defaults(), *beam_args])
     try:
         create_runner(options.view_as(StandardOptions).runner)
     except (ValueError, ImportError) as error:
         raise _wrong(str(error).splitlines()[0]) from error
     return options
-
-
-def _check_brought(beam_args: Sequence[str]) -> None:
-    """Raises SystemExit where a local file that an engine runs from is not there: Beam has a traceback for it."""
-    for argument in beam_args:
-        name, _, path = argument.partition("=")
-        if name in ("--prism_location", "--flink_job_server_jar") and "://" not in path and not os.path.isfile(path):
-            raise _wrong(f"{argument}: there is no such file; `make engines` brings it where it can be had")
 
 
 def _wrong(message: str) -> SystemExit:
@@ -188,8 +180,8 @@ def _add_input(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--input",
         metavar="PATHS",
-        help="a folder, zip archives, or both, separated by commas, local or gs://: Cityscapes as downloaded "
-        "(tree or zips), or folders images/ and masks/ with the same file names",
+        help="a folder, zip archives, or both, separated by commas, local or gs://, with images and masks laid out as "
+        + listed([f"{layout.name} ({layout.folders})" for layout in LAYOUTS]),
     )
     group.add_argument(
         "--labels",
@@ -205,7 +197,12 @@ def _add_input(group: argparse._ArgumentGroup) -> None:
         "viewer shows, or the table's colors; auto decides by the first masks and refuses what could be either "
         "(default: auto)",
     )
-    group.add_argument("--annotations", choices=["gtFine", "gtCoarse"], help="of Cityscapes (default: gtFine if there)")
+    group.add_argument(
+        "--annotations",
+        choices=ANNOTATIONS,
+        help=f"which masks of {listed([layout.name for layout in LAYOUTS if layout.choice])} (default: the first of "
+        "these that is there)",
+    )
     group.add_argument(
         "--splits",
         metavar="SPLITS",
@@ -266,10 +263,15 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
         "--output", metavar="DIR", help=f"the data set's folder, local or gs:// (default: {DEFAULT_OUTPUT})"
     )
     group.add_argument(
-        "--shard_size_mb", metavar="MB", type=positive(float), help="aimed-at size of a shard in MB (default: 128)"
+        "--shard_size_mb", metavar="MB", type=positive(float), help="target size of a shard in MB (default: 128)"
     )
-    group.add_argument("--shards", metavar="SPLIT=N,...", type=_shards, help="number of shards instead: train=32,val=8")
-    group.add_argument("--seed", type=int, default=0, help="of the global shuffle (default: 0)")
+    group.add_argument(
+        "--shards",
+        metavar="SPLIT=N,...",
+        type=_shards,
+        help="number of shards of each split, in place of a size: train=32,val=8",
+    )
+    group.add_argument("--seed", type=int, default=0, help="seed of the global shuffle (default: 0)")
     group.add_argument(
         "--max_rejects",
         metavar="SHARE",
@@ -278,6 +280,11 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
         help="above this share of bad pairs, 0.01 or 1%%, nothing is published (default: 1%%)",
     )
     group.add_argument("--overwrite", action="store_true", help="delete what an earlier build left in --output first")
+    group.add_argument(
+        "--no_transform_fn",
+        action="store_true",
+        help="leave out the tensorflow-transform graph that normalizes",
+    )
     group.add_argument("--plan", action="store_true", help="print what would be built, with sizes, and stop")
 
 
@@ -285,7 +292,8 @@ def _add_running(group: argparse._ArgumentGroup | argparse.ArgumentParser) -> No
     group.add_argument(
         "--runner",
         default="DirectRunner",
-        help="DirectRunner (default; all cores), DataflowRunner, FlinkRunner, PrismRunner",
+        help=f"{', '.join(runner.names[0] for runner in runners.RUNNERS)}, or another of Beam's "
+        "(default: DirectRunner, with all cores)",
     )
     group.add_argument("--verbose", action="store_true", help="show Beam's own log")
 
@@ -318,32 +326,13 @@ def _with_runner(runner: str, beam_args: Sequence[str]) -> tuple[str, ...]:
     return (f"--runner={runner}", *beam_args)
 
 
-def is_local_runner(beam_args: Sequence[str]) -> bool:
-    """Whether the runner is one that takes --direct_num_workers."""
-    return any(argument == f"--runner={name}" for argument in beam_args for name in LOCAL_RUNNERS)
-
-
-def is_dataflow(runner: str) -> bool:
-    """Whether `runner` names Google Cloud Dataflow."""
-    return runner.rpartition(".")[2].lower() in DATAFLOW_RUNNERS
-
-
-def _refuse_local(parser: argparse.ArgumentParser, option: str, paths: Sequence[str]) -> None:
+def _check_reach(parser: argparse.ArgumentParser, runner: str, option: str, paths: Sequence[str]) -> None:
+    """Ends with a message where the runner's workers can't reach one of `paths`."""
+    row = runners.runner_of(runner)
     for path in paths:
-        if not path.startswith("gs://"):
-            parser.error(f"{option}: Dataflow's workers can't reach {path}: it must be in a bucket, gs://BUCKET/FOLDER")
-
-
-def _runner_defaults(beam_args: Sequence[str]) -> list[str]:
-    """What suits the runner; the user's arguments come later and win.
-
-    On this machine threads, one for each core: decoding releases the interpreter's lock. For Dataflow no pickled
-    `__main__`, which Beam would send along: all that a worker needs is in a package.
-    """
-    if is_local_runner(beam_args):
-        return [f"--direct_num_workers={cores()}", "--direct_running_mode=multi_threading"]
-    runner = next((arg.removeprefix("--runner=") for arg in beam_args if arg.startswith("--runner=")), "")
-    return ["--no_save_main_session"] if is_dataflow(runner) else []
+        if row.buckets_only and not path.startswith("gs://"):
+            limit = f"{row.title}'s workers can't reach {path}"
+            parser.error(f"{option}: {limit}: it must be in a bucket, gs://BUCKET/FOLDER")
 
 
 def _unknown_option(argument: str, known: Sequence[str]) -> str:
@@ -377,7 +366,7 @@ def _assignments(text: str, option: str) -> dict[str, str]:
         raise argparse.ArgumentTypeError(f"{option}={text}: expected NAME=NUMBER,NAME=NUMBER")
     found = {name.strip(): value.strip() for name, _, value in parts}
     if len(found) < len(parts):
-        raise argparse.ArgumentTypeError(f"{option}={text}: a name stands there twice")
+        raise argparse.ArgumentTypeError(f"{option}={text}: a name occurs twice")
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,7 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import storage
-from beam_pipelines.files.workspace import TEMPORARIES, Workspace
+from beam_pipelines.files import workspace as names
+from beam_pipelines.files.workspace import STAGED, TEMPORARIES, Workspace
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.shards.estimate import Estimate
 from beam_pipelines.shards.plan import ShardPlan
@@ -39,7 +40,7 @@ class Watched(Protocol):
     images: int
 
     def look(self) -> State:
-        """Raises OSError or BuildError where it can't be told now."""
+        """Raises OSError or BuildError if it can't be determined now."""
 
 
 class Watcher:
@@ -55,23 +56,22 @@ class Watcher:
 
     def look(self) -> State:
         files = storage.sizes(self._workspace.root)
-        staged = self._whole(files, "_build/staged/")
-        finished = self._whole(files, "_build/finished/")
+        staged = self._whole(files, names.staged_receipt)
+        finished = self._whole(files, names.finished_receipt)
         final_size = sum(files.get(name, 0) for name in self._pairs)
         final_size += sum(size for name, size in files.items() if name.startswith(f"{TEMPORARIES}/"))
-        staged_size = sum(size for name, size in files.items() if name.startswith("_build/staged/"))
-        being_staged = self._being_written(files, "_build/staged/" if self._normalized else "", self._staged_bytes)
+        staged_size = sum(size for name, size in files.items() if name.startswith(f"{STAGED}/"))
+        being_staged = self._being_written(files, STAGED if self._normalized else "", self._staged_bytes)
         being_finished = self._being_written(files, "", self._final_bytes) if self._normalized else 0
         decoded = min(self.images, staged + being_staged)
         return State(decoded, min(self.images, finished + being_finished), staged_size + final_size)
 
     def receipts(self) -> int:
         """Receipts of staged and of finished shards: each is a piece of work that need not be done again."""
-        names = storage.sizes(self._workspace.build)
-        return sum(name.startswith(("staged/", "finished/")) and name.endswith(".json") for name in names)
+        return sum(map(names.is_receipt, storage.sizes(self._workspace.root)))
 
-    def _whole(self, files: dict[str, int], folder: str) -> int:
-        return sum(pairs for file, pairs in self._pairs.items() if f"{folder}{file}.json" in files)
+    def _whole(self, files: dict[str, int], receipt: Callable[[str], str]) -> int:
+        return sum(pairs for file, pairs in self._pairs.items() if receipt(file) in files)
 
     def _being_written(self, files: dict[str, int], folder: str, example_bytes: float) -> int:
         """Images in files that still have their temporary names."""

@@ -24,19 +24,33 @@ REASONS = {
     "corrupt": "the picture's data is damaged",
     "animated": "more than one frame",
     "too_many_pixels": "larger than --max_image_pixels, perhaps a decompression bomb",
-    "transparent": "pixels that are not opaque have no defined colour",
-    "deep_colour": "more than 8 bits per channel that 8 bits can't hold",
+    "transparent": "pixels that are not opaque have no defined color",
+    "deep_color": "more than 8 bits per channel that 8 bits can't hold",
     "unsupported_mode": "a pixel format that has no usual conversion to RGB",
     "rotated": "an EXIF orientation that the mask may or may not share",
-    "mask_format": "a mask that is not a PNG of ids or of the table's colours",
+    "mask_format": "a mask that is not a PNG of ids or of the table's colors",
     "ambiguous_mask": "a mask whose storage can be read as other classes too: --masks_are decides",
     "contradictory_mask": "a mask that is stored otherwise than the masks of its data set, and means something else so",
     "size_mismatch": "image and mask differ in size",
     "aspect": "another aspect ratio than --image_size, and --aspect=reject",
     "unknown_ids": "ids that the label table does not name",
-    "unknown_colours": "colours that the label table does not name",
+    "unknown_colors": "colors that the label table does not name",
     "all_ignore": "a mask in which every pixel is ignored",
 }
+
+
+# Names that reasons had in data sets and receipts of earlier versions.
+_RENAMED = {"deep_colour": "deep_color", "unknown_colours": "unknown_colors"}
+
+
+def reason_of(name: str) -> str:
+    """The reason that is called `name`, in this version or an earlier one."""
+    return _RENAMED.get(name, name)
+
+
+def meaning_of(name: str) -> str:
+    """What the reason called `name` means, for people."""
+    return REASONS.get(reason_of(name), "a reason that this version does not know")
 
 
 class BadInputError(Exception):
@@ -71,7 +85,7 @@ class Rejected:
 
     @classmethod
     def of(cls, fields: RejectedFields) -> Rejected:
-        return cls(**msgspec.structs.asdict(fields))
+        return cls(**msgspec.structs.asdict(fields) | {"reason": reason_of(fields.reason)})
 
 
 class RejectedFields(msgspec.Struct, forbid_unknown_fields=True):

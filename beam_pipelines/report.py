@@ -13,7 +13,7 @@ from beam_pipelines.contract.labels import BUILTIN_TABLES, LabelTable
 from beam_pipelines.contract.manifest import MINUS_ONES, Manifest
 from beam_pipelines.inputs.sources import Found, Pair
 from beam_pipelines.recipe import Recipe
-from beam_pipelines.rejects import REASONS, Rejected
+from beam_pipelines.rejects import Rejected, meaning_of
 from beam_pipelines.shards.check import Checked
 from beam_pipelines.shards.estimate import Estimate
 from beam_pipelines.shards.plan import ShardPlan
@@ -100,9 +100,7 @@ def print_result(manifest: Manifest, root: str, took: Took, console: Console) ->
     rejected = sum(manifest.rejected.values())
     console.print(f"rejected pairs     {rejected:,}" + (", in rejected.jsonl:" if rejected else ""), highlight=False)
     for reason, count in manifest.rejected.items():
-        console.print(
-            f"  {reason} {count:,}: {REASONS.get(reason, 'a reason that this version does not know')}", highlight=False
-        )
+        console.print(f"  {reason} {count:,}: {meaning_of(reason)}", highlight=False)
     console.print(
         f"took {took.total:.1f} s, of which the pipeline {took.pipeline:.1f} s"
         f" ({took.images:,} images, {took.images / took.pipeline:.1f} img/s)",

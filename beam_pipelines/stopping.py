@@ -1,7 +1,7 @@
 """How a command stops: Ctrl-C (SIGINT), SIGTERM and SIGHUP end it with one line, and leave no process and no file.
 
 A thread hears the signals, whatever the main thread waits for; it cleans up and ends the process. Nothing is raised
-anywhere: a build can be cut off at every moment, and the same command continues it.
+anywhere: a build can be stopped at any moment, and the same command resumes it.
 """
 
 from __future__ import annotations

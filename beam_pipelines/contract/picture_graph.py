@@ -16,7 +16,7 @@ from beam_pipelines.contract.pictures import MAX_IMAGE_PIXELS
 
 FORMATS = "JPEG, PNG or BMP"
 _SOUND = ""
-_PADDING = 64  # zeros behind a file, so that a header that is cut off can be looked at
+_PADDING = 64  # zeros after a file, so that a truncated header can be parsed
 _EXIF_ORIENTATION = 0x0112
 _XMP_TURNED = r'\C*tiff:Orientation(="|>)[2-8]\C*'
 _PNG_RGBA = 4  # channels
@@ -151,7 +151,7 @@ def _jpeg_fault(file: Any, data: Any, size: Any, max_pixels: int) -> Any:
     length = tf.strings.as_string(size)
     return _first(
         (tf.equal(frame, 0), tf.strings.join(["truncated: no frame in a JPEG file of bytes: ", length])),
-        (bits > 8, tf.strings.join(["deep_colour: bits per channel: ", tf.strings.as_string(bits)])),
+        (bits > 8, tf.strings.join(["deep_color: bits per channel: ", tf.strings.as_string(bits)])),
         (_any(kind, _JPEG_LOSSLESS), "unsupported_mode: a lossless JPEG, which TensorFlow does not read"),
         (_any(kind, _JPEG_ARITHMETIC), "unsupported_mode: an arithmetic JPEG, which TensorFlow does not read"),
         (~_any(kind, _JPEG_TAKEN), "unsupported_mode: a JPEG process that is not read"),
@@ -231,7 +231,7 @@ def _png_pixels(file: Any, data: Any, opaque: Any) -> tuple[Any, Any]:
     # Of an alpha that TensorFlow adds itself, fewer than 8 bits make 2**bits - 1.
     clear = ~opaque & tf.reduce_any(pixels[..., 3] < 255)
     fault = _first(
-        (is_deep, "deep_colour: 16 bits per channel that 8 can't hold: convert the picture to 8 bits"),
+        (is_deep, "deep_color: 16 bits per channel that 8 can't hold: convert the picture to 8 bits"),
         (clear, "transparent: some pixels are not opaque"),
     )
     return pixels[..., :3], fault

@@ -235,7 +235,7 @@ def _check_jpeg(data: bytes) -> None:
     if header is None:
         return  # Pillow finds out what is wrong
     if header.bits > 8:
-        raise PictureError("deep_colour", f"{header.bits} bits per channel in a JPEG: convert the picture to 8 bits")
+        raise PictureError("deep_color", f"{header.bits} bits per channel in a JPEG: convert the picture to 8 bits")
     if header.channels not in (1, 3, 4):
         raise PictureError("unsupported_mode", f"a JPEG of {header.channels} channels: convert the picture to RGB")
     if header.channels == 4 and not header.adobe:
@@ -272,7 +272,7 @@ def _check_tiff_is_known(data: bytes) -> None:
         return
     bits = max(page.get(_TIFF_BITS_PER_SAMPLE, (1,)))
     if bits > 8:
-        raise PictureError("deep_colour", f"{bits} bits per channel in a TIFF file: convert the picture to 8 bits")
+        raise PictureError("deep_color", f"{bits} bits per channel in a TIFF file: convert the picture to 8 bits")
     raise PictureError("unsupported_mode", f"a TIFF file of {_tiff_kind(page)}: convert the picture to RGB of 8 bits")
 
 
@@ -296,7 +296,7 @@ def _check_tiff(image: TiffImagePlugin.TiffImageFile, data: bytes) -> bool:
         photometric, compression = tags.get(_TIFF_PHOTOMETRIC, 0), tags.get(_TIFF_COMPRESSION, 1)
         extra, samples = tags.get(_TIFF_EXTRA_SAMPLES, ()), tags.get(_TIFF_SAMPLES, 1)
     if image.mode != "F" and bits > 8 and (bits != 16 or image.mode not in _GREY_16):
-        raise PictureError("deep_colour", f"{bits} bits per channel in a TIFF file: convert the picture to 8 bits")
+        raise PictureError("deep_color", f"{bits} bits per channel in a TIFF file: convert the picture to 8 bits")
     strange = (
         (image.mode != "F" and formats != {1})
         or (photometric == _TIFF_YCBCR and compression not in _TIFF_JPEG and samples > 1)
@@ -319,7 +319,7 @@ def _eight_bits(pixels: np.ndarray) -> np.ndarray:
     eight = (pixels >> 8).astype(np.uint8)
     if not np.array_equal(pixels, eight.astype(np.uint16) * 257):
         detail = f"16 bits per channel with values up to {pixels.max()}: convert the picture to 8 bits"
-        raise PictureError("deep_colour", detail)
+        raise PictureError("deep_color", detail)
     return eight
 
 

@@ -91,7 +91,7 @@ def decode(serialized: bytes) -> Record:
 
 
 def check(record: Record) -> None:
-    """Whether the encoded pixels can have the size that stands beside them: decoding them then takes no more memory
+    """Whether the encoded pixels can have the size given with them: decoding them then takes no more memory
     than that size says. Only headers are looked at.
 
     Raises:
@@ -144,7 +144,7 @@ def parse(
     serialized: tf.Tensor, *, image_format: str, mask_format: str, height: int | None, width: int | None
 ) -> dict[str, tf.Tensor]:
     """A serialized Example -> `image` [height, width, 3] as stored (float32, float16 or uint8), `mask` uint8[height,
-    width] of train ids, `filename` string. All but `serialized` stand in the manifest; None is a size that varies.
+    width] of train ids, `filename` string. All but `serialized` are in the manifest; None is a size that varies.
     """
     import tensorflow as tf
 

@@ -49,7 +49,7 @@ def header_of(record: bytes) -> bytes:
 
 
 def footer_of(record: bytes) -> bytes:
-    """The 4 bytes that stand behind `record`."""
+    """The 4 bytes that follow `record`."""
     return struct.pack("<I", masked_crc(record))
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import struct
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import cloud
+from beam_pipelines.files.refusals import ARCHIVE_ERRORS, cannot_read, root_cause
 from beam_pipelines.files.storage import open_read
 
 _AGAIN = "make the archive again"
@@ -41,14 +41,14 @@ def list_members(archive: str) -> Iterator[Member]:
     except FileNotFoundError as error:
         raise BuildError(f"{archive} does not exist") from error
     except OSError as error:
-        raise BuildError(f"{archive} can't be read: {error.strerror or error}") from error
+        raise cannot_read(archive, root_cause(error)) from error
     except UnicodeDecodeError as error:
         raise BuildError(
             f"{archive}: the member name {error.object!r} is not UTF-8; rename it, and {_AGAIN}"
         ) from error
     except NotImplementedError as error:
         raise BuildError(f"{archive} can't be read: {error}; versions to 6.3 are read; {_AGAIN}") from error
-    except (zipfile.BadZipFile, struct.error, ValueError, OverflowError, EOFError) as error:
+    except ARCHIVE_ERRORS as error:
         raise BuildError(f"{archive} is not a zip archive, or was cut off: {error}; download it again") from error
     for info in members:
         name = _checked_name(archive, info)

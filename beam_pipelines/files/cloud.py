@@ -10,14 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from beam_pipelines.errors import BuildError, first_line
+from beam_pipelines.files.refusals import LOGIN, NO_ANSWER, refusal_of_status
 
-LOGIN = "log in with `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS"
-_CURES = {
-    401: LOGIN,
-    403: "ask for read and write access to the bucket",
-    404: "check the bucket and the path",
-}
-_LATER = "start the same command later"
 _NO_ACCOUNT = ("DefaultCredentialsError", "RefreshError", "InvalidOperation")  # of google.auth
 
 
@@ -25,7 +19,7 @@ def find_account(scopes: Sequence[str] | None = None) -> Any:
     """The google.auth credentials that are set up: of a file, of gcloud's login, or of a machine in the cloud.
 
     Raises:
-      google.auth.exceptions.DefaultCredentialsError: there is none; told within seconds.
+      google.auth.exceptions.DefaultCredentialsError: there is none; raised within seconds.
     """
     # Elsewhere nothing answers at the address of the cloud's metadata server: three questions of three seconds each
     # would be a stall. They are read when google.auth looks there for the first time.
@@ -39,7 +33,7 @@ def find_account(scopes: Sequence[str] | None = None) -> Any:
 
 def check_login(*paths: str) -> None:
     """Raises BuildError where one of `paths` is in a bucket and no Google account is set up: Beam looks for one for
-    20 s, and then goes on without. An emulator needs none.
+    20 s, and then continues without. An emulator needs none.
     """
     remote = [path for path in paths if path.startswith("gs://")]
     if not remote or "STORAGE_EMULATOR_HOST" in os.environ:
@@ -73,7 +67,7 @@ def refusal(path: str, error: BaseException) -> BuildError | None:
         return None
     status, said = answer
     found = f"the storage answered {status}, {said}" if status else f"the storage can't be reached, {said}"
-    return BuildError(f"{path}: {found}; {_CURES.get(status, _LATER)}")
+    return BuildError(f"{path}: {found}; {refusal_of_status(status).read}")
 
 
 def status_of(error: BaseException) -> int | None:
@@ -83,7 +77,7 @@ def status_of(error: BaseException) -> int | None:
 
 
 def _answer(error: BaseException) -> tuple[int, str] | None:
-    """(HTTP status, what was said); status 0 where no answer came, and None where the error comes from elsewhere."""
+    """(HTTP status, what was said); NO_ANSWER if none came, and None if the error comes from elsewhere."""
     if type(error).__name__ in _NO_ACCOUNT:
         return 401, first_line(error)
     # What Beam's errors are about, by file: for batches a bare status. And the last error of a client that gave up.
@@ -98,7 +92,7 @@ def _answer(error: BaseException) -> tuple[int, str] | None:
         return int(code), _said(error) or _reason(code)
     kind = type(error)
     silent = isinstance(error, ConnectionError) or kind.__name__ == "TransportError"  # that of google.auth
-    return (0, first_line(error)) if silent or kind.__module__.startswith(("requests.", "urllib3.")) else None
+    return (NO_ANSWER, first_line(error)) if silent or kind.__module__.startswith(("requests.", "urllib3.")) else None
 
 
 def _said(error: BaseException) -> str:

@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 from beam_pipelines import stopping
-from beam_pipelines.errors import BuildError, cannot_write
+from beam_pipelines.errors import BuildError
 from beam_pipelines.files import cloud, storage
+from beam_pipelines.files.refusals import cannot_write
 
 HEARTBEAT_SECONDS = 20
 LAPSE_SECONDS = 90  # without a heartbeat; longer than any pause of a living build
@@ -34,7 +35,7 @@ def check(path: str) -> None:
     if path in _lost:
         raise BuildError(
             f"another build took {_folder(path)} after {LAPSE_SECONDS} s in which this one could not renew its lease; "
-            "wait for it, and start the same command again"
+            "wait for it, and run the same command again"
         )
 
 

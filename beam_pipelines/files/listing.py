@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator
 
 from beam_pipelines.errors import BuildError
+from beam_pipelines.files.refusals import cannot_read
 
 # Folders that systems and NAS devices keep for themselves; every hidden folder is left alone as well.
 _SYSTEM_FOLDERS = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found"}
@@ -51,7 +52,7 @@ def list_local(folder: str) -> Iterator[tuple[str, int]]:
                     elif (size := _file_size(entry)) is not None:
                         yield name, size
         except OSError as error:
-            raise BuildError(f"{error.filename} can't be listed: {error.strerror}") from error
+            raise cannot_read(error.filename, error, "listed") from error
 
 
 def _file_size(entry: os.DirEntry[str]) -> int | None:

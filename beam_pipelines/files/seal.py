@@ -20,7 +20,7 @@ def sealed(text: str) -> bytes:
 
 
 def last_line(crc: int) -> bytes:
-    """What stands behind lines whose CRC-32C is `crc`."""
+    """The line after lines whose CRC-32C is `crc`."""
     return f"{_MARK}{crc:08x}\n".encode()
 
 

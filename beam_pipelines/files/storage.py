@@ -6,14 +6,11 @@ import base64
 import contextlib
 import errno
 import hashlib
-import lzma
 import os
 import re
 import stat
-import struct
 import uuid
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO
 
@@ -21,8 +18,16 @@ import google_crc32c
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from beam_pipelines.errors import BuildError, cannot_write, first_line
+from beam_pipelines.errors import BuildError, first_line
 from beam_pipelines.files import cloud, listing
+from beam_pipelines.files.refusals import (
+    ARCHIVE_ERRORS,
+    cannot_read,
+    cannot_write,
+    refusal_of,
+    refusal_of_status,
+    root_cause,
+)
 from beam_pipelines.rejects import BadInputError
 
 TEMPORARY = ".tmp"
@@ -30,15 +35,7 @@ _MEMBER = re.compile(r"(\.zip)!/", re.IGNORECASE)  # ARCHIVE.zip!/MEMBER names a
 _LARGE_MEMBER = 1 << 20  # bytes; of a larger member the first bytes are looked at before the rest is inflated
 _SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"II", b"MM", b"RIFF")  # how the pictures that are read begin
 _BAD_BZIP2 = "Invalid data stream"  # Python has an OSError without a number for it
-_FAULTS_OF_A_MEMBER = (
-    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
-    *(EOFError, ValueError, NotImplementedError, RuntimeError),
-)
 _READ_BYTES = 1 << 23
-_FAULTS_OF_A_FILE = {
-    *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EIO),
-    *(errno.ENAMETOOLONG, errno.EINVAL),
-}
 
 
 def is_local(path: str) -> bool:
@@ -108,7 +105,7 @@ def read_bytes(path: str) -> bytes | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise BuildError(f"{path} can't be read: {_root_cause(error).strerror or error}") from error
+        raise cannot_read(path, root_cause(error)) from error
     except UnicodeDecodeError as error:
         raise BuildError(f"{path} is not UTF-8 text: {error}; restore the file or build the data set again") from error
 
@@ -200,7 +197,7 @@ def writing(path: str, temporary: str | None = None) -> Iterator[BinaryIO]:
         with contextlib.suppress(Exception):
             delete([temporary])
         if isinstance(error, OSError):
-            raise cannot_write(path, _root_cause(error)) from error
+            raise cannot_write(path, root_cause(error)) from error
         raise
 
 
@@ -213,7 +210,7 @@ def delete(paths: list[str]) -> None:
 
 def remove(root: str, names: Iterable[str]) -> None:
     """Deletes the files `names` below the folder `root`, and their folders below it that are empty then. What is no
-    plain file, or stands behind a symbolic link, stays.
+    plain file, or is behind a symbolic link, stays.
     """
     names = set(names)
     if not is_local(root):
@@ -233,7 +230,7 @@ def prune(folder: str) -> None:
 
 
 def is_plain(root: str, name: str) -> bool:
-    """Whether the local file `name` below `root` is there, is no link, and stands behind none."""
+    """Whether the local file `name` below `root` exists, is not a link, and is not behind one."""
     parts = name.split("/")
     paths = [join(root, *parts[:end]) for end in range(1, len(parts) + 1)]
     return not any(map(os.path.islink, paths)) and os.path.isfile(paths[-1])
@@ -278,20 +275,21 @@ class FileReader:
         archive, member = _split_member(path)
         try:
             data = self._read_member(path, archive, member) if member else self._read_file(path)
-        except _FAULTS_OF_A_MEMBER as error:
+        except ARCHIVE_ERRORS as error:
             if not member:
                 raise
             raise BadInputError("read", "bad_zip_member", f"{path}: {first_line(error)}") from error
         except (OSError, KeyError) as error:
             if member and str(error) == _BAD_BZIP2:
                 raise BadInputError("read", "bad_zip_member", f"{path}: {error}") from error
-            if isinstance(error, OSError) and error.errno not in _FAULTS_OF_A_FILE:
+            if isinstance(error, OSError) and not refusal_of(error).of_one_file:
                 self.close()  # a broken connection is no fault of the file: the bundle fails, and is tried again
                 with cloud.errors(path):
                     raise
             raise BadInputError("read", "unreadable", f"{path}: {first_line(error)}") from error
         except Exception as error:
-            if cloud.status_of(error) in (403, 404):
+            status = cloud.status_of(error)
+            if status is not None and refusal_of_status(status).of_one_file:
                 raise BadInputError("read", "unreadable", str(cloud.refusal(path, error))) from error
             with cloud.errors(path):
                 raise
@@ -391,10 +389,3 @@ def _delete_objects(paths: Sequence[str]) -> None:
 def _escaped(path: str) -> str:
     """A pattern of Beam's that `path` fits; where it has a bracket, Python warns of the plain way, `[[]`."""
     return re.sub(r"[*?[]", lambda found: r"[\[]" if found[0] == "[" else f"[{found[0]}]", path)
-
-
-def _root_cause(error: OSError) -> OSError:
-    """The OSError with an error number at the bottom of what Beam wrapped it in."""
-    nested = list((getattr(error, "exception_details", None) or {}).values()) + list(error.args) + [error.__cause__]
-    found = next((item for item in nested if isinstance(item, OSError)), None)
-    return _root_cause(found) if error.errno is None and found is not None else error

@@ -19,11 +19,43 @@ from beam_pipelines.recipe import Recipe
 from beam_pipelines.rejects import FILE_NAME as REJECTED
 
 TRANSFORM_FOLDERS = ("transform_fn", "transformed_metadata")  # the names that tensorflow-transform looks for
-BUILD = "_build"  # all that a build needs until the data set is published, and nobody after that
-_BEGINNING = 200  # bytes in which a manifest names its format version
-JOURNAL = "journal.json"  # in `_build`
-TEMPORARIES = f"{BUILD}/temporary"
 TRANSFORM_FILES = f"{TRANSFORM_FOLDERS[0]}/files.json"
+TRANSFORM_GRAPH = f"{TRANSFORM_FOLDERS[0]}/saved_model.pb"
+# Names below the data set's folder. All in BUILD is needed until the data set is published, and not after that.
+BUILD = "_build"
+JOURNAL = f"{BUILD}/journal.json"
+RECIPE = f"{BUILD}/recipe.json"
+PLAN = f"{BUILD}/plan.jsonl"
+PAIRING = f"{BUILD}/pairing.jsonl"
+PUBLISHED = f"{BUILD}/published.json"
+LEASE = f"{BUILD}/lease"
+STAGED = f"{BUILD}/staged"
+FINISHED = f"{BUILD}/finished"
+TEMPORARIES = f"{BUILD}/temporary"
+SCRATCH = f"{BUILD}/scratch"  # temporary files of TensorFlow
+DATAFLOW = f"{BUILD}/dataflow"  # what a remote service keeps for itself
+_RECEIPT = ".json"  # after the name of the shard
+_BEGINNING = 200  # bytes in which a manifest names its format version
+
+
+def staged_receipt(file: str) -> str:
+    """The name of the receipt that says that the shard `file` is staged."""
+    return f"{STAGED}/{file}{_RECEIPT}"
+
+
+def finished_receipt(file: str) -> str:
+    """The name of the receipt that says that the shard `file` is finished."""
+    return f"{FINISHED}/{file}{_RECEIPT}"
+
+
+def is_receipt(name: str) -> bool:
+    """Whether `name`, below the data set's folder, is that of a shard's receipt."""
+    return name.startswith((f"{STAGED}/", f"{FINISHED}/")) and name.endswith(f".tfrecord{_RECEIPT}")
+
+
+def names_of_shard(file: str) -> tuple[str, str, str]:
+    """What BUILD holds of the shard `file`: staged, and both receipts."""
+    return f"{STAGED}/{file}", staged_receipt(file), finished_receipt(file)
 
 
 @dataclass(frozen=True)
@@ -46,25 +78,25 @@ class Workspace:
 
     @property
     def recipe(self) -> str:
-        return storage.join(self.build, "recipe.json")
+        return storage.join(self.root, RECIPE)
 
     @property
     def plan(self) -> str:
-        return storage.join(self.build, "plan.jsonl")
+        return storage.join(self.root, PLAN)
 
     @property
     def pairing(self) -> str:
-        return storage.join(self.build, "pairing.jsonl")
+        return storage.join(self.root, PAIRING)
 
     @property
     def journal(self) -> str:
         """The list of what this build may write outside `_build`; where it stands, `_build` is ours."""
-        return storage.join(self.build, JOURNAL)
+        return storage.join(self.root, JOURNAL)
 
     @property
     def published(self) -> str:
         """The digest of the manifest, until `_build` goes."""
-        return storage.join(self.build, "published.json")
+        return storage.join(self.root, PUBLISHED)
 
     @property
     def transform_files(self) -> str:
@@ -72,21 +104,17 @@ class Workspace:
         return storage.join(self.root, TRANSFORM_FILES)
 
     @property
-    def finished(self) -> str:
-        return storage.join(self.build, "finished")
-
-    @property
     def scratch(self) -> str:
-        return storage.join(self.build, "scratch")
+        return storage.join(self.root, SCRATCH)
 
     @property
     def lease(self) -> str:
-        return storage.join(self.build, "lease")
+        return storage.join(self.root, LEASE)
 
     @property
     def transform_graph(self) -> str:
         """The file of the transform_fn that is written last."""
-        return storage.join(self.root, TRANSFORM_FOLDERS[0], "saved_model.pb")
+        return storage.join(self.root, TRANSFORM_GRAPH)
 
     def writing(self, path: str) -> contextlib.AbstractContextManager[BinaryIO]:
         """`storage.writing`, the temporary name in `_build`."""
@@ -102,13 +130,13 @@ class Workspace:
         return storage.join(self.root, file)
 
     def staged(self, file: str) -> str:
-        return storage.join(self.build, "staged", file)
+        return storage.join(self.root, STAGED, file)
 
     def staged_receipt(self, file: str) -> str:
-        return storage.join(self.build, "staged", file + ".json")
+        return storage.join(self.root, staged_receipt(file))
 
     def finished_receipt(self, file: str) -> str:
-        return storage.join(self.finished, file + ".json")
+        return storage.join(self.root, finished_receipt(file))
 
 
 def read_manifest(workspace: Workspace) -> Manifest | None:
@@ -132,7 +160,7 @@ def manifest_is_ours(workspace: Workspace) -> bool:
 
 
 def publish_manifest(workspace: Workspace, manifest: Manifest) -> None:
-    """Makes the data set exist. The digest comes first: a build that goes on knows by it whether this is whole."""
+    """Makes the data set exist. The digest comes first: a resumed build knows by it whether the manifest is whole."""
     data = manifest.to_json().encode()
     workspace.write(workspace.published, sealed(hashlib.sha256(data).hexdigest()))
     workspace.write(workspace.manifest, data)
@@ -163,7 +191,7 @@ def finished_build(workspace: Workspace, recipe: Recipe, check_sizes: bool = Tru
     try:
         found = None if manifest_is_damaged(workspace) else read_manifest(workspace)
     except ManifestError as error:
-        ours = "--overwrite deletes it and builds anew"
+        ours = "--overwrite deletes it and builds again"
         cure = ours if manifest_is_ours(workspace) else "move it away, or choose another --output"
         raise BuildError(f"{error}. {cure}") from error
     if found is None:
@@ -180,7 +208,9 @@ def finished_build(workspace: Workspace, recipe: Recipe, check_sizes: bool = Tru
     there = storage.sizes(workspace.root)
     for shard in (shard for shards in found.splits.values() for shard in shards):
         if there.get(shard.file) != shard.bytes:
-            raise BuildError(f"{workspace.final(shard.file)} is missing or cut off: restore it, or --overwrite")
+            raise BuildError(
+                f"{workspace.final(shard.file)} is missing or truncated: restore it, or build again with --overwrite"
+            )
     return found
 
 
@@ -198,7 +228,7 @@ class _RecipeFields(msgspec.Struct, forbid_unknown_fields=True):
 def _refuse_other_recipe(workspace: Workspace, recipe: Recipe) -> None:
     found = decoded(_RecipeFields, storage.read_bytes(workspace.recipe), workspace.recipe)
     if found is None:
-        return  # a damaged one is written anew; each receipt says what its shard was made of
+        return  # a damaged one is written again; each receipt says what its shard was made of
     if found.fingerprint != recipe.fingerprint:
         raise BuildError(
             f"{workspace.root} holds a half-finished build of another recipe "

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE, Label, LabelTable, LabelTableError
+from beam_pipelines.files.refusals import cannot_read
 
 _README = "beam_pipelines/README.md shows what such a file looks like"
 _MAX_BYTES = 1_000_000
@@ -27,7 +28,7 @@ def load_labels(name: str) -> LabelTable:
         value = read_table(name)
         return _labels_from_yaml(value, os.path.splitext(os.path.basename(name))[0])
     except OSError as error:
-        raise LabelTableError(f"--labels={name} can't be read: {error.strerror}") from error
+        raise LabelTableError(str(cannot_read(f"--labels={name}", error))) from error
     except _FileError as error:
         line = f", line {error.line}" if error.line else ""
         raise LabelTableError(f"--labels={name}{line}: {error.problem}; {_README}") from error

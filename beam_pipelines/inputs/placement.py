@@ -8,7 +8,7 @@ from beam_pipelines.errors import BuildError
 from beam_pipelines.files import storage
 from beam_pipelines.files.archives import is_archive
 from beam_pipelines.files.workspace import BUILD, TRANSFORM_FOLDERS
-from beam_pipelines.inputs.sources import PICTURE_FOLDERS
+from beam_pipelines.inputs.layouts import PICTURE_FOLDERS
 from beam_pipelines.recipe import input_paths
 
 _CURE = "choose an --output beside the input"

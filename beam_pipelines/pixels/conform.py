@@ -1,4 +1,4 @@
-"""Brings a decoded pair to the size and the ids of the data set: one geometry, two interpolations."""
+"""Converts a decoded pair to the size and the ids of the data set: one geometry, two interpolations."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Geometry:
-    """What happens to a pair: cut out `box` (left, top, right, bottom), resize it to `inner` (height, width), and
+    """What happens to a pair: crop `box` (left, top, right, bottom), resize it to `inner` (height, width), and
     pad that to (height, width) `size`, with the picture in the middle.
     """
 

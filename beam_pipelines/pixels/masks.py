@@ -156,7 +156,7 @@ def stored_mask(data: bytes, image: Image.Image, pixels: np.ndarray | None) -> S
         return _grey(opaque(image)[..., 0], bits)
     if image.mode in ("RGB", "RGBA") and bits == 8:
         return _rgb(opaque(image))
-    raise bad("mask_format", f"the mask has mode {image.mode} with {bits} bits: ids or colours were expected")
+    raise bad("mask_format", f"the mask has mode {image.mode} with {bits} bits: ids or colors were expected")
 
 
 def ids_by(way: str, stored: StoredMask) -> np.ndarray | None:
@@ -214,9 +214,9 @@ def _unnamed(stored: StoredMask, table: LabelTable, reading: MaskReading) -> np.
         raise bad("transparent", "a color of the palette that is used is not opaque, or is missing")
     unknown = [color for color in colors if color not in table.source_id_of_color]
     if not unknown or unknown[0][0] == _NONE:
-        raise bad("unknown_colours", f"{described(stored)} has no color of table {table.name}")
+        raise bad("unknown_colors", f"{described(stored)} has no color of table {table.name}")
     shown = ", ".join(map(str, unknown[:20]))
-    raise bad("unknown_colours", f"{len(unknown)} colours are not in table {table.name}: {shown}")
+    raise bad("unknown_colors", f"{len(unknown)} colors are not in table {table.name}: {shown}")
 
 
 def _check_palette(stored: StoredMask, reading: MaskReading) -> None:

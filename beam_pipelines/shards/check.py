@@ -1,4 +1,4 @@
-"""Proves a data set from its files alone: every record of every shard against the manifest."""
+"""Checks a data set from its files alone: every record of every shard against the manifest."""
 
 from __future__ import annotations
 

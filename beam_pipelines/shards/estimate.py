@@ -1,4 +1,4 @@
-"""Foretells what a build will write, from a few of its pairs: bytes of an example in each encoding, and shapes."""
+"""Estimates what a build will write, from a few of its pairs: bytes of an example in each encoding, and shapes."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _nothing_usable(rejected: Sequence[Rejected]) -> str:
     if set(reasons) == {"aspect"}:
         return (
             f"the pictures do not have the shape of --image_size: {first.key}: {first.detail}. Choose "
-            "--aspect=crop (cut around the centre), pad, or stretch; or --image_size=native"
+            "--aspect=crop (crop around the center), pad, or stretch; or --image_size=native"
         )
     found = ", ".join(f"{reason} ({count})" for reason, count in reasons.most_common())
     return f"none of the first {len(rejected)} pairs can be used: {found}. The first: {first.key}: {first.detail}"

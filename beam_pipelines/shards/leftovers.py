@@ -9,32 +9,33 @@ from concurrent.futures import ThreadPoolExecutor
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import storage
+from beam_pipelines.files import workspace as names
 from beam_pipelines.files.seal import decoded, unsealed
 from beam_pipelines.files.workspace import TRANSFORM_FILES, Workspace, manifest_is_damaged
 from beam_pipelines.machine import cores
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.shards import ownership
 from beam_pipelines.shards.plan import ShardPlan
-from beam_pipelines.shards.stage import finished_receipt, staged_receipt
+from beam_pipelines.shards.receipts import finished_receipt, staged_receipt
 
 _NAMED = 3  # shards in a message
 
 
 def forget_damaged(shards: Sequence[ShardPlan], recipe: Recipe, workspace: Workspace) -> dict[str, str]:
     """Reads each shard that has a receipt, and deletes the receipts that don't fit. -> file -> its damage."""
-    receipts = storage.sizes(workspace.build)
     there = storage.sizes(workspace.root)
     files = [shard.file for shard in shards]
-    work = [("staged", file) for file in files if f"staged/{file}.json" in receipts]
-    work += [("finished", file) for file in files if f"finished/{file}.json" in receipts]
+    staged = [(file, names.staged_receipt(file)) for file in files]
+    finished = [(file, names.finished_receipt(file)) for file in files]
+    work = [item for item in (*staged, *finished) if item[1] in there]
 
     def check(item: tuple[str, str]) -> str | None:
         return _damage(*item, recipe, workspace, there)
 
     with ThreadPoolExecutor(cores() if storage.is_local(workspace.root) else 1) as pool:
         found = {item: damage for item, damage in zip(work, pool.map(check, work), strict=True) if damage}
-    storage.delete([storage.join(workspace.build, kind, f"{file}.json") for kind, file in found])
-    return {file: damage for (_, file), damage in found.items()}
+    storage.delete([storage.join(workspace.root, receipt) for _, receipt in found])
+    return {file: damage for (file, _), damage in found.items()}
 
 
 def made_again(damaged: Mapping[str, str]) -> str:
@@ -84,13 +85,13 @@ def transform_is_whole(workspace: Workspace) -> bool:
     raise BuildError(f"{workspace.transform_files} is damaged: move {folder} away, and run the same command again")
 
 
-def _damage(kind: str, file: str, recipe: Recipe, workspace: Workspace, there: Mapping[str, int]) -> str | None:
+def _damage(file: str, name: str, recipe: Recipe, workspace: Workspace, there: Mapping[str, int]) -> str | None:
     """What is wrong with a shard of an earlier run, or with its receipt."""
-    receipt = (staged_receipt if kind == "staged" else finished_receipt)(file, workspace)
+    is_staged = name == names.staged_receipt(file)
+    receipt = (staged_receipt if is_staged else finished_receipt)(file, workspace)
     if receipt is None:
         return "damaged receipt"
-    staged = kind == "staged" and recipe.normalized
-    path = workspace.staged(file) if staged else workspace.final(file)
+    path = workspace.staged(file) if is_staged and recipe.normalized else workspace.final(file)
     size = there.get(path.removeprefix(storage.join(workspace.root, "")))
     if size is None:
         return "missing"

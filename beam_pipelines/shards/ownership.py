@@ -21,27 +21,39 @@ from beam_pipelines.files import workspace as workspace_files
 from beam_pipelines.files.seal import decoded, sealed, unsealed
 from beam_pipelines.files.workspace import (
     BUILD,
+    DATAFLOW,
+    FINISHED,
     JOURNAL,
+    LEASE,
+    PAIRING,
+    PLAN,
+    PUBLISHED,
+    RECIPE,
+    SCRATCH,
+    STAGED,
     TEMPORARIES,
     TRANSFORM_FILES,
     TRANSFORM_FOLDERS,
+    TRANSFORM_GRAPH,
     Workspace,
+    is_receipt,
     manifest_is_ours,
+    names_of_shard,
 )
 from beam_pipelines.rejects import FILE_NAME as REJECTED
 from beam_pipelines.rejects import Rejected
 from beam_pipelines.shards import plan
 
 _TEMPORARY = re.compile(rf"[^/].*\.[0-9a-f]{{12}}{re.escape(storage.TEMPORARY)}")  # as storage.writing names them
-# What a remote service is given for its own files, and TensorFlow for temporary ones.
-_SCRATCH = (f"{BUILD}/dataflow/", f"{BUILD}/scratch/")
-_OF_BUILD = tuple(f"{BUILD}/{name}" for name in ("recipe.json", "plan.jsonl", "pairing.jsonl", "published.json"))
-_LAST = (f"{BUILD}/{JOURNAL}", f"{BUILD}/lease")  # the lease alone is nobody's build
-_FOLDERS = (BUILD, TEMPORARIES, f"{BUILD}/staged", f"{BUILD}/finished", *TRANSFORM_FOLDERS)
-_TRANSFORM = (f"{TRANSFORM_FOLDERS[0]}/saved_model.pb", TRANSFORM_FILES)  # what a transform_fn certainly has
+_OF_OTHERS = (f"{DATAFLOW}/", f"{SCRATCH}/")  # whatever is in there
+_OF_BUILD = (RECIPE, PLAN, PAIRING, PUBLISHED)
+_LAST = (JOURNAL, LEASE)  # the lease alone is nobody's build
+_FOLDERS = (BUILD, TEMPORARIES, STAGED, FINISHED, *TRANSFORM_FOLDERS)
+_TRANSFORM = (TRANSFORM_GRAPH, TRANSFORM_FILES)  # what a transform_fn certainly has
 # All that tensorflow-transform writes for our graph. Earlier versions kept no list of it.
 _UNLISTED_TRANSFORM = (
-    *(f"{TRANSFORM_FOLDERS[0]}/{name}" for name in ("saved_model.pb", "fingerprint.pb", "variables/variables.index")),
+    TRANSFORM_GRAPH,
+    *(f"{TRANSFORM_FOLDERS[0]}/{name}" for name in ("fingerprint.pb", "variables/variables.index")),
     f"{TRANSFORM_FOLDERS[0]}/variables/variables.data-00000-of-00001",
     *(f"{TRANSFORM_FOLDERS[1]}/{name}" for name in ("schema.pbtxt", "asset_map")),
 )
@@ -60,7 +72,7 @@ def claim(workspace: Workspace, overwrite: bool) -> None:
         path = storage.join(workspace.root, folder)
         if storage.is_link(path):
             raise BuildError(f"{path} is a symbolic link, and not written through; choose another --output")
-    there = storage.sizes(workspace.build)
+    there = _in_build(workspace)
     if JOURNAL in there or all(_comes_before_the_journal(workspace, name) for name in there):
         return
     if is_of_earlier_version(workspace):
@@ -71,8 +83,8 @@ def claim(workspace: Workspace, overwrite: bool) -> None:
             "with that version, choose another --output, or --overwrite to delete it first"
         )
     raise BuildError(
-        f"{workspace.build} holds files that no list of this build names ({_some(sorted(there))}): choose another "
-        "--output, or move the folder away"
+        f"{workspace.root} holds files that no list of this build names ({_some(sorted(there))}): choose another "
+        f"--output, or move the folder {BUILD} away"
     )
 
 
@@ -153,10 +165,10 @@ def add_to_journal(workspace: Workspace, names: Sequence[str]) -> None:
 
 def _comes_before_the_journal(workspace: Workspace, name: str) -> bool:
     """Whether it is what a build that was killed before it wrote the journal left."""
-    if name == "lease":
+    if name == LEASE:
         text = storage.read_bytes(workspace.lease) or b""
         return not text.strip(b"\0 \n") or text.startswith(b'{"host": ')
-    return bool(re.fullmatch(rf"temporary/{BUILD}/{re.escape(JOURNAL)}\.[0-9a-f]{{12}}\.tmp", name))
+    return bool(re.fullmatch(rf"{TEMPORARIES}/{re.escape(JOURNAL)}\.[0-9a-f]{{12}}\.tmp", name))
 
 
 def _of_manifest(workspace: Workspace) -> list[str]:
@@ -175,7 +187,7 @@ def _of_manifest(workspace: Workspace) -> list[str]:
 
 
 def _of_damaged_manifest(data: bytes, workspace: Workspace) -> Iterator[str]:
-    """The shards whose lines can still be read, and whose files have the SHA-256 that stands there: a name alone may
+    """The shards whose lines can still be read, and whose files have the SHA-256 given there: a name alone may
     be what the damage made of it.
     """
     for line in data.splitlines():
@@ -219,15 +231,14 @@ def _without_journal(workspace: Workspace) -> list[str]:
 def _of_receipts(workspace: Workspace) -> Iterator[str]:
     """The shards whose receipts are whole."""
     for name in _receipts(workspace):
-        path = storage.join(workspace.build, name)
+        path = storage.join(workspace.root, name)
         receipt = decoded(_Receipt, storage.read_bytes(path), path)
         if receipt and _is_name(receipt.shard.file):
             yield receipt.shard.file
 
 
 def _receipts(workspace: Workspace) -> list[str]:
-    there = storage.sizes(workspace.build)
-    return [name for name in there if name.startswith(("staged/", "finished/")) and name.endswith(".tfrecord.json")]
+    return list(filter(is_receipt, _in_build(workspace)))
 
 
 def is_of_earlier_version(workspace: Workspace) -> bool:
@@ -245,8 +256,8 @@ def _of_earlier_version(workspace: Workspace) -> Iterator[str]:
         if found:
             yield plan.file_name(*found[:3])
     for name in _receipts(workspace):
-        receipt = _unsealed_as(_Receipt, storage.read_bytes(storage.join(workspace.build, name)) or b"")
-        if receipt and name.partition("/")[2] == f"{receipt.shard.file}.json":
+        receipt = _unsealed_as(_Receipt, storage.read_bytes(storage.join(workspace.root, name)) or b"")
+        if receipt and name in names_of_shard(receipt.shard.file):
             yield receipt.shard.file
     lines = (storage.read_bytes(workspace.rejected) or b"").splitlines()
     with contextlib.suppress(SchemaError):
@@ -290,7 +301,12 @@ _EarlierLine: Any = tuple[PlainName, Count, Count, Digest, tuple[Any, ...]]  # s
 def _of_shards(files: Iterable[str]) -> Iterator[str]:
     """What `_build` holds of them."""
     for file in files:
-        yield from (f"{BUILD}/staged/{file}", f"{BUILD}/staged/{file}.json", f"{BUILD}/finished/{file}.json")
+        yield from names_of_shard(file)
+
+
+def _in_build(workspace: Workspace) -> list[str]:
+    """What `_build` holds, by its names below the data set's folder."""
+    return [f"{BUILD}/{name}" for name in storage.sizes(workspace.build)]
 
 
 def _temporaries(workspace: Workspace) -> list[str]:
@@ -303,12 +319,12 @@ def _temporaries_of_earlier_version(workspace: Workspace, names: Iterable[str]) 
     if not is_of_earlier_version(workspace):
         return []
     known = {*_of_shards(names), *_OF_BUILD}
-    there = [f"{BUILD}/{name}" for name in storage.sizes(workspace.build)]
+    there = _in_build(workspace)
     return [name for name in there if _TEMPORARY.fullmatch(name) and name[: -len(".0123456789ab.tmp")] in known]
 
 
 def _of_scratch(workspace: Workspace) -> list[str]:
-    return [f"{BUILD}/{name}" for name in storage.sizes(workspace.build) if f"{BUILD}/{name}".startswith(_SCRATCH)]
+    return [name for name in _in_build(workspace) if name.startswith(_OF_OTHERS)]
 
 
 def _there(workspace: Workspace, names: Sequence[str]) -> list[str]:

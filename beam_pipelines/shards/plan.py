@@ -1,4 +1,4 @@
-"""Cuts the pairs into shards, by identity alone, and keeps the plan in a file that the pipeline reads."""
+"""Splits the pairs into shards, by identity alone, and keeps the plan in a file that the pipeline reads."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ShardPlan:
 
 @dataclass(frozen=True)
 class ShardReference:
-    """Where a shard's line stands in the plan file: what travels through the pipeline in place of the paths."""
+    """Where a shard's line is in the plan file: what travels through the pipeline in place of the paths."""
 
     path: str
     offset: int
@@ -142,7 +142,7 @@ def read_shard(reference: ShardReference) -> ShardPlan:
     try:
         line: Any = schema.decode(_Line, text, f"{reference.path}: line at byte {reference.offset:,}")
     except SchemaError as error:
-        raise BuildError(f"{error}; run the same command again, which writes it anew") from error
+        raise BuildError(f"{error}; run the same command again, which writes it again") from error
     split, index, count, digest, pairs, (ways, kinds, palette) = line
     reading = MaskReading(tuple(ways), tuple(kinds), tuple(map(tuple, palette)))
     return ShardPlan(split, index, count, tuple(Pair(*pair) for pair in pairs), digest, reading)

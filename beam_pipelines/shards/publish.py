@@ -23,7 +23,7 @@ from beam_pipelines.files.workspace import Workspace, publish_manifest
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.rejects import Rejected
 from beam_pipelines.shards.plan import MOMENTS_SPLIT
-from beam_pipelines.shards.stage import StagedShard
+from beam_pipelines.shards.receipts import StagedShard
 
 _T = TypeVar("_T")
 
@@ -142,8 +142,8 @@ def check_rejects(rejected: Counter[str], examples: int, max_rejects: float, wor
         reasons = ", ".join(f"{reason} {times}" for reason, times in rejected.most_common())
         raise BuildError(
             f"{count} of {count + examples} pairs were rejected ({share:.2%}, and --max_rejects is {max_rejects:.2%}): "
-            f"{reasons}. {workspace.rejected} lists each with its reason. Mend the files, or accept the loss with "
-            f"--max_rejects={_rounded_up(share)}; either way start the command again: the other shards are kept"
+            f"{reasons}. {workspace.rejected} lists each with its reason. Fix the files, or accept the loss with "
+            f"--max_rejects={_rounded_up(share)}; then run the command again: the other shards are kept"
         )
 
 
@@ -155,7 +155,7 @@ def _check_shards(written: Sequence[WrittenShard], workspace: Workspace) -> None
             state = "is missing" if found is None else f"has {found:,} bytes"
             raise BuildError(
                 f"{workspace.final(shard.shard.file)} {state}, and {shard.shard.bytes:,} bytes were written: "
-                "something else changed the folder; start the same command again"
+                "something else changed the folder; run the same command again"
             )
 
 

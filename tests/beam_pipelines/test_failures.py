@@ -55,7 +55,7 @@ def test_a_finished_data_set_is_complete_to_its_recipe_and_refused_to_another(
     capsys.readouterr()
 
     assert build(*arguments) == 0
-    assert f"{tmp_path} is complete already; --overwrite builds it anew" in capsys.readouterr().out
+    assert f"{tmp_path} is complete already; --overwrite builds it again" in capsys.readouterr().out
     assert everything(tmp_path) == before
 
     assert build(*arguments, "--seed=3", "--mask_encoding=png") == 1
@@ -220,7 +220,7 @@ def test_a_disk_that_fills_up_ends_the_build_and_the_same_command_goes_on_when_t
         captured,
         f"cannot write {output}/",
         "No space left on device; free some space, or choose a smaller --image_encoding",
-        "finished shards are kept, the same command goes on from there",
+        "finished shards are kept, run the same command again",
     )
     assert not (output / "dataset.json").exists()
     assert not [path for path in output.glob("*.tfrecord") if not (output / "_build").exists()]
@@ -269,7 +269,7 @@ def test_a_folder_without_permission_is_told(source: Path, tmp_path: Path) -> No
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     is_sentence(done.stderr)
-    told = f"cannot write {folder}/_build: Permission denied; choose another folder, or ask for the permission"
+    told = f"cannot write {folder}/_build: Permission denied; choose another folder, or ask for permission to"
     assert told in done.stderr
     assert not list(folder.iterdir())
 
@@ -280,7 +280,7 @@ def test_an_input_that_is_not_there_or_has_nothing_is_told(tmp_path: Path, capsy
     fails(capsys.readouterr(), f"{tmp_path / 'nowhere'} does not exist")
     (tmp_path / "empty").mkdir()
     assert build(f"--input={tmp_path / 'empty'}", f"--output={output}") == 1
-    fails(capsys.readouterr(), "found neither Cityscapes (leftImg8bit/ and gtFine/", "among 0 files")
+    fails(capsys.readouterr(), "found neither Cityscapes (leftImg8bit/ with gtFine/", "among 0 files")
     (tmp_path / "cut.zip").write_bytes(b"PK\x03\x04 and no more")
     assert build(f"--input={tmp_path / 'cut.zip'}", f"--output={output}") == 1
     fails(capsys.readouterr(), "is not a zip archive, or was cut off", "download it again")
@@ -307,5 +307,5 @@ def test_a_manifest_that_is_not_one_is_refused(
     arguments = (f"--input={source}", f"--output={tmp_path}", *ARGUMENTS)
     (tmp_path / "dataset.json").write_text(json.dumps({"format_version": 99}))
     assert build(*arguments) == 1
-    fails(capsys.readouterr(), "has format version 99 and this code reads 1", "--overwrite deletes it and builds anew")
+    fails(capsys.readouterr(), "has format version 99 and this code reads 1", "--overwrite deletes it and builds again")
     assert build(*arguments, "--overwrite") == 0

@@ -10,7 +10,7 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions,
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES
 from beam_pipelines.inputs.sources import find_pairs
-from beam_pipelines.options import DEFAULT_OUTPUT, is_local_runner, parse_build, parse_verify, pipeline_options
+from beam_pipelines.options import DEFAULT_OUTPUT, parse_build, parse_verify, pipeline_options
 from beam_pipelines.recipe import SCENES, Recipe
 from tests.support.builds import make_flat, run_module
 
@@ -322,21 +322,24 @@ def test_dataflow_gets_no_pickled_main_unless_asked() -> None:
     assert beam_options().view_as(SetupOptions).save_main_session is None
 
 
-@pytest.mark.parametrize(
-    ("runner", "local"), [("DirectRunner", True), ("FlinkRunner", False), ("DataflowRunner", False)]
-)
-def test_runners_are_local_or_not(runner: str, local: bool) -> None:
-    output = "--output=gs://bucket/out"
-    assert is_local_runner(parse_build([output, f"--runner={runner}"]).beam_args) == local
-    assert is_local_runner(parse_build([output, "--runner", runner]).beam_args) == local
+@pytest.mark.parametrize("name", ["DirectRunner", "direct", "apache_beam.runners.direct.direct_runner.DirectRunner"])
+def test_a_runner_has_its_defaults_by_every_name_that_beam_takes(name: str) -> None:
+    assert beam_options(f"--runner={name}").view_as(DirectOptions).direct_running_mode == "multi_threading"
+    assert beam_options("--runner", name).view_as(DirectOptions).direct_running_mode == "multi_threading"
 
 
 @pytest.mark.parametrize(
     ("options", "found"),
     [
         (["--input=in", "--output=gs://bucket/out"], "--input: Dataflow's workers can't reach in: "),
-        (["--input=gs://bucket/a.zip,b.zip", "--output=gs://bucket/out"], "--input: Dataflow's workers can't reach b"),
-        (["--input=gs://bucket/in", "--output=/data/out"], "--output: Dataflow's workers can't reach /data/out: "),
+        (
+            ["--input=gs://bucket/a.zip,b.zip", "--output=gs://bucket/out"],
+            "--input: Dataflow's workers can't reach b",
+        ),
+        (
+            ["--input=gs://bucket/in", "--output=/data/out"],
+            "--output: Dataflow's workers can't reach /data/out: ",
+        ),
         ([], "--output: Dataflow's workers can't reach out/scenes: "),
     ],
 )
@@ -401,10 +404,11 @@ def test_an_abbreviated_option_is_unknown() -> None:
 
 
 @pytest.mark.parametrize("option", ["--prism_location", "--flink_job_server_jar"])
-def test_an_engine_that_is_not_there_is_a_sentence(option: str, capsys: pytest.CaptureFixture[str]):
+def test_a_runner_that_is_not_there_is_a_sentence(option: str, capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as stopped:
-        pipeline_options([f"{option}=.engines/nope"])
+        pipeline_options([f"{option}=.runners/nope"])
     assert stopped.value.code == 2
     assert capsys.readouterr().err == (
-        f"error: {option}=.engines/nope: there is no such file; `make engines` brings it where it can be had\n"
+        f"error: {option}=.runners/nope: there is no such file; "
+        "`make runners` downloads or compiles it where possible\n"
     )

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from beam_pipelines.contract import record, tfrecord
-from beam_pipelines.rejects import REASONS
+from beam_pipelines.rejects import REASONS, Rejected, meaning_of
 from tests.support.builds import build, digests, make_flat
 
 pytestmark = pytest.mark.usefixtures("without_transform")
@@ -90,7 +90,7 @@ BAD: dict[str, tuple[tuple[str, bytes] | None, bytes | None, str, str, str]] = {
         "3000x3000 (WxH) is more than 1,000,000 pixels",
     ),
     "transparent": (("png", transparent()), GOOD_MASK, "decode", "transparent", "2,048 pixels are not opaque"),
-    "deep": (("png", deep()), GOOD_MASK, "decode", "deep_colour", "values up to 2047"),
+    "deep": (("png", deep()), GOOD_MASK, "decode", "deep_color", "values up to 2047"),
     "rotated": (("jpg", rotated()), GOOD_MASK, "decode", "rotated", "EXIF orientation"),
     "unknown_ids": (
         ("png", encoded(NOISE)),
@@ -99,7 +99,7 @@ BAD: dict[str, tuple[tuple[str, bytes] | None, bytes | None, str, str, str]] = {
         "unknown_ids",
         "1 ids are not in table camvid11: 77 (160 px)",
     ),
-    "unknown_colours": (("png", encoded(NOISE)), encoded(NOISE), "decode", "unknown_colours", "camvid11"),
+    "unknown_colors": (("png", encoded(NOISE)), encoded(NOISE), "decode", "unknown_colors", "camvid11"),
     "only_void": (
         ("png", encoded(NOISE)),
         encoded(np.full(SIZE, 11, np.uint8)),
@@ -307,3 +307,13 @@ def test_the_same_bad_pairs_give_the_same_bytes(source: Path, tmp_path: Path) ->
         assert build(f"--input={source}", *options, *ARGUMENTS) == 0
     assert digests(tmp_path / "one") == digests(tmp_path / "two")
     assert (tmp_path / "one" / "rejected.jsonl").read_bytes() == (tmp_path / "two" / "rejected.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(("old", "new"), [("deep_colour", "deep_color"), ("unknown_colours", "unknown_colors")])
+def test_reasons_of_earlier_versions_are_read(old: str, new: str) -> None:
+    rejected = Rejected(
+        key="train/a", split="train", image="a.png", mask="b.png", stage="decode", reason=new, detail="of 16 bits"
+    )
+    assert Rejected.from_json(rejected.to_json().replace(new, old)) == rejected
+    assert meaning_of(old) == meaning_of(new) == REASONS[new]
+    assert meaning_of("bad_mood") == "a reason that this version does not know"

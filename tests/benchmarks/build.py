@@ -2,7 +2,7 @@
 
     python tests/benchmarks/build.py --pairs 512 --source ../shared/data/cityscapes_sample
     python tests/benchmarks/build.py --pairs 128 --against notebook
-    python tests/benchmarks/build.py --runner=PrismRunner --prism_location=.engines/2.77.0/prism
+    python tests/benchmarks/build.py --runner=PrismRunner --prism_location=.runners/2.77.0/prism
 
 Every option that it does not know goes to the real command.
 
@@ -162,7 +162,8 @@ def run_bare(source: Path, args: argparse.Namespace) -> float:
     from beam_pipelines.pixels.masks import PLAIN
     from beam_pipelines.pixels.measure import class_pixels_of, moments_of
     from beam_pipelines.pixels.normalize import Normalizer
-    from beam_pipelines.shards.stage import ShardWriter, normalized, prepare, to_record
+    from beam_pipelines.shards.finish import normalized
+    from beam_pipelines.shards.stage import ShardWriter, prepare, to_record
 
     options = [f"--input={source}", "--output=none", f"--image_size={args.image_size}"]
     recipe = parse_build([*options, f"--image_encoding={args.image_encoding}"]).recipe

@@ -79,22 +79,17 @@ def build(*arguments: object) -> int:
     Where Beam is not installed the Python that PIPELINE_PYTHON names does it, and leaves out transform_fn: then the
     trainer reads here what the pipeline wrote elsewhere.
     """
-    argv = [str(argument) for argument in arguments]
+    argv = [*map(str, arguments), *_ADDED]
     if HAS_BEAM:
         return build_main(argv)
     python = os.environ.get("PIPELINE_PYTHON")
     if not python:
         pytest.skip("apache-beam is not installed, and PIPELINE_PYTHON names no Python that has it")
-    return subprocess.run([python, "-c", _BUILD_ELSEWHERE, *argv], cwd=PROJECT, check=False).returncode
+    command = [python, "-m", "beam_pipelines.build", *argv, "--no_transform_fn"]
+    return subprocess.run(command, cwd=PROJECT, check=False).returncode
 
 
-_BUILD_ELSEWHERE = """
-import sys
-from beam_pipelines import build, builder
-
-builder._write_transform = lambda *_: None
-sys.exit(build.main())
-"""
+_ADDED: list[str] = []  # arguments of every build
 
 
 def published(dataset: Path) -> tuple[dict[str, str], dict[str, Any]]:
@@ -106,11 +101,12 @@ def published(dataset: Path) -> tuple[dict[str, str], dict[str, Any]]:
 
 @contextlib.contextmanager
 def no_transform() -> Iterator[None]:
-    """Builds in this process leave out transform_fn, which takes seconds in a process of its own."""
-    with pytest.MonkeyPatch.context() as patch:
-        if HAS_BEAM:
-            patch.setattr("beam_pipelines.builder._write_transform", lambda *_: None)
+    """`build` leaves out transform_fn, which takes seconds in a process of its own."""
+    _ADDED.append("--no_transform_fn")
+    try:
         yield
+    finally:
+        _ADDED.pop()
 
 
 def recipe_of(*arguments: str) -> Recipe:

@@ -124,12 +124,12 @@ CASES = {
         for bits in (1, 2, 4, 8)
     },
     "png gray 16": Case(png(_GRAY.astype(int) * 257, 16, GRAY), pixels=repeated(_GRAY)),
-    "png gray 16 deep": Case(png(_GRAY.astype(int) * 256, 16, GRAY), "deep_colour", "deep_colour"),
+    "png gray 16 deep": Case(png(_GRAY.astype(int) * 256, 16, GRAY), "deep_color", "deep_color"),
     "png rgb": Case(png(_RGB, 8, RGB), pixels=_RGB),
     "png rgb interlaced": Case(png(_RGB, 8, RGB, interlaced=True), pixels=_RGB),
     "png gray 16 interlaced": Case(png(_GRAY.astype(int) * 257, 16, GRAY, interlaced=True), pixels=repeated(_GRAY)),
     "png rgb 16": Case(png(_RGB.astype(int) * 257, 16, RGB), pixels=_RGB),
-    "png rgb 16 deep": Case(png(_RGB.astype(int) * 257 + 1 & 65535, 16, RGB), "deep_colour", "deep_colour"),
+    "png rgb 16 deep": Case(png(_RGB.astype(int) * 257 + 1 & 65535, 16, RGB), "deep_color", "deep_color"),
     "png rgba opaque": Case(png(with_alpha(_RGB, 255), 8, RGBA), pixels=_RGB),
     "png rgba": Case(png(with_alpha(_RGB, 254), 8, RGBA), "transparent", "transparent"),
     "png rgba 16 opaque": Case(png(with_alpha(_RGB, 255).astype(int) * 257, 16, RGBA), pixels=_RGB),
@@ -179,13 +179,13 @@ CASES = {
     "jpeg ycck": Case(imagecodecs.jpeg_encode(noise(HEIGHT, WIDTH, 4), colorspace="CMYK", outcolorspace="YCCK")),
     "jpeg cmyk without Adobe": Case(_CMYK.replace(b"Adobe", b"adobe"), "unsupported_mode", "unsupported_mode"),
     "jpeg of 12 bits": Case(
-        imagecodecs.jpeg_encode(_RGB.astype(np.uint16) * 16, bitspersample=12), "deep_colour", "deep_colour"
+        imagecodecs.jpeg_encode(_RGB.astype(np.uint16) * 16, bitspersample=12), "deep_color", "deep_color"
     ),
     "jpeg lossless": Case(imagecodecs.jpeg_encode(_RGB, lossless=True), graph="unsupported_mode", pixels=_RGB),
     "jpeg lossless 16": Case(
         imagecodecs.jpeg_encode(_RGB.astype(np.uint16) * 257, bitspersample=16, lossless=True),
-        "deep_colour",
-        "deep_colour",
+        "deep_color",
+        "deep_color",
     ),
     "jpeg cut": Case(_JPEG[: len(_JPEG) // 2], "truncated", "truncated"),
     "jpeg without end": Case(_JPEG[:-2], "truncated", "truncated"),

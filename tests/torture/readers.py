@@ -161,7 +161,7 @@ def receipts() -> Reader:
     from beam_pipelines.contract.manifest import Shard
     from beam_pipelines.contract.moments import Moments
     from beam_pipelines.contract.schema import SchemaError
-    from beam_pipelines.shards.stage import StagedShard
+    from beam_pipelines.shards.receipts import StagedShard
 
     staged = StagedShard(
         plan_digest="0" * 64,
@@ -184,7 +184,7 @@ def receipts() -> Reader:
 def finished_receipts() -> Reader:
     from beam_pipelines.contract.manifest import Shard
     from beam_pipelines.contract.schema import SchemaError
-    from beam_pipelines.shards.stage import FinishedShard
+    from beam_pipelines.shards.receipts import FinishedShard
 
     shard = Shard(file="train-00000-of-00001.tfrecord", examples=1, bytes=100, sha256="0" * 64)
     finished = FinishedShard(digest="0" * 64, shard=shard, crc32c=7)

@@ -9,7 +9,8 @@ import tensorflow as tf
 from beam_pipelines.contract import manifest as contract
 from beam_pipelines.contract import record, tfrecord
 from beam_pipelines.contract.manifest import Manifest, Shard
-from trainer.data.dataset import DatasetError, Split
+from trainer.data.dataset import Split
+from trainer.data.manifest import DatasetError
 from trainer.data.records import Parse, parser
 
 # Raised for a record with a wrong checksum, and for one with wrong content; the latter has other causes, too.

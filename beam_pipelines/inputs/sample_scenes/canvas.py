@@ -36,7 +36,7 @@ class Canvas:
         self.shadow_pen = ImageDraw.Draw(self.image, "RGBA")
 
     def pick(self, paint: str, spread: float = 14) -> Color:
-        """A colour of `paint`, each channel shifted by up to about `spread`."""
+        """A color of `paint`, each channel shifted by up to about `spread`."""
         codes = PAINTS[paint]
         *tone, level = self.rng.uniform(-spread, spread, 4).tolist()
         rgb = codes[self.rng.integers(len(codes))]

@@ -1,4 +1,4 @@
-"""The colours of the scenes: skies and their light, paints, and how strong a surface's texture is."""
+"""The colors of the scenes: skies and their light, paints, and how strong a surface's texture is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SKIES = (  # zenith, horizon, light, opacity of shadows
     ((126, 160, 204), (238, 224, 204), (1.06, 0.98, 0.88), 80),
     ((70, 84, 116), (146, 152, 168), (0.58, 0.62, 0.74), 0),
 )
-_CODES = {  # paint -> the colours it comes in, hexadecimal RGB
+_CODES = {  # paint -> the colors it comes in, hexadecimal RGB
     "facade": "ceba98 bc8062 e2d8c6 969492 c4a48c a4b0b2 d6be78 8e604e b2bea0 e8e2dc",
     "roof": "8e4a38 5c585a 745242 464a54",
     "car": "1c1e22 c4c6ca e8e9ea 70767e 961a1c 203e80 425848 c4a034 5c3c30 3c6e96",

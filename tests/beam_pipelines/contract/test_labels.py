@@ -197,7 +197,7 @@ ROAD, CAR = label("road", [7], 0, (128, 64, 128)), label("car", [26], 1, (0, 0, 
         ([label("car", [26], 1)], "train ids must be 0 to 0 without a gap or a repeat, found [1]"),
         ([ROAD, label("car", [26, 7], 1)], "source id 7 is used 2 times"),
         ([ROAD, label("void", [7, 7], IGNORE)], "source id 7 is used 3 times"),
-        ([ROAD, label("car", [26], 1, ROAD.color)], "class colour (128, 64, 128) is used 2 times"),
+        ([ROAD, label("car", [26], 1, ROAD.color)], "class color (128, 64, 128) is used 2 times"),
         ([ROAD, label("road", [26], 1)], "name 'road' is used 2 times"),
         (
             [ROAD, label("car", [-1, 65536], 1)],
@@ -222,7 +222,7 @@ def test_more_classes_than_a_mask_can_hold_are_refused() -> None:
 def test_every_problem_of_a_table_is_told_at_once() -> None:
     with pytest.raises(LabelTableError) as caught:
         table(ROAD, label("road", [7, -1], 2, ROAD.color))
-    for problem in ("train ids must be", "source ids outside", "source id 7", "name 'road'", "class colour"):
+    for problem in ("train ids must be", "source ids outside", "source id 7", "name 'road'", "class color"):
         assert problem in str(caught.value)
 
 

@@ -50,7 +50,8 @@ def written_by_the_pipeline(image_format: str) -> bytes:
     """The samples staged, decoded again, normalized."""
     pytest.importorskip("apache_beam", reason="apache-beam is not installed")
     from beam_pipelines.pixels.normalize import Normalizer
-    from beam_pipelines.shards.stage import ShardWriter, normalized
+    from beam_pipelines.shards.finish import normalized
+    from beam_pipelines.shards.stage import ShardWriter
     from beam_pipelines.shards.stage import to_record as stage
 
     file = io.BytesIO()
@@ -430,5 +431,5 @@ def test_the_formats_of_the_manifest_are_those_of_the_records() -> None:
 def test_the_user_of_a_folder_without_a_manifest_is_told_how_to_go_on() -> None:
     assert not_built("gs://b/scenes") == (
         "gs://b/scenes has no dataset.json: there is no data set, or its build did not finish. "
-        "Start the same `python -m beam_pipelines.build` command again; it goes on where it stopped"
+        "Run the same `python -m beam_pipelines.build` command again; it resumes where it stopped"
     )

@@ -65,7 +65,7 @@ def test_a_graph_has_the_pixels_of_the_pipeline_or_refuses(case, in_graph) -> No
 
 def test_a_graph_never_reads_what_the_pipeline_refuses() -> None:
     assert not [name for name, case in CASES.items() if case.graph == "read" != case.pipeline]
-    assert {case.pipeline for case in CASES.values()} >= {"read", "transparent", "deep_colour", "animated", "rotated"}
+    assert {case.pipeline for case in CASES.values()} >= {"read", "transparent", "deep_color", "animated", "rotated"}
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP"])

@@ -128,7 +128,7 @@ def test_a_tiff_of_bands_that_mean_something_else_is_refused_by_its_name(data) -
 
 @pytest.mark.parametrize("depth", [np.uint32, np.float64])
 def test_a_tiff_of_more_than_16_bits_is_deep(depth) -> None:
-    assert refused(imagecodecs.tiff_encode(GRAY.astype(depth) * 257))[0] == "deep_colour"
+    assert refused(imagecodecs.tiff_encode(GRAY.astype(depth) * 257))[0] == "deep_color"
 
 
 # --- JPEG
@@ -136,7 +136,7 @@ def test_a_tiff_of_more_than_16_bits_is_deep(depth) -> None:
 
 def test_a_valid_jpeg_of_12_bits_is_not_called_damaged() -> None:
     expected = "12 bits per channel in a JPEG: convert the picture to 8 bits"
-    assert refused(CASES["jpeg of 12 bits"].data) == ("deep_colour", expected)
+    assert refused(CASES["jpeg of 12 bits"].data) == ("deep_color", expected)
 
 
 def test_a_cmyk_jpeg_has_the_colors_of_a_second_decoder() -> None:

@@ -231,7 +231,7 @@ def test_a_build_whose_lease_another_one_took_publishes_and_deletes_nothing(
     assert build(f"--input={inputs}", f"--output={output}", *ARGUMENTS) == 1
     assert sentence(capsys) == (
         f"error: another build took {output} after 90 s in which this one could not renew its lease; wait for it, and "
-        "start the same command again\n"
+        "run the same command again\n"
     )
     assert not storage.exists(f"{output}/dataset.json")
     assert not storage.exists(f"{output}/rejected.jsonl")
@@ -352,7 +352,7 @@ def test_what_does_not_pass_within_the_clients_patience_is_told() -> None:
         (ServiceUnavailable("GET https://storage.googleapis.com/b: busy"), "the storage answered 503, busy"),
         (ConnectionError("no route to host"), "the storage can't be reached, no route to host"),
     ):
-        wanted = f"^gs://b/x: {told}; start the same command later$"
+        wanted = f"^gs://b/x: {told}; run the same command again later$"
         with pytest.raises(BuildError, match=wanted), cloud.errors("gs://b/x"):
             raise RetryError("Timeout of 120.0s exceeded", cause)
 
@@ -367,7 +367,7 @@ def test_that_nothing_answers_is_told_whoever_found_it() -> None:
         (ConnectionResetError(104, "Connection reset by peer"), r"\[Errno 104\] Connection reset by peer"),
         (ConnectionError("closed"), "closed"),
     ):
-        wanted = f"^gs://b/x: the storage can't be reached, {said}; start the same command later$"
+        wanted = f"^gs://b/x: the storage can't be reached, {said}; run the same command again later$"
         with pytest.raises(BuildError, match=wanted), cloud.errors("gs://b/x"):
             raise error
 

@@ -12,7 +12,8 @@ from typing import IO
 import pytest
 
 from beam_pipelines.errors import BuildError
-from beam_pipelines.files import lease, storage
+from beam_pipelines.files import lease, refusals, storage
+from beam_pipelines.files.refusals import LOGIN
 from beam_pipelines.rejects import BadInputError
 from beam_pipelines.verify import main as verify
 from tests.support.builds import build, digests, download, make_flat, make_uneven, published, run_module, upload
@@ -239,3 +240,27 @@ def test_a_bucket_that_does_not_exist_is_told(source: Path, bucket: str, capsys:
         assert errors.startswith("error: ")
         assert "gs://nobody/" in errors
         assert errors.count("\n") == 1
+
+
+CODES = [code for row in refusals.REFUSALS for code in row.codes]
+
+
+def test_every_code_stands_once_in_the_table_of_refusals() -> None:
+    assert len(set(CODES)) == len(CODES)
+
+
+@pytest.mark.parametrize("code", [*CODES, errno.EBUSY])
+def test_what_storage_refuses_is_told_with_its_cure(code: int) -> None:
+    error = OSError(code, "no")
+    row = refusals.refusal_of(error)
+    written = str(refusals.cannot_write("x", error))
+    assert written.startswith(f"cannot write x: no; {row.write}")
+    assert ("finished shards are kept" in written) == row.resumes
+    assert str(refusals.cannot_read("x", error, "listed")) == f"x can't be listed: no; {row.read}"
+    assert row.read
+    assert row.write
+
+
+def test_a_status_that_is_not_in_the_table_is_worth_another_try_later() -> None:
+    assert refusals.refusal_of_status(503).read == "run the same command again later"
+    assert refusals.refusal_of_status(401).read == LOGIN

@@ -21,6 +21,8 @@ from hypothesis import strategies as st
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files.listing import list_local
 from beam_pipelines.files.storage import FileReader
+from beam_pipelines.inputs import layouts
+from beam_pipelines.inputs.layouts import Layout
 from beam_pipelines.inputs.sources import Found, find_pairs
 from beam_pipelines.rejects import BadInputError
 from tests.support.builds import recipe_of
@@ -28,7 +30,7 @@ from tests.support.builds import recipe_of
 IMAGE_TYPES = ("jpg", "jpeg", "jpe", "jfif", "png", "bmp", "tif", "tiff", "webp")
 CITIES = {"train": ("aachen", "bochum"), "val": ("munster",), "test": ("berlin",), "train_extra": ("augsburg",)}
 PER_CITY = 2
-LEFT_OUT_TEST = "test: 2 images left out, their annotations are dummies (--splits takes them)"
+LEFT_OUT_TEST = "test: 2 images left out, their annotations are placeholders (--splits takes them)"
 LEFT_OUT_EXTRA = "train_extra: 2 images left out, none of them has a mask"
 SHARES = "--splits=train=0.8,val=0.2"
 
@@ -165,14 +167,16 @@ def test_splits_that_are_not_there_are_named(tree) -> None:
 
 
 def test_shares_are_refused_where_the_folders_have_splits(tree) -> None:
-    text = "--splits with shares, but the folders have splits already: test, train, train_extra, val"
+    text = (
+        "--splits has shares, but the folders have splits already (test, train, train_extra, val): name those to take"
+    )
     assert refused(tree, SHARES) == text
 
 
 def test_images_without_annotations_are_told_from_nothing_at_all(tmp_path) -> None:
     root = lay(tmp_path, "leftImg8bit/train/aachen/aachen_000000_000019_leftImg8bit.png")
     text = refused(root)
-    assert "images of Cityscapes (leftImg8bit) but no masks of it, gtFine or gtCoarse/SPLIT/CITY/*_labelIds.png" in text
+    assert "images of the layout Cityscapes (leftImg8bit/) but no masks of it (gtFine/SPLIT/CITY/*_labelIds.png" in text
     assert text.endswith("add gtFine_trainvaltest.zip, or what is in it, to --input")
 
 
@@ -224,7 +228,7 @@ def test_unpacked_pictures_are_taken_before_the_archives_beside_them(tree, tmp_p
 def test_a_picture_in_two_inputs_is_refused(tree) -> None:
     text = refused(f"{tree},{tree}")
     assert text.startswith(f"--input={tree},{tree}: gtCoarse/train/aachen/")
-    assert text.endswith("is in more than one of them")
+    assert text.endswith("is in more than one of them; name each file once")
 
 
 def test_the_real_sample_of_cityscapes_is_found(cityscapes_sample) -> None:
@@ -358,7 +362,7 @@ def test_folders_without_splits_need_shares(tmp_path) -> None:
 
 def test_images_partly_in_split_folders_are_refused(tmp_path) -> None:
     lay(flat(tmp_path, ["loose"]), "images/train/a.png", "masks/train/a.png")
-    text = "some images stand in split folders and some, like loose, do not: move them into one"
+    text = "some images are in split folders and some, like loose, are not: move them into one"
     assert refused(tmp_path) == text
     assert refused(tmp_path, SHARES) == text
 
@@ -458,7 +462,7 @@ def test_every_stem_is_paired_or_rejected_once(tmp_path_factory, images, masks) 
 
 def test_two_folders_of_masks_are_refused(tmp_path) -> None:
     root = lay(tmp_path, "images/train/a.png", "masks/train/a.png", "labels/train/a.png")
-    assert refused(root) == f"{root} has masks in masks and in labels: leave one of these folders"
+    assert refused(root) == f"{root} has masks in masks and in labels: keep one of these folders"
 
 
 def test_no_name_in_common_is_refused_with_the_first_problem(tmp_path) -> None:
@@ -467,21 +471,52 @@ def test_no_name_in_common_is_refused_with_the_first_problem(tmp_path) -> None:
     assert refused(root) == text
 
 
-@pytest.mark.parametrize(
-    ("names", "count"),
-    [
-        ([], 0),
-        (["a.txt", "b/c.png"], 2),
-        (["images/a.png"], 1),
-        (["masks/a.png"], 1),
-        (["images/a.png", "masks/a.jpg"], 2),
-    ],
-)
-def test_an_input_with_nothing_to_pair_says_what_was_looked_for(tmp_path, names, count) -> None:
+@pytest.mark.parametrize("names", [[], ["a.txt", "b/c.png"], ["masks/a.png"]])
+def test_an_input_without_images_says_what_was_looked_for(tmp_path, names) -> None:
     assert refused(lay(tmp_path, *names), SHARES) == (
-        f"{tmp_path}: found neither Cityscapes (leftImg8bit/ and gtFine/, or the two zips) nor images/ with "
-        f"masks, annotations or labels/ beside it, among {count} files"
+        f"{tmp_path}: found neither Cityscapes (leftImg8bit/ with gtFine/ or gtCoarse/), nor folders (images/ with "
+        f"masks/, annotations/ or labels/), among {len(names)} files"
     )
+
+
+@pytest.mark.parametrize("names", [["images/a.png"], ["images/a.png", "masks/a.jpg"]])
+def test_images_without_masks_say_where_masks_are_looked_for(tmp_path, names) -> None:
+    text = refused(lay(tmp_path, *names), SHARES)
+    assert "images of the layout folders (images/) but no masks of it (masks/*.png, annotations/*.png or" in text
+    assert "each a PNG file with the name of its image" in text
+
+
+def test_images_of_another_layout_are_left_out_with_a_note(tree, tmp_path) -> None:
+    lay(tmp_path, *cityscapes_names(), "images/train/a.png", "masks/train/a.png")
+    found = find(tmp_path)
+    assert keys(found) == keys(find(tree))
+    assert found.notes[0] == "1 images of the layout folders left out, the input is read as Cityscapes"
+
+
+NEW_LAYOUT = Layout(
+    name="Sunny",
+    image_folder="photos",
+    image=re.compile(r"photos/([^/]+)/(.+)\.jpg"),
+    masks={kind: re.compile(rf"{kind}/([^/]+)/(.+)_ids\.png") for kind in ("exact", "rough")},
+    mask_names="SPLIT/*_ids.png",
+    choice=True,
+    unlabeled=frozenset({"test"}),
+    cure="add exact/",
+)
+
+
+def test_a_new_layout_is_one_row(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(layouts, "LAYOUTS", (*layouts.LAYOUTS, NEW_LAYOUT))
+    lay(tmp_path, *(f"photos/{split}/a.jpg" for split in ("train", "test")))
+    assert "no masks of it (exact/SPLIT/*_ids.png or rough/SPLIT/*_ids.png): add exact/" in refused(tmp_path)
+    lay(tmp_path, *(f"{kind}/{split}/a_ids.png" for kind in ("exact", "rough") for split in ("train", "test")))
+    found = find(tmp_path)
+    assert [pair.mask for pair in found.pairs] == [f"{tmp_path}/exact/train/a_ids.png"]
+    assert found.notes == ("test: 1 images left out, their annotations are placeholders (--splits takes them)",)
+    rough = find_pairs(replace(recipe_of("--splits=test"), annotations="rough"), str(tmp_path))
+    assert [pair.mask for pair in rough.pairs] == [f"{tmp_path}/rough/test/a_ids.png"]
+    assert refused(tmp_path / "photos").endswith(f": give --input={tmp_path}")
+    assert "is for Cityscapes or Sunny" in refused(lay(tmp_path / "none"), "--annotations=gtFine")
 
 
 def test_a_missing_folder_is_named(tmp_path) -> None:
@@ -536,7 +571,9 @@ def test_pipes_and_sockets_are_no_pictures(tmp_path, monkeypatch) -> None:
 
 def test_an_archive_that_is_a_pipe_is_refused(tmp_path) -> None:
     os.mkfifo(tmp_path / "a.zip")
-    assert refused(tmp_path / "a.zip").endswith("it is a pipe, a socket or a device, not a regular file")
+    assert refused(tmp_path / "a.zip").endswith(
+        "it is a pipe, a socket or a device, not a regular file; check the path"
+    )
 
 
 @pytest.mark.parametrize(
@@ -593,7 +630,7 @@ def test_names_pair_across_unicode_forms_and_twins_are_named(tmp_path) -> None:
     lay(tmp_path, f"images/train/{decomposed}.jpg")
     (bad,) = find(tmp_path).rejected
     assert bad.reason == "duplicate_key"
-    assert bad.detail.endswith("have one key; they differ in their Unicode form alone")
+    assert bad.detail.endswith("have one key; only their Unicode form differs")
 
 
 @pytest.mark.parametrize("prefix", ["", "./", "my set-main/"])

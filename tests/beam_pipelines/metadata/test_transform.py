@@ -123,6 +123,8 @@ def test_of_pixels_as_stored_it_is_the_table_and_comes_back_when_it_is_deleted(
     assert build(*arguments, "--image_encoding=uint8") == 0
     kept = {path: path.stat().st_mtime_ns for path in output.iterdir() if path.is_file()}
     shutil.rmtree(output / "transform_fn")
+    assert build(*arguments, "--image_encoding=uint8", "--no_transform_fn") == 0
+    assert not (output / "transform_fn").exists()
     capsys.readouterr()
     assert build(*arguments, "--image_encoding=uint8") == 0
     assert "is complete already" in capsys.readouterr().out

@@ -199,7 +199,7 @@ def test_an_empty_member_and_one_that_swells_are_refused(archive) -> None:
 def test_a_picture_that_ends_too_early_is_never_more_than_a_refusal(data, decode) -> None:
     ends = {*range(1, 70), *range(70, len(data), len(data) // 40), *range(len(data) - 20, len(data))}
     outcomes = {end: outcome(data[:end], decode) for end in sorted(ends)}
-    refused_anyway = {"unknown_colours", "mask_format"} if decode is DECODERS["mask"] else set()
+    refused_anyway = {"unknown_colors", "mask_format"} if decode is DECODERS["mask"] else set()
     assert set(outcomes.values()) <= {"truncated", "corrupt", "not_an_image", "read"} | refused_anyway
     # The reader of headers may well find all that it needs; one of a signature's part is not known as a picture.
     assert all(end < 12 for end, found in outcomes.items() if found == "not_an_image")
@@ -412,14 +412,14 @@ def test_16_bits_that_8_can_not_hold_are_refused(shape, encode) -> None:
     deep = noise(*shape).astype(np.uint16) * 257
     deep.flat[7] = 4096
     reason, detail = refused(encode(deep))
-    assert reason == "deep_colour"
+    assert reason == "deep_color"
     assert "convert the picture to 8 bits" in detail
 
 
-def test_deep_colour_names_the_largest_value() -> None:
+def test_deep_color_names_the_largest_value() -> None:
     deep = np.full((4, 4), 4095, np.uint16)
     expected = "16 bits per channel with values up to 4095: convert the picture to 8 bits"
-    assert refused(imagecodecs.png_encode(deep)) == ("deep_colour", expected)
+    assert refused(imagecodecs.png_encode(deep)) == ("deep_color", expected)
 
 
 def test_numbers_that_are_no_colours_are_refused() -> None:
@@ -521,17 +521,17 @@ def test_every_class_of_a_table_comes_back_from_its_palette() -> None:
         assert np.array_equal(table.train_id_of[ids], train_ids)
 
 
-def test_unknown_colours_are_named() -> None:
+def test_unknown_colors_are_named() -> None:
     colours = np.zeros((4, 4, 3), np.uint8)
     colours[0, 0], colours[1:3, 1] = (1, 2, 3), (255, 254, 253)
-    expected = "2 colours are not in table camvid11: (1, 2, 3), (255, 254, 253)"
-    assert refused(saved(colours), DECODERS["mask"]) == ("unknown_colours", expected)
+    expected = "2 colors are not in table camvid11: (1, 2, 3), (255, 254, 253)"
+    assert refused(saved(colours), DECODERS["mask"]) == ("unknown_colors", expected)
 
 
-def test_20_unknown_colours_are_named_at_most() -> None:
+def test_20_unknown_colors_are_named_at_most() -> None:
     reason, detail = refused(saved(noise()), DECODERS["mask"])
-    assert reason == "unknown_colours"
-    assert detail.startswith("768 colours are not in table camvid11: ")
+    assert reason == "unknown_colors"
+    assert detail.startswith("768 colors are not in table camvid11: ")
     assert detail.count("(") == 20
 
 
@@ -551,7 +551,7 @@ def test_only_png_keeps_ids(kind) -> None:
 def test_colours_of_16_bits_are_no_mask(channels) -> None:
     reason, detail = refused(imagecodecs.png_encode(np.zeros((4, 4, channels), np.uint16)), DECODERS["mask"])
     assert reason == "mask_format"
-    assert detail.endswith("with 16 bits: ids or colours were expected")
+    assert detail.endswith("with 16 bits: ids or colors were expected")
 
 
 def test_masks_of_camvid_and_cityscapes_have_the_ids_that_pillow_reads(camvid, cityscapes_sample) -> None:

@@ -222,5 +222,5 @@ def test_a_damaged_line_is_told_with_its_place(tmp_path: Path, line: bytes, prob
     with pytest.raises(BuildError) as caught:
         read_shard(ShardReference(str(tmp_path / "plan"), 0, len(line)))
     assert str(caught.value).startswith(f"{tmp_path}/plan: line at byte 0: ")
-    assert str(caught.value).endswith("; run the same command again, which writes it anew")
+    assert str(caught.value).endswith("; run the same command again, which writes it again")
     assert problem in str(caught.value)

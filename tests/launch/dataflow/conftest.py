@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 from apache_beam.runners.dataflow.internal import apiclient
-from dataflow_runs import offline
-from fake_dataflow import FakeDataflow
 
 from beam_pipelines import progress
 from launch.dataflow import job as job_module
 from tests.support.builds import make_uneven, upload
+from tests.support.dataflow_runs import offline
+from tests.support.fake_dataflow import FakeDataflow
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,6 @@ from apache_beam.portability.api import beam_runner_api_pb2 as protos
 from apache_beam.runners.dataflow.dataflow_runner import DataflowPipelineResult
 from apache_beam.runners.dataflow.internal import apiclient
 from apache_beam.runners.dataflow.internal.apiclient import DataflowApplicationClient
-from dataflow_runs import IMAGE, PATHS, RECIPE, STEPS, WHERE, launch
-from fake_dataflow import FakeDataflow, Job
 from google.api_core.exceptions import RetryError
 from google.auth.exceptions import RefreshError, TransportError
 
@@ -29,6 +27,8 @@ from beam_pipelines.verify import main as verify
 from launch.dataflow import preview
 from launch.dataflow.worker import make_worker
 from tests.support.builds import PROJECT, build, download, published, upload
+from tests.support.dataflow_runs import IMAGE, PATHS, RECIPE, STEPS, WHERE, launch
+from tests.support.fake_dataflow import FakeDataflow, Job
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import pytest
-from dataflow_runs import IMAGE, PATHS, WHERE
 
 from beam_pipelines.options import parse_build
 from launch.dataflow import options
@@ -14,6 +13,7 @@ from launch.dataflow.cost import Price
 from launch.dataflow.options import parse
 from launch.dataflow.workers import Workers
 from tests.support.builds import PROJECT
+from tests.support.dataflow_runs import IMAGE, PATHS, WHERE
 
 
 def refusal_of(capsys: pytest.CaptureFixture[str], *options: str) -> str:

@@ -11,8 +11,6 @@ from pathlib import Path
 import pytest
 from apache_beam.portability import common_urns
 from apache_beam.runners.dataflow.internal import apiclient
-from dataflow_runs import IMAGE, PATHS, RECIPE, STEPS, WHERE, launch, offline
-from fake_dataflow import FakeDataflow
 
 from beam_pipelines.files import storage
 from beam_pipelines.options import parse_build
@@ -21,6 +19,8 @@ from launch.dataflow.cost import predict
 from launch.dataflow.options import parse
 from launch.dataflow.workers import Workers
 from tests.support.builds import build
+from tests.support.dataflow_runs import IMAGE, PATHS, RECIPE, STEPS, WHERE, launch, offline
+from tests.support.fake_dataflow import FakeDataflow
 
 
 def test_the_graph_has_the_steps_of_the_build(job: apiclient.Job) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
-from diagnosis import L4
-from fake_google import REGION, FakeGoogle, set_location
 
 from tests.support.builds import build, make_flat
+from tests.support.diagnosis import L4
+from tests.support.fake_google import REGION, FakeGoogle, set_location
 
 ROOM = {"CPUS": (200.0, 8.0), "IN_USE_ADDRESSES": (70.0, 0.0), "DISKS_TOTAL_GB": (4096.0, 0.0)}
 
@@ -32,5 +33,8 @@ def regional(bucket: str) -> str:
 @pytest.fixture
 def google(bucket: str) -> FakeGoogle:
     """A project in which nothing is missing."""
-    buckets_of_l4 = [{"effectiveLimit": "0"}, {"effectiveLimit": "4", "dimensions": {"region": REGION}}]
+    buckets_of_l4: list[dict[str, Any]] = [
+        {"effectiveLimit": "0"},
+        {"effectiveLimit": "4", "dimensions": {"region": REGION}},
+    ]
     return FakeGoogle(quotas=dict(ROOM), accelerators={L4: buckets_of_l4})

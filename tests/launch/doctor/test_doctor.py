@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from diagnosis import L4, OWN_TRAINER, PLACE, asked, told
-from fake_google import REGION, FakeGoogle
 
 from launch.doctor import table
 from launch.doctor.__main__ import main
@@ -22,6 +20,8 @@ from launch.doctor.options import JOBS, parse
 from launch.doctor.runner import run_check, run_checks
 from launch.doctor.table import CHECKS
 from tests.support.builds import PROJECT, upload
+from tests.support.diagnosis import L4, OWN_TRAINER, PLACE, asked, told
+from tests.support.fake_google import REGION, FakeGoogle
 
 
 def test_without_the_packages_it_says_what_to_install() -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from diagnosis import OWN_TRAINER, asked, found_by
-from fake_google import FakeGoogle
 from google.api_core.exceptions import RetryError, ServiceUnavailable
 from google.oauth2.credentials import Credentials
 
@@ -12,6 +10,8 @@ from launch.account import google_errors
 from launch.doctor.checks import account, apis
 from launch.doctor.findings import Finding
 from launch.errors import LaunchError
+from tests.support.diagnosis import OWN_TRAINER, asked, found_by
+from tests.support.fake_google import FakeGoogle
 
 
 def test_an_account_file_that_is_not_there_is_named(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from diagnosis import OWN_TRAINER, asked
-from fake_google import FakeGoogle, set_location
 
 from launch.doctor.checks import buckets
+from tests.support.diagnosis import OWN_TRAINER, asked
+from tests.support.fake_google import FakeGoogle, set_location
 
 
 @pytest.mark.parametrize(

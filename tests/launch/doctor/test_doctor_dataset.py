@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from diagnosis import OWN_TRAINER, asked
-from fake_google import FakeGoogle
 
 from beam_pipelines.contract.moments import Moments
+from tests.support.diagnosis import OWN_TRAINER, asked
+from tests.support.fake_google import FakeGoogle
 
 
 def edited(dataset: Path, folder: Path, **changes: Any) -> Path:

@@ -7,11 +7,11 @@ import types
 from pathlib import Path
 
 import pytest
-from diagnosis import found_by
 
 from beam_pipelines import graph
 from launch.dataflow.worker import make_worker
 from launch.errors import LaunchError
+from tests.support.diagnosis import found_by
 
 
 def test_a_step_that_can_not_be_pickled_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from diagnosis import L4, OWN_TRAINER, PLACE, asked, found_by, told
-from fake_google import REGION, FakeGoogle
 from google.oauth2.credentials import Credentials
 
 from launch.doctor.__main__ import main
 from launch.doctor.google import Google
 from launch.vertex.machines import ACCELERATORS
+from tests.support.diagnosis import L4, OWN_TRAINER, PLACE, asked, found_by, told
+from tests.support.fake_google import REGION, FakeGoogle
 
 
 def test_an_api_that_is_off_is_a_failure_with_the_command(

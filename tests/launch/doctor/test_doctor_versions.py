@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from diagnosis import OWN_TRAINER, found_by
 
 from launch.doctor.checks import images, versions
+from tests.support.diagnosis import OWN_TRAINER, found_by
 
 OWN_WORKER = "--sdk_container_image=p/r/scenes:1"
 

@@ -6,13 +6,13 @@ import ast
 import re
 
 import pytest
-from vertex_runs import DATASET, PLACE, dry_run
 
 from launch.vertex import options
 from launch.vertex.__main__ import main
 from launch.vertex.machines import ACCELERATORS
 from launch.vertex.search import METRIC
 from tests.support.builds import PROJECT
+from tests.support.vertex_runs import DATASET, PLACE, dry_run
 from trainer import config
 
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_vertex import FakeVertex
-from vertex_runs import DATASET, PLACE, dry_run, submit
 
 from launch.vertex.__main__ import main
 from launch.vertex.package import build_sdist, digest
 from tests.support.builds import PROJECT, build, make_flat
+from tests.support.fake_vertex import FakeVertex
+from tests.support.vertex_runs import DATASET, PLACE, dry_run, submit
 from trainer import config
 
 pytest.importorskip("google.cloud.aiplatform_v1")

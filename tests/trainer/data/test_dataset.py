@@ -36,7 +36,8 @@ from tests.support.handmade import (
 )
 from trainer.data.augment import Operation, Target, make_augment
 from trainer.data.corrupt import check_framing, diagnosis, without_corrupt
-from trainer.data.dataset import DatasetError, Split, open_dataset, open_split, share_of
+from trainer.data.dataset import Split, open_dataset, open_split, share_of
+from trainer.data.manifest import DatasetError
 from trainer.data.order import evaluation_batches, files_of_batch, steps_of_epoch, training_batches
 
 BATCH, STEPS = 6, 8  # the last batch has two padding examples

@@ -245,9 +245,9 @@ def deep_pictures(folder: Path) -> dict[str, str]:
     rgb = tf.io.encode_png(np.stack([grey] * 3, -1)).numpy()  # Pillow writes no such file
     (folder / "deep_rgb.png").write_bytes(rgb)
     return {
-        "deep_grey.png": "deep_colour: 16 bits per channel",
-        "deep_grey2.tif": "deep_colour: 16 bits per channel",
-        "deep_rgb.png": "deep_colour: 16 bits per channel",
+        "deep_grey.png": "deep_color: 16 bits per channel",
+        "deep_grey2.tif": "deep_color: 16 bits per channel",
+        "deep_rgb.png": "deep_color: 16 bits per channel",
         "float.tif": "unsupported_mode: mode F",
     }
 

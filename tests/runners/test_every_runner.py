@@ -1,6 +1,6 @@
-"""The same command on every engine that is here gives the same bytes; a worker that is killed costs what it was at.
+"""The same command on every runner that is here gives the same bytes; a worker that is killed costs what it was at.
 
-`make engines` brings the engines; what is missing is skipped. The worker pool runs Beam's own container boot: it gets
+`make runners` brings the runners; what is missing is skipped. The worker pool runs Beam's own container boot: it gets
 the staged package, installs it into an empty virtual environment and starts the worker there, so that pickling, imports
 and staging are those of a cluster.
 """
@@ -34,7 +34,7 @@ from tests.support.builds import PROJECT, SHOWN, make_uneven, published
 
 pytest.importorskip("apache_beam")
 
-BROUGHT = PROJECT / os.environ.get("ENGINES", ".engines") / importlib.metadata.version("apache-beam")
+BROUGHT = PROJECT / os.environ.get("RUNNERS", ".runners") / importlib.metadata.version("apache-beam")
 LOCAL = {
     "one thread": ["--runner=FnApiRunner", "--direct_num_workers=1"],
     "threads": ["--runner=FnApiRunner", "--direct_num_workers=2", "--direct_running_mode=multi_threading"],
@@ -56,7 +56,7 @@ class Pool:
 def brought(name: str) -> Path:
     path = BROUGHT / name
     if not path.exists():
-        pytest.skip(f"{path} does not exist: `make engines` brings it, or says why it can't be had")
+        pytest.skip(f"{path} does not exist: `make runners` brings it, or says why it can't be had")
     return path
 
 
@@ -97,12 +97,12 @@ def _is_open(port: int) -> bool:
 
 @pytest.fixture
 def options_of(request: pytest.FixtureRequest) -> Callable[[str], list[str]]:
-    """What the command takes to run on an engine. Skips where it is not here."""
+    """What the command takes to run on a runner. Skips where it is not here."""
 
-    def options(engine: str) -> list[str]:
-        if engine in LOCAL:
-            return LOCAL[engine]
-        name, _, pooled = engine.partition(", ")
+    def options(runner: str) -> list[str]:
+        if runner in LOCAL:
+            return LOCAL[runner]
+        name, _, pooled = runner.partition(", ")
         if name == "Flink":
             jar = brought("flink-job-server.jar")
             if not shutil.which("java"):
@@ -140,35 +140,35 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def built(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[dict[str, str], dict[str, Any]]]:
-    """Engine -> what its data set shares with all others; one thread's, to which the tests add theirs."""
+    """Runner -> what its data set shares with all others; one thread's, to which the tests add theirs."""
     output = tmp_path_factory.mktemp("one_thread")
     finished(started(source, output, "train=4,val=2", LOCAL["one thread"]))
     return {"one thread": published(output)}
 
 
-@pytest.mark.parametrize("engine", ["threads", "processes", *PORTABLE, *POOLED])
-def test_an_engine_builds(
-    engine: str,
+@pytest.mark.parametrize("runner", ["threads", "processes", *PORTABLE, *POOLED])
+def test_a_runner_builds(
+    runner: str,
     options_of: Callable[[str], list[str]],
     source: Path,
     tmp_path: Path,
     built: dict[str, Any],
     request: pytest.FixtureRequest,
 ) -> None:
-    options = options_of(engine)
+    options = options_of(runner)
     _, errors = finished(started(source, tmp_path, "train=4,val=2", [*options, "--verbose"]))
-    assert ("PrismRunner" in errors) == ("Prism" in engine)  # DirectRunner falls back where it can't have Prism
-    if engine in POOLED:
+    assert ("PrismRunner" in errors) == ("Prism" in runner)  # DirectRunner falls back where it can't have Prism
+    if runner in POOLED:
         assert list(request.getfixturevalue("pool").environment.glob("street_scenes-*.dist-info"))
-    built[engine] = published(tmp_path)
-    assert built[engine] == built["one thread"]
+    built[runner] = published(tmp_path)
+    assert built[runner] == built["one thread"]
 
 
 def test_the_digests_side_by_side(built: dict[str, Any], record_property: Callable[[str, object], None]) -> None:
     if len(built) == 1:
-        pytest.skip("no other engine built in this run")
-    table = Table("", *built, title=f"SHA-256 of what each engine wrote, its first 8 digits ({len(built)} engines)")
-    rows = {engine: digests | {"dataset.json": _digest(manifest)} for engine, (digests, manifest) in built.items()}
+        pytest.skip("no other runner built in this run")
+    table = Table("", *built, title=f"SHA-256 of what each runner wrote, its first 8 digits ({len(built)} runners)")
+    rows = {runner: digests | {"dataset.json": _digest(manifest)} for runner, (digests, manifest) in built.items()}
     for name in rows["one thread"]:
         digests = [row[name][:8] for row in rows.values()]
         assert len(set(digests)) == 1, name
@@ -195,18 +195,18 @@ def undisturbed(long_source: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return published(output)
 
 
-@pytest.mark.parametrize("engine", ["processes", *POOLED])
+@pytest.mark.parametrize("runner", ["processes", *POOLED])
 def test_a_killed_worker_costs_what_it_was_at(
-    engine: str,
+    runner: str,
     options_of: Callable[[str], list[str]],
     long_source: Path,
     tmp_path: Path,
     undisturbed: Any,
     request: pytest.FixtureRequest,
 ) -> None:
-    options = options_of(engine)
+    options = options_of(runner)
     with started(long_source, tmp_path, "train=15,val=2", options) as process:
-        parent = request.getfixturevalue("pool").process.pid if engine in POOLED else process.pid
+        parent = request.getfixturevalue("pool").process.pid if runner in POOLED else process.pid
         while not list(tmp_path.glob("_build/staged/*.json")):
             assert process.poll() is None, process.communicate()
             time.sleep(0.005)
@@ -214,8 +214,8 @@ def test_a_killed_worker_costs_what_it_was_at(
         workers[0].kill()
         assert not (tmp_path / "dataset.json").exists()
         printed, _ = finished(process)
-    if not engine.startswith("Flink"):  # which may try again by itself
-        assert "; going on from the finished shards" in printed
+    if not runner.startswith("Flink"):  # which may try again by itself
+        assert "; resuming from the finished shards" in printed
     assert published(tmp_path) == undisturbed
     names = {path.name for path in tmp_path.rglob("*")}
     assert names == {"dataset.json", "rejected.jsonl", *undisturbed[0]}
@@ -250,5 +250,5 @@ def test_a_worker_pool_that_is_not_there_is_a_sentence(
     with started(source, tmp_path, "train=1,val=1", options) as process:
         _, errors = process.communicate(timeout=100)
     assert process.returncode == 1
-    assert errors.startswith("error: the engine stopped answering (UNAVAILABLE: ")
+    assert errors.startswith("error: the runner stopped answering (UNAVAILABLE: ")
     assert errors.count("\n") == 1

@@ -1,4 +1,4 @@
-"""What becomes of a pipeline that its engine does not bring to an end."""
+"""What becomes of a pipeline that its runner does not bring to an end."""
 
 from __future__ import annotations
 
@@ -79,6 +79,7 @@ class DeafRunner(PipelineRunner):
         (["--runner=DataflowRunner"], PipelineState.RUNNING, True),
         (["--runner=PrismRunner", "--job_endpoint=far:1"], PipelineState.RUNNING, True),
         (["--runner=FlinkRunner", "--flink_master=far:1"], PipelineState.RUNNING, True),
+        (["--runner=flink", "--flink_master=far:1"], PipelineState.RUNNING, True),
         (["--runner=FlinkRunner", "--flink_master=far:1"], PipelineState.FAILED, False),
         (["--runner=FlinkRunner", "--flink_master=[local]"], PipelineState.RUNNING, False),
         (["--runner=FnApiRunner"], PipelineState.RUNNING, False),
@@ -94,7 +95,7 @@ def test_a_remote_job_that_can_not_be_cancelled_is_told(
     assert capsys.readouterr().err == (told if warned else "")
 
 
-def test_what_no_other_run_can_mend_is_raised_at_once(tmp_path: Path) -> None:
+def test_what_no_other_run_can_fix_is_raised_at_once(tmp_path: Path) -> None:
     def refuse(_: int) -> None:
         raise BuildError("the disk is full")
 
@@ -116,12 +117,12 @@ def test_a_worker_that_dies_over_and_over_is_a_sentence() -> None:
     ("runner", "what", "option"),
     [("PrismRunner", "Prism", "--prism_location"), ("FlinkRunner", "Flink's job server", "--flink_job_server_jar")],
 )
-def test_an_engine_that_can_not_be_had_is_a_sentence(runner: str, what: str, option: str, tmp_path: Path) -> None:
+def test_a_runner_that_can_not_be_downloaded_is_a_sentence(runner: str, what: str, option: str, tmp_path: Path) -> None:
     source = make_uneven(tmp_path / "in", train=1, val=1)
     nowhere = {"https_proxy": "http://127.0.0.1:1", "HOME": str(tmp_path)}  # nor in Beam's cache
     arguments = (f"--input={source}", f"--output={tmp_path / 'out'}", "--labels=camvid11", "--image_size=native")
     done = run_module("build", *arguments, f"--runner={runner}", env=os.environ | nowhere)
     assert done.returncode == 1
-    assert done.stderr.startswith(f"error: {what} can't be had from https://")
-    assert done.stderr.endswith(f"`make engines` brings it where it can, and {option} names it\n")
+    assert done.stderr.startswith(f"error: {what} could not be downloaded from https://")
+    assert done.stderr.endswith(f"run `make runners`, or name a local copy with {option}\n")
     assert done.stderr.count("\n") == 1

@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 import pytest
-from fake_vertex import FakeVertex
 
 from launch.vertex.__main__ import main
+from tests.support.fake_vertex import FakeVertex
 
 DATASET = "gs://street/data/scenes"
 PLACE = ("--project=street", "--region=europe-west4", "--output=gs://street/runs/first")

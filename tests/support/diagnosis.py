@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from fake_google import REGION, FakeGoogle
 
 from launch.doctor.__main__ import main
 from launch.doctor.check import Session
@@ -11,6 +10,7 @@ from launch.doctor.google import Google
 from launch.doctor.options import parse
 from launch.doctor.runner import run_check
 from launch.doctor.table import CHECKS
+from tests.support.fake_google import REGION, FakeGoogle
 
 PLACE = ("--project=street", f"--region={REGION}")
 L4 = "custom_model_training_nvidia_l4_gpus"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 
 from apache_beam.runners.dataflow.internal import apiclient
-from fake_dataflow import FakeDataflow
 
 from launch.dataflow import preview
 from launch.dataflow.__main__ import main
 from launch.dataflow.options import parse
+from tests.support.fake_dataflow import FakeDataflow
 
 WHERE = ("--project=street-scenes", "--region=us-central1")
 PATHS = ("--input=gs://street/in", "--output=gs://street/out/mine")

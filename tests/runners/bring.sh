@@ -1,6 +1,6 @@
 #!/bin/sh
-# bring.sh FOLDER PYTHON: brings what Beam's engines run on into FOLDER/VERSION, of the version of PYTHON's apache-beam.
-#   prism                  Beam's own local engine, and
+# bring.sh FOLDER PYTHON: brings what Beam's runners run on into FOLDER/VERSION, of the version of PYTHON's apache-beam.
+#   prism                  Beam's own local runner, and
 #   boot                   what starts a worker in Beam's containers: both compiled from Beam's Go module
 #   flink-job-server.jar   Flink with Beam's job server, from Maven
 # What can't be had is said and is no error: the tests on it are skipped.

@@ -1,0 +1,81 @@
+"""Lists the files of an input: folders, local or in a bucket, and zip archives, which are read in place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from beam_pipelines.errors import BuildError
+from beam_pipelines.files import archives, listing, storage
+from beam_pipelines.inputs import layouts
+from beam_pipelines.inputs.detection import Files
+from beam_pipelines.recipe import input_paths
+
+
+def list_inputs(inputs: str) -> Files:
+    """The visible files of `inputs` (comma-separated folders and zip archives): name -> (path, bytes).
+
+    Raises:
+      BuildError: an input does not exist, can't be read, or holds a picture that another one holds too.
+    """
+    files: dict[str, tuple[str, int]] = {}
+    sources = input_paths(inputs)
+    for source in sources:
+        if len(sources) > 1 and storage.is_local(source) and not os.path.exists(source):
+            raise BuildError(f"{source} does not exist; commas in --input={inputs} separate its paths")
+        packed = archives.is_archive(source) and not (storage.is_local(source) and os.path.isdir(source))
+        found = _list_zip(source) if packed else _list_folder(source.rstrip("/") or "/")
+        # Only pictures: each archive of Cityscapes has a README and a license.txt.
+        twice = {name for name in files.keys() & found.keys() if layouts.is_picture(name)}
+        if twice:
+            raise BuildError(f"--input={inputs}: {min(twice)} is in more than one of them; name each file once")
+        files |= found
+    return files
+
+
+def _list_folder(folder: str) -> Files:
+    """The folder's files; if no image stands where a layout has one, also those of the zip archives in it."""
+    names = {name: (storage.join(folder, name), size) for name, size in storage.list_files(folder) if _visible(name)}
+    if layouts.has_images(names):
+        return names
+    packed = sorted(name for name in names if archives.is_archive(name) and "/" not in name)
+    for archive in packed:
+        names |= _list_zip(storage.join(folder, archive))
+    return names
+
+
+def _list_zip(archive: str) -> Files:
+    members: dict[str, archives.Member] = {}
+    for member in archives.list_members(archive):
+        if not _visible(member.name):
+            continue
+        other = members.setdefault(member.name, member)
+        if (other.bytes, other.crc) != (member.bytes, member.crc) and layouts.is_picture(member.name):
+            raise BuildError(f"{archive} holds {member.name} twice, with different bytes: make the archive again")
+    top = _wrapping_folder(members)
+    return {
+        name.removeprefix(top): (storage.member_path(archive, member.stored), member.bytes)
+        for name, member in members.items()
+    }
+
+
+def _wrapping_folder(names: Iterable[str]) -> str:
+    """`FOLDER/` if an archive holds a layout below one folder, as file managers pack; otherwise ""."""
+    tops = {name.partition("/")[0] for name in names}
+    if len(tops) != 1 or any(map(layouts.is_part, names)):
+        return ""
+    top = f"{tops.pop()}/"
+    return top if any(layouts.is_part(name.removeprefix(top)) for name in names) else ""
+
+
+def _visible(name: str) -> bool:
+    """Whether `name` is not hidden, and not one of the files that file managers leave behind.
+
+    Raises:
+      BuildError: the name is not UTF-8, so that no list or record could hold it.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise BuildError(f"the file name {name!r} is not UTF-8: rename it") from error
+    return listing.is_visible(name)

@@ -1,0 +1,71 @@
+"""Finishes shards: a staged shard is streamed through normalization into its final file."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from beam_pipelines.contract import record, tfrecord
+from beam_pipelines.contract.manifest import Shard
+from beam_pipelines.contract.moments import CHANNELS, Moments
+from beam_pipelines.contract.record import Record
+from beam_pipelines.errors import BuildError
+from beam_pipelines.files import storage
+from beam_pipelines.files.seal import sealed
+from beam_pipelines.files.workspace import Workspace
+from beam_pipelines.pixels.normalize import Normalizer
+from beam_pipelines.recipe import Recipe
+from beam_pipelines.shards.receipts import FinishedShard, StagedShard, finished_receipt
+from beam_pipelines.shards.stage import ShardWriter
+
+
+def finish_shard(staged: StagedShard, moments: Moments, recipe: Recipe, workspace: Workspace) -> Shard:
+    """Streams a staged shard through normalization into its final file. The staged one stays until the data set is
+    published: other moments, after a picture was fixed, can then be applied without decoding anything again.
+
+    A shard that an earlier run finished with the same moments is not finished again.
+    """
+    if not moments.pixels:
+        return staged.shard  # every pair was rejected that the moments are taken of: publishing ends with that
+    digest = hashlib.sha256(staged.plan_digest.encode() + moments.histogram.tobytes()).hexdigest()
+    done = _finished_before(staged.shard.file, digest, workspace)
+    if done:
+        return done
+    normalizer = Normalizer(moments.normalization, record.RAW_DTYPES[recipe.image_format])
+    path = workspace.staged(staged.shard.file)
+    final = workspace.final(staged.shard.file)
+    with _staged_again(staged, workspace), storage.open_read(path) as source, workspace.writing(final) as file:
+        writer = ShardWriter(file)
+        for serialized in tfrecord.read_records(source, path):
+            writer.write(record.encode(normalized(record.decode(serialized), normalizer, recipe.image_format)))
+        if writer.examples != staged.shard.examples:
+            raise tfrecord.CorruptRecordError(f"{path} has {writer.examples} of {staged.shard.examples} records")
+    finished = FinishedShard(digest=digest, shard=writer.shard(staged.shard.file), crc32c=writer.crc32c)
+    workspace.write(workspace.finished_receipt(finished.shard.file), sealed(finished.to_json()))
+    return finished.shard
+
+
+def normalized(staged: Record, normalizer: Normalizer, image_format: str) -> Record:
+    """The record with its raw_uint8 image normalized."""
+    image = np.frombuffer(staged.image, np.uint8).reshape(staged.height, staged.width, CHANNELS)
+    return replace(staged, image=normalizer(image).tobytes(), image_format=image_format)
+
+
+def _finished_before(file: str, digest: str, workspace: Workspace) -> Shard | None:
+    found = finished_receipt(file, workspace)
+    there = found and found.digest == digest and storage.size_of(workspace.final(file)) == found.shard.bytes
+    return found.shard if found and there else None
+
+
+@contextlib.contextmanager
+def _staged_again(staged: StagedShard, workspace: Workspace) -> Iterator[None]:
+    """Deletes the receipt of a staged shard that can't be read, so that it is staged again."""
+    try:
+        yield
+    except (tfrecord.CorruptRecordError, FileNotFoundError) as error:
+        storage.delete([workspace.staged_receipt(staged.shard.file)])
+        raise BuildError(f"{error}: run the same command again to stage it again") from error

@@ -1,0 +1,142 @@
+"""Receipts: a file beside each staged and each finished shard that says that it is whole, and what it holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Annotated, TypeVar
+
+import msgspec
+import numpy as np
+
+from beam_pipelines.contract import schema
+from beam_pipelines.contract.manifest import Shard
+from beam_pipelines.contract.moments import LEVELS, Moments
+from beam_pipelines.contract.schema import Count, Crc, PlainName, SchemaError
+from beam_pipelines.files import storage
+from beam_pipelines.files.seal import unsealed
+from beam_pipelines.files.workspace import Workspace
+from beam_pipelines.rejects import Rejected, RejectedFields
+
+
+@dataclass(frozen=True, kw_only=True)
+class StagedShard:
+    """A shard whose pairs are decoded and counted. `heights` and `widths` are the least and the largest; `crc32c` is of
+    the whole file.
+    """
+
+    plan_digest: str
+    split: str
+    shard: Shard
+    crc32c: int
+    moments: Moments
+    class_pixels: np.ndarray
+    heights: tuple[int, int]
+    widths: tuple[int, int]
+    rejected: tuple[Rejected, ...]
+    minus_ones: int = 0
+
+    def to_json(self) -> str:
+        value = {name: getattr(self, name) for name in ("plan_digest", "split", "crc32c", "heights", "widths")}
+        value |= {"shard": asdict(self.shard), "rejected": [asdict(rejected) for rejected in self.rejected]}
+        value |= {"minus_ones": self.minus_ones} if self.minus_ones else {}
+        value |= {"histogram": self.moments.histogram.tolist(), "class_pixels": self.class_pixels.tolist()}
+        return json.dumps(value)
+
+    @classmethod
+    def from_json(cls, text: str, name: str) -> StagedShard:
+        """Raises SchemaError, which calls the receipt `name`."""
+        fields = schema.decode(_StagedFields, text, name)
+        pixels = sum(fields.class_pixels)
+        if any(sum(row) != pixels for row in fields.histogram):
+            raise SchemaError(name, "histogram", f"each channel counts every pixel once, and the masks have {pixels:,}")
+        return cls(
+            plan_digest=fields.plan_digest,
+            split=fields.split,
+            shard=Shard(**msgspec.structs.asdict(fields.shard)),
+            crc32c=fields.crc32c,
+            moments=Moments(np.array(fields.histogram, np.int64)),
+            class_pixels=np.array(fields.class_pixels, np.int64),
+            heights=fields.heights,
+            widths=fields.widths,
+            rejected=tuple(map(Rejected.of, fields.rejected)),
+            minus_ones=fields.minus_ones,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedShard:
+    """A final shard, and the `digest` of what it was made of; `crc32c` is of the whole file."""
+
+    digest: str
+    shard: Shard
+    crc32c: int
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str, name: str) -> FinishedShard:
+        """Raises SchemaError, which calls the receipt `name`."""
+        fields = schema.decode(_FinishedFields, text, name)
+        shard = Shard(**msgspec.structs.asdict(fields.shard))
+        return cls(digest=fields.digest, shard=shard, crc32c=fields.crc32c)
+
+
+# What the JSON of a receipt holds, as `to_json` writes it.
+
+
+class _Fields(msgspec.Struct, forbid_unknown_fields=True):
+    pass
+
+
+class _ShardFields(_Fields):
+    file: PlainName
+    examples: Count
+    bytes: Count
+    sha256: Annotated[str, msgspec.Meta(pattern=r"\A([0-9a-f]{64})?\Z")]  # empty where only this build reads the file
+
+
+_Row = Annotated[tuple[Count, ...], msgspec.Meta(min_length=LEVELS, max_length=LEVELS)]
+
+
+class _StagedFields(_Fields):
+    plan_digest: str
+    split: PlainName
+    crc32c: Crc
+    heights: tuple[Count, Count]
+    widths: tuple[Count, Count]
+    shard: _ShardFields
+    rejected: tuple[RejectedFields, ...]
+    histogram: tuple[_Row, _Row, _Row]
+    class_pixels: _Row
+    minus_ones: Count = 0
+
+
+class _FinishedFields(_Fields):
+    digest: str
+    shard: _ShardFields
+    crc32c: Crc
+
+
+def staged_receipt(file: str, workspace: Workspace) -> StagedShard | None:
+    """None where there is no receipt, or where it is damaged."""
+    return _receipt(StagedShard.from_json, workspace.staged_receipt(file), file)
+
+
+def finished_receipt(file: str, workspace: Workspace) -> FinishedShard | None:
+    """None where there is no receipt, or where it is damaged."""
+    return _receipt(FinishedShard.from_json, workspace.finished_receipt(file), file)
+
+
+_Receipt = TypeVar("_Receipt", StagedShard, FinishedShard)
+
+
+def _receipt(read: Callable[[str, str], _Receipt], path: str, file: str) -> _Receipt | None:
+    text = unsealed(storage.read_bytes(path))
+    try:
+        found = None if text is None else read(text, path)
+    except SchemaError:
+        return None
+    return found if found is not None and found.shard.file == file else None
