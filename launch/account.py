@@ -15,7 +15,8 @@ from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, Tra
 from requests.exceptions import RequestException
 
 from beam_pipelines.errors import first_line
-from beam_pipelines.files.refusals import LOGIN, find_account
+from beam_pipelines.files.cloud import find_account
+from beam_pipelines.files.refusals import LOGIN
 from launch.errors import LaunchError
 
 __all__ = ["LOGIN", "google_errors", "login"]

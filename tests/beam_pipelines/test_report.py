@@ -86,7 +86,7 @@ def test_ids_of_another_built_in_table_are_told_with_its_name() -> None:
 
 def test_real_masks_of_camvid_are_told_so(camvid: Path) -> None:
     paths = sorted((camvid / "masks" / "val").glob("*.png"))[:12]
-    counts = sum(np.bincount(np.asarray(Image.open(path)).reshape(-1), minlength=256) for path in paths)
+    counts = np.sum([np.bincount(np.asarray(Image.open(path)).reshape(-1), minlength=256) for path in paths], axis=0)
     ids = {source_id: int(pixels) for source_id, pixels in enumerate(counts[:11])}
     wrong, right = table("cityscapes_train_ids"), table("camvid11")
     assert "The ids fit camvid11" in _notes_on_table(wrong, read_by(wrong, ids))[0]
