@@ -10,8 +10,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from beam_pipelines.errors import BuildError, first_line
-from beam_pipelines.files.refusals import LOGIN, NO_ANSWER, refusal_of_status
+from beam_pipelines.files import refusals
+from beam_pipelines.files.refusals import NO_ANSWER, refusal_of_status
 
+LOGIN = refusals.LOGIN
 _NO_ACCOUNT = ("DefaultCredentialsError", "RefreshError", "InvalidOperation")  # of google.auth
 
 
