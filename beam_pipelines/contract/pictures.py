@@ -70,7 +70,7 @@ def decode_image(data: bytes, max_pixels: int) -> np.ndarray:
       PictureError: it can't be read exactly, or has more than `max_pixels` pixels.
     """
     header = open_header(data, max_pixels)
-    if _is_turned(header, data):
+    if is_turned(header, data):
         raise PictureError("rotated", "the EXIF orientation is not 1: turn the picture upright (and check its mask)")
     if header.format == "PNG" and data[24:26] == bytes([8, _PNG_RGB]) and "transparency" not in header.info:
         return png_pixels(data)
@@ -173,7 +173,8 @@ def _frames(image: Image.Image, data: bytes) -> int:
     return int(frames)
 
 
-def _is_turned(image: Image.Image, data: bytes) -> bool:
+def is_turned(image: Image.Image, data: bytes) -> bool:
+    """Whether an EXIF orientation says that the stored pixels are not upright."""
     if image.format == "PNG" and not any(mark in data for mark in _PNG_EXIF):
         return False  # Pillow would decode the whole picture to be sure of it
     with damage_refused(data):

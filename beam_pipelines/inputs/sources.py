@@ -96,7 +96,7 @@ def _pairing_problem(images: list[str], masks: list[str]) -> tuple[str, str] | N
 
 def _pair(key: str, split: str, files: Files, image: str, mask: str) -> Pair:
     (image_path, image_bytes), (mask_path, mask_bytes) = files[image], files[mask]
-    modified = storage.modified(image_path) + storage.modified(mask_path)
+    modified = 2 * storage.modified(image_path) + storage.modified(mask_path)
     return Pair(key, split, image, image_path, mask_path, image_bytes + mask_bytes, modified)
 
 

@@ -13,14 +13,14 @@ reads each mask by all that do, and takes it if they agree.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
 
 from beam_pipelines.contract.labels import UNKNOWN, LabelTable
-from beam_pipelines.contract.pictures import load, opaque, open_header, png_pixels
+from beam_pipelines.contract.pictures import is_turned, load, opaque, open_header, png_pixels
 from beam_pipelines.pixels.decode import bad, refused_at_decode
 
 IDS, LEVELS, COLORS = "ids", "levels", "colors"
@@ -35,6 +35,7 @@ KINDS = {
 OPTION = "--masks_are"
 CURE = f"say what the masks are: {OPTION}=ids (numbers as stored), levels (grey levels as shown) or colors"
 _PNG_GREY = 0  # a color type; bit depth and color type are the bytes 24 and 25 of a PNG
+_MANY_ELSEWHERE = 2  # colors of the table at other indices: one can be by chance, as in the palette of Pascal VOC
 _NONE = -1  # in `StoredMask`: a sample that has no such number
 _RGB_CODE = np.array([1 << 16, 1 << 8, 1], np.uint32)
 
@@ -54,6 +55,11 @@ class MaskReading:
     def plain(self) -> bool:
         """Whether it is that of a data set of which all masks are grey, of 8 or 16 bits, and hold ids."""
         return self.kinds == (GREY,) and COLORS not in self.ways and DEEP not in self.ways and IDS in self.ways
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the user said what the masks are."""
+        return len(self.ways) == 1 and self.kinds == tuple(KINDS) and not self.palette
 
     def ways_of(self, kind: str, table: LabelTable) -> tuple[str, ...]:
         """Colors are what every lossless storage keeps; all else is certain only for the kinds that were seen."""
@@ -109,6 +115,7 @@ def decode_mask(data: bytes, table: LabelTable, max_pixels: int, reading: MaskRe
     """
     image, pixels = open_mask(data, max_pixels)
     if pixels is not None and _are_ids(data[24], reading):
+        _check_depth(pixels, table)
         return pixels
     stored = stored_mask(data, image, pixels)
     return spread(_agreed(stored, table, reading), stored)
@@ -119,6 +126,20 @@ def _are_ids(bits: int, reading: MaskReading) -> bool:
     if GREY not in reading.kinds or not {*reading.ways} <= {IDS, LEVELS}:
         return False
     return bits == 8 or (bits == 16 and reading.ways == (IDS,))
+
+
+def _check_depth(pixels: np.ndarray, table: LabelTable) -> None:
+    """Raises BadInputError where 16 bits hold ids of 8 bits times 257, which `ignore: rest` would ignore in silence."""
+    if pixels.dtype == np.uint8 or not table.ignore_rest:
+        return
+    values = _occurring(pixels)
+    foreign = [int(value) for value in values if not table.names(int(value))]
+    if foreign and not (values % 257).any() and all(table.names(int(value) // 257) for value in values):
+        raise bad(
+            "ambiguous_mask",
+            f"16 bits with the values {', '.join(map(str, values[:8]))}: ids of 8 bits that were converted to 16? "
+            f"`ignore: rest` ignores {foreign[0]}; {CURE}, or store this mask like the others",
+        )
 
 
 def spread(of_values: np.ndarray, stored: StoredMask) -> np.ndarray:
@@ -136,6 +157,8 @@ def open_mask(data: bytes, max_pixels: int) -> tuple[Image.Image, np.ndarray | N
     header = open_header(data, max_pixels)
     if header.format != "PNG":
         raise bad("mask_format", f"the mask is a {header.format} file: only PNG keeps ids exactly")
+    if is_turned(header, data):
+        raise bad("rotated", "the EXIF orientation of the mask is not 1: turn the mask upright (and check its image)")
     if data[25] != _PNG_GREY:
         return header, None
     pixels = png_pixels(data)
@@ -180,13 +203,63 @@ def readings(stored: StoredMask, table: LabelTable, ways: tuple[str, ...]) -> di
     return {way: ids for way, ids in found.items() if ids is not None}
 
 
+def contradiction(stored: StoredMask, table: LabelTable, alone: bool = True) -> str | None:
+    """Why the indices of a palette can't be ids; None where nothing speaks against it.
+
+    alone: nothing else is known of the palette, as its entries in other masks.
+    """
+    if stored.kind != PALETTE:
+        return None
+    if (stored.colors[:, 0] == _NONE).any():
+        return "an entry that is used is not opaque"
+    of_index, of_color = table.train_id_of[stored.numbers], _train_ids_of_colors(stored, table)
+    is_gray, is_known = _are_gray(stored.colors), of_color != UNKNOWN
+    elsewhere = int((~is_gray & is_known & (of_color != of_index)).sum())
+    for_ids = (~is_gray & ((of_color == of_index) | ~is_known)).any()
+    if elsewhere >= _MANY_ELSEWHERE or (elsewhere and alone and not for_ids):
+        return f"{elsewhere} colors of table {table.name} stand at other indices than their ids"
+    if is_gray.all() and (np.diff(stored.colors[:, 0]) <= 0).any() and (of_color != of_index).any():
+        return "its gray levels do not rise with their indices"
+    return None
+
+
+def _train_ids_of_colors(stored: StoredMask, table: LabelTable) -> np.ndarray:
+    """int16[n]: by the colors of the table; UNKNOWN where it has no such color."""
+    ids = [table.source_id_of_color.get(tuple(color)) for color in stored.colors.tolist()]
+    return np.array([UNKNOWN if source_id is None else table.train_id_of[source_id] for source_id in ids], np.int16)
+
+
+def credible(stored: StoredMask, table: LabelTable, ways: tuple[str, ...], alone: bool = True) -> dict[str, np.ndarray]:
+    """`readings`, without indices of a palette that can't be ids."""
+    found = readings(stored, table, ways)
+    if IDS in found and contradiction(stored, table, alone):
+        del found[IDS]
+    return found
+
+
+def together(masks: Sequence[StoredMask]) -> StoredMask:
+    """One mask, without pixels, with all entries of the palettes of `masks`."""
+    entries = sorted({entry for mask in masks for entry in zip(*map(np.ndarray.tolist, _entries(mask)), strict=True)})
+    numbers, levels, *colors = (np.array(column, np.int64) for column in zip(*entries, strict=True))
+    none = np.empty(0, np.int64)
+    return StoredMask(PALETTE, none, numbers, numbers, levels, _deepened(levels), np.stack(colors, axis=-1))
+
+
+def _entries(mask: StoredMask) -> tuple[np.ndarray, ...]:
+    return mask.numbers, mask.levels, *mask.colors.T
+
+
 def agree(found: Mapping[str, np.ndarray], table: LabelTable) -> bool:
     """Whether all give the same train ids."""
     return len({table.train_id_of[ids].tobytes() for ids in found.values()}) < 2
 
 
 def _agreed(stored: StoredMask, table: LabelTable, reading: MaskReading) -> np.ndarray:
-    found = readings(stored, table, reading.ways_of(stored.kind, table))
+    ways = reading.ways_of(stored.kind, table)
+    alone = not reading.palette
+    found = readings(stored, table, ways) if reading.is_given else credible(stored, table, ways, alone)
+    if not found and IDS in ways and not reading.is_given and (why := contradiction(stored, table, alone)):
+        raise bad("contradictory_mask", f"{described(stored)}, but {why}: its indices are no ids; {CURE}")
     if not found:
         return _unnamed(stored, table, reading)
     if not agree(found, table):
@@ -274,9 +347,9 @@ def _palette(image: Image.Image) -> StoredMask:
     listed = np.array(image.getpalette("RGB") or [], np.int64).reshape(-1, 3)[:256]
     entries[: len(listed)] = listed
     numbers, colors = values.astype(np.int64), entries[values]
-    levels = np.where((colors == colors[:, :1]).all(axis=1), colors[:, 0], _NONE)
-    colors = np.where(_opaque_entries(image)[values][:, None], colors, _NONE)
-    return StoredMask(PALETTE, pixels, values, numbers, levels, _deepened(levels), colors)
+    opaque_colors = np.where(_opaque_entries(image)[values][:, None], colors, _NONE)
+    levels = np.where(_are_gray(opaque_colors), opaque_colors[:, 0], _NONE)
+    return StoredMask(PALETTE, pixels, values, numbers, levels, _deepened(levels), opaque_colors)
 
 
 def _opaque_entries(image: Image.Image) -> np.ndarray:
@@ -289,11 +362,16 @@ def _opaque_entries(image: Image.Image) -> np.ndarray:
     return opaque
 
 
+def _are_gray(colors: np.ndarray) -> np.ndarray:
+    """bool[n], of int64[n, 3]."""
+    return np.asarray((colors == colors[:, :1]).all(axis=1))
+
+
 def _rgb(pixels: np.ndarray) -> StoredMask:
     codes = pixels.astype(np.uint32) @ _RGB_CODE
     values = np.unique(codes)
     colors = np.stack([values >> 16, values >> 8 & 255, values & 255], axis=-1).astype(np.int64)
-    levels = np.where((colors == colors[:, :1]).all(axis=1), colors[:, 0], _NONE)
+    levels = np.where(_are_gray(colors), colors[:, 0], _NONE)
     return StoredMask(RGB, codes, values, levels, levels, _deepened(levels), colors)
 
 

@@ -24,17 +24,18 @@ from beam_pipelines.pixels.masks import (
     OPTION,
     PALETTE,
     RGB,
-    SHALLOW,
     MaskReading,
     StoredMask,
     agree,
     all_ways,
+    contradiction,
+    credible,
     described,
     open_mask,
     palette_of,
     reading_of,
-    readings,
     stored_mask,
+    together,
 )
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.rejects import BadInputError
@@ -73,13 +74,28 @@ def survey(chosen: Mapping[str, Sequence[Pair]], recipe: Recipe) -> Surveyed:
         surveyed = Surveyed(reading_of(recipe.masks_are), (f"masks: {OPTION}={recipe.masks_are}",))
     if COLORS in surveyed.reading.ways:
         return surveyed
-    return Surveyed(surveyed.reading, (*surveyed.notes, *check_table([mask for _, mask in masks], recipe.labels)))
+    split_of = {pair.key: split for split, pairs in chosen.items() for pair in pairs}
+    notes = [
+        note
+        for split in chosen
+        for note in check_table([mask for key, mask in masks if split_of[key] == split], recipe.labels)
+    ]
+    return Surveyed(surveyed.reading, (*surveyed.notes, *dict.fromkeys(notes)))
 
 
 def decide(masks: Sequence[Mask], table: LabelTable) -> Surveyed:
     """The ways of reading that fit every mask, less those that evidence speaks against where they disagree."""
-    found = [(key, mask, readings(mask, table, all_ways(table))) for key, mask in masks]
+    palettes = [mask for _, mask in masks if mask.kind == PALETTE]
+    alone = not palettes or _reordered(palettes) or contradiction(together(palettes), table) is not None
+    found = [(key, mask, credible(mask, table, all_ways(table), alone)) for key, mask in masks]
     found = [each for each in found if each[2]]  # a mask that fits no way is rejected when its turn comes
+    contradicted = [(key, why) for key, mask in masks if (why := contradiction(mask, table, alone))]
+    if contradicted and not found:
+        key, why = contradicted[0]
+        raise BuildError(
+            f"{len(contradicted)} of {len(masks)} masks looked at are palettes whose indices can't be ids, like "
+            f"{key}: {why}; {CURE}"
+        )
     if not found:
         return Surveyed(MaskReading(all_ways(table), ()), ())
     usable = [mask for _, mask, _ in found]
@@ -108,6 +124,7 @@ def check_table(masks: Sequence[StoredMask], table: LabelTable) -> tuple[str, ..
     notes = []
     if MAX_SOURCE_ID in seen and table.ignore_rest and not table.names(MAX_SOURCE_ID):
         notes.append(f"masks hold {MAX_SOURCE_ID}, which is -1 in 16 bits: `ignore: rest` ignores it")
+    notes += _check_binary(masks, table)
     if table.name in ("cityscapes19", "cityscapes7") and table == BUILTIN_TABLES[table.name]():
         notes += _check_label_ids(masks, seen, table)
     if table == BUILTIN_TABLES["cityscapes_train_ids"]():
@@ -118,6 +135,18 @@ def check_table(masks: Sequence[StoredMask], table: LabelTable) -> tuple[str, ..
                 "Cityscapes, not train ids; give --labels=cityscapes19 or cityscapes7"
             )
     return tuple(notes)
+
+
+def _check_binary(masks: Sequence[StoredMask], table: LabelTable) -> list[str]:
+    """Masks of 0 and 255 among those of 0 and 1: the same picture as a binary mask, or ignored pixels?"""
+    ids = {source_id for row in table.classes for source_id in row.source_ids}
+    odd = [mask for mask in masks if set(mask.numbers.tolist()) == {0, IGNORE}]
+    if ids != {0, 1} or not 0 < len(odd) < len(masks) or table.train_id_of[IGNORE] != IGNORE:
+        return []
+    return [
+        f"warning: {len(odd)} of {len(masks)} masks looked at hold 0 and 255, others 0 and 1: 255 is read as ignored; "
+        "if it means 1, store these masks like the others"
+    ]
 
 
 def _check_label_ids(masks: Sequence[StoredMask], seen: set[int], table: LabelTable) -> list[str]:
@@ -180,7 +209,7 @@ def _by_evidence(ways: tuple[str, ...], masks: Sequence[StoredMask], orderly: bo
     if COLORS in ways and len(_colors_of(masks)) >= _MANY_COLORS:
         return (COLORS,)
     without = tuple(way for way in ways if way != IDS)
-    if IDS in ways and without and (not orderly or (LEVELS in ways and _neighbors_stretch(masks))):
+    if IDS in ways and without and not orderly:
         return without
     return ways
 
@@ -189,20 +218,6 @@ def _colors_of(masks: Sequence[StoredMask]) -> set[tuple[int, ...]]:
     """The colors that occur and are not grey."""
     colors = {tuple(color) for mask in masks for color in mask.colors.tolist()}
     return {color for color in colors if len(set(color)) > 1}
-
-
-def _neighbors_stretch(masks: Sequence[StoredMask]) -> bool:
-    """Whether masks of 8 bits show that 1, 2 and 4 bits came from an optimizer: they hold what the stretched ones
-    hold, and small ids that a tool which writes ids in few bits would have stored so, and nothing left to optimize.
-    """
-    if any(mask.kind in (PALETTE, RGB) for mask in masks):
-        return False
-    grey = [set(mask.numbers.tolist()) for mask in masks if mask.kind == GREY]
-    shown = {level for mask in masks if mask.kind == SHALLOW for level in mask.levels.tolist()}
-    held = set[int]().union(*grey)
-    small = {number for values in grey if max(values) < 16 for number in values}
-    reducible = any(all(value % 17 == 0 for value in values) and max(values) < 256 for values in grey)
-    return shown <= held and len(small) >= _MANY_IDS and not reducible
 
 
 def _ambiguous(
@@ -221,7 +236,10 @@ def _reordered_palettes() -> str:
 
 
 def _mixture(masks: Sequence[StoredMask]) -> str:
-    return f"masks: a mixture ({_counts(masks)}); each is read the only way that fits it, others are rejected"
+    return (
+        f"masks: a mixture ({_counts(masks)}); a mask that fits the table in one way only is read that way, any other "
+        "is rejected"
+    )
 
 
 def _notes(ways: tuple[str, ...], masks: Sequence[StoredMask]) -> tuple[str, ...]:
@@ -234,7 +252,7 @@ def _notes(ways: tuple[str, ...], masks: Sequence[StoredMask]) -> tuple[str, ...
         DEEP: "the grey levels of 16 bits are the ids",
     }
     text = "read by the colors of the table" if COLORS in ways else how[ways[0]]
-    return (f"masks: {_counts(masks)}: {text}; {OPTION} decides otherwise",)
+    return (f"masks: {_counts(masks)}: {text}; to read them another way, give {OPTION}",)
 
 
 def _counts(masks: Sequence[StoredMask]) -> str:

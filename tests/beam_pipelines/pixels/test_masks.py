@@ -20,7 +20,17 @@ from PIL import Image
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE, Label, LabelTable
 from beam_pipelines.errors import BuildError
 from beam_pipelines.pixels.conform import check_ids
-from beam_pipelines.pixels.masks import COLORS, IDS, KINDS, LEVELS, MaskReading, decode_mask, open_mask, stored_mask
+from beam_pipelines.pixels.masks import (
+    COLORS,
+    IDS,
+    KINDS,
+    LEVELS,
+    MaskReading,
+    decode_mask,
+    open_mask,
+    reading_of,
+    stored_mask,
+)
 from beam_pipelines.rejects import BadInputError
 from beam_pipelines.shards.survey import Surveyed, check_table, decide
 from tests.support.builds import SHOWN, build, digests, make_flat, make_uneven, no_transform
@@ -68,7 +78,7 @@ def grey_storages(levels: np.ndarray) -> dict[str, bytes]:
     return found | {"LA": saved(Image.fromarray(levels).convert("LA"))}
 
 
-def palette_png(colors: np.ndarray, order: Sequence[int], unused: int) -> bytes:
+def palette_png(colors: np.ndarray, order: Sequence[int], unused: int, transparent: bool = False) -> bytes:
     """`colors` [H, W, 3] as a palette in `order`, with entries that no pixel has in front."""
     entries, place = np.unique(colors.reshape(-1, 3), axis=0, return_inverse=True)
     rank = np.argsort(order[: len(entries)])
@@ -77,7 +87,7 @@ def palette_png(colors: np.ndarray, order: Sequence[int], unused: int) -> bytes:
     listed = np.empty_like(entries)
     listed[rank] = entries
     picture.putpalette(bytes(3 * room) + listed.tobytes())
-    return saved(picture)
+    return saved(picture, transparency=0) if transparent else saved(picture)
 
 
 @st.composite
@@ -97,6 +107,7 @@ def stored(draw: st.DrawFn, picture: np.ndarray) -> bytes:
     found["RGBA"] = saved(Image.fromarray(picture).convert("RGBA"))
     order = draw(st.permutations(range(len(np.unique(picture.reshape(-1, 3), axis=0)))))
     found["palette"] = palette_png(picture, order, draw(st.sampled_from([0, 0, 1, 3])))
+    found["palette, one color transparent"] = palette_png(picture, order, 0, transparent=True)
     return found[draw(st.sampled_from(sorted(found)))]
 
 
@@ -164,10 +175,14 @@ def test_no_lossless_storage_makes_other_classes_of_a_mask(record_property: Call
     assert counts["right"] > 0.4 * counts.total(), counts
 
 
+def _without_colors(ways: tuple[str, ...], *_: object) -> tuple[str, ...]:
+    return tuple(way for way in ways if way != COLORS)
+
+
 BROKEN: dict[str, tuple[str, object]] = {
     "takes the first way": ("beam_pipelines.pixels.masks.agree", lambda *_: True),
     "does not stretch": ("beam_pipelines.pixels.masks.all_ways", lambda _: (IDS, COLORS)),
-    "does not look at colors": ("beam_pipelines.shards.survey._by_evidence", lambda *_: (IDS,)),
+    "does not look at colors": ("beam_pipelines.shards.survey._by_evidence", _without_colors),
 }
 
 
@@ -262,7 +277,9 @@ def test_colors_of_camvid_in_a_palette_of_any_order_are_read_by_color(masks: lis
     files = [palette_png(in_colors(mask), order(in_colors(mask)), 0) for mask in masks]
     found = surveyed(files, CAMVID)
     assert found.reading.ways == (COLORS,)
-    assert found.notes == ("masks: 12 palette: read by the colors of the table; --masks_are decides otherwise",)
+    assert found.notes == (
+        "masks: 12 palette: read by the colors of the table; to read them another way, give --masks_are",
+    )
     for file, mask in zip(files, masks, strict=True):
         assert np.array_equal(decode_mask(file, CAMVID, LIMIT, found.reading), mask)
 
@@ -271,7 +288,9 @@ def test_ids_of_camvid_as_rgb_are_ids_and_that_is_said(masks: list[np.ndarray]) 
     files = [saved(np.repeat(mask[..., None], 3, axis=-1)) for mask in masks]
     found = surveyed(files, CAMVID)
     assert COLORS not in found.reading.ways
-    assert found.notes == ("masks: 12 RGB: the numbers as stored are the ids; --masks_are decides otherwise",)
+    assert found.notes == (
+        "masks: 12 RGB: the numbers as stored are the ids; to read them another way, give --masks_are",
+    )
     for file, mask in zip(files, masks, strict=True):
         assert np.array_equal(decode_mask(file, CAMVID, LIMIT, found.reading), mask)
 
@@ -293,13 +312,14 @@ def test_indices_of_one_palette_that_is_not_the_tables_are_ids(masks: list[np.nd
         surveyed([*files, moved], CAMVID)
 
 
-def test_an_ignored_255_in_one_bit_beside_masks_of_8_bits_is_255(masks: list[np.ndarray]) -> None:
+def test_one_bit_beside_masks_of_8_bits_is_refused_unless_it_is_said_what_it_is(masks: list[np.ndarray]) -> None:
     labels = table(*[(index, index, None) for index in range(12)], (255, IGNORE, None))
     beside = [saved(mask) for mask in masks] + [saved(np.where(masks[0] == 0, 255, masks[0]).astype(np.uint8))]
     mask = np.where(np.arange(64).reshape(8, 8) % 3, 255, 0)
     one_bit = grey_png(mask // 255, 1)
-    reading = surveyed([*beside, one_bit], labels).reading
-    assert np.array_equal(decode_mask(one_bit, labels, LIMIT, reading), mask)
+    assert np.array_equal(decode_mask(one_bit, labels, LIMIT, reading_of(LEVELS)), mask)
+    with pytest.raises(BuildError, match=r"1 of 14 masks looked at can be read as ids or as levels"):
+        surveyed([*beside, one_bit], labels)
     with pytest.raises(BadInputError, match=r"can be read as ids or as levels; .*--masks_are=ids"):
         decode_mask(one_bit, labels, LIMIT, surveyed(beside, labels).reading)
     with pytest.raises(BuildError, match=r"1 of 1 masks looked at can be read as ids or as levels"):
@@ -425,3 +445,61 @@ def test_minus_one_in_16_bits_is_counted_beyond_the_masks_that_were_looked_at(
 
 def stop(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+# What was stored again with an order, a depth or a mark that says other things than the ids.
+
+
+def test_a_palette_with_the_colors_of_the_table_at_other_indices_is_not_read_by_index(masks: list[np.ndarray]) -> None:
+    """Void was erased: its entry is transparent, comes first, and has no color that could be looked up."""
+    files = [palette_png(in_colors(mask), range(12), 0, transparent=True) for mask in masks]
+    with pytest.raises(BuildError, match=r"indices can't be ids.*--masks_are"):
+        surveyed(files, CAMVID)
+    grey = [saved(mask) for mask in masks]
+    with pytest.raises(BadInputError) as caught:
+        decode_mask(files[0], CAMVID, LIMIT, surveyed(grey, CAMVID).reading)
+    assert caught.value.reason == "contradictory_mask"
+
+
+def test_a_color_that_the_table_lacks_does_not_make_indices_ids(masks: list[np.ndarray]) -> None:
+    road_off_by_one = CAMVID.palette.copy()
+    road_off_by_one[3] += np.array([0, 0, 1], np.uint8)
+    files = [palette_png(road_off_by_one[np.minimum(mask, 10)], range(11), 0) for mask in masks]
+    with pytest.raises(BuildError, match="--masks_are"):
+        surveyed(files, CAMVID)
+
+
+def test_white_before_black_is_no_order_of_ids() -> None:
+    binary = table((0, 0, None), (1, 1, None))
+    picture = Image.fromarray(np.array([[0, 0, 1, 1]], np.uint8), "P")
+    picture.putpalette([255, 255, 255, 0, 0, 0])
+    files = [saved(picture)] * 3
+    with pytest.raises(BuildError, match=r"--masks_are"):
+        surveyed(files, binary)
+
+
+@pytest.mark.parametrize("orientation", [2, 3, 6])
+def test_a_mask_that_is_turned_by_exif_is_rejected(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    turned = saved(Image.fromarray(np.array([[0, 1]], np.uint8)), exif=exif)
+    with pytest.raises(BadInputError) as caught:
+        open_mask(turned, LIMIT)
+    assert caught.value.reason == "rotated"
+
+
+def test_ids_of_8_bits_in_16_are_not_ignored_as_the_rest() -> None:
+    labels = table((0, 0, None), (1, 1, None), ignore_rest=True)
+    deep = [imagecodecs.png_encode(np.array([[0, 1]], np.uint16) * np.uint16(factor)) for factor in (1, 1, 257)]
+    reading = MaskReading((IDS,), ("grey",))
+    assert decode_mask(deep[0], labels, LIMIT, reading).tolist() == [[0, 1]]
+    with pytest.raises(BadInputError, match="ids of 8 bits that were converted to 16"):
+        decode_mask(deep[2], labels, LIMIT, reading)
+
+
+def test_masks_of_0_and_255_among_those_of_0_and_1_are_told() -> None:
+    binary = TABLES["binary without colors"]
+    files = [saved(np.array([pair], np.uint8)) for pair in ((0, 1), (0, 255))]
+    ordinary, odd = (stored_mask(file, *open_mask(file, LIMIT)) for file in files)
+    assert "warning: 1 of 4 masks" in check_table([ordinary] * 3 + [odd], binary)[0]
+    assert not check_table([ordinary] * 4, binary)
