@@ -64,7 +64,7 @@ class DataConfig:
 class ModelConfig:
     """The architecture. Options that are None keep the model's own default."""
 
-    name: str = setting("deeplabv3plus", identity=True, name="model", choices=tuple(MODELS), help="architecture")
+    name: str = setting("deeplabv3plus", identity=True, name="model", choices=MODELS, help="architecture")
     options: Mapping[str, Any] = table(MODEL_OPTIONS, identity=True)
     initial_model: str | None = setting(
         identity=True,

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from trainer import arguments
 from trainer.cluster import ONE_HOST_STRATEGIES
 from trainer.console import run_command
-from trainer.data.manifest import check_local
 
 if TYPE_CHECKING:
     import keras
@@ -48,13 +47,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = parse_evaluate(argv)
     views = " or fewer views (--scales, --flip)" if settings.flip or len(settings.scales) > 1 else ""
 
+    def check() -> None:
+        from trainer.data.manifest import check_local
+
+        check_local(settings.dataset, [settings.split])
+
     def work() -> int:
         run(settings)
         return 0
 
     return run_command(
         work,
-        check=lambda: check_local(settings.dataset, [settings.split]),
+        check=check,
         verbose=settings.verbose,
         less_memory=f"Give less than --batch={settings.batch}{views}",
     )

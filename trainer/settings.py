@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -34,7 +34,7 @@ class Option:
     default: Any = None
     help: str = ""
     metavar: str | None = None
-    choices: tuple[str, ...] | None = None
+    choices: Collection[str] | None = None
     aliases: tuple[str, ...] = ()
     exclusive: str = ""
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from trainer.config import parse_train
 from trainer.console import run_command
-from trainer.data.manifest import check_local
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,6 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run(config)
 
     def check() -> None:
+        from trainer.data.manifest import check_local
+
         check_local(config.places.dataset, filter(None, (config.data.train_split, config.data.val_split)))
 
     less_memory = (

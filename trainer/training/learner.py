@@ -113,9 +113,9 @@ def build_loss(inputs: Inputs) -> SegmentationLoss:
 def _start_from(path: str, model: keras.Model, console: Console) -> None:
     """Copies the weights of another model's file whose names and shapes are the same."""
     other, _ = load_model(path)
-    known = {variable.path: variable for variable in other.variables}
+    known = {variable.path: variable for variable in other.weights}
     taken = 0
-    for variable in model.variables:
+    for variable in model.weights:
         source = known.get(variable.path)
         if source is not None and source.shape == variable.shape:
             variable.assign(source.numpy())
@@ -124,4 +124,4 @@ def _start_from(path: str, model: keras.Model, console: Console) -> None:
         raise TrainingError(
             f"--initial_model={path}: it has no weights in common with this model: give another one, or none"
         )
-    console.print(f"{taken:,} of {len(model.variables):,} variables start from {path}", highlight=False)
+    console.print(f"{taken:,} of {len(model.weights):,} weights start from {path}", highlight=False)

@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support.builds import build, make_uneven, published
+from tests.support.killed_builds import DAMAGES, FIRST, SECOND, VAL, command, killed
 from tests.support.matrix import standing_for
 
-OPTIONS = ("--labels=camvid11", "--image_size=native", "--shards=train=2,val=1", "--direct_num_workers=1")
-FIRST = "train-00000-of-00002.tfrecord"
-
-
-def _flipped(data: bytes) -> bytes:
-    middle = len(data) // 2
-    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
-
-
-DAMAGES: dict[str, Callable[[bytes], bytes]] = {
-    "empty": lambda _: b"",
-    "cut": lambda data: data[: len(data) // 2],
-    "NULs": lambda data: bytes(len(data)),
-    "flipped": _flipped,
-    "not UTF-8": lambda data: b"\xff" + data[1:],
-}
-SECOND, VAL = "train-00001-of-00002.tfrecord", "val-00000-of-00001.tfrecord"
 LEFT = {  # name -> encoding, whether it was published, the files that are damaged
     "lists": ("float32", False, ["_build/recipe.json", "_build/pairing.jsonl", "_build/journal.json"]),
     "plan": ("float32", False, ["_build/plan.jsonl", f"_build/staged/{FIRST}", f"_build/staged/{SECOND}.json", VAL]),
@@ -55,22 +38,6 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = make_uneven(tmp_path_factory.mktemp("in"), train=4, val=2)
     (folder / "masks" / "val" / "val_0001.png").unlink()  # so that the pairing has a line
     return folder
-
-
-@contextlib.contextmanager
-def killed(when: str) -> Iterator[None]:
-    """A build that ends at this function of the builder's, as if it were killed there."""
-
-    def die(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(when, die)
-        yield
-
-
-def command(source: Path, output: Path, encoding: str) -> tuple[str, ...]:
-    return (f"--input={source}", f"--output={output}", f"--image_encoding={encoding}", "--max_rejects=50%", *OPTIONS)
 
 
 @pytest.fixture(scope="module")

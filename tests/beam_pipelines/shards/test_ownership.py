@@ -13,8 +13,8 @@ import pytest
 from beam_pipelines.files.seal import sealed, unsealed
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.shards import leftovers, ownership
-from tests.beam_pipelines.shards.test_leftovers import DAMAGES, FIRST, VAL, command, killed
 from tests.support.builds import build, make_flat, make_uneven, no_transform, published
+from tests.support.killed_builds import DAMAGES, FIRST, VAL, command, killed
 from tests.support.matrix import standing_for
 
 USERS = "train-00007-of-00009.tfrecord"

@@ -77,8 +77,10 @@ def test_a_loss_that_is_not_finite_stops_and_says_where(dataset: Path, tmp_path:
     assert process.returncode == 1
     assert "the loss, a gradient or a weight is NaN or infinite, at a learning rate of" in err
     assert "train-0000" in err
-    kept = [row["step"] for row in rows(tmp_path / "run")][-1]
-    assert f"the checkpoint of step {kept} is kept" in err
+    last = [row["step"] for row in rows(tmp_path / "run")][-1]
+    kept = re.search(r"the checkpoint of step (\d+) is kept", err)
+    assert kept is not None
+    assert last - int(kept[1]) in (0, 1), "the loss of the last update may be finite, and its weights not"
     assert all(np.isfinite(value).all() for value in variables(tmp_path / "run").values())
 
 
@@ -136,7 +138,7 @@ def test_a_run_starts_from_another_model_of_other_classes(undisturbed: Path, dat
     )
     options = (f"--initial_model={undisturbed}", "--steps=1", "--learning_rate=0", "--val_split=")
     out = train(tmp_path / "made", tmp_path / "run", *options)
-    assert "5 of 8 variables start from" in out, "the first layer, its normalization, but not the logits"
+    assert "5 of 7 weights start from" in out, "the first layer, its normalization, but not the logits"
     (mine, _), (theirs, _) = (load_model(str(run)) for run in (tmp_path / "run", undisturbed))
     np.testing.assert_array_equal(mine.get_layer("features").get_weights(), theirs.get_layer("features").get_weights())
 
