@@ -36,7 +36,7 @@ ifeq ($(PYTHON_OLDEST),)
 	@echo "skipped: there is no Python 3.10 on the PATH or in pyenv; name one with PYTHON_OLDEST=..."
 else
 	$(MAKE) .venv/installed .venv-oldest/installed
-	PIPELINE_PYTHON=$(CURDIR)/$(BIN)/python .venv-oldest/bin/python -m pytest tests/trainer tests/contract
+	PIPELINE_PYTHON=$(CURDIR)/$(BIN)/python .venv-oldest/bin/python -m pytest tests/trainer tests/beam_pipelines/contract
 endif
 
 # A hundred thousand damaged inputs for every reader, builds that are killed, and what the tests leave out of long

@@ -243,7 +243,7 @@ def test_masks_that_are_left_to_the_survey_leave_the_fingerprint_as_it_was() -> 
     assert replace(DEFAULT, masks_are="colors").to_json()["masks_are"] == "colors"
 
 
-def test_one_colour_of_the_label_table_changes_the_fingerprint() -> None:
+def test_one_color_of_the_label_table_changes_the_fingerprint() -> None:
     first, *others = DEFAULT.labels.labels
     recolored = replace(DEFAULT.labels, labels=(replace(first, color=(1, 2, 3)), *others))
     assert replace(DEFAULT, labels=recolored).fingerprint != DEFAULT.fingerprint

@@ -9,7 +9,7 @@ every way of reading finds them in the page cache. In each round all ways take a
   streamed        training_batches from the files, without a shuffle buffer
   shuffled        the same with a shuffle buffer
   cached          the same with the records in memory, which is not counted
-  augmented       `shuffled` and `cached` with random scale, crop, flip and colour
+  augmented       `shuffled` and `cached` with random scale, crop, flip and color
 Figures are medians over the rounds. A ratio is of two ways in the same round; behind it the least and the largest.
 """
 

@@ -1,6 +1,6 @@
-"""A model that needs no training: each pixel gets the class whose colour is nearest to its own.
+"""A model that needs no training: each pixel gets the class whose color is nearest to its own.
 
-So what it must say of a picture that is painted in the colours of the classes is known.
+So what it must say of a picture that is painted in the colors of the classes is known.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ def describe(**changes: Any) -> Description:
     return Description(**(values | changes))
 
 
-def colours_of(labels: LabelTable) -> np.ndarray:
+def colors_of(labels: LabelTable) -> np.ndarray:
     """float64[C, 3]."""
     return labels.palette[: labels.num_classes].astype(float)
 
 
 def make_color_model(description: Description, sharpness: float = 0.01) -> keras.Model:
-    """Logits are -sharpness * (squared distance to the colour), but for what all classes share."""
-    colours = colours_of(description.labels)
+    """Logits are -sharpness * (squared distance to the color), but for what all classes share."""
+    colors = colors_of(description.labels)
     mean, std = np.array(description.mean), np.array(description.std)
-    kernel = sharpness * 2 * 255 * std[:, None] * colours.T
-    bias = sharpness * (2 * 255 * colours @ mean - (colours**2).sum(1))
+    kernel = sharpness * 2 * 255 * std[:, None] * colors.T
+    bias = sharpness * (2 * 255 * colors @ mean - (colors**2).sum(1))
     images = keras.Input((None, None, 3))
-    layer = keras.layers.Conv2D(len(colours), 1)
+    layer = keras.layers.Conv2D(len(colors), 1)
     model = keras.Model(images, layer(images))
     layer.set_weights([kernel[None, None].astype(np.float32), bias.astype(np.float32)])
     return model

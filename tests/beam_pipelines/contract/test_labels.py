@@ -50,7 +50,7 @@ def test_cityscapes19_has_the_classes_of_the_benchmark_under_their_ids() -> None
         assert cityscapes.train_id_of[source_id] == expected
 
 
-def test_cityscapes19_has_the_colours_of_the_benchmark() -> None:
+def test_cityscapes19_has_the_colors_of_the_benchmark() -> None:
     palette = BUILTIN_TABLES["cityscapes19"]().palette
     assert palette.shape == (256, 3)
     assert palette.dtype == np.uint8
@@ -85,7 +85,7 @@ def test_cityscapes_has_no_row_for_the_licence_plate_which_no_mask_draws(name: s
     assert sorted(source_id for row in rows for source_id in row.source_ids) == list(range(34))
 
 
-def test_the_colour_of_pole_and_polegroup_is_the_poles() -> None:
+def test_the_color_of_pole_and_polegroup_is_the_poles() -> None:
     cityscapes = BUILTIN_TABLES["cityscapes19"]()
     pole, polegroup = (next(row for row in cityscapes.labels if row.name == name) for name in ("pole", "polegroup"))
     assert (pole.source_ids, polegroup.source_ids) == ((17,), (18,))
@@ -94,7 +94,7 @@ def test_the_colour_of_pole_and_polegroup_is_the_poles() -> None:
 
 
 @pytest.mark.parametrize("name", BUILTIN_TABLES)
-def test_the_colour_of_each_class_leads_back_to_the_class(name: str) -> None:
+def test_the_color_of_each_class_leads_back_to_the_class(name: str) -> None:
     built_in = BUILTIN_TABLES[name]()
     for row in built_in.classes:
         assert row.color is not None
@@ -111,7 +111,7 @@ def test_cityscapes7_folds_every_label_of_a_category_and_ignores_void() -> None:
         assert folded.train_id_of[row.source_ids[0]] == expected
 
 
-def test_camvid11_has_the_ids_and_colours_of_segnet_and_void_is_11() -> None:
+def test_camvid11_has_the_ids_and_colors_of_segnet_and_void_is_11() -> None:
     camvid11 = BUILTIN_TABLES["camvid11"]()
     assert " ".join(row.name for row in camvid11.classes) == (
         "sky building pole road pavement tree sign symbol fence car pedestrian bicyclist"
@@ -136,7 +136,7 @@ def test_ignore_rest_makes_every_other_id_ignored() -> None:
     assert (np.delete(train_ids, 7) == IGNORE).all()
 
 
-def test_a_class_without_a_colour_is_black_in_the_palette_and_has_no_colour_to_be_found_by() -> None:
+def test_a_class_without_a_color_is_black_in_the_palette_and_has_no_color_to_be_found_by() -> None:
     plain = table(label("road", [7], 0))
     assert plain.palette[0].tolist() == [0, 0, 0]
     assert plain.source_id_of_color == {}
@@ -226,6 +226,6 @@ def test_every_problem_of_a_table_is_told_at_once() -> None:
         assert problem in str(caught.value)
 
 
-def test_an_ignored_row_may_have_the_colour_of_a_class() -> None:
+def test_an_ignored_row_may_have_the_color_of_a_class() -> None:
     shared = table(label("void", [0], IGNORE, ROAD.color), ROAD, CAR, label("other", [1], IGNORE, CAR.color))
     assert shared.source_id_of_color == {ROAD.color: 7, CAR.color: 26}

@@ -329,7 +329,7 @@ WRONG: list[tuple[str, Any, str]] = [
         "f" * 63,
         f'splits.train.shards[0].sha256: expected 64 hexadecimal digits, found "{"f" * 59}...',
     ),
-    ("splits.train.shards.0.colour", 1, "splits.train.shards[0]: has a field colour, which this version does not know"),
+    ("splits.train.shards.0.color", 1, "splits.train.shards[0]: has a field color, which this version does not know"),
     ("splits.train.examples", 3, "splits.train.examples is 3, and the rest of the file says 2"),
     ("splits.train.shards.0.bytes", 9, "splits.train: train-00000-of-00001.tfrecord has 9 bytes, and its 2 examples "),
     ("splits.val.shards", [{"file": "v", "examples": 0, "bytes": 7, "sha256": "0" * 64}], "splits.val: v has 7 bytes "),

@@ -56,7 +56,7 @@ def test_ignore_rest_ignores_every_other_id(tmp_path: Path) -> None:
     assert (table.train_id_of[7], table.train_id_of[0], table.train_id_of[65535]) == (0, IGNORE, IGNORE)
 
 
-def test_ignored_rows_may_have_names_and_colours_for_masks_in_colour(tmp_path: Path) -> None:
+def test_ignored_rows_may_have_names_and_colors_for_masks_in_color(tmp_path: Path) -> None:
     table = load(
         tmp_path,
         "classes: [{name: road, ids: [7], color: [1, 2, 3]}]\n"
@@ -128,8 +128,8 @@ ROAD = "{name: road, ids: [7]}"
         (f"classes: [{ROAD}]\nignore: others", "label table 'mine': `ignore` must be a list or `rest`, found 'others'"),
         (f"classes: [{ROAD}]\nignore: 0", "label table 'mine': `ignore` must be a list or `rest`, found 0"),
         (
-            "classes: [{name: road, ids: [7], colour: [0, 0, 0]}]",
-            "class 0: unknown keys ['colour']; known: name, ids, train_id, color, category",
+            "classes: [{name: road, ids: [7], color: [0, 0, 0]}]",
+            "class 0: unknown keys ['color']; known: name, ids, train_id, color, category",
         ),
         ("classes: [{name: road, ids: 7}]", "class 0: `ids` must be a list of integers, found 7"),
         ("classes: [{name: road, ids: [true]}]", "class 0: `ids` must be a list of integers, found ['true']"),

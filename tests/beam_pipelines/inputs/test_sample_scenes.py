@@ -116,7 +116,7 @@ def test_pixels_to_ignore_are_in_every_scene(ids_of):
 
 
 def test_image_and_mask_show_the_same_shapes(full):
-    """Colour steps in the image are far stronger where the mask has an edge than elsewhere or beside it."""
+    """Color steps in the image are far stronger where the mask has an edge than elsewhere or beside it."""
     image, mask = full
     step = np.abs(np.diff(image.astype(int).sum(-1), axis=1))
     edge = np.diff(mask.astype(int), axis=1) != 0

@@ -79,9 +79,9 @@ def test_equal_sizes_and_native_change_no_pixel(mask, aspect, resize, native) ->
 
 
 @given(sizes, sizes, aspects, resizes, st.tuples(*[st.integers(0, 255)] * 3))
-def test_a_picture_of_one_colour_keeps_it(source, target, aspect, resize, colour) -> None:
-    image = np.full((*source, 3), colour, np.uint8)
-    assert (conform_image(image, fit(source, target, aspect), resize) == colour).all()
+def test_a_picture_of_one_color_keeps_it(source, target, aspect, resize, color) -> None:
+    image = np.full((*source, 3), color, np.uint8)
+    assert (conform_image(image, fit(source, target, aspect), resize) == color).all()
 
 
 @given(sizes, sizes)
@@ -135,7 +135,7 @@ def test_a_mask_is_ignored_exactly_where_the_image_repeats_its_edge(source, targ
 
 @given(st.data(), sizes, st.integers(1, 4), st.integers(1, 4), aspects)
 def test_image_and_mask_move_together(data, blocks, down, across, aspect) -> None:
-    """Blocks of one id in the mask and one colour in the image, shrunk to a pixel each: both still tell the same."""
+    """Blocks of one id in the mask and one color in the image, shrunk to a pixel each: both still tell the same."""
     mask = data.draw(npst.arrays(np.uint8, blocks, elements=st.integers(0, 10)))
     whole = np.kron(mask, np.ones((down, across), np.uint8))
     image = CAMVID.palette[whole]

@@ -44,7 +44,7 @@ def noise(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def blocks() -> np.ndarray:
-    """A picture of 12 colours."""
+    """A picture of 12 colors."""
     return np.kron(noise(3, 4, 3), np.ones((8, 8, 1), np.uint8))
 
 
@@ -341,25 +341,25 @@ def test_the_first_picture_of_an_mpo_of_a_stereo_camera_is_taken() -> None:
     assert (decode_image(data, LIMIT) == 50).all()
 
 
-def with_alpha(colours: np.ndarray, alpha: int) -> np.ndarray:
-    layer = np.full((*colours.shape[:2], 1), 255, np.uint8)
+def with_alpha(colors: np.ndarray, alpha: int) -> np.ndarray:
+    layer = np.full((*colors.shape[:2], 1), 255, np.uint8)
     layer[3, 5:8] = alpha
-    return np.concatenate([colours, layer], -1)
+    return np.concatenate([colors, layer], -1)
 
 
 GREY_PIXELS = np.repeat(noise()[..., :1], 3, axis=2)
 CONVERTED = {
     "grey": (saved(noise()[..., 0]), GREY_PIXELS),
     "grey with opaque alpha": (saved(with_alpha(noise()[..., :1], 255)), GREY_PIXELS),
-    "colour with opaque alpha": (saved(with_alpha(noise(), 255)), noise()),
+    "color with opaque alpha": (saved(with_alpha(noise(), 255)), noise()),
     "palette": (saved(Image.fromarray(blocks()).quantize(12)), blocks()),
-    "palette with an unused transparent colour": (
+    "palette with an unused transparent color": (
         saved(Image.fromarray(blocks()).quantize(12), transparency=200),
         blocks(),
     ),
     "black and white": (saved(Image.fromarray(noise()[..., 0] > 99)), np.where(GREY_PIXELS > 99, 255, 0)),
     "grey of 16 bits": (imagecodecs.png_encode(noise()[..., 0].astype(np.uint16) * 257), GREY_PIXELS),
-    "colour of 16 bits": (imagecodecs.png_encode(noise().astype(np.uint16) * 257), noise()),
+    "color of 16 bits": (imagecodecs.png_encode(noise().astype(np.uint16) * 257), noise()),
     "16 bits with opaque alpha": (imagecodecs.png_encode(with_alpha(noise(), 255).astype(np.uint16) * 257), noise()),
     "grey tiff of 16 bits": (saved(noise()[..., 0].astype(np.uint16) * 257, "TIFF"), GREY_PIXELS),
     "palette bmp": (saved(Image.fromarray(blocks()).quantize(12), "BMP"), blocks()),
@@ -388,16 +388,16 @@ def palette_of_two() -> Image.Image:
     return picture
 
 
-first_colour = tuple(noise()[3, 5].tolist())
+first_color = tuple(noise()[3, 5].tolist())
 TRANSPARENT = {
     "grey": (saved(with_alpha(noise()[..., :1], 254)), 3),
-    "colour": (saved(with_alpha(noise(), 0)), 3),
-    "colour of 16 bits": (imagecodecs.png_encode(with_alpha(noise(), 128).astype(np.uint16) * 257), 3),
+    "color": (saved(with_alpha(noise(), 0)), 3),
+    "color of 16 bits": (imagecodecs.png_encode(with_alpha(noise(), 128).astype(np.uint16) * 257), 3),
     "webp": (saved(with_alpha(noise(), 7), "WEBP", lossless=True, exact=True), 3),
     "tiff": (saved(with_alpha(noise(), 7), "TIFF"), 3),
-    "colour key": (saved(noise(), transparency=first_colour), 1),
+    "color key": (saved(noise(), transparency=first_color), 1),
     "grey key": (saved(np.eye(16, dtype=np.uint8), transparency=1), 16),
-    "colour of a palette": (saved(palette_of_two(), transparency=1), 16),
+    "color of a palette": (saved(palette_of_two(), transparency=1), 16),
 }
 
 
@@ -406,7 +406,7 @@ def test_pixels_that_are_not_opaque_are_refused_and_counted(data, count) -> None
     assert refused(data) == ("transparent", f"{count} pixels are not opaque")
 
 
-@pytest.mark.parametrize("shape", [(HEIGHT, WIDTH), (HEIGHT, WIDTH, 3)], ids=["grey", "colour"])
+@pytest.mark.parametrize("shape", [(HEIGHT, WIDTH), (HEIGHT, WIDTH, 3)], ids=["grey", "color"])
 @pytest.mark.parametrize("encode", [imagecodecs.png_encode, imagecodecs.tiff_encode], ids=["png", "tiff"])
 def test_16_bits_that_8_can_not_hold_are_refused(shape, encode) -> None:
     deep = noise(*shape).astype(np.uint16) * 257
@@ -422,7 +422,7 @@ def test_deep_color_names_the_largest_value() -> None:
     assert refused(imagecodecs.png_encode(deep)) == ("deep_color", expected)
 
 
-def test_numbers_that_are_no_colours_are_refused() -> None:
+def test_numbers_that_are_no_colors_are_refused() -> None:
     for picture in (Image.new("F", (4, 4)), Image.fromarray(noise()).convert("LAB")):
         reason, detail = refused(saved(picture, "TIFF"))
         assert (reason, detail) == ("unsupported_mode", f"mode {picture.mode} has no usual conversion to RGB")
@@ -486,7 +486,7 @@ def test_indices_of_a_palette_stay_as_they_are(bits, options, data) -> None:
     assert np.array_equal(decode_mask(encoded, CAMVID, LIMIT, STORED), ids)
 
 
-def test_a_palette_that_repeats_a_colour_keeps_its_indices() -> None:
+def test_a_palette_that_repeats_a_color_keeps_its_indices() -> None:
     ids = np.arange(12, dtype=np.uint8).reshape(3, 4)
     picture = Image.fromarray(ids, "P")
     picture.putpalette(bytes(768))
@@ -502,16 +502,16 @@ def test_an_opaque_alpha_channel_of_a_grey_mask_is_dropped() -> None:
 @pytest.mark.parametrize("table", [CAMVID, CITYSCAPES], ids=lambda table: table.name)
 @pytest.mark.parametrize("alpha", [False, True])
 @given(data=st.data())
-def test_colours_of_the_table_become_the_train_ids_of_their_rows(table, alpha, data) -> None:
+def test_colors_of_the_table_become_the_train_ids_of_their_rows(table, alpha, data) -> None:
     rows = [row for row in table.labels if row.color]
     shape = data.draw(st.tuples(st.integers(1, 6), st.integers(1, 6)))
     chosen = data.draw(npst.arrays(np.int64, shape, elements=st.integers(0, len(rows) - 1)))
-    colours = np.array([row.color for row in rows], np.uint8)[chosen]
-    encoded = saved(np.concatenate([colours, np.full((*shape, 1), 255, np.uint8)], -1) if alpha else colours)
+    colors = np.array([row.color for row in rows], np.uint8)[chosen]
+    encoded = saved(np.concatenate([colors, np.full((*shape, 1), 255, np.uint8)], -1) if alpha else colors)
     train_ids = table.train_id_of[decode_mask(encoded, table, LIMIT, SHOWN)]
-    # A few labels of Cityscapes that are ignored have the colour of a class, pole and polegroup: the class has it.
+    # A few labels of Cityscapes that are ignored have the color of a class, pole and polegroup: the class has it.
     class_of = {row.color: row.train_id for row in sorted(rows, key=lambda row: -row.train_id)}
-    assert np.array_equal(train_ids, [[class_of[tuple(colour)] for colour in line] for line in colours.tolist()])
+    assert np.array_equal(train_ids, [[class_of[tuple(color)] for color in line] for line in colors.tolist()])
 
 
 def test_every_class_of_a_table_comes_back_from_its_palette() -> None:
@@ -522,10 +522,10 @@ def test_every_class_of_a_table_comes_back_from_its_palette() -> None:
 
 
 def test_unknown_colors_are_named() -> None:
-    colours = np.zeros((4, 4, 3), np.uint8)
-    colours[0, 0], colours[1:3, 1] = (1, 2, 3), (255, 254, 253)
+    colors = np.zeros((4, 4, 3), np.uint8)
+    colors[0, 0], colors[1:3, 1] = (1, 2, 3), (255, 254, 253)
     expected = "2 colors are not in table camvid11: (1, 2, 3), (255, 254, 253)"
-    assert refused(saved(colours), DECODERS["mask"]) == ("unknown_colors", expected)
+    assert refused(saved(colors), DECODERS["mask"]) == ("unknown_colors", expected)
 
 
 def test_20_unknown_colors_are_named_at_most() -> None:
@@ -535,10 +535,10 @@ def test_20_unknown_colors_are_named_at_most() -> None:
     assert detail.count("(") == 20
 
 
-def test_colours_that_are_not_opaque_are_refused() -> None:
-    colours = CAMVID.palette[np.zeros((HEIGHT, WIDTH), np.uint8)]
+def test_colors_that_are_not_opaque_are_refused() -> None:
+    colors = CAMVID.palette[np.zeros((HEIGHT, WIDTH), np.uint8)]
     expected = ("transparent", "3 pixels are not opaque")
-    assert refused(saved(with_alpha(colours, 0)), DECODERS["mask"]) == expected
+    assert refused(saved(with_alpha(colors, 0)), DECODERS["mask"]) == expected
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "BMP", "TIFF", "WEBP"])
@@ -548,7 +548,7 @@ def test_only_png_keeps_ids(kind) -> None:
 
 
 @pytest.mark.parametrize("channels", [2, 3, 4])
-def test_colours_of_16_bits_are_no_mask(channels) -> None:
+def test_colors_of_16_bits_are_no_mask(channels) -> None:
     reason, detail = refused(imagecodecs.png_encode(np.zeros((4, 4, channels), np.uint16)), DECODERS["mask"])
     assert reason == "mask_format"
     assert detail.endswith("with 16 bits: ids or colors were expected")

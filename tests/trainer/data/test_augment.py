@@ -23,13 +23,13 @@ Pair = tuple[np.ndarray, np.ndarray]
 
 
 def make_pair(size: tuple[int, int] = (20, 30), seed: int = 0) -> Pair:
-    """A mask of noise and its image: each id has one colour, and no colour is 0."""
+    """A mask of noise and its image: each id has one color, and no color is 0."""
     mask = np.random.default_rng(seed).choice(np.array([*range(19), IGNORE], np.uint8), size)
     return painted(mask), mask
 
 
 def painted(mask: np.ndarray) -> np.ndarray:
-    """float32[H, W, 3]: the colours of the ids."""
+    """float32[H, W, 3]: the colors of the ids."""
     return np.stack([mask + 1.0, 2.0 * mask + 3, -0.5 * mask - 1], -1).astype(np.float32)
 
 
@@ -344,7 +344,7 @@ def test_the_seed_is_that_of_the_example_and_the_epoch() -> None:
 
 
 def plain_colors(size: tuple[int, int] = OUTPUT) -> Pair:
-    """Colours well within [0, 1], normalized."""
+    """Colors well within [0, 1], normalized."""
     colors = np.random.default_rng(2).uniform(0.3, 0.7, (*size, 3))
     return ((colors - MEAN) / STD).astype(np.float32), np.zeros(size, np.uint8)
 

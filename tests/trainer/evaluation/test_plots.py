@@ -55,7 +55,7 @@ def bars_of(axes: Axes) -> list[Rectangle]:
     return sorted((bar for bar in axes.patches if isinstance(bar, Rectangle)), key=lambda bar: bar.get_y())
 
 
-def test_class_bars_have_the_scores_colours_and_order_of_the_classes(scores: Scores):
+def test_class_bars_have_the_scores_colors_and_order_of_the_classes(scores: Scores):
     (axes,) = plots.class_bars(scores, about="val, 20 images").axes
     assert [label.get_text() for label in axes.get_yticklabels()] == NAMES
     assert axes.get_ylim()[0] > axes.get_ylim()[1]  # train id 0 is on top
@@ -182,7 +182,7 @@ def test_a_contact_sheet_shows_image_truth_prediction_and_errors():
     np.testing.assert_allclose(colors, np.array([*(row.color for row in CAMVID.classes), (0, 0, 0)]) / 255)
 
 
-def test_classes_without_a_colour_get_different_ones():
+def test_classes_without_a_color_get_different_ones():
     plain = LabelTable(name="plain", labels=tuple(replace(row, color=None) for row in CAMVID.labels))
     colors = plots.class_colors(plain)[:11]
     assert len({tuple(color) for color in colors}) == 11

@@ -63,7 +63,7 @@ def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The model that knows colours."""
+    """The model that knows colors."""
     folder = tmp_path_factory.mktemp("exported") / "model"
     export_model(str(folder), make_color_model(DESCRIBED), DESCRIBED)
     return folder
@@ -103,7 +103,7 @@ def test_a_process_that_knows_only_tensorflow_sees_what_the_trainer_sees(tmp_pat
     for png, ids in zip(found["class_map_bytes"], class_map, strict=True):
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png))), ids)
     assert [name.decode() for name in found["names"]] == [row.name for row in CITYSCAPES.classes]
-    assert [tuple(colour) for colour in found["colors"]] == [row.color for row in CITYSCAPES.classes]
+    assert [tuple(color) for color in found["colors"]] == [row.color for row in CITYSCAPES.classes]
 
 
 def test_the_stranger_can_fail(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ NEWER = "use the version of this project that saved it, or train it again"
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("saved") / "colours.keras"
+    path = tmp_path_factory.mktemp("saved") / "colors.keras"
     save_model(str(path), make_color_model(describe()), describe())
     return path
 

@@ -40,7 +40,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def predict(run: Path) -> Callable[..., int]:
-    """The command with the model that knows colours."""
+    """The command with the model that knows colors."""
 
     def call(images: object, output: object, *arguments: str) -> int:
         return main([f"--model={run}", f"--images={images}", f"--output={output}", *arguments])
@@ -55,7 +55,7 @@ def save(path: Path, image: np.ndarray, **options: Any) -> Path:
 
 
 def paint_picture(path: Path, size: tuple[int, int] = (32, 64), seed: int = 0, **options: Any) -> np.ndarray:
-    """Writes a picture in the colours of the classes. -> its train ids."""
+    """Writes a picture in the colors of the classes. -> its train ids."""
     ids = blocky_ids(*size, seed=seed)
     save(path, paint(ids), **options)
     return ids
@@ -70,7 +70,7 @@ def files_below(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def test_each_picture_becomes_ids_colours_and_an_overlay_in_the_same_tree(
+def test_each_picture_becomes_ids_colors_and_an_overlay_in_the_same_tree(
     predict: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source, output = tmp_path / "in", tmp_path / "out"
@@ -87,17 +87,17 @@ def test_each_picture_becomes_ids_colours_and_an_overlay_in_the_same_tree(
     assert files_below(output) == sorted(f"{kind}/{name}.{suffix}" for kind, suffix in kinds for name in painted)
     for name, ids in painted.items():
         np.testing.assert_array_equal(read(output / f"ids/{name}.png"), ids)
-        with Image.open(output / f"colors/{name}.png") as colours:
-            assert colours.mode == "P"
-            np.testing.assert_array_equal(np.asarray(colours), ids)
-            np.testing.assert_array_equal(np.asarray(colours.convert("RGB")), paint(ids))
+        with Image.open(output / f"colors/{name}.png") as colors:
+            assert colors.mode == "P"
+            np.testing.assert_array_equal(np.asarray(colors), ids)
+            np.testing.assert_array_equal(np.asarray(colors.convert("RGB")), paint(ids))
         assert abs(read(output / f"overlays/{name}.jpg").astype(int) - paint(ids)).mean() < 3
     captured = capsys.readouterr()
     assert captured.out.startswith(f"{output}: 4 of 4 pictures segmented, 0 skipped; ")
     assert captured.err == ""
 
 
-def test_an_overlay_mixes_the_picture_and_the_colours() -> None:
+def test_an_overlay_mixes_the_picture_and_the_colors() -> None:
     image = np.array([[[100, 200, 50], [0, 0, 255]]], np.uint8)
     ids = np.array([[0, 13]], np.uint8)  # road (128, 64, 128), car (0, 0, 142)
     palette = CITYSCAPES.palette
@@ -227,7 +227,7 @@ def test_label_ids_are_those_of_the_names(ids: str, order: str, tmp_path: Path) 
     np.testing.assert_array_equal(read(tmp_path / "out" / "a.png"), expected[drawn])
 
 
-def test_other_tables_have_their_own_colours(tmp_path: Path) -> None:
+def test_other_tables_have_their_own_colors(tmp_path: Path) -> None:
     description = describe(labels=BUILTIN_TABLES["cityscapes7"](), size=None)
     save_model(str(tmp_path / "best.keras"), make_color_model(description), description)
     ids = (blocky_ids(16, 16) % 7).astype(np.uint8)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from beam_pipelines.pixels.conform import conform_image, fit
 from tests.support.builds import build, make_flat
-from tests.support.color_model import CITYSCAPES, blocky_ids, colours_of, describe, make_color_model, paint
+from tests.support.color_model import CITYSCAPES, blocky_ids, colors_of, describe, make_color_model, paint
 from trainer.data.dataset import open_dataset, read_manifest
 from trainer.inference.model_file import Description
 from trainer.inference.segmenter import Segmenter, network_input
@@ -106,13 +106,13 @@ def test_a_painted_picture_gives_its_classes_at_its_own_size(picture: tuple[int,
 
 @pytest.mark.parametrize("picture", [(32, 64), (16, 32), (64, 128)])
 def test_probabilities_are_those_of_the_formula(picture: tuple[int, int]) -> None:
-    """The oracle: distances to the colours in float64, a softmax, and Pillow's bilinear resizing."""
+    """The oracle: distances to the colors in float64, a softmax, and Pillow's bilinear resizing."""
     description = describe(size=(32, 64))
     image = noise(*picture)
     segmenter = Segmenter(make_color_model(description, sharpness=1e-4), description)
     probabilities = segmenter.probabilities(image[None])[0].numpy()
     pixels = conform_image(image, fit(picture, (32, 64), "reject"), "area").astype(float)
-    distances = ((pixels[..., None, :] - colours_of(CITYSCAPES)) ** 2).sum(-1)
+    distances = ((pixels[..., None, :] - colors_of(CITYSCAPES)) ** 2).sum(-1)
     expected = np.exp(-1e-4 * (distances - distances.min(-1, keepdims=True)))
     expected /= expected.sum(-1, keepdims=True)
     if picture[0] < 32:  # Pillow would smooth where it shrinks: at half the size, bilinear is the mean of 2 x 2
