@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -75,6 +76,7 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
         lease.check(place.lease)  # finding the pairs may have taken long
         ownership.refuse_foreign(place, [shard.file for shard in plan.shards])
         if settings.overwrite:  # not before it is clear that there is something to put in its place
+            _check_pairing(plan.found, settings, "The first of them are above; nothing was deleted")
             ownership.clear(place)
         _prepare(plan, settings, place, console)
         watcher = progress.Watcher(place, plan.shards, recipe, plan.estimate)
@@ -168,6 +170,11 @@ def _draw_scenes(place: Workspace, console: Console) -> str:
     return folder
 
 
+def _check_pairing(found: Found, settings: BuildSettings, listed: str) -> None:
+    """Raises BuildError where the pairing problems alone are more than `--max_rejects` allows."""
+    check_rejects(Counter(problem.reason for problem in found.rejected), len(found.pairs), settings.max_rejects, listed)
+
+
 def _prepare(plan: BuildPlan, settings: BuildSettings, place: Workspace, console: Console) -> None:
     """Writes down what the pipeline reads, forgets what can't be believed, and refuses what can't end well."""
     for line in leftovers.say_damaged(place):
@@ -175,7 +182,8 @@ def _prepare(plan: BuildPlan, settings: BuildSettings, place: Workspace, console
     ownership.start(place, [shard.file for shard in plan.shards])
     write_pairing(place, plan.found.rejected)
     if plan.found.rejected:
-        check_rejects(write_rejected([], place), len(plan.found.pairs), settings.max_rejects, place)
+        write_rejected([], place)
+        _check_pairing(plan.found, settings, f"{place.rejected} lists each with its reason")
     workspace.write_recipe(place, settings.recipe)
     if damaged := leftovers.forget_damaged(plan.shards, settings.recipe, place):
         console.print(leftovers.made_again(damaged), highlight=False)

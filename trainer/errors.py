@@ -17,6 +17,10 @@ _CURES = {
 }
 
 
+# How TensorFlow begins what it says of an error in a graph, before the error itself.
+_GRAPH_LINES = ("Graph execution error:", "Detected at node", "File ", "<stack traces unavailable>", "2 root error(s)")
+
+
 class BucketError(UserError, OSError):
     """A bucket that can't be read or written; the message says what to do."""
 
@@ -57,9 +61,9 @@ def explain(error: Exception, less_memory: str, hosts: int = 1) -> str | None:
     told = refusal(error)
     if told is not None:
         return told
-    found = (str(error).splitlines() or [type(error).__name__])[0]
+    found, whole = cause_of(error), str(error).lower()
     if isinstance(error, tf.errors.ResourceExhaustedError):
-        if "space" in found.lower() or "quota" in found.lower():
+        if "no space" in whole or "quota" in whole:
             return f"there is no space to write: {found}; free some and run the same command again"
         return f"out of memory: {found}. {less_memory}"
     if isinstance(error, (tf.errors.PermissionDeniedError, tf.errors.FailedPreconditionError, OSError)):
@@ -70,3 +74,10 @@ def explain(error: Exception, less_memory: str, hosts: int = 1) -> str | None:
             "newest checkpoint"
         )
     return None
+
+
+def cause_of(error: Exception) -> str:
+    """The line of an error that says what happened: TensorFlow puts the place in a graph before it."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    telling = [line for line in lines if line and not line.startswith(_GRAPH_LINES)]
+    return (telling or lines or [type(error).__name__])[0] or type(error).__name__

@@ -158,6 +158,8 @@ def _located(told: str, kind: Any, document: Any, name: str) -> SchemaError:
 
 def _wrong_key(told: str, kind: Any, document: Any, keys: Sequence[str | int]) -> str:
     """The key of the object at `keys` whose value alone gives the same message."""
+    if _ANY in keys:
+        return _ANY  # which object it is could not be told
     candidates = itertools.islice(_value_at(document, keys), _TRIED)
     return next((key for key in candidates if _message(kind, _narrowed(document, keys, key)) == told), _ANY)
 

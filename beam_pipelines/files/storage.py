@@ -136,9 +136,12 @@ def crc32c_of(path: str) -> int:
         if not is_local(path):
             return int.from_bytes(base64.b64decode(FileSystems.checksum(path)), "big")
         crc = 0
-        with open(path, "rb") as file:
-            while part := file.read(_READ_BYTES):
-                crc = google_crc32c.extend(crc, part)
+        try:
+            with open(path, "rb") as file:
+                while part := file.read(_READ_BYTES):
+                    crc = google_crc32c.extend(crc, part)
+        except OSError as error:
+            raise cannot_read(path, error) from error
         return crc
 
 
@@ -153,6 +156,8 @@ def holds(path: str, size: int, sha256: str) -> bool:
                 digest.update(part)
     except (FileNotFoundError, IsADirectoryError):
         return False
+    except OSError as error:
+        raise cannot_read(path, root_cause(error)) from error
     return digest.hexdigest() == sha256
 
 

@@ -166,10 +166,29 @@ def publish_manifest(workspace: Workspace, manifest: Manifest) -> None:
     workspace.write(workspace.manifest, data)
 
 
+def journal_is_ours(workspace: Workspace) -> bool:
+    """Whether `_build` has our journal: whole, without content after a power loss, or damaged beside a list that is
+    whole. A file of that name that nothing of ours stands by is somebody else's.
+    """
+    data = storage.read_bytes(workspace.journal)
+    if data is None:
+        return False
+    if unsealed(data) is not None or not data.strip(b"\0 \n"):
+        return True
+    others = (workspace.plan, workspace.recipe, workspace.pairing, workspace.published)
+    return any(unsealed(storage.read_bytes(path)) is not None for path in others)
+
+
+def transform_is_ours(workspace: Workspace) -> bool:
+    """Whether the transform_fn, of which there is no list, is a graph that a build wrote: it takes histograms."""
+    data = storage.read_bytes(workspace.transform_graph)
+    return data is not None and b"histogram" in data
+
+
 def manifest_is_damaged(workspace: Workspace) -> bool:
     """Whether a build that did not end has published a manifest that is not what it wrote."""
     data = storage.read_bytes(workspace.manifest)
-    if data is None or not storage.exists(workspace.journal):
+    if data is None or not journal_is_ours(workspace):
         return False
     digest = unsealed(storage.read_bytes(workspace.published))
     if digest is None:  # nothing vouches for it but its own form

@@ -11,7 +11,7 @@ from beam_pipelines.errors import BuildError
 from beam_pipelines.files import storage
 from beam_pipelines.files import workspace as names
 from beam_pipelines.files.seal import decoded, unsealed
-from beam_pipelines.files.workspace import TRANSFORM_FILES, Workspace, manifest_is_damaged
+from beam_pipelines.files.workspace import TRANSFORM_FILES, Workspace, manifest_is_damaged, transform_is_ours
 from beam_pipelines.machine import cores
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.shards import ownership
@@ -75,7 +75,7 @@ def transform_is_whole(workspace: Workspace) -> bool:
     """
     data = storage.read_bytes(workspace.transform_files)
     if data is None:
-        return storage.exists(workspace.transform_graph) and not storage.exists(workspace.journal)
+        return transform_is_ours(workspace) and not storage.exists(workspace.journal)
     files = decoded(ownership.TransformFiles, data, workspace.transform_files)
     if files is not None:
         return all(_fits(storage.join(workspace.root, name), *state) for name, state in files.items())

@@ -37,8 +37,10 @@ from beam_pipelines.files.workspace import (
     TRANSFORM_GRAPH,
     Workspace,
     is_receipt,
+    journal_is_ours,
     manifest_is_ours,
     names_of_shard,
+    transform_is_ours,
 )
 from beam_pipelines.rejects import FILE_NAME as REJECTED
 from beam_pipelines.rejects import Rejected
@@ -73,7 +75,7 @@ def claim(workspace: Workspace, overwrite: bool) -> None:
         if storage.is_link(path):
             raise BuildError(f"{path} is a symbolic link, and not written through; choose another --output")
     there = _in_build(workspace)
-    if JOURNAL in there or all(_comes_before_the_journal(workspace, name) for name in there):
+    if journal_is_ours(workspace) or all(_comes_before_the_journal(workspace, name) for name in there):
         return
     if is_of_earlier_version(workspace):
         if overwrite:
@@ -214,7 +216,7 @@ def _of_transform(workspace: Workspace) -> list[str]:
 
 def _of_unlisted_transform(workspace: Workspace) -> list[str]:
     """The transform_fn of a data set that an earlier version finished; this one writes none without its list."""
-    if storage.exists(workspace.journal) or not storage.exists(workspace.manifest):
+    if storage.exists(workspace.journal) or not transform_is_ours(workspace):
         return []
     try:
         found = workspace_files.read_manifest(workspace)

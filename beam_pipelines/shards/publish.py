@@ -66,7 +66,7 @@ def publish(
     written = sorted(written, key=lambda shard: shard.shard.file)
     rejected = write_rejected(written, workspace)
     examples = sum(shard.shard.examples for shard in written)
-    check_rejects(rejected, examples, max_rejects, workspace)
+    check_rejects(rejected, examples, max_rejects, f"{workspace.rejected} lists each with its reason")
     if not moments.pixels:
         raise BuildError(f"every pair of the split {MOMENTS_SPLIT!r} was rejected: {workspace.rejected} says why")
     _check_shards(written, workspace)
@@ -134,15 +134,17 @@ def _read_needed(path: str, read: Callable[[str, str], _T]) -> _T:
     raise BuildError(f"{path} is gone or damaged: something else changed the folder; run the same command again")
 
 
-def check_rejects(rejected: Counter[str], examples: int, max_rejects: float, workspace: Workspace) -> None:
-    """Raises BuildError where more than the share `max_rejects` of all pairs is rejected; says how to accept them."""
+def check_rejects(rejected: Counter[str], examples: int, max_rejects: float, listed: str) -> None:
+    """Raises BuildError where more than the share `max_rejects` of all pairs is rejected; says how to accept them, and
+    in the sentence `listed` where each of them is named.
+    """
     count = sum(rejected.values())
     share = count / max(1, count + examples)
     if share > max_rejects:
         reasons = ", ".join(f"{reason} {times}" for reason, times in rejected.most_common())
         raise BuildError(
             f"{count} of {count + examples} pairs were rejected ({share:.2%}, and --max_rejects is {max_rejects:.2%}): "
-            f"{reasons}. {workspace.rejected} lists each with its reason. Fix the files, or accept the loss with "
+            f"{reasons}. {listed}. Fix the files, or accept the loss with "
             f"--max_rejects={_rounded_up(share)}; then run the command again: the other shards are kept"
         )
 

@@ -47,13 +47,6 @@ SURE = 16  # so many masks of street scenes without one of the commonest ids are
 _MANY_COLORS = 2  # of a table, not grey: by chance no palette has them
 _MANY_IDS = 4
 
-_HOW = {
-    IDS: "the numbers as stored are the ids",
-    LEVELS: "the grey levels as shown are the ids",
-    DEEP: "the grey levels as shown, in 16 bits, are the ids",
-    COLORS: "read by the colors of the table",
-}
-
 Mask = tuple[str, StoredMask]  # of the key
 
 

@@ -207,7 +207,7 @@ def test_above_the_budget_nothing_is_published_and_the_second_run_decodes_nothin
     assert message.startswith("error: 3 of 24 pairs were rejected (12.50%, and --max_rejects is 1.00%): ")
     assert "not_an_image 2, all_ignore 1" in message
     assert f"{output}/rejected.jsonl lists each with its reason" in message
-    assert "--max_rejects=13%; either way start the command again" in message
+    assert "--max_rejects=13%; then run the command again: the other shards are kept" in message
     assert sorted(line["key"] for line in rejected_of(output)) == [
         "train/train_0002",
         "train/train_0011",
@@ -288,6 +288,21 @@ def test_pairs_without_a_partner_above_the_budget_fail_before_anything_is_decode
     assert not list(output.rglob("staged"))
     assert build(*arguments, "--max_rejects=13%") == 0
     assert [line["key"] for line in rejected_of(output)] == ["train/train_0001", "train/train_0004"]
+
+
+def test_overwrite_deletes_nothing_where_too_many_pairs_lack_a_partner(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, output = make_flat(tmp_path / "in"), tmp_path / "out"
+    arguments = (f"--input={source}", f"--output={output}", *ARGUMENTS)
+    assert build(*arguments) == 0
+    before = {path.name: path.read_bytes() for path in output.iterdir() if path.is_file()}
+    (source / "masks" / "train" / "train_0001.png").unlink()
+    assert build(*arguments, "--overwrite") == 1
+    assert "missing_mask 1. The first of them are above; nothing was deleted. Fix" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in output.iterdir() if path.is_file()} == before
+    assert build(*arguments, "--overwrite", "--max_rejects=7%") == 0
+    assert [line["key"] for line in rejected_of(output)] == ["train/train_0001"]
 
 
 def test_a_split_of_which_every_pair_is_bad_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

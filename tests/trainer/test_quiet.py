@@ -143,3 +143,16 @@ def test_a_damaged_data_set_is_told_before_tensorflow_is_imported(
 @pytest.mark.parametrize("command", [TASK, EVALUATE])
 def test_a_sound_data_set_is_read_with_tensorflow(command: tuple[str, ...], tmp_path: Path):
     assert run_on(write_dataset(tmp_path / "data [1]", "raw_uint8", (3,)), command) == (3, "")
+
+
+def test_an_error_in_a_graph_is_told_by_its_cause() -> None:
+    import tensorflow as tf
+
+    from trainer.errors import cause_of, explain
+
+    told = 'Graph execution error:\n\nDetected at node Add defined at (most recent call last):\n  File "x.py", line 1\n'
+    full = tf.errors.ResourceExhaustedError(None, None, f"{told}OOM when allocating tensor")
+    assert cause_of(full) == "OOM when allocating tensor"
+    assert explain(full, "Give less") == "out of memory: OOM when allocating tensor. Give less"
+    disk = tf.errors.ResourceExhaustedError(None, None, f"{told}write failed; No space left on device")
+    assert "there is no space to write" in str(explain(disk, "Give less"))

@@ -124,4 +124,4 @@ def _start_from(path: str, model: keras.Model, console: Console) -> None:
         raise TrainingError(
             f"--initial_model={path}: it has no weights in common with this model: give another one, or none"
         )
-    console.print(f"{taken:,} of {len(model.weights):,} weights start from {path}", highlight=False)
+    console.print(f"{taken:,} of {len(model.weights):,} weights start from {path}", highlight=False, markup=False)

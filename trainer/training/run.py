@@ -13,7 +13,7 @@ from rich.console import Console
 
 from trainer.config import TrainConfig
 from trainer.data import corrupt
-from trainer.errors import refusals
+from trainer.errors import cause_of, refusals
 from trainer.inference.model_file import BEST, ModelFileError, read_description
 from trainer.inference.saved_model import check_free
 from trainer.training import devices, finish
@@ -203,7 +203,7 @@ def _train(loop: Loop, stop: StopSignal, inputs: Inputs) -> bool:
             return is_done
     except tf.errors.NotFoundError as error:
         raise TrainingError(
-            f"a file is missing: {str(error).splitlines()[0]}; restore it and run the same command again"
+            f"a file is missing: {cause_of(error)}; restore it and run the same command again"
         ) from error
     except corrupt.READ_ERRORS as error:
         found = corrupt.diagnosis(error, *filter(None, (inputs.train, inputs.val)))

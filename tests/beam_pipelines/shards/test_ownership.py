@@ -106,22 +106,43 @@ def test_another_tools_build_folder_is_nobodys_earlier_version(
     assert (tmp_path / "_build" / "recipe.json").read_text() == text
 
 
+def test_a_journal_of_somebody_else_makes_nothing_ours(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = {
+        "_build/journal.json": '{"entries": ["mine"]}',
+        "dataset.json": '{"name": "my own data set"}',
+        "rejected.jsonl": "mine",
+    }
+    for name, text in theirs.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    for more in ([], ["--overwrite"]):
+        assert build(*command(source, tmp_path, "uint8"), *more) == 1
+        assert "Traceback" not in capsys.readouterr().err
+    assert {name: (tmp_path / name).read_text() for name in theirs} == theirs
+
+
 # --- a transform_fn without a list
 
 
-@pytest.mark.parametrize("uniform", [True, False])
+@pytest.mark.parametrize(
+    ("has_one_size", "content"),
+    [(True, "a graph of histogram and image"), (False, "a graph of histogram and image"), (True, "mine")],
+)
 def test_the_transform_fn_of_an_earlier_version_goes_with_its_data_set(
-    tmp_path: Path, source: Path, capsys: pytest.CaptureFixture[str], uniform: bool
+    tmp_path: Path, source: Path, capsys: pytest.CaptureFixture[str], has_one_size: bool, content: str
 ) -> None:
-    """One beside a data set that never had one is the user's."""
-    inputs = make_flat(tmp_path / "in", train=4, val=2) if uniform else source
+    """One beside a data set that never had one is the user's, and so is a graph that no build made."""
+    uniform = has_one_size and content != "mine"
+    inputs = make_flat(tmp_path / "in", train=4, val=2) if has_one_size else source
     output = tmp_path / "out"
     arguments = command(inputs, output, "uint8")
     with no_transform():
         assert build(*arguments) == 0
         for name in (*TRANSFORM, "transform_fn/mine.txt", "transform_fn/variables/mine"):
             (output / name).parent.mkdir(parents=True, exist_ok=True)
-            (output / name).write_text("of an earlier version")
+            (output / name).write_text(content)
         capsys.readouterr()
         assert build(*arguments, "--overwrite") == (0 if uniform else 1)
     left = {name for name in TRANSFORM if (output / name).exists()}

@@ -153,7 +153,7 @@ def test_too_little_memory_is_said_with_what_to_do(
     monkeypatch.setattr(evaluate, "run", full)
     assert main([f"--model={run}", f"--dataset={data}", "--split=train", "--batch=9"]) == 1
     assert capsys.readouterr().err == "error: out of memory: OOM when allocating tensor. Give less than --batch=9\n"
-    assert main([f"--model={run}", f"--dataset={data}", "--flip"]) == 1
+    assert main([f"--model={run}", f"--dataset={data}", "--split=train", "--flip"]) == 1
     assert capsys.readouterr().err.endswith("Give less than --batch=4 or fewer views (--scales, --flip)\n")
 
 
