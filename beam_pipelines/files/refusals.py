@@ -93,7 +93,7 @@ _UNKNOWN = Refusal(codes=())
 # What Python raises for a zip archive that is damaged, encrypted, or of a kind that it does not know.
 ARCHIVE_ERRORS = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
-    *(EOFError, ValueError, OverflowError, NotImplementedError, RuntimeError),
+    *(EOFError, ValueError, OverflowError, RuntimeError),  # NotImplementedError is a RuntimeError
 )
 
 

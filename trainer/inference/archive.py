@@ -28,7 +28,7 @@ _LIMITS = {DESCRIPTION: 4 * _MIB, METADATA: _MIB, CONFIG: 64 * _MIB}  # bytes
 _MEMBERS = 64  # Keras writes three, this trainer one more
 _RATIO = 16  # of the weights to their compressed size; Keras does not compress, and weights hardly shrink
 _LEVELS = 64  # of brackets in a configuration
-_ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError)
+_ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError)
 
 
 class ArchiveError(UserError, ValueError):
