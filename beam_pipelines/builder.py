@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import shlex
 import shutil
@@ -13,14 +12,13 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 
-from beam_pipelines import progress, report, runners, stopping
+from beam_pipelines import progress, report, runners
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.errors import BuildError, without_worker_tracebacks
 from beam_pipelines.files import cloud, lease, storage, workspace
@@ -28,6 +26,7 @@ from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.graph import Job, build_dataset
 from beam_pipelines.inputs import sample_scenes
 from beam_pipelines.inputs.placement import check_apart
+from beam_pipelines.inputs.sample_scenes import drawing
 from beam_pipelines.inputs.sources import Found, Pair, find_pairs
 from beam_pipelines.machine import cores
 from beam_pipelines.options import BuildSettings, pipeline_options
@@ -161,12 +160,7 @@ def _draw_scenes(place: Workspace, console: Console) -> str:
     missing = [key for key in scenes if not all(name in there for name in sample_scenes.scene_file_names(key))]
     if missing:
         console.print(f"drawing {len(missing)} street scenes into {folder}", highlight=False)
-        # Processes, since drawing holds the interpreter's lock; spawned, since Beam's threads do not survive a fork.
-        spawn, alive = multiprocessing.get_context("spawn"), (os.getpid(),)
-        with ProcessPoolExecutor(cores(), spawn, stopping.end_with_parent, alive) as pool:
-            for files in pool.map(sample_scenes.draw_scene_files, missing):
-                for name, data in files.items():
-                    storage.write(storage.join(folder, name), data)
+        drawing.draw_scenes(missing, cores(), lambda name, data: storage.write(storage.join(folder, name), data))
     return folder
 
 

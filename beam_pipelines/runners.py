@@ -139,9 +139,15 @@ def guarded(work: Callable[[Console], int], verbose: bool, failed: int = 1) -> i
     console = Console(soft_wrap=True, markup=False)  # a path may hold brackets
     if not verbose:
         keep_quiet()
-    return exit_code_of(
-        lambda: work(console), verbose=verbose, explain=_in_words, failed=failed, stopped=stopping.STOPPED
-    )
+
+    def attempt() -> int:
+        try:
+            return work(console)
+        except Exception:
+            stopping.pause()
+            raise
+
+    return exit_code_of(attempt, verbose=verbose, explain=_in_words, failed=failed, stopped=stopping.STOPPED)
 
 
 def _in_words(error: Exception) -> str | None:

@@ -19,10 +19,12 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STOPPED = "stopped; run the same command again to continue"
 _CLEANUP_SECONDS = 30.0  # cancelling a job far away may take long, and must not take for ever
 _PARENT_POLL_SECONDS = 0.5
+_HEARING_SECONDS = 0.2
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 _SHOW_CURSOR = b"\x1b[?25h\n"  # a progress bar hides it
 
 _cleanups: list[Callable[[], str | None]] = []
+_listening = threading.Event()  # in a command; elsewhere the caller's signals are its own
 _ending = threading.Lock()  # taken once, by what ends the process: a signal, or the end of the work
 
 
@@ -44,7 +46,12 @@ def on_stop(clean: Callable[[], str | None]) -> Iterator[None]:
 
 
 def pause() -> None:
-    """Does not return where a signal is ending the process: what failed may have failed by that."""
+    """Does not return where a signal is ending the process: what failed may have failed by that.
+
+    A terminal sends its signals to the workers too, whose end this process may notice before it hears its own signal.
+    """
+    if _listening.is_set():
+        time.sleep(_HEARING_SECONDS)
     if _ending.locked():
         threading.Event().wait()
 
@@ -62,15 +69,21 @@ def end_with_parent(parent: int) -> None:
 
 def _listen() -> None:
     heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]  # nohup, or a shell's `&`
+    _listening.set()
+    # Ctrl-C comes to every process of the terminal, and only this one answers: what it starts inherits this.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    if sys.platform == "linux" and signal.SIGINT in heard:
+        # A shell between this process and a worker unblocks signals, but what is ignored stays so. Linux keeps a
+        # signal that is blocked for `sigwait` even where it is ignored; elsewhere it may be lost.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        heard.remove(signal.SIGINT)
+        threading.Thread(target=_hear_interrupt, daemon=True).start()
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
     signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
     for number in heard:
         signal.signal(number, lambda *_: None)
     threading.Thread(target=_hear, args=(read_end, heard), daemon=True).start()
-    # What the main thread starts inherits this: Ctrl-C comes to every process of the terminal, and only this one
-    # answers. The thread above does not have it blocked.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     _adopt_orphans()
     atexit.register(_end_unless_stopping)  # registered first, called last
 
@@ -80,8 +93,18 @@ def _end_unless_stopping() -> None:
 
 
 def _hear(read_end: int, heard: list[signal.Signals]) -> None:
+    if signal.SIGINT in heard:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     while (number := os.read(read_end, 1)[0]) not in heard:
         pass
+    _stop_once(number)
+
+
+def _hear_interrupt() -> None:
+    _stop_once(signal.sigwait({signal.SIGINT}))
+
+
+def _stop_once(number: int) -> None:
     if _ending.acquire(blocking=False):
         _stop(number)
 

@@ -90,7 +90,12 @@ SCENES = [module for module in SOURCES if module.startswith(f"{PACKAGE}.inputs.s
 TENSORFLOW_USER = f"{PACKAGE}.metadata.transform_fn"  # runs in a process of its own
 TENSORFLOW_USERS = {TENSORFLOW_USER, PICTURE_GRAPH}
 # In processes of their own, here and on an image of Vertex AI: not what a user starts.
-STARTED_BY_US = {TENSORFLOW_USER, f"{LAUNCH}.dataflow.unpickle", f"{LAUNCH}.start"}
+STARTED_BY_US = {
+    TENSORFLOW_USER,
+    f"{PACKAGE}.inputs.sample_scenes.drawing",
+    f"{LAUNCH}.dataflow.unpickle",
+    f"{LAUNCH}.start",
+}
 WORKERS = [f"{PACKAGE}.{name}" for name in ("graph", "shards.check")]  # what a remote worker unpickles
 INSTALLED_ON_WORKERS = {"PIL", "apache_beam", "google_crc32c", "imagecodecs", "msgspec", "numpy"}
 

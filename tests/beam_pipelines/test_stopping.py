@@ -164,7 +164,7 @@ def test_a_terminal_sends_its_signals_to_all_processes_and_more_than_once(
 @pytest.mark.parametrize("number", standing_for([signal.SIGHUP, signal.SIGKILL], [*SIGNALS, signal.SIGKILL]))
 def test_a_signal_stops_the_drawing_of_scenes(number: signal.Signals, tmp_path: Path) -> None:
     with started(tmp_path, "beam_pipelines.build", f"--output={tmp_path / 'out'}") as command:
-        command.wait_for(lambda: command.children("spawn_main"))
+        command.wait_for(lambda: command.children("sample_scenes.drawing"))
         if number == signal.SIGKILL:
             command.process.send_signal(number)
             assert_all_end(command)

@@ -128,8 +128,8 @@ ROAD = "{name: road, ids: [7]}"
         (f"classes: [{ROAD}]\nignore: others", "label table 'mine': `ignore` must be a list or `rest`, found 'others'"),
         (f"classes: [{ROAD}]\nignore: 0", "label table 'mine': `ignore` must be a list or `rest`, found 0"),
         (
-            "classes: [{name: road, ids: [7], color: [0, 0, 0]}]",
-            "class 0: unknown keys ['color']; known: name, ids, train_id, color, category",
+            "classes: [{name: road, ids: [7], colour: [0, 0, 0]}]",
+            "class 0: unknown keys ['colour']; known: name, ids, train_id, color, category",
         ),
         ("classes: [{name: road, ids: 7}]", "class 0: `ids` must be a list of integers, found 7"),
         ("classes: [{name: road, ids: [true]}]", "class 0: `ids` must be a list of integers, found ['true']"),

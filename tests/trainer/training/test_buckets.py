@@ -90,8 +90,8 @@ PASSING = (
     Fault("GET /street/data/train-00002", "cut answer"),
     Fault("GET /street/run/checkpoints/ckpt-5.index", 429),
     Fault("PUT /upload/.*name=run/checkpoints/ckpt-9_temp/.*data", "cut request"),
-    Fault("POST /upload/.*name=run/metrics.jsonl.tmp", 503, skip=1),
-    Fault("POST /storage/.*/run/best.keras.tmp/rewriteTo/", 503),
+    Fault(r"POST /upload/.*name=run/metrics.jsonl\.[0-9a-f]+\.tmp", 503, skip=1),
+    Fault(r"POST /storage/.*/run/best.keras\.[0-9a-f]+\.tmp/rewriteTo/", 503),
     Fault("PUT /upload/.*name=run/export/saved_model.pb", 503),
 )
 
