@@ -70,12 +70,12 @@ def run(settings: EvaluateSettings) -> None:
     Raises:
       DatasetError, DeviceError, EvaluationError, ManifestError, ModelFileError: see where they are defined.
     """
-    import tensorflow as tf
     from rich.console import Console
 
     from trainer.data import corrupt, dataset
     from trainer.evaluation import report
     from trainer.evaluation.evaluator import renormalized
+    from trainer.files import make_folder
     from trainer.inference import model_file
     from trainer.training import devices, journal
 
@@ -89,7 +89,7 @@ def run(settings: EvaluateSettings) -> None:
         model = renormalized(model, description, split.manifest)
     home = os.path.dirname(model_file.find_model(settings.model)) or "."
     folder = settings.report or f"{home}/report-{settings.split}"
-    tf.io.gfile.makedirs(folder)  # a folder that can't be written fails before the work
+    make_folder(folder)  # a folder that can't be written fails before the work
     evaluation = _evaluate(settings, model, split, strategy, console)
     report.print_scores(evaluation.scores, evaluation.intervals, console)
     rows = journal.read_rows(home)

@@ -13,6 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from beam_pipelines.contract.errors import UserError
+from trainer.errors import BucketError
 
 _DIGEST = "sha256"
 _BLOCK = 2**20
@@ -50,6 +51,18 @@ def publish(temporary: str, path: str) -> None:
     flush(temporary)
     tf.io.gfile.rename(temporary, path, overwrite=True)
     flush(os.path.dirname(path) or ".")
+
+
+def make_folder(folder: str) -> None:
+    """Makes `folder` and what is above it, where they are missing.
+
+    Raises:
+      BucketError: there is no such bucket; TensorFlow alone would try for minutes to write into it.
+    """
+    bucket = "/".join(folder.split("/")[:3])
+    if not is_local(folder) and not tf.io.gfile.isdir(bucket):
+        raise BucketError(f"{folder} can't be written: there is no bucket {bucket}; check its name")
+    tf.io.gfile.makedirs(folder)
 
 
 def flush(path: str) -> None:

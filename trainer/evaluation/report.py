@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -26,7 +25,7 @@ from trainer.data.dataset import Split
 from trainer.evaluation.evaluator import Evaluation
 from trainer.evaluation.examples import Example, pick_examples
 from trainer.evaluation.metrics import METRICS, Intervals, Scores
-from trainer.files import write_whole
+from trainer.files import make_folder, write_whole
 from trainer.inference.model_file import Description
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ def write_report(
 ) -> None:
     """Writes `FILES` to `folder`, local or gs://; those of an earlier report are replaced. See `Report`."""
     report = Report(evaluation=evaluation, split=split, model=model, description=description, rows=rows)
-    tf.io.gfile.makedirs(folder)
+    make_folder(folder)
     for name, make in FILES.items():
         content = make(report)
         if content is not None:

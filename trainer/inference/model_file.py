@@ -23,7 +23,7 @@ from beam_pipelines.contract.errors import UserError
 from beam_pipelines.contract.labels import LabelTable, LabelTableError
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.contract.normalization import Normalization
-from trainer.files import new_name, publish
+from trainer.files import make_folder, new_name, publish
 from trainer.inference import archive
 from trainer.inference.archive import ArchiveError
 from trainer.models import as_list, register_layers
@@ -141,7 +141,7 @@ def save_model(path: str, model: keras.Model, description: Description) -> None:
         model.save(made)
         with zipfile.ZipFile(made, "a") as opened:
             opened.writestr(_MEMBER, json.dumps(description.to_json(), indent=1))
-        tf.io.gfile.makedirs(os.path.dirname(path) or ".")
+        make_folder(os.path.dirname(path) or ".")
         temporary = new_name(path)
         try:
             tf.io.gfile.copy(made, temporary)

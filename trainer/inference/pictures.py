@@ -21,6 +21,7 @@ from beam_pipelines.contract.errors import UserError
 from beam_pipelines.contract.labels import BUILTIN_TABLES, Label, LabelTable
 from beam_pipelines.contract.pictures import BYTES_PER_PIXEL, MAX_IMAGE_PIXELS, PictureError, decode_image
 from trainer.errors import refusal
+from trainer.files import make_folder
 from trainer.inference.model_file import load_model
 from trainer.inference.request import PredictSettings
 from trainer.inference.segmenter import Segmenter
@@ -62,7 +63,7 @@ def predict(settings: PredictSettings) -> Outcome:
     pictures = find_pictures(settings.images)
     _check_targets(pictures, settings)
     with _writing(settings.output):
-        tf.io.gfile.makedirs(settings.output)
+        make_folder(settings.output)
     model, description = load_model(settings.model)
     segmenter = Segmenter(model, description, scales=settings.scales, flip=settings.flip)
     worker = _Worker(segmenter, description.labels, settings)

@@ -29,7 +29,7 @@ import tensorflow as tf
 from beam_pipelines.contract.errors import UserError
 from beam_pipelines.contract.picture_graph import decode_picture
 from trainer.errors import refusals
-from trainer.files import DamagedFileError, flush, flush_tree, read_bytes, sealed, unsealed, write_whole
+from trainer.files import DamagedFileError, flush, flush_tree, make_folder, read_bytes, sealed, unsealed, write_whole
 from trainer.inference.model_file import Description
 from trainer.inference.segmenter import Segmenter
 
@@ -194,6 +194,7 @@ def _publish_remote(folder: str, model: keras.Model, description: Description) -
     with tempfile.TemporaryDirectory() as scratch:
         made = os.path.join(scratch, "model")
         _save(made, model, description)
+        make_folder(folder)
         if tf.io.gfile.exists(f"{folder}/{_GRAPH}"):
             tf.io.gfile.remove(f"{folder}/{_GRAPH}")
         files = [os.path.relpath(os.path.join(at, name), made) for at, _, names in os.walk(made) for name in names]

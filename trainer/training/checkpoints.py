@@ -18,6 +18,7 @@ from trainer.files import (
     DamagedFileError,
     flush,
     is_local,
+    make_folder,
     names_in,
     read_bytes,
     sealed,
@@ -118,7 +119,7 @@ class Checkpoints:
 
     def _save(self, step: int) -> None:
         if self._is_chief:
-            tf.io.gfile.makedirs(self.folder)
+            make_folder(self.folder)
             self._state.write(f"{self.folder}/ckpt-{step}")
             _vouch(self.folder, step, self._about)
             self._good = [*(each for each in self._good if each != step), step][-KEPT:]

@@ -9,7 +9,7 @@ import tensorflow as tf
 from beam_pipelines.contract.errors import UserError
 from trainer.config import CONFIG, TrainConfig, changes
 from trainer.errors import refusals
-from trainer.files import DamagedFileError, read_bytes, sealed, unsealed, write_whole
+from trainer.files import DamagedFileError, make_folder, read_bytes, sealed, unsealed, write_whole
 from trainer.training import devices
 from trainer.training.checkpoints import read_about
 from trainer.training.inputs import Inputs
@@ -81,7 +81,7 @@ def _identity_before(config: TrainConfig, path: str) -> tuple[dict[str, Any], st
 def _make_folder(folder: str) -> None:
     try:
         with refusals():
-            tf.io.gfile.makedirs(folder)
+            make_folder(folder)
     except tf.errors.OpError as error:
         raise ContinuationError(f"--output={folder} can't be made: {str(error).splitlines()[0]}") from error
 
