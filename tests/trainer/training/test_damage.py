@@ -139,7 +139,7 @@ def test_the_same_command_makes_again_what_is_damaged(
     told = said()
     if name == EVERY:
         assert "made again from what the checkpoints say" in told
-        assert ("damaged, the one before it is taken" in told) == (how != "deleted")
+        assert ("damaged, using the checkpoint before it: " in told) == (how != "deleted")
     assert_whole(dataset, run, said)
     if name != "metrics.jsonl":  # nothing else holds what it said
         assert [row["step"] for row in rows(run, "val")] == [4]
@@ -187,5 +187,5 @@ def test_a_best_model_that_is_gone_is_replaced_by_the_one_at_the_end(
 ) -> None:
     (run / "best.keras").unlink()
     assert task.main(command(dataset, run)) == 0
-    assert "the model as it is now takes its place" in said()
+    assert "the current model replaces it" in said()
     assert_whole(dataset, run, said)
