@@ -17,6 +17,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 gc.disable()  # a fifth of this short process's time would go into looking for garbage among imported modules
@@ -170,14 +171,13 @@ def _copy(made: str, workspace: Workspace) -> None:
     and then the list of them last.
     """
     names = [f"{folder}/{name}" for folder in TRANSFORM_FOLDERS for name, _ in storage.list_files(f"{made}/{folder}")]
-    ownership.refuse_foreign_transform(workspace, names)
+    files = {name: Path(made, name).read_bytes() for name in names}
+    ownership.refuse_foreign_transform(workspace, files)
     ownership.add_to_journal(workspace, [*names, TRANSFORM_FILES])
     graph, states = workspace.transform_graph, {}
     for name in sorted(names, key=lambda name: (storage.join(workspace.root, name) == graph, name)):
-        with open(os.path.join(made, name), "rb") as file:
-            data = file.read()
-        workspace.write(storage.join(workspace.root, name), data)
-        states[name] = (len(data), google_crc32c.value(data))
+        workspace.write(storage.join(workspace.root, name), files[name])
+        states[name] = (len(files[name]), google_crc32c.value(files[name]))
     workspace.write(workspace.transform_files, sealed(json.dumps(states)))
 
 

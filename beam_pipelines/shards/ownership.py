@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -95,9 +95,19 @@ def refuse_foreign(workspace: Workspace, files: Iterable[str]) -> None:
     _refuse(workspace, [*files, REJECTED, manifest.FILE_NAME, *_TRANSFORM])
 
 
-def refuse_foreign_transform(workspace: Workspace, names: Sequence[str]) -> None:
-    """The same for the transform_fn's files, once it is known which they are."""
-    _refuse(workspace, [*names, TRANSFORM_FILES])
+def refuse_foreign_transform(workspace: Workspace, files: Mapping[str, bytes]) -> None:
+    """The same for the transform_fn's files, once their content is known: what is there with the same bytes is ours,
+    left where only the other folder with the list of both was deleted.
+    """
+    same = [name for name in _there(workspace, list(files)) if _has(workspace, name, files[name])]
+    _refuse(workspace, [name for name in (*files, TRANSFORM_FILES) if name not in same])
+
+
+def _has(workspace: Workspace, name: str, data: bytes) -> bool:
+    """Whether there is a plain file with this content."""
+    with contextlib.suppress(OSError):
+        return not _is_behind_link(workspace, name) and (storage.read_bytes(storage.join(workspace.root, name)) == data)
+    return False
 
 
 def _refuse(workspace: Workspace, names: Sequence[str]) -> None:
