@@ -11,6 +11,7 @@ its own.
 
 from __future__ import annotations
 
+import functools
 import gc
 import json
 import os
@@ -70,15 +71,28 @@ def preprocessing_fn(
         (table,) = tft.experimental.ptransform_analyzer(
             [inputs["histogram"]], NormalizationTable(), [tf.float32], [[CHANNELS, LEVELS]]
         )
-        pixels = tf.map_fn(
-            lambda encoded: _conformed(decode_picture(encoded, max_pixels=max_pixels), (height, width), resize, aspect),
-            inputs["image"],
-            fn_output_signature=tf.int32,
-        )
+        if tf.get_static_value(table) is None:  # while it is analyzed, for which no pixel is needed
+            pixels = tf.zeros([tf.size(inputs["image"]), height, width, CHANNELS], tf.int32)
+        else:
+            pixels = _pixels(height, width, resize, aspect, max_pixels)(inputs["image"])
         channels = [tf.gather(table[channel], pixels[..., channel]) for channel in range(CHANNELS)]
         return {"image": tf.ensure_shape(tf.stack(channels, -1), [None, height, width, CHANNELS])}
 
     return preprocess
+
+
+@functools.cache
+def _pixels(height: int, width: int, resize: str, aspect: str, max_pixels: int) -> Callable[[Any], Any]:
+    """string[B] -> int32[B, height, width, 3], a function: tensorflow-transform traces what calls it five times."""
+
+    def pixels_of(encoded: Any) -> Any:
+        return _conformed(decode_picture(encoded, max_pixels=max_pixels), (height, width), resize, aspect)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
+    def pixels(images: Any) -> Any:
+        return tf.map_fn(pixels_of, images, fn_output_signature=tf.int32)
+
+    return pixels  # type: ignore[no-any-return]
 
 
 def write_transform(manifest: Manifest, workspace: Workspace) -> None:
