@@ -1,4 +1,4 @@
-"""`python -m trainer.predict`: from a trained model and pictures to their class maps, colors and overlays."""
+"""`python -m trainer.predict`: class maps, colors and overlays of images, from a trained model."""
 
 from __future__ import annotations
 
@@ -6,28 +6,43 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from trainer import arguments
+from trainer import arguments, settings
 from trainer.console import run_command
 from trainer.inference.request import FORMS, PredictSettings
+from trainer.settings import Option, one_of
+
+_OPACITY = Option(
+    "overlay_opacity",
+    type=arguments.number(0, most=1),
+    default=0.5,
+    metavar="0..1",
+    help="opacity of the colors (default %(default)s)",
+    needs=(one_of("as", "train_ids"),),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0 some pictures are segmented (the others are listed), 1 none is, 2 (SystemExit) the
-    arguments are wrong.
+    """Returns the exit code: 0 every image that can be segmented is (the others are listed), 1 none can be, or the
+    command failed, 2 (SystemExit) the arguments are wrong.
     """
-    settings = parse_predict(argv)
+    request = parse_predict(argv)
 
     def work() -> int:
         from trainer.inference.pictures import predict
 
-        return 0 if predict(settings).segmented else 1
+        outcome = predict(request)
+        return 0 if outcome.segmented or outcome.kept else 1
 
-    return run_command(work, verbose=settings.verbose, less_memory="Segment smaller pictures, or use fewer --scales")
+    return run_command(work, verbose=request.verbose, less_memory="Segment smaller images, or use fewer --scales")
 
 
 def parse_predict(argv: Sequence[str] | None = None) -> PredictSettings:
-    """Ends the process with exit code 2 where the arguments are wrong."""
-    return PredictSettings(**vars(predict_parser().parse_args(argv)))
+    """Raises SystemExit with code 2 and a message if the arguments are wrong."""
+    parser = predict_parser()
+    values = vars(parser.parse_args(argv))
+    if problem := settings.contradiction([_OPACITY], settings.given(parser, argv), values):
+        parser.error(problem)
+    return PredictSettings(form=values.pop("as"), **values)
 
 
 def predict_parser() -> argparse.ArgumentParser:
@@ -35,55 +50,49 @@ def predict_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m trainer.predict",
         description=(
-            "Segments pictures of any size. train_ids: ids/NAME.png holds train ids, colors/NAME.png the same as a "
-            "palette picture in the colors of the classes, overlays/NAME.jpg these over the picture. "
+            "Segments images of any size. train_ids: ids/NAME.png holds train ids, colors/NAME.png the same as a "
+            "palette image in the colors of the classes, overlays/NAME.jpg these colors over the image. "
             "cityscapes_submission: NAME.png holds label ids, all in one folder. Folders are searched for BMP, JPEG, "
-            "PNG, TIFF and WebP files, and keep their tree. A picture that beam_pipelines.build would reject (damaged, "
-            "transparent, animated, turned by EXIF, of more than 8 bits) is named and left out."
+            "PNG, TIFF and WebP files, and keep their tree. An image that beam_pipelines.build would reject (damaged, "
+            "transparent, animated, rotated by EXIF, of more than 8 bits) is named and skipped. Run the same command "
+            "again to continue: images that are already segmented are kept."
         ),
         allow_abbrev=False,
     )
-    add = parser.add_argument
-    add("--model", required=True, type=arguments.place, metavar="RUN|FILE", help="a run's folder, or a best.keras")
-    add(
-        "--images",
-        required=True,
-        type=arguments.place,
-        metavar="FOLDER|FILE|GLOB",
-        help="what to segment, local or gs://",
-    )
-    add(
-        "--output",
-        required=True,
-        type=arguments.place,
-        metavar="DIR",
-        help="where to write, local or gs://; what is there is replaced",
-    )
-    add("--as", dest="form", choices=FORMS, default=FORMS[0], help="what to write (default: %(default)s)")
-    add(
-        "--overlay_opacity",
-        type=arguments.number(0, most=1),
-        default=0.5,
-        metavar="0..1",
-        help="opacity of the colors (default %(default)s)",
-    )
-    add(
-        "--scales",
-        type=arguments.scales,
-        default=(1.0,),
-        metavar="S,...",
-        help="average the probabilities over these multiples of the trained scale (default: 1)",
-    )
-    add("--flip", action="store_true", help="average the probabilities over each picture and its mirror image")
-    add(
+    _add_places(parser)
+    _add_form(parser)
+    arguments.add_views(parser, "the trained scale")
+    parser.add_argument(
         "--max_image_pixels",
         type=arguments.whole(1),
         default=PredictSettings.max_image_pixels,
         metavar="N",
-        help="a larger picture is left out before it is decoded (default: %(default)s)",
+        help="skip larger images before they are decoded (default: %(default)s)",
     )
     arguments.add_verbose(parser)
     return parser
+
+
+def _add_places(parser: argparse.ArgumentParser) -> None:
+    """Declares what is read and written."""
+    arguments.add_model(parser)
+    parser.add_argument(
+        "--images",
+        required=True,
+        type=arguments.place,
+        metavar="FOLDER|FILE|GLOB",
+        help="images to segment, local or gs://",
+    )
+    parser.add_argument(
+        "--output", required=True, type=arguments.place, metavar="DIR", help="folder to write to, local or gs://"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace files of the same name in the output folder")
+
+
+def _add_form(parser: argparse.ArgumentParser) -> None:
+    """Declares what is written of an image."""
+    parser.add_argument("--as", choices=FORMS, default=FORMS[0], help="what to write (default: %(default)s)")
+    _OPACITY.add_to(parser)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a prediction is asked to do."""
+"""The settings of a prediction."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ FORMS = ("train_ids", "cityscapes_submission")
 
 @dataclass(frozen=True, kw_only=True)
 class PredictSettings:
-    """A parsed command line; what each value means stands in its --help."""
+    """A parsed command line; see `python -m trainer.predict --help`."""
 
     model: str
     images: str
@@ -19,4 +19,5 @@ class PredictSettings:
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
     max_image_pixels: int = 100_000_000
+    overwrite: bool = False
     verbose: bool = False

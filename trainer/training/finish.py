@@ -13,6 +13,7 @@ from trainer.config import TrainConfig
 from trainer.data.dataset import Split
 from trainer.evaluation import report
 from trainer.evaluation.evaluator import evaluate
+from trainer.evaluation.printed import print_scores
 from trainer.files import DamagedFileError, is_local, read_bytes, sealed, sha256_of, unsealed, write_whole
 from trainer.inference.model_file import BEST, load_model
 from trainer.inference.saved_model import export_model, loading_note
@@ -85,7 +86,7 @@ def evaluate_and_export(
         evaluation = evaluate(model, val, batch=batch, strategy=strategy)
         rows = journal.read_rows(config.places.output)
         report.write_report(_report_folder(config), evaluation, val, model, description=description, rows=rows)
-        report.print_scores(evaluation.scores, evaluation.intervals, console)
+        print_scores(evaluation.scores, evaluation.intervals, console)
         made.append(f"{_report_folder(config)}/: its scores and pictures")
     console.print("exporting it", highlight=False)
     export_model(config.places.export, model, description, overwrite=True)

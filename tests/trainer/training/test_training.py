@@ -158,7 +158,6 @@ def test_pictures_of_several_sizes_need_a_crop(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("--backbone=xception65", "tiny has no option 'backbone'"),
         ("--val_split=test", "has no split 'test'; it has train, val"),
         ("--dataset=nowhere", "there is no folder nowhere"),
         ("--global_batch=3 --logical_devices=2", "--global_batch=3 can't be shared equally by 2 replicas"),
