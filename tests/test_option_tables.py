@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import option_tables
 from tests.support.builds import PROJECT
-from tests.support.option_tables import PARSERS, MarkerError, readmes, rewrite
+from tests.support.option_tables import SOURCES, MarkerError, readmes, rewrite
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -55,10 +55,17 @@ def test_a_table_says_what_the_parser_knows() -> None:
     assert rewrite(made, {"cook": make_parser}) == made
 
 
+def test_a_table_may_be_made_of_lines() -> None:
+    text = "<!-- options: menu -->\n<!-- end -->"
+    made = rewrite(text, {"menu": lambda: [("dish", "price"), ("soup", "3 | 4")]})
+    table = "| dish | price |\n| --- | --- |\n| soup | 3 \\| 4 |"
+    assert made == f"<!-- options: menu -->\n\n{table}\n\n<!-- end -->"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("<!-- options: baker -->\n<!-- end -->", "there is no parser baker; PARSERS has cook"),
+        ("<!-- options: baker -->\n<!-- end -->", "there is no source baker; SOURCES has cook"),
         ("<!-- options: cook -->\n", "1 markers, 0 pairs"),
         ("<!-- options: cook -->\n<!-- options: cook -->\n<!-- end -->", "3 markers, 0 pairs"),
         ("<!-- end -->", "1 markers, 0 pairs"),
@@ -73,7 +80,7 @@ def test_the_tables_in_the_readmes_are_up_to_date() -> None:
     """`make docs` updates them."""
     texts = {path: path.read_text(encoding="utf-8") for path in readmes()}
     assert [path for path, text in texts.items() if rewrite(text) != text] == []
-    assert all(any(f"<!-- options: {name} -->" in text for text in texts.values()) for name in PARSERS)
+    assert all(any(f"<!-- options: {name} -->" in text for text in texts.values()) for name in SOURCES)
 
 
 def test_the_script_rewrites_what_is_out_of_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

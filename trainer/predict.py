@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Sequence
 
-from trainer import arguments, settings
-from trainer.console import run_command
-from trainer.inference.request import FORMS, PredictSettings
-from trainer.settings import Option, one_of
-
-_OPACITY = Option(
-    "overlay_opacity",
-    type=arguments.number(0, most=1),
-    default=0.5,
-    metavar="0..1",
-    help="opacity of the colors (default %(default)s)",
-    needs=(one_of("as", "train_ids"),),
-)
+from trainer.console import run_command, run_main  # nothing slow: signals are handled after this
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 every image that can be segmented is (the others are listed), 1 none can be, or the
     command failed, 2 (SystemExit) the arguments are wrong.
     """
+    from trainer.inference.request import parse_predict
+
     request = parse_predict(argv)
 
     def work() -> int:
@@ -33,67 +21,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         outcome = predict(request)
         return 0 if outcome.segmented or outcome.kept else 1
 
-    return run_command(work, verbose=request.verbose, less_memory="Segment smaller images, or use fewer --scales")
-
-
-def parse_predict(argv: Sequence[str] | None = None) -> PredictSettings:
-    """Raises SystemExit with code 2 and a message if the arguments are wrong."""
-    parser = predict_parser()
-    values = vars(parser.parse_args(argv))
-    if problem := settings.contradiction([_OPACITY], settings.given(parser, argv), values):
-        parser.error(problem)
-    return PredictSettings(form=values.pop("as"), **values)
-
-
-def predict_parser() -> argparse.ArgumentParser:
-    """The parser of `python -m trainer.predict`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m trainer.predict",
-        description=(
-            "Segments images of any size. train_ids: ids/NAME.png holds train ids, colors/NAME.png the same as a "
-            "palette image in the colors of the classes, overlays/NAME.jpg these colors over the image. "
-            "cityscapes_submission: NAME.png holds label ids, all in one folder. Folders are searched for BMP, JPEG, "
-            "PNG, TIFF and WebP files, and keep their tree. An image that beam_pipelines.build would reject (damaged, "
-            "transparent, animated, rotated by EXIF, of more than 8 bits) is named and skipped. Run the same command "
-            "again to continue: images that are already segmented are kept."
-        ),
-        allow_abbrev=False,
-    )
-    _add_places(parser)
-    _add_form(parser)
-    arguments.add_views(parser, "the trained scale")
-    parser.add_argument(
-        "--max_image_pixels",
-        type=arguments.whole(1),
-        default=PredictSettings.max_image_pixels,
-        metavar="N",
-        help="skip larger images before they are decoded (default: %(default)s)",
-    )
-    arguments.add_verbose(parser)
-    return parser
-
-
-def _add_places(parser: argparse.ArgumentParser) -> None:
-    """Declares what is read and written."""
-    arguments.add_model(parser)
-    parser.add_argument(
-        "--images",
-        required=True,
-        type=arguments.place,
-        metavar="FOLDER|FILE|GLOB",
-        help="images to segment, local or gs://",
-    )
-    parser.add_argument(
-        "--output", required=True, type=arguments.place, metavar="DIR", help="folder to write to, local or gs://"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace files of the same name in the output folder")
-
-
-def _add_form(parser: argparse.ArgumentParser) -> None:
-    """Declares what is written of an image."""
-    parser.add_argument("--as", choices=FORMS, default=FORMS[0], help="what to write (default: %(default)s)")
-    _OPACITY.add_to(parser)
+    less_memory = "Segment smaller images, or use fewer --scales"
+    return run_command(work, verbose=request.verbose, less_memory=less_memory)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

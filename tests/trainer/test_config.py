@@ -10,11 +10,10 @@ import pytest
 from trainer import config, models, sections, settings
 from trainer.config import TrainConfig, parse_train
 from trainer.data.augment import AUGMENTATIONS
-from trainer.evaluate import parse_evaluate
-from trainer.export import parse_export
+from trainer.evaluation.options import parse_evaluate
+from trainer.inference.request import parse_export, parse_predict
 from trainer.objective import optimizers
 from trainer.objective.terms import TERMS
-from trainer.predict import parse_predict
 
 # What an option needs beside it to have an effect.
 BESIDE = {"hard_pixel_ramp_steps": ("--hard_pixel_fraction=0.25",)}

@@ -18,7 +18,8 @@ from tests.support.builds import PROJECT
 from tests.support.handmade import EXAMPLES, write_dataset
 from trainer import evaluate
 from trainer.data.dataset import open_split
-from trainer.evaluate import EvaluateSettings, main, parse_evaluate
+from trainer.evaluate import main
+from trainer.evaluation.options import EvaluateSettings, parse_evaluate
 from trainer.inference.model_file import Description, save_model
 
 # TensorFlow's tensors take no `copy` keyword yet, which NumPy 2 says wherever Keras saves a variable.

@@ -23,7 +23,8 @@ from tests.support.color_model import CITYSCAPES, blocky_ids, describe, make_col
 from tests.support.picture_table import CASES
 from trainer.inference.model_file import save_model
 from trainer.inference.pictures import TYPES, find_pictures, load_picture, overlay
-from trainer.predict import main, parse_predict
+from trainer.inference.request import parse_predict
+from trainer.predict import main
 
 # TensorFlow's tensors take no `copy` keyword yet, which NumPy 2 says wherever Keras saves a variable.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
