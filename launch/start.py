@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterable, Sequence
 
 from launch.errors import LaunchError, command
+from trainer import console
 
 DISTRIBUTION = "street-scenes"
 _EXTRA = "trainer"
@@ -34,6 +35,7 @@ def install(argv: Sequence[str] | None = None) -> int:
     Raises:
       LaunchError: pip failed.
     """
+    console.raise_when_stopped()
     needed = requirements_of(importlib.metadata.requires(DISTRIBUTION) or ())
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--root-user-action=ignore"]
     if subprocess.run([*pip, *needed], check=False).returncode:
@@ -51,4 +53,4 @@ def requirements_of(requires: Iterable[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console.run_main(main)

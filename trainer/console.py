@@ -6,15 +6,17 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
 from beam_pipelines.contract.errors import Stopped, exit_code_of
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 _errors = 2  # the file descriptor of stderr, before anything redirects it
 
 
-def run_main(main: Callable[[], int], signals: tuple[signal.Signals, ...] = (signal.SIGINT,)) -> None:
+def run_main(main: Callable[[], int], signals: Sequence[signal.Signals] = (signal.SIGINT,)) -> None:
     """Ends the process with the exit code of `main`. For the module that is started, before slow imports.
 
     One of `signals` ends the process with a line and 128 + its number: at once, until `raise_when_stopped` is called.
@@ -36,7 +38,7 @@ def raise_when_stopped() -> None:
 
     Not during imports: Python drops an exception that is raised in one of its callbacks, with a traceback.
     """
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in SIGNALS:
         if signal.getsignal(number) is _end_at_once:
             signal.signal(number, _raise)
 
@@ -114,7 +116,7 @@ def _end_at_once(number: int, _frame: FrameType | None) -> None:
 
 
 def _raise(number: int, _frame: FrameType | None) -> None:
-    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for each in SIGNALS:
         if signal.getsignal(each) is _raise:
             signal.signal(each, _end_at_once)  # a second signal does not wait for the cleanup
     raise Stopped(number)

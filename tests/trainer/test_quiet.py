@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -104,6 +105,58 @@ def test_ctrl_c_while_tensorflow_is_imported_does_not_show_its_log(tmp_path: Pat
     interrupted = 'import os\nos.write(2, b"from native code")\nraise KeyboardInterrupt\n'
     done = run_beside(interrupted, tmp_path, "-m", "trainer.export", "--model=a", "--output=b")
     assert (done.returncode, done.stderr) == (130, "stopped\n")
+
+
+STOPPABLE = """
+import time
+from trainer import console
+
+def work():
+    try:
+        print("working", flush=True)
+        time.sleep(60)
+    finally:
+        print("cleaned", flush=True)
+
+console.run_main(lambda: console.run_command(work))
+"""
+
+
+@pytest.mark.parametrize(
+    ("tensorflow", "command", "cleaned"),
+    [
+        (
+            'import time\nprint("working", flush=True)\ntime.sleep(60)',
+            ("-m", "trainer.export", "--model=a", "--output=b"),
+            "",
+        ),
+        (LOUD, ("-c", STOPPABLE), "cleaned\n"),
+    ],
+    ids=["while TensorFlow is imported", "while it works"],
+)
+def test_ctrl_c_at_any_moment_is_a_line(tensorflow: str, command: tuple[str, ...], cleaned: str, tmp_path: Path):
+    (tmp_path / "tensorflow.py").write_text(tensorflow)
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        cwd=PROJECT,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{PROJECT}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "working\n"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, cleaned, "stopped\n")
+
+
+@pytest.mark.parametrize("command", ["task", "evaluate", "predict", "export"])
+def test_ctrl_c_is_handled_before_anything_slow_is_imported(command: str):
+    """The module of a command imports its options late."""
+    code = f"import sys, trainer.{command}; print(*(set(sys.modules) & {{'argparse', 'trainer.settings', 'tempfile'}}))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "\n"), done.stderr
 
 
 TASK = ("trainer.task", "--train_split=train", "--val_split=")
