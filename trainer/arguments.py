@@ -16,7 +16,7 @@ LARGEST_SCALE = 8  # memory grows with the square of the scale
 def place(text: str) -> str:
     """A file or folder, local or in a bucket. Expands `~`, which a shell leaves as it is after `--option=`."""
     if not text:
-        raise argparse.ArgumentTypeError("a file or folder was expected")
+        raise argparse.ArgumentTypeError("expected a file or folder")
     return os.path.expanduser(text)
 
 
@@ -54,7 +54,7 @@ def number(
         except ValueError as error:
             raise argparse.ArgumentTypeError(f"{text!r} is not a number") from error
         if not (math.isfinite(value) and least <= value <= most and above < value < below):
-            raise argparse.ArgumentTypeError(f"{text}: {expected} was expected")
+            raise argparse.ArgumentTypeError(f"{text}: expected {expected}")
         return value
 
     return parse
@@ -82,7 +82,7 @@ def span(text: str) -> tuple[float, float]:
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is not LEAST,MOST, such as 0.5,2") from error
     if not 0 < least <= most < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r}: 0 < LEAST <= MOST was expected")
+        raise argparse.ArgumentTypeError(f"{text!r}: expected 0 < LEAST <= MOST")
     return least, most
 
 

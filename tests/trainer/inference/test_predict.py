@@ -119,7 +119,7 @@ def test_the_opacity_is_that_of_the_command(predict: Callable[..., int], tmp_pat
     ("opacity", "message"),
     [
         ("0.5x", "'0.5x' is not a number"),
-        ("1.5", "1.5: at least 0 and at most 1 was expected"),
+        ("1.5", "1.5: expected at least 0 and at most 1"),
         ("nan", "nan: at least 0"),
     ],
 )
