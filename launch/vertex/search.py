@@ -1,4 +1,4 @@
-"""A hyperparameter search: what it tunes, parsed from --tune, and its part of a request."""
+"""A hyperparameter search: its parameters, parsed from --tune, and its part of a request."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from launch.errors import LaunchError
 from trainer.config import parse_train
 
-METRIC = "mean_iou"  # the name under which trainer.training.journal reports it; a test compares the two
+METRIC = "mean_iou"  # as in trainer.training.journal; a test compares the two
 DEFAULT_TUNE = "learning_rate=0.001..0.1:log"
 _TUNE = re.compile(r"(\w+)=(?:(.+)\.\.(.+?)(:log)?|([^:]+))")
 
@@ -119,7 +119,7 @@ def _parsed_by_trainer(
 ) -> Any:
     """`--name=value` as the trainer parses it, together with each value of `others`.
 
-    What makes an option useless is one value of one other option, so that there is no need to try all combinations.
+    Whether an option has an effect depends on single other options, so not all combinations have to be tried.
     """
     first = {other: values[0] for other, values in others.items()}
     trials = [first, *({**first, other: each} for other, values in others.items() for each in values[1:])]

@@ -67,7 +67,7 @@ class Scores:
         classes = self.labels.num_classes
         if self.confusion.shape != (classes, classes) or not np.issubdtype(self.confusion.dtype, np.integer):
             found = f"{self.confusion.dtype}{list(self.confusion.shape)}"
-            raise ValueError(f"confusion {found}: integer[{classes}, {classes}] was expected for {classes} classes")
+            raise ValueError(f"confusion {found}: expected integer[{classes}, {classes}] for {classes} classes")
         if (self.confusion < 0).any():
             raise ValueError("a confusion matrix can't have negative counts")
 
@@ -193,9 +193,9 @@ def bootstrap_interval(
       ValueError: there are no images, or a number is out of its range.
     """
     if confusions.ndim != 3 or not len(confusions):
-        raise ValueError(f"confusions of shape {confusions.shape}: [images, classes, classes] was expected, images > 0")
+        raise ValueError(f"confusions of shape {confusions.shape}: expected [images, classes, classes] with images > 0")
     if samples < 1 or not 0 <= confidence < 1:
-        raise ValueError(f"samples {samples}, confidence {confidence}: 1 or more, and 0 to below 1, were expected")
+        raise ValueError(f"samples {samples}, confidence {confidence}: expected at least 1, and at least 0 and below 1")
     images = len(confusions)
     draws = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), samples).astype(np.float64)
     parts = (np.diagonal(confusions, axis1=1, axis2=2), confusions.sum(2), confusions.sum(1))

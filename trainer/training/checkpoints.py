@@ -121,7 +121,7 @@ class Checkpoints:
         if self._is_chief:
             tf.io.gfile.makedirs(self.folder)
             self._state.write(f"{self.folder}/ckpt-{step}")
-            _vouch(self.folder, step, self._about)
+            _write_record(self.folder, step, self._about)
             self._good = [*(each for each in self._good if each != step), step][-KEPT:]
             _name_newest(self.folder, self._good)
             _delete_others(self.folder, self._good)
@@ -155,7 +155,7 @@ def _parts(folder: str, step: int) -> list[str]:
     return [match[0] for match in matches if int(match[1]) == step and match[2] != "json"]
 
 
-def _vouch(folder: str, step: int, about: Mapping[str, Any]) -> None:
+def _write_record(folder: str, step: int, about: Mapping[str, Any]) -> None:
     files: dict[str, dict[str, Any]] = {}
     for name in _parts(folder, step):
         path = f"{folder}/{name}"

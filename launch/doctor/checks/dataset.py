@@ -68,7 +68,7 @@ def _normalization(manifest: Manifest) -> Finding:
 
 
 def _classes(manifest: Manifest, split: str, is_trained_on: bool) -> Finding:
-    """Checks that the classes occur; a class that is absent matters only where it is to be learned."""
+    """Checks that the classes occur. A class that is absent matters only in the split that is trained on."""
     names = [label.name for label in manifest.labels.classes]
     counts, ignored = manifest.class_pixels[split], manifest.ignored_pixels[split]
     share = ignored / max(1, ignored + sum(counts))
@@ -80,6 +80,6 @@ def _classes(manifest: Manifest, split: str, is_trained_on: bool) -> Finding:
         message = f"{found}: check that {manifest.labels.name} is the right table (--labels of the build)"
         return Finding(WARNING, message, "classes")
     if absent and is_trained_on:
-        message = f"{found}; {', '.join(absent)} cannot be learned: add images that have them"
+        message = f"{found}; {', '.join(absent)} cannot be learned: add images that contain them"
         return Finding(WARNING, message, "classes")
     return Finding(OK, found, "classes")

@@ -28,7 +28,7 @@ NOTOP = "xception_weights_tf_dim_ordering_tf_kernels_notop.h5"  # as keras.appli
 
 def build(images: Any, convolutions: Convolutions, *, output_stride: int) -> Features:
     """Features of images [B, H, W, 3] in -1..1: high [B, H / output_stride, W / output_stride, 2048],
-    low [B, H / 4, W / 4, 256], which is block3_sepconv2_bn, where the aligned Xception gives its own.
+    low [B, H / 4, W / 4, 256] from block3_sepconv2_bn, the same depth as in the aligned Xception.
     """
     convolutions = replace(convolutions, epsilon=EPSILON)
     x = convolutions.conv(images, 32, 3, stride=2, name="block1_conv1")
