@@ -203,8 +203,8 @@ def test_help_tells_of_every_option(capsys: pytest.CaptureFixture[str], monkeypa
 def test_sections_tables_and_help_agree(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     """Each option is declared once: at a field of a section, or in a row of a table that a field holds."""
     types = get_type_hints(TrainConfig)
-    assert [types[name] for name in config.SECTIONS] == [section for section, _ in config.SECTIONS.values()]
-    declared = [each.option for section, _ in config.SECTIONS.values() for each in settings.declared_by(section)]
+    assert [types[name] for name in sections.SECTIONS] == [section for section, _ in sections.SECTIONS.values()]
+    declared = [each.option for section, _ in sections.SECTIONS.values() for each in settings.declared_by(section)]
     names = [option.name for option in declared]
     assert len(set(names)) == len(names)
     rows = [*(row.option for row in AUGMENTATIONS), *models.MODEL_OPTIONS, *(term.option for term in TERMS)]
@@ -219,7 +219,7 @@ def test_sections_tables_and_help_agree(capsys: pytest.CaptureFixture[str], monk
 def section_of(option: str) -> str:
     (found,) = (
         name
-        for name, (section, _) in config.SECTIONS.items()
+        for name, (section, _) in sections.SECTIONS.items()
         if option in {each.option.name for each in settings.declared_by(section)}
     )
     return found
@@ -231,7 +231,7 @@ def section_of(option: str) -> str:
 def test_optimizers_are_those_that_can_be_built():
     for name in sections.OPTIMIZERS:
         optimizers.build_optimizer(name=name, learning_rate=0.1)
-    with pytest.raises(ValueError, match=f"'lamb': {' or '.join(sections.OPTIMIZERS)} was expected"):
+    with pytest.raises(ValueError, match=f"'lamb': expected {' or '.join(sections.OPTIMIZERS)}"):
         optimizers.build_optimizer(name="lamb", learning_rate=0.1)
 
 

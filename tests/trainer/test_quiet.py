@@ -176,7 +176,7 @@ def run_on(dataset: Path, command: tuple[str, ...]) -> tuple[int, str]:
         (TASK, lambda dataset: (dataset / "dataset.json").unlink(), "dataset.json"),
         (TASK, lambda dataset: (dataset / "dataset.json").write_bytes(bytes(999)), "dataset.json: "),
         (TASK, lambda dataset: (dataset / SHARD).unlink(), f"{SHARD} is missing: restore it"),
-        (TASK, lambda dataset: (dataset / SHARD).write_bytes(b"0"), f"{SHARD} has 1 bytes, and dataset.json says"),
+        (TASK, lambda dataset: (dataset / SHARD).write_bytes(b"0"), f"{SHARD} has 1 bytes, but dataset.json says"),
         (TASK, lambda dataset: dataset.rename(dataset.with_name("moved")), "there is no folder"),
         (EVALUATE, lambda dataset: (dataset / "dataset.json").write_bytes(b"{"), "dataset.json: "),
     ],
@@ -208,4 +208,4 @@ def test_an_error_in_a_graph_is_told_by_its_cause() -> None:
     assert cause_of(full) == "OOM when allocating tensor"
     assert explain(full, "Give less") == "out of memory: OOM when allocating tensor. Give less"
     disk = tf.errors.ResourceExhaustedError(None, None, f"{told}write failed; No space left on device")
-    assert "there is no space to write" in str(explain(disk, "Give less"))
+    assert "no space left to write" in str(explain(disk, "Give less"))

@@ -121,7 +121,7 @@ def writing(path: str) -> Iterator[None]:
     try:
         yield
     except (tf.errors.OpError, OSError) as error:
-        reason = refusal(error) or getattr(error, "message", error)
+        reason = refusal(error) or (error.message if isinstance(error, tf.errors.OpError) else error)
         raise PredictionError(f"{path} can't be written: {reason}; fix this or choose another --output") from error
 
 

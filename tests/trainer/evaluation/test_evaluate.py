@@ -127,7 +127,7 @@ def test_what_is_not_there_is_named(run: Path, data: Path, tmp_path: Path, capsy
         f"{tmp_path}/empty has no dataset.json": [f"--model={run}", f"--dataset={tmp_path}/empty"],
         f"there is no folder {tmp_path}/none": [f"--model={run}", f"--dataset={tmp_path}/none"],
         f"{data} has no split 'val'; it has train": [f"--model={run}", f"--dataset={data}"],
-        f"{data} holds no best.keras": [f"--model={data}", f"--dataset={data}", "--split=train"],
+        f"{data} has no best.keras": [f"--model={data}", f"--dataset={data}", "--split=train"],
     }
     for message, argv in cases.items():
         assert main(argv) == 1
@@ -153,9 +153,9 @@ def test_too_little_memory_is_said_with_what_to_do(
 
     monkeypatch.setattr(evaluate, "run", full)
     assert main([f"--model={run}", f"--dataset={data}", "--split=train", "--batch=9"]) == 1
-    assert capsys.readouterr().err == "error: out of memory: OOM when allocating tensor. Give less than --batch=9\n"
+    assert capsys.readouterr().err == "error: out of memory: OOM when allocating tensor. Set less than --batch=9\n"
     assert main([f"--model={run}", f"--dataset={data}", "--split=train", "--flip"]) == 1
-    assert capsys.readouterr().err.endswith("Give less than --batch=4 or fewer views (--scales, --flip)\n")
+    assert capsys.readouterr().err.endswith("Set less than --batch=4 or fewer views (--scales, --flip)\n")
 
 
 def test_a_report_that_cannot_be_written_is_a_sentence(

@@ -550,4 +550,4 @@ def test_a_model_that_is_not_there_is_an_error(tmp_path: Path, capsys: pytest.Ca
     paint_picture(tmp_path / "x.png")
     (tmp_path / "run").mkdir()
     assert main([f"--model={tmp_path / 'run'}", f"--images={tmp_path / 'x.png'}", f"--output={tmp_path / 'out'}"]) == 1
-    assert "run holds no best.keras" in capsys.readouterr().err
+    assert "run has no best.keras" in capsys.readouterr().err
