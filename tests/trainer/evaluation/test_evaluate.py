@@ -172,8 +172,8 @@ def test_a_report_that_cannot_be_written_is_a_sentence(
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("--scales=1,x", "'1,x' is not a list of numbers, like 0.75,1,1.25"),
-        ("--scales=0,1", "'0,1': scales are above 0 and at most 8, as in 0.75,1,1.25"),
+        ("--scales=1,x", "'1,x' is not a list of numbers, such as 0.75,1,1.25"),
+        ("--scales=0,1", "'0,1': scales must be above 0 and at most 8"),
         ("--scales=", "'' is not a list of numbers"),
         ("--batch=0", "0 is less than 1"),
         ("--logical_devices=-1", "-1 is less than 1"),

@@ -160,7 +160,7 @@ def test_a_contact_sheet_shows_image_truth_prediction_and_errors():
         "image",
         "truth",
         "prediction",
-        "errors: red; ignored: grey",
+        "errors: red; ignored: gray",
     ]
     assert [row[0].get_xlabel() for row in grid] == ["worst: a.png", "best: b.png"]
     for row, example in zip(grid, examples, strict=True):

@@ -122,7 +122,7 @@ def test_files_are_decoded_as_pillow_decodes_them(loaded: Any, kind: str) -> Non
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "1"])
-def test_grey_palette_and_transparent_pictures_become_rgb(loaded: Any, mode: str) -> None:
+def test_gray_palette_and_transparent_pictures_become_rgb(loaded: Any, mode: str) -> None:
     file = io.BytesIO()
     Image.fromarray(paint(blocky_ids(32, 64))).convert(mode).save(file, "PNG")
     pixels = np.asarray(Image.open(file).convert("RGB"))

@@ -110,9 +110,9 @@ def test_an_overlay_mixes_the_picture_and_the_colors() -> None:
 
 def test_the_opacity_is_that_of_the_command(predict: Callable[..., int], tmp_path: Path) -> None:
     image = np.full((32, 64, 3), (120, 70, 120), np.uint8)  # nearest to road
-    picture = save(tmp_path / "grey.png", image)
+    picture = save(tmp_path / "gray.png", image)
     assert predict(picture, tmp_path / "out", "--overlay_opacity=0.75") == 0
-    np.testing.assert_allclose(read(tmp_path / "out" / "overlays" / "grey.jpg")[5, 5], (126, 65.5, 126), atol=2)
+    np.testing.assert_allclose(read(tmp_path / "out" / "overlays" / "gray.jpg")[5, 5], (126, 65.5, 126), atol=2)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_the_opacity_is_that_of_the_command(predict: Callable[..., int], tmp_pat
     [
         ("0.5x", "'0.5x' is not a number"),
         ("1.5", "1.5: expected at least 0 and at most 1"),
-        ("nan", "nan: at least 0"),
+        ("nan", "nan: expected at least 0"),
     ],
 )
 def test_an_opacity_outside_0_to_1_is_refused(opacity: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -246,15 +246,15 @@ def test_other_tables_have_their_own_colors(tmp_path: Path) -> None:
 
 def deep_pictures(folder: Path) -> dict[str, str]:
     """Name -> what is said of it."""
-    grey = np.linspace(0, 65535, 32 * 64).reshape(32, 64).astype(np.uint16)
-    save(folder / "deep_grey.png", grey)
-    save(folder / "deep_grey2.tif", grey)
-    save(folder / "float.tif", grey.astype(np.float32))
-    rgb = tf.io.encode_png(np.stack([grey] * 3, -1)).numpy()  # Pillow writes no such file
+    gray = np.linspace(0, 65535, 32 * 64).reshape(32, 64).astype(np.uint16)
+    save(folder / "deep_gray.png", gray)
+    save(folder / "deep_gray2.tif", gray)
+    save(folder / "float.tif", gray.astype(np.float32))
+    rgb = tf.io.encode_png(np.stack([gray] * 3, -1)).numpy()  # Pillow writes no such file
     (folder / "deep_rgb.png").write_bytes(rgb)
     return {
-        "deep_grey.png": "deep_color: 16 bits per channel",
-        "deep_grey2.tif": "deep_color: 16 bits per channel",
+        "deep_gray.png": "deep_color: 16 bits per channel",
+        "deep_gray2.tif": "deep_color: 16 bits per channel",
         "deep_rgb.png": "deep_color: 16 bits per channel",
         "float.tif": "unsupported_mode: mode F",
     }

@@ -67,7 +67,7 @@ def test_a_global_batch_is_shared_equally_or_refused(replicas: int, accumulate: 
         found = plan(replicas, per_replica=99, global_batch=global_batch, accumulate=accumulate)
         assert (found.global_batch, found.replicas, found.accumulate) == (global_batch, replicas, accumulate)
     else:
-        with pytest.raises(DeviceError, match=f"give a multiple of {replicas * accumulate}, or --batch_per_replica$"):
+        with pytest.raises(DeviceError, match=f"set a multiple of {replicas * accumulate}, or --batch_per_replica "):
             plan(replicas, per_replica=99, global_batch=global_batch, accumulate=accumulate)
 
 
