@@ -161,7 +161,7 @@ def test_a_damaged_model_is_refused_with_a_cure(
         assert main([f"--model={run}", *arguments]) == 1
         told = said()
         assert told.startswith(f"error: {run}")
-        cures = ("restore it from a backup, or train it again", "training writes one after its first evaluation")
+        cures = ("restore the file from a backup", "a training run writes it after its first evaluation")
         assert told.rstrip().endswith(cures), told
     assert not list(tmp_path.rglob("made/*/*"))
 
@@ -187,5 +187,5 @@ def test_a_best_model_that_is_gone_is_replaced_by_the_one_at_the_end(
 ) -> None:
     (run / "best.keras").unlink()
     assert task.main(command(dataset, run)) == 0
-    assert "the model as it is now takes its place" in said()
+    assert "the current model replaces it" in said()
     assert_whole(dataset, run, said)
