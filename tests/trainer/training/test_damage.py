@@ -161,7 +161,7 @@ def test_a_damaged_model_is_refused_with_a_cure(
         assert main([f"--model={run}", *arguments]) == 1
         told = said()
         assert told.startswith(f"error: {run}")
-        cures = ("restore the file from a backup", "a training run writes it after its first evaluation")
+        cures = ("from a backup, or train the model again", "a training run writes it after its first evaluation")
         assert told.rstrip().endswith(cures), told
     assert not list(tmp_path.rglob("made/*/*"))
 
