@@ -1,10 +1,11 @@
-"""Argument types that the launch commands share, and how their help shows defaults."""
+"""Argument types and options that the launch commands share, and how their help shows defaults."""
 
 from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 # Pattern, and what it stands for.
 _PROJECT = (r"[a-z][-a-z0-9:.]+[a-z0-9]", "a project ID such as street-scenes-123 (not the project's name or number)")
@@ -47,7 +48,7 @@ def matching(pattern: str, meaning: str) -> Callable[[str], str]:
 
 
 project, region, label = matching(*_PROJECT), matching(*_REGION), matching(*_LABEL)
-# These refuse empty text, too: with an unset shell variable the default image would be used silently.
+# An empty text is refused, too: an unset shell variable would otherwise select the default image silently.
 image, email = matching(*_IMAGE), matching(*_EMAIL)
 
 
@@ -87,7 +88,7 @@ def machine_type(text: str) -> str:
 
 
 def vcpus_of(machine_type: str) -> int:
-    """The number of vCPUs of a `machine_type`."""
+    """The number of vCPUs in the name of a `machine_type`."""
     found = _MACHINE.fullmatch(machine_type)
     assert found
     return int(found[1] or found[2])
@@ -102,3 +103,20 @@ def whole(least: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+Options = Mapping[str, Mapping[str, Any]]  # name -> the keyword arguments of argparse's add_argument
+
+JOB: Options = {  # where a job runs
+    "project": {"metavar": "ID", "type": project, "help": "Google Cloud project of the job"},
+    "region": {"type": region, "help": "region of the job, such as us-central1; use the region of the bucket"},
+    "output": {"metavar": "DIR", "type": bucket_folder, "help": "gs:// folder that the job writes to"},
+    "endpoint": {"metavar": "URL", "help": "address of the services; Google's unless set"},
+}
+
+
+def add(group: argparse._ArgumentGroup, options: Options, *names: str, **changes: Any) -> None:
+    """Declares options of a table: those of `names`, or all of them. `changes` replace keyword arguments."""
+    for name in names or options:
+        row = {**options[name], **changes}
+        group.add_argument(f"--{name}", *row.pop("aliases", ()), **row)

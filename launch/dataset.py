@@ -1,4 +1,4 @@
-"""A data set as the trainer will find it: its manifest, in a local folder or a bucket."""
+"""The manifest of a data set for the trainer, in a local folder or a bucket."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from launch.errors import LaunchError
 
 @dataclass(frozen=True)
 class Files:
-    """How to look into a data set's folder. Both functions raise LaunchError if the folder cannot be read.
+    """Access to the folder of a data set. Both functions raise LaunchError if the folder cannot be read.
 
     Attributes:
       sizes: -> the name of each file in the folder, and its size in bytes.
@@ -44,7 +44,7 @@ def local_files(folder: str) -> Files:
 
 
 def open_manifest(folder: str, text: str | None, splits: Iterable[str], hosts: int) -> Manifest:
-    """The manifest of a data set that the trainer can start with.
+    """Reads the manifest of a data set, and checks that the trainer can start with it.
 
     Args:
       text: content of the manifest file; None if there is no such file.

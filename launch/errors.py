@@ -25,8 +25,8 @@ class Main(Protocol):
 def command(main: Main) -> Main:
     """Turns everything that `main` raises into a line on stderr and an exit code.
 
-    1 after an error (`error: ...`), 130 after Ctrl-C. Wrong arguments stay argparse's SystemExit with code 2. A
-    traceback is printed only if `--verbose` is among the arguments.
+    1 after an error (`error: ...`), 130 after Ctrl-C; see `trainer.console.run_main` for other signals. Wrong arguments
+    stay argparse's SystemExit with code 2. A traceback is printed only if `--verbose` is among the arguments.
     """
 
     @functools.wraps(main)
@@ -39,7 +39,7 @@ def command(main: Main) -> Main:
 
 
 def explain(error: Exception) -> str | None:
-    """What an error that is no UserError means to the user; None where it is a fault of the program."""
+    """The message for an error that is not a UserError; None if it is a fault of the program."""
     if build_error := as_build_error(error):
         return str(build_error)
     if isinstance(error, OSError):

@@ -1,7 +1,7 @@
-"""`python -m launch.start` with the options of trainer.task: what a job runs in a prebuilt image of Vertex AI.
+"""`python -m launch.start` with the options of trainer.task: the program of a job in Vertex AI's prebuilt image.
 
-The image has installed this project's sdist with its few general requirements; this module installs those of the
-trainer, and keeps what the image already has, TensorFlow above all. It must run before they are installed.
+The image has installed the sdist of this project with its general requirements. This module installs those of the
+trainer, and keeps packages that the image already has, such as TensorFlow. It must not import any of them itself.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import sys
 from collections.abc import Iterable, Sequence
 
 from launch.errors import LaunchError, command
+from trainer import console
 
 DISTRIBUTION = "street-scenes"
 _EXTRA = "trainer"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns trainer.task's exit code, or 1 if its requirements could not be installed."""
+    """Returns the exit code of trainer.task, or 1 if its requirements could not be installed."""
     if code := install(argv):
         return code
     from trainer.task import main as train
@@ -34,6 +35,7 @@ def install(argv: Sequence[str] | None = None) -> int:
     Raises:
       LaunchError: pip failed.
     """
+    console.raise_when_stopped()
     needed = requirements_of(importlib.metadata.requires(DISTRIBUTION) or ())
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--root-user-action=ignore"]
     if subprocess.run([*pip, *needed], check=False).returncode:
@@ -46,9 +48,9 @@ def install(argv: Sequence[str] | None = None) -> int:
 
 
 def requirements_of(requires: Iterable[str]) -> list[str]:
-    """The requirements that the trainer's extra adds. Not by the name of the distribution, which an index may have."""
+    """The requirements of the trainer's extra, without the name of the distribution, which may exist in an index."""
     return [line.partition(";")[0].strip() for line in requires if f'extra == "{_EXTRA}"' in line.replace("'", '"')]
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console.run_main(main)

@@ -56,6 +56,7 @@ ROOMS = {
         "models",
         "objective",
         "data",
+        "sections",
         "config",
         "inference",
         "evaluation",

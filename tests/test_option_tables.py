@@ -12,7 +12,7 @@ import pytest
 
 from tests.support import option_tables
 from tests.support.builds import PROJECT
-from tests.support.option_tables import PARSERS, MarkerError, readmes, rewrite
+from tests.support.option_tables import SOURCES, MarkerError, readmes, rewrite
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -56,10 +56,17 @@ def test_a_table_says_what_the_parser_knows() -> None:
     assert rewrite(made, {"cook": make_parser}) == made
 
 
+def test_a_table_may_be_made_of_lines() -> None:
+    text = "<!-- options: menu -->\n<!-- end -->"
+    made = rewrite(text, {"menu": lambda: [("dish", "price"), ("soup", "3 | 4")]})
+    table = "| dish | price |\n| --- | --- |\n| soup | 3 \\| 4 |"
+    assert made == f"<!-- options: menu -->\n\n{table}\n\n<!-- end -->"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("<!-- options: baker -->\n<!-- end -->", "there is no parser baker; PARSERS has cook"),
+        ("<!-- options: baker -->\n<!-- end -->", "there is no source baker; SOURCES has cook"),
         ("<!-- options: cook -->\n", "1 markers, 0 pairs"),
         ("<!-- options: cook -->\n<!-- options: cook -->\n<!-- end -->", "3 markers, 0 pairs"),
         ("<!-- end -->", "1 markers, 0 pairs"),
@@ -87,7 +94,7 @@ def test_the_tables_in_the_readmes_are_up_to_date(tmp_path: Path) -> None:
     )
     assert done.stdout == ""
     texts = [path.read_text(encoding="utf-8") for path in readmes()]
-    assert all(any(f"<!-- options: {name} -->" in text for text in texts) for name in PARSERS)
+    assert all(any(f"<!-- options: {name} -->" in text for text in texts) for name in SOURCES)
 
 
 def test_the_script_rewrites_what_is_out_of_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

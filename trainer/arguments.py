@@ -1,4 +1,7 @@
-"""Types of command-line arguments: each parses a text, or raises an error that says what was expected."""
+"""Types of command-line arguments, and the options that several commands have.
+
+A type parses a text, or raises an ArgumentTypeError that says what was expected.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +10,24 @@ import math
 import os
 from collections.abc import Callable
 
-LARGEST_SCALE = 8  # memory grows with its square
+LARGEST_SCALE = 8  # memory grows with the square of the scale
 
 
 def place(text: str) -> str:
-    """A file or folder, local or in a bucket; `~` is the user's own folder, also where no shell has seen it."""
+    """A file or folder, local or in a bucket. Expands `~`, which a shell leaves as it is after `--option=`."""
     if not text:
-        raise argparse.ArgumentTypeError("a file or folder was expected")
+        raise argparse.ArgumentTypeError("expected a file or folder")
     return os.path.expanduser(text)
 
 
 def dataset(text: str) -> str:
-    """The folder of a data set, which may be named by its `dataset.json`."""
+    """The folder of a data set, given as the folder or as its `dataset.json`."""
     folder, name = os.path.split(place(text))
     return (folder or ".") if name == "dataset.json" else place(text).rstrip("/") or "/"
 
 
 def whole(least: int) -> Callable[[str], int]:
-    """A whole number of `least` or more."""
+    """A whole number of at least `least`."""
 
     def parse(text: str) -> int:
         try:
@@ -41,7 +44,7 @@ def whole(least: int) -> Callable[[str], int]:
 def number(
     least: float = -math.inf, *, above: float = -math.inf, most: float = math.inf, below: float = math.inf
 ) -> Callable[[str], float]:
-    """A finite number of `least` or more, and of `most` or less; larger than `above`, smaller than `below`."""
+    """A finite number: at least `least`, at most `most`, above `above` and below `below`."""
     limits = {"at least": least, "above": above, "at most": most, "below": below}
     expected = " and ".join(f"{name} {limit:g}" for name, limit in limits.items() if math.isfinite(limit))
 
@@ -51,49 +54,72 @@ def number(
         except ValueError as error:
             raise argparse.ArgumentTypeError(f"{text!r} is not a number") from error
         if not (math.isfinite(value) and least <= value <= most and above < value < below):
-            raise argparse.ArgumentTypeError(f"{text}: {expected} was expected")
+            raise argparse.ArgumentTypeError(f"{text}: expected {expected}")
         return value
 
     return parse
 
 
 def boolean(text: str) -> bool:
-    """true or false."""
+    """The text true or false."""
     if text not in ("true", "false"):
         raise argparse.ArgumentTypeError(f"{text!r} is not true or false")
     return text == "true"
 
 
 def image_size(text: str) -> tuple[int, int]:
-    """HEIGHTxWIDTH, as in 256x512."""
+    """HEIGHTxWIDTH in pixels, such as 256x512. -> (height, width)."""
     height, _, width = text.partition("x")
     if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH, like 256x512")
+        raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH, such as 256x512")
     return int(height), int(width)
 
 
 def span(text: str) -> tuple[float, float]:
-    """LEAST,MOST, as in 0.5,2."""
+    """LEAST,MOST, such as 0.5,2. -> (least, most)."""
     try:
         least, most = (float(part) for part in text.split(","))
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not LEAST,MOST, like 0.5,2") from error
+        raise argparse.ArgumentTypeError(f"{text!r} is not LEAST,MOST, such as 0.5,2") from error
     if not 0 < least <= most < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r}: 0 < LEAST <= MOST was expected")
+        raise argparse.ArgumentTypeError(f"{text!r}: expected 0 < LEAST <= MOST")
     return least, most
 
 
 def scales(text: str) -> tuple[float, ...]:
-    """S,..., the multiples of a size to look at: as in 0.75,1,1.25."""
+    """S,...: multiples of the image size, such as 0.75,1,1.25."""
     try:
         values = tuple(float(part) for part in text.split(","))
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers, like 0.75,1,1.25") from error
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers, such as 0.75,1,1.25") from error
     if not all(0 < value <= LARGEST_SCALE for value in values):
-        raise argparse.ArgumentTypeError(f"{text!r}: scales are above 0 and at most {LARGEST_SCALE}, as in 0.75,1,1.25")
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: scales must be above 0 and at most {LARGEST_SCALE}, such as 0.75,1,1.25"
+        )
     return values
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Declares --model, of commands that read a trained model."""
+    parser.add_argument(
+        "--model", required=True, type=place, metavar="RUN|FILE", help="folder of a run, or a best.keras file"
+    )
+
+
+def add_views(parser: argparse.ArgumentParser, size: str) -> None:
+    """Declares --scales, multiples of `size`, and --flip: test-time augmentation."""
+    parser.add_argument(
+        "--scales",
+        type=scales,
+        default=(1.0,),
+        metavar="S,...",
+        help=f"average the probabilities over these multiples of {size} (default: 1)",
+    )
+    parser.add_argument(
+        "--flip", action="store_true", help="average the probabilities over each image and its mirror image"
+    )
 
 
 def add_verbose(parser: argparse.ArgumentParser) -> None:
     """Declares --verbose."""
-    parser.add_argument("--verbose", action="store_true", help="show TensorFlow's own log, and tracebacks")
+    parser.add_argument("--verbose", action="store_true", help="show TensorFlow's log, and tracebacks of errors")

@@ -1,4 +1,4 @@
-"""This process's place among the hosts of a run, as TF_CONFIG and Vertex AI's CLUSTER_SPEC describe it."""
+"""The hosts of a run and this process's task, as TF_CONFIG and Vertex AI's CLUSTER_SPEC describe them."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ class ClusterError(UserError, ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """`hosts` holds the addresses of the `chief` (at most one) and of each `worker`; it is empty for a single host.
+    """The hosts of a run.
 
-    This process is the task `index` of `kind`.
+    Attributes:
+      hosts: "chief" (at most one) and "worker" -> addresses; empty for a single host.
+      kind, index: the task of this process.
     """
 
     hosts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -36,17 +38,17 @@ class Cluster:
 
     @property
     def is_chief(self) -> bool:
-        """The task that writes: the chief, or the first worker where there is none."""
+        """Whether this task writes files: the chief does, or the first worker if there is no chief."""
         return self.kind == "chief" or ("chief" not in self.hosts and self.index == 0)
 
 
 def parse_cluster(environment: Mapping[str, str]) -> Cluster:
-    """From TF_CONFIG, or else CLUSTER_SPEC, whose pools 0 and 1 are the chief and the workers.
+    """The cluster in TF_CONFIG, else in CLUSTER_SPEC, whose pools 0 and 1 are the chief and the workers.
 
-    Parameter servers and evaluators have no part in synchronous training.
+    Parameter servers and evaluators are ignored: they take no part in synchronous training.
 
     Raises:
-      ClusterError: it is not JSON, or names a task that the cluster does not have.
+      ClusterError: the value is not JSON, or names a task that the cluster does not have.
     """
     for name in ("TF_CONFIG", "CLUSTER_SPEC"):
         if environment.get(name):
@@ -68,11 +70,11 @@ def _cluster_of(name: str, text: str) -> Cluster:
     kind = _KINDS.get(kind, kind)
     if not 0 <= index < len(hosts.get(kind, ())):
         raise ClusterError(
-            f"{name} says that this is {kind} {index}, but its cluster has {hosts}: run the trainer on these hosts "
-            "alone, with the same cluster on each"
+            f"{name} has the task {kind} {index}, but its cluster is {hosts}: set the same cluster on each host, with "
+            "one of its tasks"
         )
     if len(hosts.get("chief", ())) > 1:
-        raise ClusterError(f"{name} has {len(hosts['chief'])} chiefs: at most one is possible")
+        raise ClusterError(f"{name} has {len(hosts['chief'])} chiefs: name at most one")
     return Cluster(hosts=hosts, kind=kind, index=index)
 
 

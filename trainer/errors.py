@@ -1,4 +1,4 @@
-"""What errors of TensorFlow, of buckets and of the system mean to the user, in a sentence with a cure."""
+"""Explains errors of TensorFlow, of buckets and of the system in one sentence, with a fix."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _CURES = {
 }
 
 
-# How TensorFlow begins what it says of an error in a graph, before the error itself.
+# Beginnings of the lines that TensorFlow puts before the message of an error in a graph.
 _GRAPH_LINES = ("Graph execution error:", "Detected at node", "File ", "<stack traces unavailable>", "2 root error(s)")
 
 
 class BucketError(UserError, OSError):
-    """A bucket that can't be read or written; the message says what to do."""
+    """A bucket that can't be read or written; the message says how to fix it."""
 
 
 @contextlib.contextmanager
 def refusals() -> Iterator[None]:
-    """Turns errors of a bucket, and a bucket that can't be reached, into a BucketError; other errors pass."""
+    """Turns an error of a bucket, or a failure to reach it, into a BucketError. Other errors are raised as they are."""
     try:
         yield
     except tf.errors.OpError as error:
@@ -38,7 +38,7 @@ def refusals() -> Iterator[None]:
 
 
 def refusal(error: Exception) -> str | None:
-    """A sentence on what a bucket refused; None where `error` has another cause."""
+    """A sentence about the answer of a bucket; None if `error` is about something else."""
     # ...: HTTP response code 403 with body '...' when initiating an upload to gs://... ; or: libcurl code 6 meaning ...
     text = " ".join(str(error).split())
     found = re.search(r"Error executing an HTTP request: (.*?)( when \w+ing .*)?$", text)
@@ -52,11 +52,11 @@ def refusal(error: Exception) -> str | None:
 
 
 def explain(error: Exception, less_memory: str, hosts: int = 1) -> str | None:
-    """What an error that no part of the trainer raised means to the user; None for a bug.
+    """The message for an error that is not a UserError; None if it is a fault of the program.
 
     Args:
-      less_memory: the cure where a device has too little: full disks and full memories are one error.
-      hosts: of the run.
+      less_memory: how to use less memory. TensorFlow raises the same error for a full disk and for too little memory.
+      hosts: number of hosts of the run.
     """
     told = refusal(error)
     if told is not None:
@@ -64,20 +64,20 @@ def explain(error: Exception, less_memory: str, hosts: int = 1) -> str | None:
     found, whole = cause_of(error), str(error).lower()
     if isinstance(error, tf.errors.ResourceExhaustedError):
         if "no space" in whole or "quota" in whole:
-            return f"there is no space to write: {found}; free some and run the same command again"
+            return f"no space left to write: {found}; free some space and run the same command again"
         return f"out of memory: {found}. {less_memory}"
     if isinstance(error, (tf.errors.PermissionDeniedError, tf.errors.FailedPreconditionError, OSError)):
         return f"a file can't be read or written: {found}; fix this and run the same command again"
     if hosts > 1 and isinstance(error, (tf.errors.UnavailableError, tf.errors.AbortedError)):
         return (
-            f"another host of this run was lost ({found}). Run the same command on all hosts again: they resume at the "
+            f"another host of this run was lost ({found}). Run the same command on all hosts again to resume from the "
             "newest checkpoint"
         )
     return None
 
 
 def cause_of(error: Exception) -> str:
-    """The line of an error that says what happened: TensorFlow puts the place in a graph before it."""
+    """The first line of the message of an error, without the location in a graph that TensorFlow puts before it."""
     lines = [line.strip() for line in str(error).splitlines()]
     telling = [line for line in lines if line and not line.startswith(_GRAPH_LINES)]
     return (telling or lines or [type(error).__name__])[0] or type(error).__name__

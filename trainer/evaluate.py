@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trainer import arguments
-from trainer.cluster import ONE_HOST_STRATEGIES
-from trainer.console import run_command
+from trainer.console import run_command, run_main  # nothing slow: signals are handled after this
 
 if TYPE_CHECKING:
     import keras
@@ -22,28 +17,15 @@ if TYPE_CHECKING:
 
     from trainer.data.dataset import Split
     from trainer.evaluation.evaluator import Evaluation
+    from trainer.evaluation.options import EvaluateSettings
 
-_LINE_SECONDS = 20.0  # between lines, where the output is no terminal
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluateSettings:
-    """A parsed command line; without a `report` it is written beside the model."""
-
-    model: str
-    dataset: str
-    split: str = "val"
-    report: str | None = None
-    batch: int = 4
-    scales: tuple[float, ...] = (1.0,)
-    flip: bool = False
-    strategy: str = "auto"
-    logical_devices: int | None = None
-    verbose: bool = False
+_LINE_SECONDS = 20.0  # between lines, if the output is not a terminal
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0 evaluated, 1 it failed, 2 (SystemExit) the arguments are wrong."""
+    """Returns the exit code: 0 the report is written, 1 it is not, 2 (SystemExit) the arguments are wrong."""
+    from trainer.evaluation.options import parse_evaluate
+
     settings = parse_evaluate(argv)
     views = " or fewer views (--scales, --flip)" if settings.flip or len(settings.scales) > 1 else ""
 
@@ -60,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         work,
         check=check,
         verbose=settings.verbose,
-        less_memory=f"Give less than --batch={settings.batch}{views}",
+        less_memory=f"Set less than --batch={settings.batch}{views}",
     )
 
 
@@ -68,13 +50,17 @@ def run(settings: EvaluateSettings) -> None:
     """Evaluates, prints the table, and writes the report.
 
     Raises:
-      DatasetError, DeviceError, EvaluationError, ManifestError, ModelFileError: see where they are defined.
+      DatasetError, ManifestError: the split can't be read.
+      DeviceError: there are no such devices.
+      ModelFileError: the model can't be loaded, or has other classes than the data set.
+      EvaluationError: the settings do not fit the model.
     """
     from rich.console import Console
 
     from trainer.data import corrupt, dataset
     from trainer.evaluation import report
     from trainer.evaluation.evaluator import renormalized
+    from trainer.evaluation.printed import print_scores
     from trainer.files import make_folder
     from trainer.inference import model_file
     from trainer.training import devices, journal
@@ -89,66 +75,12 @@ def run(settings: EvaluateSettings) -> None:
         model = renormalized(model, description, split.manifest)
     home = os.path.dirname(model_file.find_model(settings.model)) or "."
     folder = settings.report or f"{home}/report-{settings.split}"
-    make_folder(folder)  # a folder that can't be written fails before the work
+    make_folder(folder)  # before the work, so that a folder that can't be written is reported at once
     evaluation = _evaluate(settings, model, split, strategy, console)
-    report.print_scores(evaluation.scores, evaluation.intervals, console)
+    print_scores(evaluation.scores, evaluation.intervals, console)
     rows = journal.read_rows(home)
     report.write_report(folder, evaluation, split, model, description=description, rows=rows)
     console.print(f"report: {folder}", highlight=False, markup=False)
-
-
-def parse_evaluate(argv: Sequence[str] | None = None) -> EvaluateSettings:
-    """Ends the process with exit code 2 where the arguments are wrong."""
-    return EvaluateSettings(**vars(evaluate_parser().parse_args(argv)))
-
-
-def evaluate_parser() -> argparse.ArgumentParser:
-    """The parser of `python -m trainer.evaluate`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m trainer.evaluate",
-        description="Scores a trained model on every image of a split, with 95 % intervals, and writes a report: "
-        "metrics.json, per_class.csv, per_image.csv and pictures.",
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("--model", required=True, type=arguments.place, metavar="RUN|FILE", help="a run's folder, or a best.keras")
-    add("--dataset", required=True, type=arguments.dataset, metavar="DIR", help="the data set's folder, local or gs://")
-    add("--split", default="val", help="split to score (default: %(default)s)")
-    add(
-        "--report",
-        type=arguments.place,
-        metavar="DIR",
-        help="where to write, local or gs:// (default: report-SPLIT beside the model)",
-    )
-    add(
-        "--batch",
-        type=arguments.whole(1),
-        default=4,
-        metavar="N",
-        help="images on a device at a time (default: %(default)s)",
-    )
-    add(
-        "--scales",
-        type=arguments.scales,
-        default=(1.0,),
-        metavar="S,...",
-        help="average the probabilities over these multiples of the image size (default: 1)",
-    )
-    add("--flip", action="store_true", help="average the probabilities over each image and its mirror image")
-    add(
-        "--strategy",
-        choices=ONE_HOST_STRATEGIES,
-        default="auto",
-        help="devices to evaluate on; auto: all GPUs, else the CPU (default: %(default)s)",
-    )
-    add(
-        "--logical_devices",
-        type=arguments.whole(1),
-        metavar="N",
-        help="split the CPU into so many devices, to try several replicas",
-    )
-    arguments.add_verbose(parser)
-    return parser
 
 
 def _evaluate(
@@ -177,7 +109,7 @@ def _evaluate(
 
 @contextlib.contextmanager
 def _progress(console: Console) -> Iterator[Callable[[int, int], None]]:
-    """Shows how many images are done: a bar in a terminal, else a line every 20 seconds."""
+    """Yields a function that shows progress: a bar in a terminal, else a line every 20 seconds."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("evaluate"), BarColumn(), MofNCompleteColumn(), TextColumn("images"), TimeRemainingColumn())
@@ -196,4 +128,4 @@ def _progress(console: Console) -> Iterator[Callable[[int, int], None]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

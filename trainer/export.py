@@ -1,29 +1,21 @@
-"""`python -m trainer.export`: from a trained model to a SavedModel that needs TensorFlow alone."""
+"""`python -m trainer.export`: writes a trained model as a SavedModel, which needs only TensorFlow."""
 
 from __future__ import annotations
 
-import argparse
 import functools
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from trainer import arguments
-from trainer.console import run_command
+from trainer.console import run_command, run_main  # nothing slow: signals are handled after this
 
-
-@dataclass(frozen=True, kw_only=True)
-class ExportSettings:
-    """A parsed command line."""
-
-    model: str
-    output: str
-    overwrite: bool
-    verbose: bool = False
+if TYPE_CHECKING:
+    from trainer.inference.request import ExportSettings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0 the SavedModel is there, 1 it is not, 2 (SystemExit) the arguments are wrong."""
+    """Returns the exit code: 0 the SavedModel is written, 1 it is not, 2 (SystemExit) the arguments are wrong."""
+    from trainer.inference.request import parse_export
+
     settings = parse_export(argv)
     return run_command(functools.partial(_export, settings), verbose=settings.verbose)
 
@@ -43,25 +35,5 @@ def _export(settings: ExportSettings) -> int:
     return 0
 
 
-def parse_export(argv: Sequence[str] | None = None) -> ExportSettings:
-    """Ends the process with exit code 2 where the arguments are wrong."""
-    return ExportSettings(**vars(export_parser().parse_args(argv)))
-
-
-def export_parser() -> argparse.ArgumentParser:
-    """The parser of `python -m trainer.export`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m trainer.export",
-        description="Writes a SavedModel: it takes encoded pictures of any size and gives train ids at their size.",
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("--model", required=True, type=arguments.place, metavar="RUN|FILE", help="a run's folder, or a best.keras")
-    add("--output", required=True, type=arguments.place, metavar="DIR", help="the folder to write, local or gs://")
-    add("--overwrite", action="store_true", help="replace a SavedModel that is there")
-    arguments.add_verbose(parser)
-    return parser
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

@@ -1,4 +1,4 @@
-"""Files that a run trusts later, local or gs://: written whole, flushed to the disk, and checked when they are read."""
+"""Files, local or gs://, that are written atomically, flushed to the disk, and verified when they are read."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _BLOCK = 2**20
 
 
 class DamagedFileError(UserError, ValueError):
-    """A file that is not as it was written; the message says in what."""
+    """A file whose content is not what was written; the message says how it differs."""
 
 
 def is_local(path: str) -> bool:
-    """Whether `path` is on this machine, not gs:// or another service."""
+    """Whether `path` is on this machine, rather than gs:// or another service."""
     return "://" not in path
 
 
 def write_whole(path: str, data: bytes) -> None:
-    """Replaces `path` at once: it has the old content or the new one, also after a power loss."""
+    """Writes `path` atomically: it has the old or the new content, also after a power loss."""
     temporary = new_name(path)
     try:
         with tf.io.gfile.GFile(temporary, "wb") as file:
@@ -42,12 +42,12 @@ def write_whole(path: str, data: bytes) -> None:
 
 
 def new_name(path: str) -> str:
-    """A temporary name beside `path` that nobody else has."""
+    """A new, unique temporary name beside `path`."""
     return f"{path}.{uuid.uuid4().hex[:12]}.tmp"
 
 
 def publish(temporary: str, path: str) -> None:
-    """Flushes a finished file to the disk, then gives it its name."""
+    """Flushes a complete file to the disk, then renames it to `path`."""
     flush(temporary)
     tf.io.gfile.rename(temporary, path, overwrite=True)
     flush(os.path.dirname(path) or ".")
@@ -66,12 +66,12 @@ def make_folder(folder: str) -> None:
 
 
 def flush(path: str) -> None:
-    """Waits until a local file, or the names in a local folder, are on the disk. Buckets do so by themselves."""
+    """Waits until a local file, or the entries of a local folder, are on the disk. Does nothing for a bucket."""
     if not is_local(path):
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        with contextlib.suppress(OSError):  # some network file systems flush no folders
+        with contextlib.suppress(OSError):  # some network file systems can't flush folders
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
@@ -86,26 +86,26 @@ def flush_tree(folder: str) -> None:
 
 
 def names_in(folder: str) -> list[str]:
-    """The names in a folder, sorted; none where there is no folder. No character of `folder` is a pattern."""
+    """The sorted names in a folder; empty if it does not exist. `folder` is not a pattern."""
     if not tf.io.gfile.isdir(folder):
         return []
     return sorted(name.rstrip("/") for name in tf.io.gfile.listdir(folder))
 
 
 def read_bytes(path: str, limit: int) -> bytes:
-    """Raises DamagedFileError where it has more than `limit` bytes, FileNotFoundError where there is none."""
+    """The content of a file. Raises FileNotFoundError, or DamagedFileError if it has more than `limit` bytes."""
     if not tf.io.gfile.exists(path) or tf.io.gfile.isdir(path):
         raise FileNotFoundError(path)
     size = tf.io.gfile.stat(path).length
     if size > limit:
-        raise DamagedFileError(f"it has {size:,} bytes, and at most {limit:,} are read")
+        raise DamagedFileError(f"it has {size:,} bytes, more than {limit:,}")
     with tf.io.gfile.GFile(path, "rb") as file:
         data: bytes = file.read()
     return data
 
 
 def sha256_of(path: str) -> str:
-    """The digest of a file, in hexadecimal digits."""
+    """The SHA-256 digest of a file, as hexadecimal digits."""
     digest = hashlib.sha256()
     with tf.io.gfile.GFile(path, "rb") as file:
         while block := file.read(_BLOCK):
@@ -114,26 +114,26 @@ def sha256_of(path: str) -> str:
 
 
 def sealed(value: Mapping[str, Any]) -> bytes:
-    """`value` as JSON with its own digest in it, for `unsealed`."""
+    """`value` as JSON that contains its own digest, for `unsealed`."""
     content = json.loads(json.dumps(value))
     return (json.dumps(content | {_DIGEST: _digest(content)}, indent=1) + "\n").encode()
 
 
 def unsealed(data: bytes) -> dict[str, Any]:
-    """The value that was sealed; one without a digest as it is.
+    """The value that `sealed` has written. A value without a digest is not verified.
 
     Raises:
-      DamagedFileError: it is no JSON object, or not as it was written.
+      DamagedFileError: it is not a JSON object, or its digest is wrong.
     """
     try:
         value = json.loads(data.decode())
     except (ValueError, RecursionError) as error:
         raise DamagedFileError(_nature(data)) from error
     if not isinstance(value, dict):
-        raise DamagedFileError("it is no JSON object")
+        raise DamagedFileError("it is not a JSON object")
     expected = value.pop(_DIGEST, None)
     if expected is not None and expected != _digest(value):
-        raise DamagedFileError("its content does not have the sha256 that it names")
+        raise DamagedFileError("its content does not have the sha256 that it contains")
     return value
 
 
@@ -143,5 +143,5 @@ def _digest(value: Mapping[str, Any]) -> str:
 
 def _nature(data: bytes) -> str:
     if not data.strip(b"\0"):
-        return f"it holds {len(data):,} zero bytes" if data else "it is empty"
-    return "it is cut off, or no JSON"
+        return f"it consists of {len(data):,} zero bytes" if data else "it is empty"
+    return "it is truncated, or not JSON"

@@ -1,18 +1,18 @@
 """Settings: frozen dataclasses whose fields are command-line options.
 
     class Optimizer:
-        momentum: float = setting(0.9, type=number(0, below=1), help="of SGD", identity=True)
+        momentum: float = setting(0.9, type=number(0, below=1), help="of SGD", needs=(one_of("optimizer", "sgd"),))
         terms: Mapping[str, float] = table(OPTIONS_OF_TERMS, identity=True)      # one option each
 
-An option is declared once, at its field or in its row of a table; the parser, `config.json` and what belongs to the
-identity of a run are derived from it.
+An option is declared once, at its field or in its row of a table. The parser, `config.json`, the identity of a run and
+the refusal of options that contradict each other are derived from it.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -20,13 +20,39 @@ Section = TypeVar("Section")
 
 
 @dataclass(frozen=True)
+class Needs:
+    """The choice that an option belongs to: it has an effect only with some values of another option.
+
+    Attributes:
+      option: name of the other option.
+      accepts: its value -> whether the option has an effect with it. None is not asked: it is left to the model.
+      instead: how to set it on the command line so that it has.
+    """
+
+    option: str
+    accepts: Callable[[Any], bool]
+    instead: str
+
+
+def one_of(option: str, *values: Any) -> Needs:
+    """Needs one of `values`."""
+    return Needs(option, values.__contains__, " or ".join(_as_argument(option, value) for value in values))
+
+
+def other_than(option: str, value: Any) -> Needs:
+    """Needs any value but this one."""
+    return Needs(option, lambda found: bool(found != value), f"another --{option}")
+
+
+@dataclass(frozen=True)
 class Option:
     """`--name` on the command line.
 
     Attributes:
-      type: from the text to the value; bool makes `--name`, or `--no-name` where `default` is True.
+      type: from the text to the value; bool makes `--name`, or `--no-name` if `default` is True.
       aliases: earlier names, which are still accepted and not shown.
-      exclusive: options of one group of this name exclude each other.
+      exclusive: name of a group of options, of which a command line may have one.
+      needs: unless all are met, the option has no effect and is refused.
     """
 
     name: str
@@ -37,6 +63,7 @@ class Option:
     choices: Collection[str] | None = None
     aliases: tuple[str, ...] = ()
     exclusive: str = ""
+    needs: tuple[Needs, ...] = ()
 
     def add_to(self, group: Any) -> None:
         """Declares the option in an argparse parser or group, and its aliases."""
@@ -61,7 +88,7 @@ class Declared(NamedTuple):
 
 
 def setting(default: Any = None, *, identity: bool = False, name: str = "", **option: Any) -> Any:
-    """A field that is one option, `--name`, by default that of the field.
+    """A field that is one option, `--name`; the name of the field if `name` is empty.
 
     identity: a run can't be resumed with another value.
     """
@@ -95,8 +122,38 @@ def add_options(parser: argparse.ArgumentParser, section: type, title: str) -> N
         option.add_to(exclusive.get(option.exclusive, group))
 
 
+def given(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> set[str]:
+    """The names of the options that a command line sets, to their default or to another value."""
+    unset = argparse.Namespace(**{action.dest: None for action in parser._actions})
+    values, _ = parser.parse_known_args(argv, unset)
+    return {name for name, value in vars(values).items() if value is not None}
+
+
+def contradiction(options: Iterable[Option], names: Collection[str], values: Mapping[str, Any]) -> str | None:
+    """What is wrong with a command line that sets the options `names`; None if nothing is.
+
+    argparse itself accepts two exclusive options if one of them is set to its default.
+
+    Args:
+      values: option -> value, of all options.
+    """
+    first_of: dict[str, str] = {}
+    for option in options:
+        if option.name not in names:
+            continue
+        first = first_of.setdefault(option.exclusive, option.name) if option.exclusive else option.name
+        if first != option.name:
+            return f"argument --{option.name}: not allowed with argument --{first}"
+        for needed in option.needs:
+            value = values[needed.option]
+            if value is not None and not needed.accepts(value):
+                found = _as_argument(needed.option, value)
+                return f"argument --{option.name}: has no effect with {found}; leave it out, or set {needed.instead}"
+    return None
+
+
 def take(section: type[Section], values: dict[str, Any]) -> Section:
-    """Makes a settings class from parsed `values`, and removes what it uses from them."""
+    """Makes a settings class from parsed `values`, and removes from them what it uses."""
     fields: dict[str, Any] = {}
     for field, option, _, is_row in declared_by(section):
         value = values.pop(option.name)
@@ -121,3 +178,10 @@ def identity_defaults(sections: Iterable[type]) -> dict[str, Any]:
     return {
         each.option.name: each.option.default for section in sections for each in declared_by(section) if each.identity
     }
+
+
+def _as_argument(name: str, value: Any) -> str:
+    """An option with its value, as on a command line."""
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no-{name}"
+    return f"--{name}={value:g}" if isinstance(value, float) else f"--{name}={value}"

@@ -1,18 +1,18 @@
-"""`python -m trainer.task`: from a data set to a trained, evaluated and exported model."""
+"""`python -m trainer.task`: trains a model on a data set, evaluates it and exports it."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
-from trainer.config import parse_train
-from trainer.console import run_command
+from trainer.console import run_command, run_main  # nothing slow: signals are handled after this
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0 trained, 1 it failed, 128 + the signal's number where a signal stopped it
-    and its state was kept, 2 (SystemExit) the arguments are wrong.
+    """Returns the exit code: 0 the run is complete, 1 it failed, 128 + N signal N stopped it and its state is saved,
+    2 (SystemExit) the arguments are wrong.
     """
+    from trainer.config import parse_train
+
     config = parse_train(argv)
 
     def work() -> int:
@@ -39,4 +39,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable
 
 FAILED = 1  # exit codes; argparse ends with 2 where the arguments are wrong
@@ -16,6 +15,14 @@ class UserError(Exception):
     """A reason to stop that the user can do something about. The message says what was found and what to do."""
 
 
+class Stopped(KeyboardInterrupt):
+    """A signal, by its number, that stops a command as Ctrl-C does."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
 def exit_code_of(
     work: Callable[[], int],
     *,
@@ -24,7 +31,7 @@ def exit_code_of(
     failed: int = FAILED,
     stopped: str = "stopped",
 ) -> int:
-    """Does `work` and returns its exit code: `failed` after a line `error: ...`, and 130 after Ctrl-C.
+    """Does `work` and returns its exit code: `failed` after a line `error: ...`, and 128 + its number after a signal.
 
     Args:
       work: returns an exit code; what it raises becomes one line on stderr.
@@ -37,11 +44,13 @@ def exit_code_of(
         code = work()
         sys.stdout.flush()  # a full disk or a closed pipe is an error of the command, too
         return code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print(stopped, file=sys.stderr)
-        return INTERRUPTED
+        return 128 + stop.number if isinstance(stop, Stopped) else INTERRUPTED
     except Exception as error:
         if verbose:
+            import traceback  # not before signals are handled
+
             traceback.print_exc()
         told = str(error) if isinstance(error, UserError) else explain(error)
         print(f"error: {told or unexpected(error)}", file=sys.stderr)

@@ -11,7 +11,7 @@ from launch.dataflow.workers import Workers
 IMAGES_PER_SECOND = 16.0
 # USD in us-central1 on e2-standard: 0.056 for the vCPU and 4 x 0.003557 for its 4 GB.
 VCPU_HOUR = "0.0702@2025-06"
-# Assumed: from requesting a virtual machine to the first image, including the installation of the package.
+# Assumption: from the request of a virtual machine to the first image, including the installation of the package.
 START_MINUTES = 4.0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from dataclasses import asdict, dataclass
 
@@ -14,6 +15,7 @@ from google.api_core.exceptions import NotFound
 from rich.console import Console
 
 from beam_pipelines import progress, report
+from beam_pipelines.contract.errors import Stopped
 from beam_pipelines.errors import BuildError, as_build_error, first_line
 from beam_pipelines.files import storage
 from beam_pipelines.files.workspace import Workspace
@@ -61,7 +63,7 @@ class RunningJob:
         self.images = record.images
 
     def follow(self, normalized: bool, console: Console) -> report.Took:
-        """Shows progress until the job has ended. Only Ctrl-C cancels the job.
+        """Shows progress until the job has ended. Ctrl-C cancels the job; other signals only end this process.
 
         Args:
           normalized: whether the job has a second pass that normalizes.
@@ -76,14 +78,17 @@ class RunningJob:
         try:
             with progress.shown(self, normalized, console, remote=True), google_errors(lost, CURES):
                 self._wait(console)
-        except KeyboardInterrupt:
-            self._cancel(console)
+        except KeyboardInterrupt as stop:
+            if isinstance(stop, Stopped) and stop.number != signal.SIGINT:
+                console.print("the job continues; run the same command again to follow it")
+            else:
+                self._cancel(console)
             raise
         seconds = time.time() - start
         return report.Took(total=seconds, pipeline=seconds, images=self.images - self.record.decoded)
 
     def _cancel(self, console: Console) -> None:
-        """Never raises: if the job could not be canceled, says that it still runs and is charged for."""
+        """Never raises: if the job could not be canceled, prints that it is still running."""
         console.print("canceling the job; run the same command again to resume from the finished shards")
         try:
             self._result.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import re
 from collections.abc import Sequence
@@ -20,6 +21,64 @@ _JOB_NAME = (
     r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?",
     "a job name: up to 63 characters of a-z, 0-9 and -, starting with a letter",
 )
+
+
+def _setup_file(text: str) -> Path:
+    path = Path(text).expanduser().absolute()
+    if not path.is_file() or path.name not in ("setup.py", "pyproject.toml"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an existing setup.py or pyproject.toml")
+    return path
+
+
+_NAMES: arguments.Options = {
+    "job_name": {
+        "metavar": "NAME",
+        "type": arguments.matching(*_JOB_NAME),
+        "help": "name of the job, derived from --output unless set; Dataflow rejects a second running job of the same "
+        "name",
+    },
+    "job_labels": {
+        "metavar": "KEY=VALUE,...",
+        "type": arguments.labels,
+        "default": [],
+        "help": "labels of the job, for billing reports and filters",
+    },
+}
+WORKERS: arguments.Options = {  # the size and number of the workers, and what they run
+    "worker_machine_type": {
+        "aliases": ("--machine_type",),
+        "metavar": "TYPE",
+        "type": arguments.machine_type,
+        "help": "machine type of the workers; unless set, e2-standard-4, or e2-highmem-4 if images of "
+        "--max_image_pixels need the memory",
+    },
+    "num_workers": {"metavar": "N", "type": positive(int), "default": 1, "help": "initial number of workers"},
+    "max_num_workers": {"metavar": "N", "type": positive(int), "default": 10, "help": "maximum number of workers"},
+    "disk_size_gb": {
+        "metavar": "GB",
+        "type": positive(int),
+        "default": 30,
+        "help": "disk size of each worker; images are never written to it",
+    },
+    "number_of_worker_harness_threads": {
+        "metavar": "N",
+        "type": positive(int),
+        "default": 2,
+        "help": "threads per vCPU, so that one decodes while another waits for the bucket; each vCPU has its own "
+        "process",
+    },
+    "setup_file": {
+        "metavar": "FILE",
+        "type": _setup_file,
+        "help": "setup.py or pyproject.toml of the package that workers install; this project's unless set",
+    },
+    "sdk_container_image": {
+        "metavar": "IMAGE",
+        "type": arguments.image,
+        "help": "container image that already has the package (see launch/Dockerfile.worker): workers start sooner and "
+        "install nothing",
+    },
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,22 +154,15 @@ def make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     _add_job(parser.add_argument_group("job"))
-    _add_workers(parser.add_argument_group("workers"))
+    arguments.add(parser.add_argument_group("workers"), WORKERS)
     _add_execution(parser.add_argument_group("execution"))
     return parser
 
 
 def _add_job(group: argparse._ArgumentGroup) -> None:
-    """Adds what the job reads, writes and is called."""
-    group.add_argument(
-        "--project", metavar="ID", required=True, type=arguments.project, help="Google Cloud project of the job"
-    )
-    group.add_argument(
-        "--region",
-        required=True,
-        type=arguments.region,
-        help="region of the job, such as us-central1; use the region of the bucket",
-    )
+    """Declares what the job reads and writes, and its name."""
+    add = functools.partial(arguments.add, group, arguments.JOB)
+    add("project", "region", required=True)
     group.add_argument(
         "--input",
         metavar="PATHS",
@@ -118,23 +170,8 @@ def _add_job(group: argparse._ArgumentGroup) -> None:
         type=arguments.paths,
         help="gs:// folder or zip archives, or both, separated by commas",
     )
-    group.add_argument(
-        "--output", metavar="DIR", required=True, type=arguments.bucket_folder, help="gs:// folder of the data set"
-    )
-    group.add_argument(
-        "--job_name",
-        metavar="NAME",
-        type=arguments.matching(*_JOB_NAME),
-        help="name of the job, derived from --output unless set; Dataflow rejects a second running job of the same "
-        "name",
-    )
-    group.add_argument(
-        "--job_labels",
-        metavar="KEY=VALUE,...",
-        type=arguments.labels,
-        default=[],
-        help="labels of the job, for billing reports and filters",
-    )
+    add("output", required=True, help="gs:// folder of the data set")
+    arguments.add(group, _NAMES)
     for option in ("temp", "staging"):
         group.add_argument(
             f"--{option}_location",
@@ -144,51 +181,8 @@ def _add_job(group: argparse._ArgumentGroup) -> None:
         )
 
 
-def _add_workers(group: argparse._ArgumentGroup) -> None:
-    """Adds the size and number of the workers, and what they run."""
-    group.add_argument(
-        "--worker_machine_type",
-        "--machine_type",
-        metavar="TYPE",
-        type=arguments.machine_type,
-        help="machine type of the workers; unless set, e2-standard-4, or e2-highmem-4 if images of "
-        "--max_image_pixels need the memory",
-    )
-    group.add_argument("--num_workers", metavar="N", type=positive(int), default=1, help="initial number of workers")
-    group.add_argument(
-        "--max_num_workers", metavar="N", type=positive(int), default=10, help="maximum number of workers"
-    )
-    group.add_argument(
-        "--disk_size_gb",
-        metavar="GB",
-        type=positive(int),
-        default=30,
-        help="disk size of each worker; images are never written to it",
-    )
-    group.add_argument(
-        "--number_of_worker_harness_threads",
-        metavar="N",
-        type=positive(int),
-        default=2,
-        help="threads per vCPU, so that one decodes while another waits for the bucket; each vCPU has its own process",
-    )
-    group.add_argument(
-        "--setup_file",
-        metavar="FILE",
-        type=_setup_file,
-        help="setup.py or pyproject.toml of the package that workers install; this project's unless set",
-    )
-    group.add_argument(
-        "--sdk_container_image",
-        metavar="IMAGE",
-        type=arguments.image,
-        help="container image that already has the package (see launch/Dockerfile.worker): workers start sooner and "
-        "install nothing",
-    )
-
-
 def _add_execution(group: argparse._ArgumentGroup) -> None:
-    """Adds what the command itself does."""
+    """Declares what the command itself does."""
     group.add_argument(
         "--dry_run",
         action="store_true",
@@ -247,13 +241,6 @@ def _job_name(output: str) -> str:
     """The same for the same folder, so that Dataflow itself rejects a second job that writes to it."""
     folder = re.sub("[^a-z0-9]+", "-", output.rpartition("/")[2].lower()).strip("-")[:30]
     return "-".join(filter(None, ("scenes", folder, hashlib.sha256(output.encode()).hexdigest()[:8])))
-
-
-def _setup_file(text: str) -> Path:
-    path = Path(text).expanduser().absolute()
-    if not path.is_file() or path.name not in ("setup.py", "pyproject.toml"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not an existing setup.py or pyproject.toml")
-    return path
 
 
 def _price(text: str) -> Price:

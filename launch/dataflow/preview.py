@@ -1,4 +1,4 @@
-"""What a Dataflow job would be: its command, graph, staged files, imports and cost. Submits and writes nothing."""
+"""Prints what a Dataflow job would do: command, graph, staged files, imports and cost. Submits and writes nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from launch.dataflow.workers import Workers
 
 
 def print_preview(settings: DataflowSettings, started: float, console: Console) -> None:
-    """Prints all that is known before the job starts."""
+    """Prints everything that is known before the job starts."""
     place = Workspace(settings.build.output)
     console.print(f"dry run: nothing is submitted, and nothing is written to {place.root}", highlight=False)
     plan = builder.make_plan(settings.build.recipe, place, console)
@@ -44,7 +44,7 @@ def dry_run(build: BuildSettings, started: float) -> apiclient.Job:
 
 
 def steps(pipeline: protos.Pipeline) -> Iterator[tuple[str, str]]:
-    """Yields (name, description) of each step of the graph, in an order in which they can run."""
+    """Yields (name, description) of each step of the graph, in order of execution."""
     transforms = pipeline.components.transforms
     (root,) = (transforms[name] for name in pipeline.root_transform_ids)
     names = {transforms[name].unique_name for name in root.subtransforms}
@@ -54,7 +54,7 @@ def steps(pipeline: protos.Pipeline) -> Iterator[tuple[str, str]]:
 
 
 def staged_files(job: apiclient.Job) -> list[tuple[str, str]]:
-    """(name on the worker, path on this machine) of each file that is staged."""
+    """The staged files, as (name on the worker, path on this machine)."""
     found = []
     for environment in job.proto_pipeline.components.environments.values():
         for file in environment.dependencies:

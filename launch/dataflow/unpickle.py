@@ -1,7 +1,7 @@
-"""`python -m launch.dataflow.unpickle PIPELINE.pb`: unpickles a whole graph, as a worker does first.
+"""`python -m launch.dataflow.unpickle PIPELINE.pb`: unpickles a graph, as a worker does when it starts.
 
-Prints JSON: `functions`, the class of each step's function, and `modules`, those that were imported for them besides
-Beam's.
+Prints JSON: `functions`, the class of the function of each step, and `modules`, the modules that were imported for
+them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import apache_beam as beam
 from apache_beam.pipeline import AppliedPTransform, PipelineVisitor
 from apache_beam.portability.api import beam_runner_api_pb2 as protos
 from apache_beam.runners.runner import PipelineRunner
-from apache_beam.runners.worker import sdk_worker_main  # noqa: F401  a worker imports it before it has a graph
+from apache_beam.runners.worker import sdk_worker_main  # noqa: F401  a worker imports it first
 
 
 class _Functions(PipelineVisitor):
@@ -28,7 +28,7 @@ class _Functions(PipelineVisitor):
 
 
 def main(path: str) -> None:
-    """Raises whatever unpickling raises, such as ModuleNotFoundError."""
+    """Raises any error of unpickling, such as ModuleNotFoundError."""
     before = set(sys.modules)
     with open(path, "rb") as file:
         pipeline = beam.Pipeline.from_runner_api(protos.Pipeline.FromString(file.read()), PipelineRunner(), None)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from launch.errors import LaunchError
 
-# Memory of a worker process (there is one for each vCPU), and of one pixel of the image that a thread holds, in GB;
+# Memory in GB of a worker process, of which each vCPU has one, and of a pixel of the image that a thread processes;
 # measured with a PNG of 98 million pixels, which takes 0.8 GB.
 _PROCESS_GB = 0.5
 _PIXEL_GB = 8.2e-9
@@ -27,7 +27,7 @@ def choose_type(image_pixels: int, threads: int) -> str:
     """The cheapest machine type on which each of a vCPU's threads can hold an image of `image_pixels` pixels.
 
     Raises:
-      LaunchError: there is none with enough memory.
+      LaunchError: no machine type has enough memory.
     """
     needed = _PROCESS_GB + threads * image_pixels * _PIXEL_GB
     for machine_type, available in _GB_PER_VCPU.items():

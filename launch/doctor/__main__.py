@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
-from launch.doctor.options import parse
 from launch.errors import command, missing_packages
+from trainer import console  # nothing slow: signals are handled after this
 
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0 no check failed, 1 a check failed or the doctor itself did, 130 after Ctrl-C, 2
+    """Returns the exit code: 0 no check failed, 1 a check or the doctor itself failed, 128 + N after signal N, 2
     (SystemExit) the arguments are wrong.
     """
+    from launch.doctor.options import parse
+
     settings = parse(argv)
     # Importing Google's libraries takes a second: --help and wrong arguments end before this.
     with missing_packages("launch"):
         from launch.doctor.runner import run_checks
         from launch.doctor.table import CHECKS
 
+    console.raise_when_stopped()
     return run_checks(CHECKS, settings)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console.run_main(main, console.SIGNALS)

@@ -1,4 +1,4 @@
-"""A check as a row of a table, and what all checks share."""
+"""A check as a row of a table, and the session that all checks share."""
 
 from __future__ import annotations
 
@@ -14,14 +14,19 @@ ACCOUNT = "account"
 
 @dataclass
 class Session:
-    """The settings, and Google's services once the check of the account has passed."""
+    """The settings, and Google's services after the check of the account has passed."""
 
     settings: DoctorSettings
     account: Google | None = None
 
     @property
+    def splits(self) -> list[str]:
+        """The splits that the trainer reads."""
+        return [split for split in (self.settings.train_split, self.settings.val_split) if split]
+
+    @property
     def google(self) -> Google:
-        """For checks that need ACCOUNT."""
+        """Google's services, for checks that need ACCOUNT."""
         assert self.account is not None
         return self.account
 
@@ -40,8 +45,8 @@ class Check:
       name: what is checked: the name of findings that do not have their own.
       find: yields findings; a LaunchError or BuildError that it raises is reported as a failure.
       needs: names of options, without --, that must be set, and ACCOUNT; otherwise the check is reported as skipped.
-      job: of `options.JOBS`, the only job that the check is about; None is every job.
-      when: whether the check applies to the settings; otherwise it is left out.
+      job: the job of `options.JOBS` that the check is about; None for every job.
+      when: whether the check applies to the settings; otherwise it is not reported.
       seconds: timeout of the whole check.
     """
 
@@ -57,7 +62,7 @@ class Check:
         return (self.job is None or self.job in settings.jobs) and self.when(settings)
 
     def reason_to_skip(self, session: Session) -> str | None:
-        """What is missing of `needs`; None if nothing is."""
+        """Which of `needs` is missing; None if none is."""
         options = [name for name in self.needs if name != ACCOUNT and not getattr(session.settings, name)]
         if options:
             return f"set {' and '.join(f'--{name}' for name in options)}"

@@ -1,4 +1,4 @@
-"""What a check found: a line for people, with a status for scripts."""
+"""The result of a check: a line for people, with a status for scripts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ OK, WARNING, FAILURE, SKIPPED = STATUSES = ("ok", "warning", "failure", "skipped
 
 @dataclass(frozen=True)
 class Finding:
-    """`message` is one sentence, with a fix if there is a problem; `name` is what was checked, the check if empty."""
+    """A result. `message` is a sentence, with a fix for a problem; `name` is the subject, by default the check."""
 
     status: str
     message: str

@@ -1,4 +1,4 @@
-"""Asks Google's services, once and with a short timeout."""
+"""Sends requests to Google's services, once and with a short timeout."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CURES = {
 
 
 class AccessDeniedError(LaunchError):
-    """The account must not see what a check needs. The job may still succeed: its own account may have access."""
+    """The account has no access to what a check needs. The job may still succeed with its own account."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Google:
         """The JSON answer to a GET request.
 
         Raises:
-          AccessDeniedError: the account must not see this.
+          AccessDeniedError: the account has no access.
           LaunchError: the request was refused for another reason, or Google could not be reached.
         """
         url = f"{self.endpoint or f'https://{service}.googleapis.com'}/{path}"

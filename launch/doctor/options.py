@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from beam_pipelines.options import positive
 from launch import arguments
 from launch.dataflow import options as dataflow
 from launch.dataflow.workers import DEFAULT_TYPE, Workers
 from launch.errors import LaunchError
-from launch.vertex.machines import ACCELERATORS, DEFAULT_ACCELERATOR, Machine, choose_machine
+from launch.vertex import options as vertex
+from launch.vertex.machines import Machine, choose_machine
 
 JOBS = ("dataflow", "vertex")
 
@@ -95,58 +96,23 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _add_place(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--job", choices=JOBS, help="check only what this job needs; both unless set")
-    group.add_argument("--project", metavar="ID", type=arguments.project, help="Google Cloud project of the job")
-    group.add_argument("--region", type=arguments.region, help="region of the job, such as us-central1")
-    group.add_argument(
-        "--output", metavar="DIR", type=arguments.bucket_folder, help="gs:// folder that the job writes to"
-    )
-    group.add_argument(
-        "--endpoint",
-        metavar="URL",
-        help="address of Google's services; https://SERVICE.googleapis.com for each unless set",
-    )
+    arguments.add(group, arguments.JOB)
     group.add_argument("--verbose", action="store_true", help="print the traceback of an error of the doctor itself")
 
 
 def _add_dataflow(group: argparse._ArgumentGroup) -> None:
-    """Adds the options of launch.dataflow, with the same defaults."""
-    defaults = dataflow.make_parser().get_default
-    group.add_argument(
-        "--worker_machine_type",
-        metavar="TYPE",
-        type=arguments.machine_type,
-        default=DEFAULT_TYPE,
-        help="machine type of the workers",
-    )
-    for option, meaning in {"max_num_workers": "maximum number of workers", "disk_size_gb": "disk of each"}.items():
-        group.add_argument(f"--{option}", metavar="N", type=positive(int), default=defaults(option), help=meaning)
-    group.add_argument(
-        "--sdk_container_image",
-        metavar="IMAGE",
-        type=arguments.image,
-        help="container image built from launch/Dockerfile.worker",
-    )
+    """Declares the options of launch.dataflow, with the same defaults."""
+    add = functools.partial(arguments.add, group, dataflow.WORKERS)
+    add("worker_machine_type", default=DEFAULT_TYPE, help="machine type of the workers", aliases=())
+    add("max_num_workers", "disk_size_gb", "sdk_container_image")
 
 
 def _add_vertex(group: argparse._ArgumentGroup) -> None:
-    """Adds the options of launch.vertex, and of the trainer."""
+    """Declares the options of launch.vertex, and of the trainer."""
     group.add_argument("--dataset", metavar="DIR", help="folder of the data set, local or gs://")
     group.add_argument("--train_split", metavar="NAME", default="train", help="split to train on")
     group.add_argument("--val_split", metavar="NAME", default="val", help="split to validate on; '' for none")
-    group.add_argument(
-        "--accelerator", metavar="NAME", default=DEFAULT_ACCELERATOR, help="one of " + ", ".join(ACCELERATORS)
-    )
-    group.add_argument(
-        "--accelerator_count",
-        metavar="N",
-        type=arguments.whole(0),
-        help="accelerators per host; the smallest number that a machine has unless set",
-    )
-    group.add_argument("--hosts", metavar="N", type=positive(int), default=1, help="number of hosts")
-    group.add_argument("--spot", action="store_true", help="check the quotas of spot machines, which have their own")
-    group.add_argument(
-        "--container",
-        metavar="IMAGE",
-        type=arguments.image,
-        help="container image built from launch/Dockerfile.trainer",
-    )
+    add = functools.partial(arguments.add, group, vertex.MACHINES)
+    add("accelerator", "accelerator_count", "hosts")
+    add("spot", help="check the quotas of spot machines, which have their own")
+    add("container")

@@ -1,4 +1,4 @@
-"""Runs the checks in the order of their table, each with a timeout, and prints one line per finding."""
+"""Runs the checks in the order of their table, each with a timeout, and prints a line for each finding."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from launch.errors import LaunchError
 
 
 def run_checks(checks: Sequence[Check], settings: DoctorSettings) -> int:
-    """Prints each finding as soon as it is made, and a last line with their numbers.
+    """Prints each finding at once, and finally the number of findings by status.
 
     Returns:
       The exit code: 1 if there is a failure, else 0.
@@ -35,7 +35,7 @@ def run_checks(checks: Sequence[Check], settings: DoctorSettings) -> int:
 
 
 def run_check(check: Check, session: Session) -> Iterator[Finding]:
-    """Yields the findings of one check. It runs in a thread, which is abandoned when its time is up.
+    """Yields the findings of a check, which runs in a thread that is abandoned after the timeout.
 
     Raises:
       Exception: an error of the check that is neither a LaunchError nor a BuildError.
@@ -61,7 +61,7 @@ def run_check(check: Check, session: Session) -> Iterator[Finding]:
 
 
 def _collect(check: Check, session: Session, found: queue.Queue[Finding | BaseException | None]) -> None:
-    """Puts the findings into the queue, then None, or an exception that is an error of the program."""
+    """Puts the findings into the queue, then an exception that is a fault of the program, if any, then None."""
     try:
         for finding in check.find(session):
             found.put(finding)

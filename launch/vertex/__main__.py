@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from launch.errors import command, missing_packages
-from launch.vertex.options import VertexSettings, parse
-from launch.vertex.request import make_request, summarize
+from trainer import console  # nothing slow: signals are handled after this
+
+if TYPE_CHECKING:
+    from launch.vertex.options import VertexSettings
 
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0 the job is submitted (with --local: the run is complete), 1 it is not, 128 + the number
-    of the signal that stopped a local run, 130 after Ctrl-C, 2 (SystemExit) the arguments are wrong.
+    """Returns the exit code: 0 the job is submitted (with --local: the run is complete), 1 it is not, 128 + N after
+    signal N, 2 (SystemExit) the arguments are wrong.
     """
+    import tempfile
+
+    from launch.vertex.options import parse
+
     settings = parse(argv)
     if settings.local_hosts:
         from launch.vertex.rehearsal import rehearse
 
+        console.raise_when_stopped()
         return rehearse(
             settings.job.output,
             settings.job.trainer_options,
@@ -37,11 +44,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _submit(settings: VertexSettings, scratch: Path) -> int:
     """Submits the job, or with --dry_run prints the request."""
     from launch.vertex.package import build_sdist, package_uri
+    from launch.vertex.request import make_request, summarize
 
     if not settings.dry_run:
         # Importing Google's client takes seconds: --help, --dry_run and wrong arguments end before this.
         with missing_packages("launch"):
             from launch.vertex.submit import submit
+    console.raise_when_stopped()
     job = settings.job
     sdist = None if job.container else build_sdist(scratch)
     package = package_uri(sdist, job.output) if sdist else None
@@ -57,4 +66,4 @@ def _submit(settings: VertexSettings, scratch: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console.run_main(main, console.SIGNALS)

@@ -1,4 +1,4 @@
-"""The hosts of a job as processes on this machine: started together, stopped together."""
+"""The hosts of a job as processes on this machine, which are started and stopped together."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def run_hosts(command: Sequence[str], environments: Sequence[Mapping[str, str]])
       LaunchError: a host failed.
     """
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    # In sessions of their own, so that Ctrl-C reaches only this process, which forwards it once.
+    # In their own sessions, so that Ctrl-C reaches only this process, which forwards it once.
     processes = [
         subprocess.Popen(command, env={**inherited, **environment}, start_new_session=True)
         for environment in environments
@@ -46,7 +46,7 @@ def run_hosts(command: Sequence[str], environments: Sequence[Mapping[str, str]])
 
 
 def _wait_for_chief(processes: Sequence[_Process], received: Mapping[int, float]) -> None:
-    """Until the chief has succeeded, a host has failed, or after a signal the grace period is over."""
+    """Waits until the chief has succeeded, a host has failed, or the grace period after a signal is over."""
     while processes[0].poll() != 0 and not any(process.poll() for process in processes):
         if received and time.monotonic() > _deadline(received):
             return
@@ -56,7 +56,7 @@ def _wait_for_chief(processes: Sequence[_Process], received: Mapping[int, float]
 
 
 def _end(processes: Sequence[_Process]) -> None:
-    """Stops the hosts that still run: a job ends with the first host that finishes or fails."""
+    """Stops the hosts that are still running: a job ends when the chief finishes or a host fails."""
     for process in processes:
         if process.poll() is None:
             process.terminate()
@@ -68,7 +68,7 @@ def _end(processes: Sequence[_Process]) -> None:
 
 
 def _deadline(received: Mapping[int, float]) -> float:
-    """When the grace period of the first signal ends, on the clock of time.monotonic."""
+    """The end of the grace period after the first signal, in seconds of time.monotonic."""
     return min(received.values()) + GRACE_SECONDS
 
 

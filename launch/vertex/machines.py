@@ -1,7 +1,7 @@
-"""Vertex AI's machines by the accelerators that they have.
+"""The machines of Vertex AI by accelerator.
 
-After https://cloud.google.com/vertex-ai/docs/training/configure-compute: most machine types come with a fixed number of
-GPUs, and a request must name both.
+From https://cloud.google.com/vertex-ai/docs/training/configure-compute: most machine types have a fixed number of GPUs,
+and a request must name both.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ DEFAULT_ACCELERATOR = "NVIDIA_L4"
 
 @dataclass(frozen=True)
 class Accelerator:
-    """What Vertex AI offers of an accelerator.
+    """The hosts with an accelerator, and its quota.
 
     Attributes:
       machine_types: number of accelerators in a host -> the machine type of the host.

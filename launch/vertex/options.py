@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import functools
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from launch import arguments
@@ -12,9 +13,78 @@ from launch.vertex.machines import ACCELERATORS, DEFAULT_ACCELERATOR, choose_mac
 from launch.vertex.problems import rehearsal_problem, submission_problem
 from launch.vertex.request import TrainingJob
 from launch.vertex.search import DEFAULT_TUNE, parse_search
+from trainer import settings
 from trainer.config import TrainConfig, parse_train
 
 _NEEDS = {"trials": "tune", "parallel_trials": "tune", "venv": "local", "reuse_packages": "local"}
+
+
+def _hours(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of hours") from error
+    if not 0.01 <= value <= 24 * 28:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0.01 and {24 * 28} hours")
+    return value
+
+
+def _name(text: str) -> str:
+    if not 1 <= len(text) <= 128:
+        raise argparse.ArgumentTypeError(f"a name has 1 to 128 characters, not {len(text)}")
+    return text
+
+
+_NAMES: arguments.Options = {
+    "name": {"type": _name, "help": "display name of the job; the model and the last part of --output unless set"},
+    "label": {
+        "action": "append",
+        "default": [],
+        "type": arguments.label,
+        "metavar": "KEY=VALUE",
+        "help": "label of the job; can be repeated",
+    },
+    "service_account": {
+        "metavar": "EMAIL",
+        "type": arguments.email,
+        "help": "account that the job runs as; Vertex AI's own unless set",
+    },
+    "tensorboard": {
+        "metavar": "NAME",
+        "help": "Vertex AI TensorBoard to show the run in, projects/PROJECT/locations/REGION/tensorboards/ID",
+    },
+}
+MACHINES: arguments.Options = {  # the machines, their image and their time limit
+    "accelerator": {"metavar": "NAME", "default": DEFAULT_ACCELERATOR, "help": "one of " + ", ".join(ACCELERATORS)},
+    "accelerator_count": {
+        "type": arguments.whole(0),
+        "metavar": "N",
+        "help": "accelerators per host; the smallest number that a machine has unless set",
+    },
+    "machine_type": {"metavar": "TYPE", "help": "machine type; the usual one for these accelerators unless set"},
+    "hosts": {
+        "metavar": "N",
+        "type": arguments.whole(1),
+        "default": 1,
+        "help": "number of hosts: a chief and workers",
+    },
+    "container": {
+        "metavar": "IMAGE",
+        "type": arguments.image,
+        "help": "container image built from launch/Dockerfile.trainer; unless set, Vertex AI's prebuilt image, which "
+        "may no longer be available",
+    },
+    "spot": {
+        "action": "store_true",
+        "help": "use spot machines, which cost less and can be preempted; the job then restarts and resumes",
+    },
+    "timeout_hours": {
+        "metavar": "HOURS",
+        "type": _hours,
+        "default": 24.0,
+        "help": "time limit of the job, or of each trial",
+    },
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +117,7 @@ def parse(argv: Sequence[str] | None = None) -> VertexSettings:
         job = _make_job(args, train, trainer_options)
     except LaunchError as error:
         parser.error(str(error))
-    problem = _unused_option(args, parser) or (
+    problem = _unused_option(args, settings.given(parser, argv)) or (
         rehearsal_problem(bool(job.search), args.dry_run) if args.local else submission_problem(job, train)
     )
     if problem:
@@ -87,10 +157,10 @@ def _make_job(args: argparse.Namespace, train: TrainConfig, trainer_options: lis
     )
 
 
-def _unused_option(args: argparse.Namespace, parser: argparse.ArgumentParser) -> str | None:
-    """Names an option that would have no effect."""
+def _unused_option(args: argparse.Namespace, names: Collection[str]) -> str | None:
+    """Names an option of the command line that would have no effect."""
     for option, needed in _NEEDS.items():
-        if not getattr(args, needed) and getattr(args, option) != parser.get_default(option):
+        if option in names and not getattr(args, needed):
             return f"--{option} has no effect without --{needed}"
     return None
 
@@ -106,90 +176,21 @@ def make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     _add_job(parser.add_argument_group("job"))
-    _add_machines(parser.add_argument_group("machines"))
+    arguments.add(parser.add_argument_group("machines"), MACHINES)
     _add_search(parser.add_argument_group("hyperparameter search"))
     _add_rehearsal(parser.add_argument_group("without submitting a job"))
     return parser
 
 
 def _add_job(group: argparse._ArgumentGroup) -> None:
-    """Adds where the job runs, as whom, and what it is called."""
-    group.add_argument(
-        "--project", metavar="ID", type=arguments.project, help="Google Cloud project of the job; required to submit"
-    )
-    group.add_argument(
-        "--region",
-        type=arguments.region,
-        help="region of the job, such as europe-west4; required to submit. Use the region of the buckets",
-    )
-    group.add_argument("--output", metavar="DIR", required=True, help="base folder of the run, gs://BUCKET/FOLDER")
-    group.add_argument(
-        "--name", type=_name, help="display name of the job; the model and the last part of --output unless set"
-    )
-    group.add_argument(
-        "--label",
-        action="append",
-        default=[],
-        type=arguments.label,
-        metavar="KEY=VALUE",
-        help="label of the job; can be repeated",
-    )
-    group.add_argument(
-        "--service_account",
-        metavar="EMAIL",
-        type=arguments.email,
-        help="account that the job runs as; Vertex AI's own unless set",
-    )
-    group.add_argument(
-        "--tensorboard",
-        metavar="NAME",
-        help="Vertex AI TensorBoard to show the run in, projects/PROJECT/locations/REGION/tensorboards/ID",
-    )
-    group.add_argument(
-        "--endpoint", metavar="URL", help="address of the service; REGION-aiplatform.googleapis.com unless set"
-    )
-
-
-def _add_machines(group: argparse._ArgumentGroup) -> None:
-    """Adds the machines, their image and their time limit."""
-    group.add_argument(
-        "--accelerator", metavar="NAME", default=DEFAULT_ACCELERATOR, help="one of " + ", ".join(ACCELERATORS)
-    )
-    group.add_argument(
-        "--accelerator_count",
-        type=arguments.whole(0),
-        metavar="N",
-        help="accelerators per host; the smallest number that a machine has unless set",
-    )
-    group.add_argument(
-        "--machine_type", metavar="TYPE", help="machine type; the usual one for these accelerators unless set"
-    )
-    group.add_argument(
-        "--hosts",
-        metavar="N",
-        type=arguments.whole(1),
-        default=1,
-        help="number of hosts: a chief and workers",
-    )
-    group.add_argument(
-        "--container",
-        metavar="IMAGE",
-        type=arguments.image,
-        help="container image built from launch/Dockerfile.trainer; unless set, Vertex AI's prebuilt image, which may "
-        "no longer be available",
-    )
-    group.add_argument(
-        "--spot",
-        action="store_true",
-        help="use spot machines, which cost less and can be preempted; the job then restarts and resumes",
-    )
-    group.add_argument(
-        "--timeout_hours",
-        metavar="HOURS",
-        type=_hours,
-        default=24.0,
-        help="time limit of the job, or of each trial",
-    )
+    """Declares where the job runs, as which account, and its name."""
+    add = functools.partial(arguments.add, group, arguments.JOB)
+    add("project", help="Google Cloud project of the job; required to submit")
+    add("region", help="region of the job, such as europe-west4; required to submit. Use the region of the buckets")
+    # Any text: a rehearsal writes to a local folder.
+    add("output", required=True, type=str, help="base folder of the run, gs://BUCKET/FOLDER")
+    arguments.add(group, _NAMES)
+    add("endpoint")
 
 
 def _add_search(group: argparse._ArgumentGroup) -> None:
@@ -232,19 +233,3 @@ def _add_rehearsal(group: argparse._ArgumentGroup) -> None:
         help="with --local: use the installed packages and install only this one, in a temporary environment (seconds "
         "instead of minutes)",
     )
-
-
-def _hours(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of hours") from error
-    if not 0.01 <= value <= 24 * 28:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0.01 and {24 * 28} hours")
-    return value
-
-
-def _name(text: str) -> str:
-    if not 1 <= len(text) <= 128:
-        raise argparse.ArgumentTypeError(f"a name has 1 to 128 characters, not {len(text)}")
-    return text

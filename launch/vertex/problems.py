@@ -1,4 +1,4 @@
-"""Why a job cannot run as it is: found before anything is built, uploaded or requested."""
+"""Finds options that cannot work together, before anything is built, uploaded or requested."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from launch.vertex.machines import Machine
 from launch.vertex.request import TrainingJob
 from trainer.config import TrainConfig
 
-_SHARED = ("gs://", "/gcs/")  # what all hosts of a job can read; Vertex AI mounts buckets at /gcs
+_SHARED = ("gs://", "/gcs/")  # paths that all hosts of a job can read; Vertex AI mounts buckets at /gcs
 _TENSORBOARD = re.compile(r"projects/[^/]+/locations/([^/]+)/tensorboards/[^/]+")
 
 

@@ -1,4 +1,4 @@
-"""A job on this machine: the same sdist in a virtual environment, started as Vertex AI starts it."""
+"""Runs a job on this machine: the same sdist in a virtual environment, started as on Vertex AI."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def rehearse(
     """Runs the job's hosts as processes on this machine.
 
     Args:
-      train: what the trainer will parse `trainer_options` into, for a check of the data set.
-      venv_folder: folder of the virtual environment; made if needed, and kept.
+      train: the parsed `trainer_options`, for a check of the data set.
+      venv_folder: folder of the virtual environment; created if needed, and kept.
       reuse_packages: use the packages of the running Python in a temporary environment instead.
 
     Returns:
@@ -52,7 +52,7 @@ def rehearse(
 
 
 def _check_dataset(train: TrainConfig, hosts: int) -> None:
-    """Raises LaunchError if a local data set cannot be trained on, before minutes of installing."""
+    """Raises LaunchError if a local data set cannot be trained on, before installing takes minutes."""
     if "://" in train.places.dataset:
         return
     text = local_files(train.places.dataset).read(FILE_NAME)

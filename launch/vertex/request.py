@@ -1,4 +1,4 @@
-"""A training job, its REST request, and a summary for people. Nothing here talks to the cloud."""
+"""A training job, its REST request and a summary for people. Sends no requests."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def _scheduling(timeout_hours: float, spot: bool) -> dict[str, Any]:
 
 
 def summarize(job: TrainingJob, dataset: str, package: str | None) -> str:
-    """What will be created and the most that it can use, as lines for people."""
+    """A summary of what will be created, and of the most that it can use, as lines for people."""
     kind = "hyperparameter tuning job" if job.search else "custom job"
     notice = f" (Google listed it until {PREBUILT_UNTIL}: if it is no longer available, set --container)"
     rows = {
@@ -127,7 +127,7 @@ def _machines(job: TrainingJob) -> str:
 
 
 def _limit(job: TrainingJob) -> str:
-    """The most that the job can use: its timeout on all hosts, in all trials."""
+    """The most that the job can use: its time limit, for all hosts and trials."""
     trials = job.search.trials if job.search else 1
     hours = trials * job.hosts * job.timeout_hours
     timeout = f"{job.timeout_hours:g} h" + (f" x {trials} trials" if job.search else "")

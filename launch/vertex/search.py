@@ -1,16 +1,16 @@
-"""A hyperparameter search: what it tunes, parsed from --tune, and its part of a request."""
+"""A hyperparameter search: its parameters, parsed from --tune, and its part of a request."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from launch.errors import LaunchError
 from trainer.config import parse_train
 
-METRIC = "mean_iou"  # the name under which trainer.training.journal reports it; a test compares the two
+METRIC = "mean_iou"  # as in trainer.training.journal; a test compares the two
 DEFAULT_TUNE = "learning_rate=0.001..0.1:log"
 _TUNE = re.compile(r"(\w+)=(?:(.+)\.\.(.+?)(:log)?|([^:]+))")
 
@@ -67,10 +67,10 @@ def parse_search(tune: Sequence[str], trials: int, parallel_trials: int, trainer
     """The search that the values of --tune describe.
 
     Raises:
-      LaunchError: a value is malformed, or the search has nothing to compare trials by.
-      SystemExit: the trainer's parser does not accept a value of the search.
+      LaunchError: a value is malformed, or there is no split to compare trials on.
+      SystemExit: the trainer's parser does not accept a value, or two values together.
     """
-    parameters = tuple(_parse_parameter(text, trainer_options) for text in tune)
+    parameters = tuple(_parse_parameter(text, tune, trainer_options) for text in tune)
     names = [parameter.name for parameter in parameters]
     if len(set(names)) < len(names):
         raise LaunchError(f"--tune: an option is tuned twice: {', '.join(names)}")
@@ -79,25 +79,33 @@ def parse_search(tune: Sequence[str], trials: int, parallel_trials: int, trainer
     return Search(parameters=parameters, trials=trials, parallel_trials=min(parallel_trials, trials))
 
 
-def _parse_parameter(text: str, trainer_options: Sequence[str]) -> Parameter:
+def _parse_parameter(text: str, tune: Sequence[str], trainer_options: Sequence[str]) -> Parameter:
+    """The parameter that `text` describes; each of its values is parsed together with each value of the others."""
+    name, _, _, log, values = _match(text).groups()
+    if any(option.partition("=")[0] == f"--{name}" for option in trainer_options):
+        raise LaunchError(f"--{name} is both set and tuned: leave out one of them")
+    others = {_match(each)[1]: _values_in(each) for each in tune if _match(each)[1] != name}
+    parsed = [_parsed_by_trainer(name, value, others, trainer_options) for value in _values_in(text)]
+    if not values:
+        return _make_range(text, name, parsed, bool(log))
+    return Parameter(name=name, values=tuple(values.split(",")))
+
+
+def _match(text: str) -> re.Match[str]:
+    """NAME, LOW, HIGH, `:log` and VALUE,... of a --tune. Raises LaunchError if it is malformed."""
     found = _TUNE.fullmatch(text)
     if not found:
         raise LaunchError(f"--tune={text} is not NAME=LOW..HIGH, NAME=LOW..HIGH:log or NAME=VALUE,VALUE")
-    name, low, high, log, values = found.groups()
-    if any(option.partition("=")[0] == f"--{name}" for option in trainer_options):
-        raise LaunchError(f"--{name} is both set and tuned: leave out one of them")
-    if not values:
-        return _parse_range(text, name, (low, high), bool(log), trainer_options)
-    choices = tuple(values.split(","))
-    for choice in choices:
-        _parsed_by_trainer(name, choice, trainer_options)
-    return Parameter(name=name, values=choices)
+    return found
 
 
-def _parse_range(
-    text: str, name: str, ends: tuple[str, str], logarithmic: bool, trainer_options: Sequence[str]
-) -> Parameter:
-    parsed = [_parsed_by_trainer(name, end, trainer_options) for end in ends]
+def _values_in(text: str) -> list[str]:
+    """The values of a --tune, or the ends of its range."""
+    _, low, high, _, values = _match(text).groups()
+    return values.split(",") if values else [low, high]
+
+
+def _make_range(text: str, name: str, parsed: Sequence[Any], logarithmic: bool) -> Parameter:
     if any(type(end) not in (int, float) for end in parsed):
         raise LaunchError(f"--tune={text}: --{name} is not a number; list its values: {name}=VALUE,VALUE")
     low, high = map(float, parsed)
@@ -106,7 +114,16 @@ def _parse_range(
     return Parameter(name=name, low=low, high=high, whole=isinstance(parsed[0], int), logarithmic=logarithmic)
 
 
-def _parsed_by_trainer(name: str, value: str, trainer_options: Sequence[str]) -> Any:
-    """`--name=value` as the trainer parses it."""
-    train = parse_train([*trainer_options, f"--{name}={value}"], {})
+def _parsed_by_trainer(
+    name: str, value: str, others: Mapping[str, Sequence[str]], trainer_options: Sequence[str]
+) -> Any:
+    """`--name=value` as the trainer parses it, together with each value of `others`.
+
+    Whether an option has an effect depends on single other options, so not all combinations have to be tried.
+    """
+    first = {other: values[0] for other, values in others.items()}
+    trials = [first, *({**first, other: each} for other, values in others.items() for each in values[1:])]
+    for trial in trials:
+        given = [f"--{option}={each}" for option, each in ({name: value} | trial).items()]
+        train = parse_train([*trainer_options, *given], {})
     return train.to_json()[name]

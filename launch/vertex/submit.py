@@ -46,7 +46,7 @@ def submit(
       Lines for people: the job's name, and how to follow and to cancel it.
 
     Raises:
-      LaunchError: something was refused or not found; no job was created unless the message says otherwise.
+      LaunchError: a request was refused, or something was not found. No job was created unless the message says so.
     """
     credentials = login()
     client = storage.Client(project=job.project, credentials=credentials)
@@ -98,7 +98,7 @@ def _has_checkpoints(client: storage.Client, output: str) -> bool:
 def _upload(client: storage.Client, sdist: Path, uri: str) -> None:
     with google_errors(uri, _CURES):
         blob = blob_at(client, uri)
-        if not blob.exists():  # its path contains the digest of its contents
+        if not blob.exists():  # its path contains the digest of its content
             blob.upload_from_filename(str(sdist), content_type="application/gzip")
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
+from beam_pipelines.contract.errors import Stopped
 from beam_pipelines.errors import BuildError
 from launch import start
 from launch.dataflow import __main__ as dataflow
@@ -60,6 +64,35 @@ def test_ctrl_c_is_130(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "stopped\n"
 
 
+@pytest.mark.parametrize("name", ["dataflow", "doctor", "vertex"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_is_one_line_from_the_first_moment(name: str, number: signal.Signals) -> None:
+    place = ["--project=street", "--region=europe-west4", "--output=gs://street/run"]
+    place += (
+        [] if name == "doctor" else ["--dataset=gs://street/data" if name == "vertex" else "--input=gs://street/in"]
+    )
+    command = [sys.executable, "-m", f"launch.{name}", *place]
+    process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not listens(process.pid):
+        assert process.poll() is None
+        time.sleep(0.001)
+    process.send_signal(number)
+    _, told = process.communicate(timeout=60)
+    assert (process.returncode, told) == (128 + number, "stopped\n")
+
+
+def listens(process: int) -> bool:
+    """Whether the process handles SIGHUP, the last one that it learns to handle."""
+    status = Path(f"/proc/{process}/status").read_text()
+    caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught, 16) >> (signal.SIGHUP - 1) & 1)
+
+
+def test_a_signal_has_its_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert fail_with(Stopped(signal.SIGTERM)) == 143
+    assert capsys.readouterr().err == "stopped\n"
+
+
 def test_wrong_arguments_stay_2() -> None:
     with pytest.raises(SystemExit) as stopped:
         fail_with(SystemExit(2))
@@ -90,8 +123,7 @@ def test_every_command_is_wrapped(
     def fail(_: object) -> object:
         raise LaunchError("stop here")
 
-    module = sys.modules[MAINS[name].__module__]
-    monkeypatch.setattr(module, "requirements_of" if name == "start" else "parse", fail)
+    monkeypatch.setattr("launch.start.requirements_of" if name == "start" else f"launch.{name}.options.parse", fail)
     assert MAINS[name]([]) == 1
     assert capsys.readouterr().err == "error: stop here\n"
 

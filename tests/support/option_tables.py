@@ -1,16 +1,16 @@
-"""Tables of options in Markdown files, made from the parsers of the commands.
+"""Tables in Markdown files, made from the parsers of the commands and from tables of the code.
 
     python tests/support/option_tables.py
 
-rewrites what stands between `<!-- options: NAME -->` and `<!-- end -->` in the README files of the project, for each
-NAME in PARSERS. A new table is a row of PARSERS and a pair of markers in a README.
+rewrites what is between `<!-- options: NAME -->` and `<!-- end -->` in the README files of the project, for each NAME
+in SOURCES. A new table is a row of SOURCES and a pair of markers in a README.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import beam_pipelines.options
@@ -18,19 +18,38 @@ import launch.dataflow.options
 import launch.doctor.options
 import launch.vertex.options
 import trainer.config
-import trainer.evaluate
-import trainer.export
-import trainer.predict
+import trainer.evaluation.options
+import trainer.inference.request
+from trainer.evaluation.report import FILES
+from trainer.models import MODELS
 
 PROJECT = Path(__file__).parents[2]
-Factory = Callable[[], argparse.ArgumentParser]
-PARSERS: Mapping[str, Factory] = {
+Lines = Sequence[tuple[str, ...]]  # the head of a table, then its rows
+Source = Callable[[], argparse.ArgumentParser | Lines]
+
+
+def report_files() -> Lines:
+    """The files of a report."""
+    return [("file", "content"), *((f"`{name}`", file.about) for name, file in FILES.items())]
+
+
+def model_options() -> Lines:
+    """The architectures with the options that not all of them have."""
+    shared = set.intersection(*(set(row.options) for row in MODELS.values()))
+    own = {name: [each for each in row.options if each not in shared] for name, row in MODELS.items()}
+    rows = [(f"`{name}`", ", ".join(f"`--{each}`" for each in options)) for name, options in own.items()]
+    return [("`--model`", "options that others do not have"), *rows]
+
+
+SOURCES: Mapping[str, Source] = {
     "beam_pipelines.build": beam_pipelines.options.build_parser,
     "beam_pipelines.verify": beam_pipelines.options.verify_parser,
     "trainer.task": trainer.config.train_parser,
-    "trainer.evaluate": trainer.evaluate.evaluate_parser,
-    "trainer.predict": trainer.predict.predict_parser,
-    "trainer.export": trainer.export.export_parser,
+    "trainer.evaluate": trainer.evaluation.options.evaluate_parser,
+    "trainer.predict": trainer.inference.request.predict_parser,
+    "trainer.export": trainer.inference.request.export_parser,
+    "trainer.report": report_files,
+    "trainer.models": model_options,
     "launch.dataflow": launch.dataflow.options.make_parser,
     "launch.vertex": launch.vertex.options.make_parser,
     "launch.doctor": launch.doctor.options.make_parser,
@@ -41,7 +60,7 @@ _MARKER = re.compile(r"<!-- options: \S+ -->|<!-- end -->")
 
 
 class MarkerError(ValueError):
-    """A marker that names no parser, or that is not part of a pair."""
+    """A marker that names no source, or that is not part of a pair."""
 
 
 def readmes() -> list[Path]:
@@ -49,18 +68,18 @@ def readmes() -> list[Path]:
     return sorted([*PROJECT.glob("*.md"), *PROJECT.glob("[!.]*/README.md")])
 
 
-def rewrite(text: str, parsers: Mapping[str, Factory] = PARSERS) -> str:
+def rewrite(text: str, sources: Mapping[str, Source] = SOURCES) -> str:
     """`text` with all tables up to date.
 
     Raises:
-      MarkerError: a marker names no parser, or has no partner.
+      MarkerError: a marker names no source, or has no partner.
     """
 
     def section(found: re.Match[str]) -> str:
         name = found[1]
-        if name not in parsers:
-            raise MarkerError(f"there is no parser {name}; PARSERS has {', '.join(parsers)}")
-        return f"<!-- options: {name} -->\n{render(parsers[name]())}\n\n<!-- end -->"
+        if name not in sources:
+            raise MarkerError(f"there is no source {name}; SOURCES has {', '.join(sources)}")
+        return f"<!-- options: {name} -->\n{render(sources[name]())}\n\n<!-- end -->"
 
     markers = len(_MARKER.findall(text))
     pairs = [found for found in _SECTION.finditer(text) if not _MARKER.search(found[2])]
@@ -71,10 +90,12 @@ def rewrite(text: str, parsers: Mapping[str, Factory] = PARSERS) -> str:
     return _SECTION.sub(section, text)
 
 
-def render(parser: argparse.ArgumentParser) -> str:
-    """A table for each group of options that has any."""
-    groups = [(group.title or "", [*rows(parser, group)]) for group in parser._action_groups]
-    return "\n".join(_table(title, lines) for title, lines in groups if lines)
+def render(source: argparse.ArgumentParser | Lines) -> str:
+    """A table for each group of options that has any; one table of lines."""
+    if not isinstance(source, argparse.ArgumentParser):
+        return "\n".join(["", *_table(source)])
+    groups = [(group.title or "", [*rows(source, group)]) for group in source._action_groups]
+    return "\n".join(_titled(title, lines) for title, lines in groups if lines)
 
 
 def rows(parser: argparse.ArgumentParser, group: argparse._ArgumentGroup) -> Iterator[tuple[str, str, str]]:
@@ -87,9 +108,16 @@ def rows(parser: argparse.ArgumentParser, group: argparse._ArgumentGroup) -> Ite
         yield _option(action), default or _default(action), meaning
 
 
-def _table(title: str, lines: list[tuple[str, str, str]]) -> str:
-    head = ["", f"**{title[:1].upper()}{title[1:]}**", "", "| option | default | meaning |", "| --- | --- | --- |"]
-    return "\n".join([*head, *(f"| {' | '.join(map(_escape, line))} |" for line in lines)])
+def _titled(title: str, lines: list[tuple[str, str, str]]) -> str:
+    table = _table([("option", "default", "meaning"), *lines])
+    return "\n".join(["", f"**{title[:1].upper()}{title[1:]}**", "", *table])
+
+
+def _table(lines: Lines) -> Iterator[str]:
+    for number, line in enumerate(lines):
+        yield f"| {' | '.join(map(_escape, line))} |"
+        if number == 0:
+            yield f"|{' --- |' * len(line)}"
 
 
 def _option(action: argparse.Action) -> str:

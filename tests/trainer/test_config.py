@@ -7,14 +7,18 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from trainer import config, models, settings
+from trainer import config, models, sections, settings
 from trainer.config import TrainConfig, parse_train
 from trainer.data.augment import AUGMENTATIONS
-from trainer.evaluate import parse_evaluate
-from trainer.export import parse_export
+from trainer.evaluation.options import parse_evaluate
+from trainer.inference.request import parse_export, parse_predict
 from trainer.objective import optimizers
 from trainer.objective.terms import TERMS
-from trainer.predict import parse_predict
+
+# What an option needs beside it to have an effect.
+BESIDE = {"hard_pixel_ramp_steps": ("--hard_pixel_fraction=0.25",)}
+# Options that leave no effect to others of the table.
+CHOICES = {"global_batch", "steps", "model", "no-augment", "optimizer"}
 
 # Option -> text, and the value that alone must change, to what. Output changes several.
 OPTIONS: dict[str, tuple[str | None, Any]] = {
@@ -118,7 +122,8 @@ def help_of(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_an_option_changes_its_value_and_no_other(option: str):
-    before, after = parse().to_json(), parse(given(option)).to_json()
+    beside = BESIDE.get(option, ())
+    before, after = parse(*beside).to_json(), parse(*beside, given(option)).to_json()
     changed = {name: value for name, value in after.items() if value != before[name]}
     assert changed == {option.removeprefix("no-"): OPTIONS[option][1]}
 
@@ -128,13 +133,15 @@ def test_earlier_names_are_accepted_and_not_shown(
     alias: str, option: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     text = OPTIONS[option][0]
-    assert parse(f"--{alias}={text}").to_json() == parse(f"--{option}={text}").to_json()
+    beside = BESIDE.get(option, ())
+    assert parse(*beside, f"--{alias}={text}").to_json() == parse(*beside, f"--{option}={text}").to_json()
     assert alias not in help_of(capsys, monkeypatch)
 
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_a_run_has_another_identity_where_an_option_decides_its_weights(option: str):
-    assert (parse(given(option)).identity == parse().identity) == (option in FREE)
+    beside = BESIDE.get(option, ())
+    assert (parse(*beside, given(option)).identity == parse(*beside).identity) == (option in FREE)
 
 
 def test_the_identity_does_not_depend_on_where_results_go():
@@ -142,7 +149,7 @@ def test_the_identity_does_not_depend_on_where_results_go():
 
 
 def test_the_identity_survives_json():
-    identity = parse(*map(given, OPTIONS.keys() - {"global_batch"})).identity
+    identity = parse(*map(given, OPTIONS.keys() - CHOICES)).identity
     assert json.loads(json.dumps(identity)) == identity
 
 
@@ -196,8 +203,8 @@ def test_help_tells_of_every_option(capsys: pytest.CaptureFixture[str], monkeypa
 def test_sections_tables_and_help_agree(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     """Each option is declared once: at a field of a section, or in a row of a table that a field holds."""
     types = get_type_hints(TrainConfig)
-    assert [types[name] for name in config.SECTIONS] == [section for section, _ in config.SECTIONS.values()]
-    declared = [each.option for section, _ in config.SECTIONS.values() for each in settings.declared_by(section)]
+    assert [types[name] for name in sections.SECTIONS] == [section for section, _ in sections.SECTIONS.values()]
+    declared = [each.option for section, _ in sections.SECTIONS.values() for each in settings.declared_by(section)]
     names = [option.name for option in declared]
     assert len(set(names)) == len(names)
     rows = [*(row.option for row in AUGMENTATIONS), *models.MODEL_OPTIONS, *(term.option for term in TERMS)]
@@ -212,7 +219,7 @@ def test_sections_tables_and_help_agree(capsys: pytest.CaptureFixture[str], monk
 def section_of(option: str) -> str:
     (found,) = (
         name
-        for name, (section, _) in config.SECTIONS.items()
+        for name, (section, _) in sections.SECTIONS.items()
         if option in {each.option.name for each in settings.declared_by(section)}
     )
     return found
@@ -222,16 +229,16 @@ def section_of(option: str) -> str:
 
 
 def test_optimizers_are_those_that_can_be_built():
-    for name in config.OPTIMIZERS:
+    for name in sections.OPTIMIZERS:
         optimizers.build_optimizer(name=name, learning_rate=0.1)
-    with pytest.raises(ValueError, match=f"'lamb': {' or '.join(config.OPTIMIZERS)} was expected"):
+    with pytest.raises(ValueError, match=f"'lamb': expected {' or '.join(sections.OPTIMIZERS)}"):
         optimizers.build_optimizer(name="lamb", learning_rate=0.1)
 
 
 def test_precisions_are_those_that_training_knows():
     from trainer.training import run
 
-    assert set(config.PRECISIONS) == set(run._POLICIES)
+    assert set(sections.PRECISIONS) == set(run._POLICIES)
 
 
 def test_models_and_their_options_are_those_of_the_builders(capsys: pytest.CaptureFixture[str]):
@@ -290,9 +297,8 @@ def test_a_home_folder_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 
 def test_a_data_set_is_needed(capsys: pytest.CaptureFixture[str]):
-    expected = "--dataset is needed: the folder that `python -m beam_pipelines.build` wrote"
-    assert refusal_of(capsys) == expected
-    assert refusal_of(capsys, AIP_TRAINING_DATA_URI="") == expected
+    for environment in ({}, {"AIP_TRAINING_DATA_URI": ""}):
+        assert refusal_of(capsys, **environment).startswith("--dataset is required: ")
 
 
 def test_results_go_below_out_run():
@@ -359,26 +365,26 @@ def test_a_cluster_that_makes_no_sense_is_a_wrong_argument(capsys: pytest.Captur
         ("--seed=-1", "-1 is less than 0"),
         ("--steps=1e4", "'1e4' is not a whole number"),
         ("--learning_rate=fast", "'fast' is not a number"),
-        ("--learning_rate=-1", "-1: at least 0 was expected"),
-        ("--learning_rate=nan", "nan: at least 0 was expected"),
-        ("--lovasz=inf", "inf: at least 0 was expected"),
-        ("--width=0", "0: above 0 was expected"),
-        ("--clip_norm=0", "0: above 0 was expected"),
-        ("--hard_pixel_fraction=0", "0: above 0 and at most 1 was expected"),
-        ("--hard_pixel_fraction=1.01", "1.01: above 0 and at most 1 was expected"),
-        ("--ema=1", "1: above 0 and below 1 was expected"),
-        ("--ema=0", "0: above 0 and below 1 was expected"),
-        ("--warmup=1", "1: at least 0 and below 1 was expected"),
-        ("--momentum=1", "1: at least 0 and below 1 was expected"),
-        ("--dropout=1", "1: at least 0 and below 1 was expected"),
-        ("--batch_norm_momentum=1.5", "1.5: at least 0 and below 1 was expected"),
-        ("--crop_size=512", "'512' is not HEIGHTxWIDTH, like 256x512"),
-        ("--crop_size=0x512", "'0x512' is not HEIGHTxWIDTH, like 256x512"),
-        ("--crop_size=-1x512", "'-1x512' is not HEIGHTxWIDTH, like 256x512"),
-        ("--random_scale=2", "'2' is not LEAST,MOST, like 0.5,2"),
-        ("--random_scale=2,0.5", "'2,0.5': 0 < LEAST <= MOST was expected"),
-        ("--random_scale=0,1", "'0,1': 0 < LEAST <= MOST was expected"),
-        ("--random_scale=1,inf", "'1,inf': 0 < LEAST <= MOST was expected"),
+        ("--learning_rate=-1", "-1: expected at least 0"),
+        ("--learning_rate=nan", "nan: expected at least 0"),
+        ("--lovasz=inf", "inf: expected at least 0"),
+        ("--width=0", "0: expected above 0"),
+        ("--clip_norm=0", "0: expected above 0"),
+        ("--hard_pixel_fraction=0", "0: expected above 0 and at most 1"),
+        ("--hard_pixel_fraction=1.01", "1.01: expected above 0 and at most 1"),
+        ("--ema=1", "1: expected above 0 and below 1"),
+        ("--ema=0", "0: expected above 0 and below 1"),
+        ("--warmup=1", "1: expected at least 0 and below 1"),
+        ("--momentum=1", "1: expected at least 0 and below 1"),
+        ("--dropout=1", "1: expected at least 0 and below 1"),
+        ("--batch_norm_momentum=1.5", "1.5: expected at least 0 and below 1"),
+        ("--crop_size=512", "'512' is not HEIGHTxWIDTH, such as 256x512"),
+        ("--crop_size=0x512", "'0x512' is not HEIGHTxWIDTH, such as 256x512"),
+        ("--crop_size=-1x512", "'-1x512' is not HEIGHTxWIDTH, such as 256x512"),
+        ("--random_scale=2", "'2' is not LEAST,MOST, such as 0.5,2"),
+        ("--random_scale=2,0.5", "'2,0.5': expected 0 < LEAST <= MOST"),
+        ("--random_scale=0,1", "'0,1': expected 0 < LEAST <= MOST"),
+        ("--random_scale=1,inf", "'1,inf': expected 0 < LEAST <= MOST"),
     ],
 )
 def test_a_value_out_of_its_range_is_refused(argument: str, expected: str, capsys: pytest.CaptureFixture[str]):
@@ -386,9 +392,65 @@ def test_a_value_out_of_its_range_is_refused(argument: str, expected: str, capsy
     assert refusal_of(capsys, "--dataset=data", argument) == f"argument {name}: {expected}"
 
 
-def test_a_batch_is_given_in_one_way(capsys: pytest.CaptureFixture[str]):
-    refused = refusal_of(capsys, "--dataset=data", "--batch_per_replica=2", "--global_batch=8")
-    assert refused == "argument --global_batch: not allowed with argument --batch_per_replica"
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("--batch_per_replica=2", "--global_batch=8"),
+        ("--batch_per_replica=4", "--global_batch=8"),  # 4 is the default, which argparse itself takes for unset
+        ("--epochs=100", "--steps=9"),
+        ("--epochs=3", "--steps=9"),
+    ],
+)
+def test_options_of_which_one_is_possible(first: str, second: str, capsys: pytest.CaptureFixture[str]):
+    for pair in ((first, second), (second, first)):
+        refused = refusal_of(capsys, "--dataset=data", *pair)
+        assert "not allowed with argument" in refused
+        assert first.partition("=")[0] in refused
+        assert second.partition("=")[0] in refused
+
+
+NO_EFFECT = [
+    *((f"--{row.option.name}={OPTIONS[row.option.name][0]}", "--no-augment") for row in AUGMENTATIONS),
+    *((f"--{row.option.name}={row.option.default}", "--no-augment") for row in AUGMENTATIONS[1:]),
+    ("--momentum=0.9", "--optimizer=adamw"),
+    ("--hard_pixel_ramp_steps=9", "--hard_pixel_fraction=1"),
+    ("--top_k_ramp_steps=9", "--top_k=1"),
+    *((f"--{name}={OPTIONS[name][0]}", "--model=u2netp") for name in models.MODELS["deeplabv3plus"].options[:5]),
+    ("--depthwise_relu=true", "--backbone=keras_xception"),
+]
+
+
+@pytest.mark.parametrize(("option", "choice"), NO_EFFECT)
+def test_an_option_of_another_choice_is_refused(option: str, choice: str, capsys: pytest.CaptureFixture[str]):
+    refused = refusal_of(capsys, "--dataset=data", option, choice)
+    names = [settings_name(each) for each in (option, choice)]
+    assert refused.startswith(f"argument --{names[0]}: has no effect with ")
+    assert names[1].removeprefix("no-") in refused
+    assert "leave it out, or set " in refused
+
+
+def settings_name(argument: str) -> str:
+    name = argument.partition("=")[0].removeprefix("--")
+    return ALIASES.get(name, name)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--momentum=0.8",),
+        ("--momentum=0.8", "--optimizer=sgd"),
+        ("--flip=0", "--augment"),
+        ("--no-augment",),
+        ("--optimizer=adamw", "--weight_decay=0.1", "--clip_norm=1"),
+        ("--hard_pixel_ramp_steps=9", "--hard_pixel_fraction=0.5"),
+        ("--depthwise_relu=false",),
+        ("--depthwise_relu=false", "--backbone=xception41"),
+        ("--model=u2net", "--width=0.5", "--batch_norm_momentum=0.9"),
+        ("--schedule=constant", "--warmup=0.1"),
+    ],
+)
+def test_options_that_fit_together_are_accepted(arguments: tuple[str, ...]):
+    parse(*arguments)
 
 
 def test_options_are_not_guessed_from_their_beginnings(capsys: pytest.CaptureFixture[str]):

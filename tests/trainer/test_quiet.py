@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -106,6 +107,58 @@ def test_ctrl_c_while_tensorflow_is_imported_does_not_show_its_log(tmp_path: Pat
     assert (done.returncode, done.stderr) == (130, "stopped\n")
 
 
+STOPPABLE = """
+import time
+from trainer import console
+
+def work():
+    try:
+        print("working", flush=True)
+        time.sleep(60)
+    finally:
+        print("cleaned", flush=True)
+
+console.run_main(lambda: console.run_command(work))
+"""
+
+
+@pytest.mark.parametrize(
+    ("tensorflow", "command", "cleaned"),
+    [
+        (
+            'import time\nprint("working", flush=True)\ntime.sleep(60)',
+            ("-m", "trainer.export", "--model=a", "--output=b"),
+            "",
+        ),
+        (LOUD, ("-c", STOPPABLE), "cleaned\n"),
+    ],
+    ids=["while TensorFlow is imported", "while it works"],
+)
+def test_ctrl_c_at_any_moment_is_a_line(tensorflow: str, command: tuple[str, ...], cleaned: str, tmp_path: Path):
+    (tmp_path / "tensorflow.py").write_text(tensorflow)
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        cwd=PROJECT,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{PROJECT}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "working\n"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, cleaned, "stopped\n")
+
+
+@pytest.mark.parametrize("command", ["task", "evaluate", "predict", "export"])
+def test_ctrl_c_is_handled_before_anything_slow_is_imported(command: str):
+    """The module of a command imports its options late."""
+    code = f"import sys, trainer.{command}; print(*(set(sys.modules) & {{'argparse', 'trainer.settings', 'tempfile'}}))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "\n"), done.stderr
+
+
 TASK = ("trainer.task", "--train_split=train", "--val_split=")
 EVALUATE = ("trainer.evaluate", "--split=train", "--model=a")
 SHARD = "train-00000-of-00001.tfrecord"
@@ -123,7 +176,7 @@ def run_on(dataset: Path, command: tuple[str, ...]) -> tuple[int, str]:
         (TASK, lambda dataset: (dataset / "dataset.json").unlink(), "dataset.json"),
         (TASK, lambda dataset: (dataset / "dataset.json").write_bytes(bytes(999)), "dataset.json: "),
         (TASK, lambda dataset: (dataset / SHARD).unlink(), f"{SHARD} is missing: restore it"),
-        (TASK, lambda dataset: (dataset / SHARD).write_bytes(b"0"), f"{SHARD} has 1 bytes, and dataset.json says"),
+        (TASK, lambda dataset: (dataset / SHARD).write_bytes(b"0"), f"{SHARD} has 1 bytes, but dataset.json says"),
         (TASK, lambda dataset: dataset.rename(dataset.with_name("moved")), "there is no folder"),
         (EVALUATE, lambda dataset: (dataset / "dataset.json").write_bytes(b"{"), "dataset.json: "),
     ],
@@ -155,4 +208,4 @@ def test_an_error_in_a_graph_is_told_by_its_cause() -> None:
     assert cause_of(full) == "OOM when allocating tensor"
     assert explain(full, "Give less") == "out of memory: OOM when allocating tensor. Give less"
     disk = tf.errors.ResourceExhaustedError(None, None, f"{told}write failed; No space left on device")
-    assert "there is no space to write" in str(explain(disk, "Give less"))
+    assert "no space left to write" in str(explain(disk, "Give less"))

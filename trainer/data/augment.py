@@ -1,8 +1,9 @@
-"""Augmentation: a table of random operations on a picture and its mask, each with the option that sets it.
+"""Augmentation: a table of random operations on an image and its mask, each with its option.
 
-A new augmentation is a function here and a row of `AUGMENTATIONS`: its option is on the command line, its value in the
-run's configuration. What an operation draws is a function of (seed, epoch, the example's name, its row), so that it
-depends neither on hosts and replicas nor on the other operations. TensorFlow is imported when operations are made.
+A new augmentation is a function here and a row of `AUGMENTATIONS`, from which the command line and the configuration of
+a run follow. The random numbers of an operation are a function of the seed, the epoch, the name of the example and the
+row, so that they depend neither on hosts and replicas nor on other operations. TensorFlow is imported when operations
+are created.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ if TYPE_CHECKING:
     from beam_pipelines.contract.normalization import Normalization
     from trainer.data.geometry import Pair
 
-# image float32[h, w, 3] normalized, mask uint8[h, w], seed int64[2] -> image and mask
+# (image float32[h, w, 3], normalized; mask uint8[h, w]; seed int64[2]) -> (image, mask)
 Operation = Callable[["tf.Tensor", "tf.Tensor", "tf.Tensor"], "Pair"]
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a model is trained on: images of (height, width) `size`, normalized by `normalization`."""
+    """The images to train on: their (height, width) `size` in pixels, and their normalization."""
 
     size: tuple[int, int]
     normalization: Normalization
@@ -34,16 +35,16 @@ class Target:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """A row of the table: `make` turns the value of `option` into an operation, or None where it changes nothing."""
+    """A row of the table: `make` turns the value of `option` into an operation, or None if it would change nothing."""
 
     option: Option
     make: Callable[[Any, Target], Operation | None]
 
 
 def random_scale(limits: tuple[float, float], target: Target) -> Operation:
-    """Scales by a factor within `limits`, uniform in its logarithm, and crops a window of at most the target's size.
+    """Scales by a random factor within `limits`, uniform in its logarithm, and crops at most the size of the target.
 
-    Ids never blend: the mask is taken from the nearest pixel.
+    The mask gets the id of the nearest pixel, so that ids never blend.
     """
     import tensorflow as tf
 
@@ -88,7 +89,7 @@ def random_flip(probability: float, target: Target) -> Operation | None:
     return operation if probability else None
 
 
-# In the order in which they are applied. Padding to the target's size comes last, so that nothing changes it.
+# In the order of application. Padding comes last, so that no operation changes the padded pixels.
 AUGMENTATIONS = (
     Augmentation(
         Option(
@@ -102,7 +103,12 @@ AUGMENTATIONS = (
         random_scale,
     ),
     Augmentation(
-        Option("color", type=arguments.number(0), default=0.2, help="strength of the random change of color"),
+        Option(
+            "color",
+            type=arguments.number(0),
+            default=0.2,
+            help="largest random change of brightness, contrast and saturation; hue changes by a tenth of it",
+        ),
         random_color,
     ),
     Augmentation(
@@ -113,9 +119,10 @@ AUGMENTATIONS = (
 
 
 def make_augment(target: Target, values: Mapping[str, Any]) -> Operation:
-    """All operations one after another: a pair of any size -> a pair of the target's size.
+    """All operations in sequence: a pair of any size -> a pair of the target's size.
 
-    values: by the names of the options of `AUGMENTATIONS`.
+    Args:
+      values: option of `AUGMENTATIONS` -> its value.
     """
     import tensorflow as tf
 
@@ -134,7 +141,7 @@ def make_augment(target: Target, values: Mapping[str, Any]) -> Operation:
 
 
 def make_center_crop(size: tuple[int, int]) -> Operation:
-    """The center `size` of the picture, padded where it is smaller; nothing is random."""
+    """Crops the center of an image to (height, width) `size`, and pads a smaller image. Nothing is random."""
     import tensorflow as tf
 
     from trainer.data import geometry

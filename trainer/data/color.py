@@ -1,4 +1,4 @@
-"""Random changes of color: one linear map for each picture. Needs TensorFlow."""
+"""Changes of color: one linear map for each image. Needs TensorFlow."""
 
 from __future__ import annotations
 
@@ -13,20 +13,25 @@ _RGB = np.linalg.inv(_YIQ)
 
 
 def recolor(image: tf.Tensor, amounts: tf.Tensor, normalization: Normalization) -> tf.Tensor:
-    """Adds amounts[0] to the brightness, and to 1, the factor of contrast and of saturation, amounts[1] and [2]; turns
-    the hue by amounts[3] / 10 of a circle. All of it is linear: one matrix for each pixel, and colors stay in 0..1.
+    """Changes brightness, contrast, saturation and hue. All of them are linear, so one matrix does it.
 
-    image: float32[H, W, 3], normalized. amounts: float32[4].
+    Args:
+      image: float32[H, W, 3], normalized.
+      amounts: float32[4]. Adds the first to the brightness, multiplies contrast and saturation by 1 + the second and
+        third, and rotates the hue by a tenth of the fourth, in turns.
+
+    Returns:
+      float32[H, W, 3], normalized; colors are clipped to 0..1 before normalization.
     """
     mean, std = normalization.center.astype(np.float32), normalization.divisor.astype(np.float32)
     brightness, contrast, saturation = amounts[0], 1 + amounts[1], 1 + amounts[2]
     angle = 2 * np.pi * amounts[3] / 10
     cosine, sine = saturation * tf.cos(angle), saturation * tf.sin(angle)
     chroma = tf.reshape(tf.stack([1.0, 0.0, 0.0, 0.0, cosine, -sine, 0.0, sine, cosine]), [3, 3])
-    matrix = tf.transpose(_RGB @ chroma @ _YIQ)  # of colors that are rows
+    matrix = tf.transpose(_RGB @ chroma @ _YIQ)  # for colors as rows
     average = tf.reduce_mean(image, [0, 1]) * std + mean
     offset = tf.linalg.matvec(matrix, contrast * mean + (1 - contrast) * average + brightness, transpose_a=True)
-    # Straight from normalized to normalized; three numbers are repeated for a whole row, which is much faster.
+    # From normalized to normalized in one step. Repeating three numbers for a whole row is much faster.
     shape = tf.shape(image)
     pixels = tf.reshape(image, [-1, 3]) @ (contrast * std[:, None] * matrix / std)
     shift, least, most = (tf.tile((value - mean) / std, shape[1:2]) for value in (offset, 0.0, 1.0))

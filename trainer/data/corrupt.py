@@ -1,4 +1,4 @@
-"""Damaged records: found, and reported or left out."""
+"""Finds damaged records, and reports or skips them."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from trainer.data.dataset import Split
 from trainer.data.manifest import DatasetError
 from trainer.data.records import Parse, parser
 
-# Raised for a record with a wrong checksum, and for one with wrong content; the latter has other causes, too.
+# Raised for a wrong checksum, and for wrong content; the latter can have other causes, too.
 READ_ERRORS = (tf.errors.DataLossError, tf.errors.InvalidArgumentError)
 
-_RESTORE = "Restore the file, or train without them: --on_corrupt=skip"
+_RESTORE = "Restore the file, or skip damaged records with --on_corrupt=skip"
 
 
 def check_framing(split: Split) -> None:
-    """By the headers of the records: TensorFlow trusts a record's length, and a huge one would end the process. Remote
-    files are not checked: each read would cost a request.
+    """Checks the headers of all records: TensorFlow trusts the length in a header, and a huge one ends the process.
+
+    Files in a bucket are not checked, since each read would cost a request.
 
     Raises:
-      DatasetError: a shard has another number of records than the manifest says, or a header is damaged.
+      DatasetError: a header is damaged, or a shard has another number of records than the manifest says.
     """
     if split.is_remote:
         return
@@ -36,23 +37,24 @@ def check_framing(split: Split) -> None:
             raise DatasetError(f"{split.folder}: {error}. {_RESTORE}") from error
         if found != shard.examples:
             raise DatasetError(
-                f"{path} has {found:,} records, and {contract.FILE_NAME} says {shard.examples:,}: restore it (sha256 "
+                f"{path} has {found:,} records, but {contract.FILE_NAME} says {shard.examples:,}: restore it (sha256 "
                 f"{shard.sha256}), or build the data set again"
             )
 
 
 def without_corrupt(split: Split) -> Split:
-    """Reads all shards. -> the split with its good records only; `corrupt` says what is wrong with the others. A bad
-    record ends its shard, because the start of the next one is not certain.
+    """Reads all shards. -> the split with its intact records; `corrupt` describes the others.
+
+    A damaged record ends its shard, because it is not certain where the next one starts.
 
     Raises:
-      DatasetError: no record is good.
+      DatasetError: no record is intact.
     """
     good = _read_through(split)
     if not good.shards:
         raise DatasetError(
-            f"{split.folder}: no shard has a good record: {good.corrupt[0]}; restore the files, or build the data set "
-            "again"
+            f"{split.folder}: no shard has an intact record: {good.corrupt[0]}; restore the files, or rebuild the data "
+            "set"
         )
     return good
 
@@ -75,7 +77,7 @@ def _read_through(split: Split) -> Split:
 
 
 def _check_record(serialized: bytes, manifest: Manifest, parse: Parse, where: str) -> None:
-    """Raises CorruptRecordError where the content can't be read as the manifest says, though its checksum is right."""
+    """Raises CorruptRecordError if the content of a record with a correct checksum does not fit the manifest."""
     pixels = manifest.pixels
     try:
         found = record.decode(serialized)
@@ -83,8 +85,8 @@ def _check_record(serialized: bytes, manifest: Manifest, parse: Parse, where: st
         for name in ("image_format", "mask_format", "height", "width"):
             wanted = getattr(pixels, name)
             if wanted not in (None, getattr(found, name)):
-                raise record.RecordError(f"{name} is {getattr(found, name)!r}, and the manifest says {wanted!r}")
-        if "png" in (pixels.image_format, pixels.mask_format):  # of raw pixels all is known by now
+                raise record.RecordError(f"{name} is {getattr(found, name)!r}, but the manifest says {wanted!r}")
+        if "png" in (pixels.image_format, pixels.mask_format):  # raw pixels are already verified
             parse(tf.constant(serialized))
     except record.RecordError as error:
         raise tfrecord.CorruptRecordError(f"{where}: {error}") from error
@@ -93,12 +95,12 @@ def _check_record(serialized: bytes, manifest: Manifest, parse: Parse, where: st
 
 
 def _first_sentence(error: tf.errors.OpError) -> str:
-    """TensorFlow's message, without the place in its graph."""
+    """TensorFlow's message, without the location in its graph."""
     return re.sub(r"\{\{.*?\}\}|\[Op:.*?\]", "", (error.message.splitlines() or [""])[0]).strip()
 
 
 def diagnosis(error: tf.errors.OpError, *splits: Split) -> DatasetError | None:
-    """The damaged record that ended a run with `error`, found by reading the shards; None if it was not the data."""
+    """Reads the shards to find the damaged record that caused `error`. -> None if the data is not the cause."""
     for split in splits:
         corrupt = _read_through(split).corrupt
         if corrupt:

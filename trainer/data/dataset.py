@@ -1,4 +1,4 @@
-"""A data set as its manifest describes it: opened, and shared between hosts."""
+"""Opens a data set, and divides it between hosts."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from trainer.errors import refusal
 
 @dataclass(frozen=True)
 class Split:
-    """The shards of one split that this input pipeline reads, and their good records.
+    """The shards of one split that an input pipeline reads.
 
     Attributes:
-      shards: with the number of good examples in each.
+      folder: of the data set, local or gs://.
+      shards: each with the number of its intact examples.
       corrupt: a sentence for each shard with a damaged record.
     """
 
@@ -37,31 +38,35 @@ class Split:
 
     @property
     def is_remote(self) -> bool:
-        """Whether reads have a high latency, so that several shards are read ahead. For local files that is slower:
-        records wait in memory for their turn, and leave the processor's cache.
+        """Whether reads have a high latency, so that several shards should be read ahead.
+
+        That is slower for local files: waiting records leave the processor's cache.
         """
-        return "://" in self.folder or self.folder.startswith("/gcs/")  # where Vertex AI mounts buckets
+        return "://" in self.folder or self.folder.startswith("/gcs/")  # Vertex AI mounts buckets there
 
     def paths(self) -> list[str]:
         return [f"{self.folder}/{shard.file}" for shard in self.shards]
 
 
 def read_manifest(folder: str) -> Manifest:
-    """Raises DatasetError where there is no finished data set, ManifestError where it is of another version."""
+    """The manifest in a folder. Raises DatasetError if there is none, ManifestError if it has another version."""
     if "://" not in folder:
         return read_local(folder)
     path = f"{folder}/{contract.FILE_NAME}"
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
             return Manifest.from_json(file.read(), path)
-    except (tf.errors.NotFoundError, tf.errors.FailedPreconditionError) as error:  # the latter: a part is a file
+    except (
+        tf.errors.NotFoundError,
+        tf.errors.FailedPreconditionError,
+    ) as error:  # the latter: a file in the path
         if isinstance(error, tf.errors.FailedPreconditionError) and refusal(error):
-            raise  # nothing answers
-        raise no_dataset(folder, is_there=True) from error  # buckets have no empty folders
+            raise  # the bucket can't be reached
+        raise no_dataset(folder, is_there=True) from error  # a bucket has no empty folders
 
 
 def open_split(folder: str, split: str) -> Split:
-    """The whole split, its files checked to be there with the bytes that the manifest says."""
+    """The whole split. Raises DatasetError if a shard is missing or has another size than the manifest says."""
     found = read_manifest(folder)
     opened = Split(folder, found, shards_of(found, folder, split))
     for path, shard in zip(opened.paths(), opened.shards, strict=True):
@@ -70,15 +75,16 @@ def open_split(folder: str, split: str) -> Split:
 
 
 def open_dataset(folder: str, split: str) -> tf.data.Dataset:
-    """A split for training loops of your own: a dictionary for each example, in stored order.
+    """A split for your own training loop, in stored order. `read_manifest(folder)` has the classes.
 
-    `image` is float32[H, W, 3], normalized whatever the encoding; `mask` uint8[H, W], train ids and 255 for ignored
-    pixels; `filename` the key of the pair. Shapes are static where the manifest has one size, and the cardinality is
-    exact. `read_manifest(folder)` has the classes.
+    Returns:
+      A dictionary for each example: `image` float32[H, W, 3], normalized for any encoding; `mask` uint8[H, W], train
+      ids and 255 for ignored pixels; `filename`, the key of the pair. Shapes are static if all images have one size.
+      The cardinality is exact.
 
     Raises:
-      DatasetError: there is no such data set or split, or a file is not as the manifest says.
-      ManifestError: the data set is of another version.
+      DatasetError: there is no such data set or split, or a shard is missing or has another size.
+      ManifestError: the manifest has another version.
     """
     opened = open_split(folder, split)
     records = tf.data.TFRecordDataset(opened.paths())
@@ -88,7 +94,7 @@ def open_dataset(folder: str, split: str) -> tf.data.Dataset:
 
 
 def share_of(split: Split, pipelines: int, index: int) -> Split:
-    """The shards that input pipeline `index` of `pipelines` reads: whole files, spread by size.
+    """The shards that input pipeline `index` of `pipelines` reads: whole files, balanced by their number of examples.
 
     Raises:
       DatasetError: there are fewer shards than pipelines.

@@ -1,4 +1,4 @@
-"""Windows of a picture: cropped, scaled and padded, with one geometry for image and mask. Needs TensorFlow."""
+"""Crops, scales and pads windows of an image, with the same geometry for its mask. Needs TensorFlow."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ import tensorflow as tf
 
 from beam_pipelines.contract.labels import IGNORE
 
-Pair = tuple[tf.Tensor, tf.Tensor]  # image float32[h, w, 3] normalized, mask uint8[h, w] of train ids
+Pair = tuple[tf.Tensor, tf.Tensor]  # image float32[h, w, 3], normalized; mask uint8[h, w], train ids
 
 
 @dataclass(frozen=True)
 class Span:
-    """Along one axis: the `taken` pixels from `start` on are resized to `resized` pixels. int32 scalars."""
+    """One axis of a window: `taken` pixels from `start` on are resized to `resized` pixels. int32 scalars."""
 
     start: tf.Tensor
     taken: tf.Tensor
     resized: tf.Tensor
 
     def nearest(self) -> tf.Tensor:
-        """int32[resized]: the source pixel of each resized one; in integers, so that no rounding moves it."""
+        """int32[resized]: the nearest source pixel of each resized pixel, without rounding errors."""
         return self.start + (2 * tf.range(self.resized) + 1) * self.taken // (2 * self.resized)
 
 
 def cut(image: tf.Tensor, mask: tf.Tensor, window: tuple[Span, Span]) -> Pair:
-    """Crops the window (rows, columns) of the pair, and resizes it."""
+    """Crops the window (rows, columns) of a pair and resizes it."""
     rows, columns = window
     taken = image[rows.start : rows.start + rows.taken, columns.start : columns.start + columns.taken]
     scaled = tf.image.resize(taken, tf.stack([rows.resized, columns.resized]))
@@ -33,24 +33,29 @@ def cut(image: tf.Tensor, mask: tf.Tensor, window: tuple[Span, Span]) -> Pair:
 
 
 def window_of(shape: tf.Tensor, size: tuple[int, int], zoom: tf.Tensor, place: tf.Tensor) -> tuple[Span, Span]:
-    """The window (rows, columns) of a picture of `shape` that has at most `size` once it is scaled by `zoom`.
+    """The window (rows, columns) of an image that has at most `size` after scaling by `zoom`.
 
-    place: float32[2] in 0..1, where in the picture the window lies, along each axis.
+    Args:
+      shape: (height, width) of the image, int32[2].
+      size: (height, width) in pixels.
+      zoom: float32 scalar.
+      place: float32[2] in 0..1, the position of the window along each axis.
     """
     rows, columns = (_span(shape[axis], size[axis], zoom, place[axis]) for axis in (0, 1))
     return rows, columns
 
 
 def _span(length: tf.Tensor, output: int, zoom: tf.Tensor, place: tf.Tensor) -> Span:
-    """In whole pixels: a shift by a fraction of one would blur the image."""
+    """One axis of a window, in whole pixels: a shift by a fraction of a pixel would blur the image."""
     taken = tf.clip_by_value(_round(output / zoom), 1, length)
     resized = tf.clip_by_value(_round(tf.cast(length, tf.float32) * zoom), 1, output)
     return Span(_place(length - taken, place), taken, resized)
 
 
 def pad(image: tf.Tensor, mask: tf.Tensor, size: tuple[int, int], place: tf.Tensor) -> Pair:
-    """Pads a pair to `size`, with the picture at `place`, float32[2] in 0..1. Outside the picture the image is 0, the
-    mean, and the mask is ignored.
+    """Pads a pair to `size`, with the image at `place`, float32[2] in 0..1.
+
+    The padding of the image is 0, the mean color; that of the mask is IGNORE.
     """
     shape = tf.shape(mask)
     before = [_place(size[axis] - shape[axis], place[axis]) for axis in (0, 1)]
@@ -60,7 +65,7 @@ def pad(image: tf.Tensor, mask: tf.Tensor, size: tuple[int, int], place: tf.Tens
 
 
 def _place(room: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
-    """`place` in 0..1 -> a whole number from 0 to `room`, each for an equal part of the range."""
+    """`place` in 0..1 -> a whole number from 0 to `room`, each for an equal part of 0..1."""
     return tf.minimum(tf.cast(tf.cast(room + 1, tf.float32) * place, tf.int32), room)
 
 

@@ -1,4 +1,4 @@
-"""`dataset.json` without TensorFlow: what is wrong with a local data set is told in a second, not in half a minute."""
+"""Reads `dataset.json` without TensorFlow, so that errors of a local data set are reported within a second."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from beam_pipelines.contract.manifest import Manifest, Shard
 
 
 class DatasetError(UserError, ValueError):
-    """A data set that can't be read; the message says what to do."""
+    """A data set that can't be read; the message says how to fix it."""
 
 
 def check_local(folder: str, splits: Iterable[str]) -> None:
-    """Checks the manifest, the splits and the sizes of their shards, where `folder` is on this machine.
+    """Checks the manifest, the splits and the sizes of their shards, if `folder` is local.
 
     Raises:
-      DatasetError, ManifestError: as `trainer.data.dataset.open_split` does.
+      DatasetError, ManifestError: see `trainer.data.dataset.open_split`.
     """
     if "://" in folder:
         return
@@ -30,7 +30,7 @@ def check_local(folder: str, splits: Iterable[str]) -> None:
 
 
 def read_local(folder: str) -> Manifest:
-    """Raises DatasetError where there is no finished data set, ManifestError where its manifest can't be used."""
+    """The manifest in a local folder. Raises DatasetError if there is none, ManifestError if it can't be used."""
     path = f"{folder}/{contract.FILE_NAME}"
     try:
         with open(path, "rb") as file:
@@ -40,26 +40,26 @@ def read_local(folder: str) -> Manifest:
 
 
 def no_dataset(folder: str, is_there: bool) -> DatasetError:
-    """The error for a folder that holds no `dataset.json`, or is not there."""
+    """The error for a folder that does not exist or has no `dataset.json`."""
     return DatasetError(contract.not_built(folder) if is_there else f"there is no folder {folder}")
 
 
 def shards_of(manifest: Manifest, folder: str, split: str) -> tuple[Shard, ...]:
-    """The shards of a split that hold examples. Raises DatasetError where there is none."""
+    """The shards of a split that have examples. Raises DatasetError if there are none."""
     if split not in manifest.splits:
         raise DatasetError(f"{folder} has no split {split!r}; it has {', '.join(manifest.splits)}")
     shards = tuple(shard for shard in manifest.splits[split] if shard.examples)
     if not shards:
-        raise DatasetError(f"{folder}: the split {split!r} has no examples, every pair was rejected when it was built")
+        raise DatasetError(f"{folder}: split {split!r} has no examples, all pairs were rejected: rebuild the data set")
     return shards
 
 
 def check_size(path: str, shard: Shard, size: int | None) -> None:
-    """Raises DatasetError where the file of a shard has another size, in bytes, or is missing (None)."""
+    """Raises DatasetError if a shard is missing (`size` None) or has another size in bytes than the manifest says."""
     if size is None:
         raise DatasetError(f"{path} is missing: restore it, or build the data set again")
     if size != shard.bytes:
         raise DatasetError(
-            f"{path} has {size:,} bytes, and {contract.FILE_NAME} says {shard.bytes:,}: restore it (sha256 "
+            f"{path} has {size:,} bytes, but {contract.FILE_NAME} says {shard.bytes:,}: restore it (sha256 "
             f"{shard.sha256}), or build the data set again"
         )

@@ -1,4 +1,4 @@
-"""The order of examples, a function of (seed, epoch, position), and batches in this order."""
+"""The order of examples, a function of seed, epoch and position, and batches in this order."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from trainer.data.augment import Operation
 from trainer.data.dataset import Split, share_of
 from trainer.data.records import parser
 
-CYCLE = 8  # shards that are read at a time
-_BATCHES_AHEAD = 2  # AUTOTUNE would hold ten and more: no faster, and images out of the processor's cache
+CYCLE = 8  # shards that are read at the same time
+_BATCHES_AHEAD = 2  # AUTOTUNE would hold ten or more, which is no faster and leaves the processor's cache
 _MIB = 2**20
 
 
 def steps_of_epoch(split: Split, pipelines: int, pipeline_batch: int) -> int:
-    """Batches until every pipeline has read all of its share."""
+    """The number of batches of `pipeline_batch` images until each of `pipelines` has read its share."""
     most = max(share_of(split, pipelines, index).examples for index in range(pipelines))
     return -(-most // pipeline_batch)
 
@@ -37,8 +37,8 @@ def training_batches(
 ) -> tf.data.Dataset:
     """Endless batches {image float32[batch, h, w, 3], mask uint8[batch, h, w]} from (epoch, step) `start` on.
 
-    An epoch has `steps` batches and every example once. What is missing in the last batches is padding: images whose
-    masks are all ignored, so that every batch has its size and padding has no weight.
+    An epoch has `steps` batches and each example exactly once. The last batches are padded to their size with examples
+    whose masks are IGNORE everywhere, so that they have no weight.
     """
     order = _Order(split, seed, batch * steps, shuffle_mib)
     is_small = split.examples * split.example_bytes <= cache_mib * _MIB
@@ -61,20 +61,22 @@ def training_batches(
     epochs = tf.data.Dataset.range(start[0], np.iinfo(np.int64).max)
     examples = epochs.flat_map(one_epoch).map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     batches = examples.batch(batch, drop_remainder=True)
-    # Otherwise several hosts would ask each other before every batch whether there is one more.
+    # Otherwise, several hosts would agree before each batch on whether there is one more.
     endless = batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
     return endless.prefetch(_BATCHES_AHEAD)
 
 
 def example_seed(seed: int, epoch: tf.Tensor, filename: tf.Tensor) -> tf.Tensor:
-    """int64[2]: the seed of augmentation for an example in an epoch, on any host and in any order."""
+    """int64[2]: the seed of the augmentation of an example in an epoch; the same on any host and in any order."""
     identity = tf.strings.to_hash_bucket_fast(filename, np.iinfo(np.int64).max)
     return tf.stack([epoch * 1_000_003 + seed, identity])
 
 
 def evaluation_batches(split: Split, batch: int, batches: int | None = None) -> tf.data.Dataset:
-    """Every example once, in stored order: {image, mask, filename, position}. The last batch, and all up to the number
-    of `batches`, are padded with ignored repeats whose position is -1. Images of several sizes need a batch of 1.
+    """Each example exactly once, in stored order: batches of {image, mask, filename, position}.
+
+    The last batch is padded, and batches are added up to the number `batches`, with repeated examples whose position is
+    -1 and whose masks are IGNORE. Images of several sizes need a batch of 1.
     """
     parse = parser(split.manifest)
     needed = -(-split.examples // batch)
@@ -95,7 +97,7 @@ def evaluation_batches(split: Split, batch: int, batches: int | None = None) -> 
 def files_of_batch(
     split: Split, *, seed: int, batch: int, steps: int, at: tuple[int, int], shuffle_mib: float
 ) -> list[str]:
-    """The shards that the examples of the batch at (epoch, step) `at` came from."""
+    """The names of the shards with the examples of the batch at (epoch, step) `at`."""
     order = _Order(split, seed, batch * steps, shuffle_mib)
     epochs = tf.data.Dataset.range(at[0], at[0] + 1)
     numbers = epochs.flat_map(
@@ -105,13 +107,13 @@ def files_of_batch(
     return sorted({split.shards[int(file)].file for file in files})
 
 
-_Leaf = Callable[[tf.Tensor, tf.Tensor], tf.data.Dataset]  # number of the file, its examples -> these, in their order
-_Fetch = Callable[[tf.Tensor], tf.Tensor]  # what a leaf holds -> the serialized record
+_Leaf = Callable[[tf.Tensor, tf.Tensor], tf.data.Dataset]  # (number of a file, its examples) -> their elements
+_Fetch = Callable[[tf.Tensor], tf.Tensor]  # an element of a leaf -> the serialized record
 
 
 @dataclass(frozen=True)
 class _Order:
-    """Shards in random order, several read in turn, and a shuffle buffer over them: all seeded by the epoch."""
+    """Shards in random order, several of them read in turn, then a shuffle buffer; the epoch determines the seeds."""
 
     split: Split
     seed: int
@@ -119,8 +121,8 @@ class _Order:
     shuffle_mib: float
 
     def epoch(self, epoch: tf.Tensor, leaf: _Leaf) -> tf.data.Dataset:
-        """`length` elements: the split's examples, then padding from its first shard. To be called in `flat_map`."""
-        tf.random.set_seed(1)  # of the traced function, else `shuffle` would mix in the program's global seed
+        """`length` elements: the examples of the split, then padding from its first shard. Call it in `flat_map`."""
+        tf.random.set_seed(1)  # in the traced function; else `shuffle` would mix in the global seed of the program
         counts = tf.constant([shard.examples for shard in self.split.shards], tf.int64)
         files = len(self.split.shards)
         seed = tf.constant(self.seed, tf.int64) * 1_000_003 + epoch
@@ -137,21 +139,21 @@ class _Order:
 
 
 def _streamed_leaf(split: Split) -> _Leaf:
-    """Serialized records, read when they are needed."""
+    """Serialized records, read from the files in each epoch."""
     paths, buffer = tf.constant(split.paths()), 4 * _MIB if split.is_remote else 0
     return lambda file, count: tf.data.TFRecordDataset(paths[file], buffer_size=buffer).take(count)
 
 
 def _stored_records(split: Split) -> tf.data.Dataset:
-    """The good records, in stored order."""
+    """The intact records, in stored order."""
     leaf, shards = _streamed_leaf(split), split.shards
     counts = tf.constant([shard.examples for shard in shards], tf.int64)
     return tf.data.Dataset.range(len(shards)).flat_map(lambda file: leaf(file, counts[file]))
 
 
 def _cached(split: Split) -> tuple[_Leaf, _Fetch]:
-    """All serialized records in memory, once; their numbers are ordered and shuffled."""
-    # A string tensor of 128 elements or fewer would be copied into the graph, which may not have more than 2 GiB.
+    """All serialized records in memory; only their numbers are shuffled."""
+    # A string tensor of at most 128 elements would be copied into the graph, which is limited to 2 GiB.
     unused = tf.data.Dataset.from_tensors(b"").repeat(128)
     records = next(iter(_stored_records(split).concatenate(unused).batch(split.examples + 128)))
     counts = [shard.examples for shard in split.shards]

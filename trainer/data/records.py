@@ -1,4 +1,4 @@
-"""Records of a data set as tensors, from any of its encodings."""
+"""Parses the records of a data set, in any of its encodings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Parse = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
 
 def parser(manifest: Manifest) -> Parse:
-    """Serialized record -> `image` float32[H, W, 3], normalized; `mask` uint8[H, W]; `filename`."""
+    """A function: serialized record -> `image` float32[H, W, 3], normalized; `mask` uint8[H, W]; `filename`."""
     pixels = manifest.pixels
     shift, factor = manifest.moments.normalization.shift_and_factor()
 
@@ -30,7 +30,7 @@ def parser(manifest: Manifest) -> Parse:
 
     def normalized(image: tf.Tensor) -> tf.Tensor:
         shape = tf.shape(image)
-        # Three numbers are repeated for a whole row, which is much faster.
+        # Repeating three numbers for a whole row is much faster.
         rows = tf.reshape(image, [shape[0], -1]) - tf.tile(shift, shape[1:2])
         return tf.reshape(rows * tf.tile(factor, shape[1:2]), shape)
 

@@ -1,4 +1,4 @@
-"""Scores a model on a split: every image exactly once, on any number of replicas and hosts."""
+"""Scores a model on a split: each image exactly once, on any number of replicas and hosts."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from trainer.inference.model_file import Description
 from trainer.inference.views import predict_logits
 from trainer.objective.losses import SegmentationLoss
 
-Progress = Callable[[int, int], None]  # images of this host that are done, and all of them
+Progress = Callable[[int, int], None]  # (images of this host so far, all images of this host)
 
-_NAME_BYTES = 1024  # of a key: the most that the name of an object in a bucket can have
+_NAME_BYTES = 1024  # of a key: the limit for names of objects in a bucket
 
 
 class EvaluationError(UserError, ValueError):
-    """A model, a split and settings that do not fit together; the message says what to do."""
+    """A model, a split and settings that do not fit together; the message says how to fix it."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluation:
-    """The result of a model on a split. With several hosts, names and counts of single images are those of this host.
+    """The result of a model on a split. With several hosts, `filenames` and `confusions` are those of this host.
 
     Attributes:
-      split: its name.
+      split: name of the split.
       labels: the table of the C classes.
       filenames: of the N images, in stored order.
-      confusions: int64[N, C, C], one for each of them; rows are the truth.
-      confusion: int64[C, C], their exact sum over all hosts.
-      loss: mean cross entropy, in nats, of the valid pixels of all hosts, whatever loss the model was trained with;
-        NaN where no pixel is valid.
+      confusions: int64[N, C, C], one matrix for each image; rows are the truth.
+      confusion: int64[C, C], the exact sum over the images of all hosts.
+      loss: mean cross entropy of the valid pixels of all hosts, in nats, for any training loss; NaN if no pixel is
+        valid.
       scales, flip: the test-time augmentation; see `predict_logits`.
     """
 
@@ -57,17 +57,17 @@ class Evaluation:
 
     @functools.cached_property
     def scores(self) -> Scores:
-        """Of all hosts."""
+        """The scores of all hosts."""
         return Scores(confusion=self.confusion, labels=self.labels)
 
     @functools.cached_property
     def image_scores(self) -> tuple[Scores, ...]:
-        """Of each image of this host."""
+        """The scores of each image of this host."""
         return tuple(Scores(confusion=counts, labels=self.labels) for counts in self.confusions)
 
     @functools.cached_property
     def intervals(self) -> Intervals:
-        """95 % confidence intervals, from the images of this host."""
+        """95 % confidence intervals, over the images of this host."""
         return bootstrap_interval(self.confusions, seed=0)
 
 
@@ -81,27 +81,27 @@ def evaluate(
     flip: bool = False,
     on_progress: Progress | None = None,
 ) -> Evaluation:
-    """An `Evaluator` that is used once."""
+    """Evaluates `model` once; see `Evaluator`."""
     return Evaluator(model, split, batch=batch, strategy=strategy, scales=scales, flip=flip)(on_progress)
 
 
 class EvaluationStoppedError(Exception):
-    """An evaluation was asked to stop, on this host or another."""
+    """An evaluation was asked to stop, on this host or on another one."""
 
 
 class Evaluator:
-    """Evaluates `model`, as it is at each call, on `split`; what it computes is traced at the first call only.
+    """Evaluates `model` on `split`, with its current weights at each call. Only the first call traces the graph.
 
-    Each replica gets `batch` images at a time, and images of several sizes one by one; the counts do not depend on it,
-    nor on the number of replicas. Create the model in the strategy's scope. With several hosts each of them makes the
-    same calls and reads its own shards: see `share_of`.
+    Create the model in the scope of the strategy. With several hosts, all must make the same calls; each reads its own
+    shards: see `share_of`.
 
     Args:
-      scales, flip: the prediction is that of `predict_logits`.
+      batch: images on each replica at a time; 1 for images of several sizes. The result does not depend on it.
+      scales, flip: see `predict_logits`.
 
     Raises:
-      EvaluationError: the model does not have an output for each class of the split, or it takes images of one size
-        only and a scale is not 1.
+      EvaluationError: the model does not have an output for each class, or takes images of one size only and a scale
+        is not 1.
       DatasetError: there are fewer shards than hosts.
     """
 
@@ -131,9 +131,11 @@ class Evaluator:
     def __call__(
         self, on_progress: Progress | None = None, is_asked_to_stop: Callable[[], bool] = lambda: False
     ) -> Evaluation:
-        """Raises:
-        EvaluationStoppedError: `is_asked_to_stop` was true on one of the hosts; all of them raise it.
-        tf.errors.DataLossError: a record is damaged; `trainer.data.corrupt.diagnosis` says which.
+        """Evaluates the split.
+
+        Raises:
+          EvaluationStoppedError: `is_asked_to_stop` returned true on one of the hosts; all of them raise it.
+          tf.errors.DataLossError: a record is damaged; `trainer.data.corrupt.diagnosis` finds it.
         """
         classes = self._labels.num_classes
         total, losses = np.zeros((classes, classes), np.int64), np.zeros(2)
@@ -165,9 +167,9 @@ class Evaluator:
         )
 
     def _read(self, context: tf.distribute.InputContext) -> tf.data.Dataset:
-        """This host's images as batches for its replicas; every replica of every host gets as many batches.
+        """The images of this host as batches for its replicas. All replicas of all hosts get the same number.
 
-        A filename goes as its bytes, padded with zeros: accelerators hold no strings.
+        File names are bytes padded with zeros, since accelerators can't hold strings.
         """
         pipelines = context.num_input_pipelines
         replicas = context.num_replicas_in_sync // pipelines
@@ -182,29 +184,27 @@ class Evaluator:
         return evaluation_batches(share, self._batch, steps * replicas).map(pick).prefetch(tf.data.AUTOTUNE)
 
     def _evaluate_batches(self, batches: dict[str, Any], stop: tf.Tensor) -> tuple[Any, ...]:
-        """A batch for each replica -> each one's counts int64[batch, C, C], and summed over all replicas of all hosts
-        the counts int64[C, C], the losses float32[2] and the number of replicas that were asked to stop.
+        """A batch for each replica -> the counts int64[batch, C, C] of each, and sums over the replicas of all hosts:
+        counts int64[C, C], losses float32[2], and the number of replicas that were asked to stop.
         """
         counts, *parts = self._strategy.run(self._evaluate_batch, args=(batches["image"], batches["mask"], stop))
         total, losses, stops = (self._strategy.reduce(tf.distribute.ReduceOp.SUM, part, axis=None) for part in parts)
         return counts, total, losses, stops
 
     def _evaluate_batch(self, images: tf.Tensor, mask: tf.Tensor, stop: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """On a replica -> counts int64[batch, C, C], their sum, [sum of losses, sum of weights], `stop` as 0 or 1."""
+        """One replica -> counts int64[batch, C, C], their sum, [sum of losses, sum of weights], `stop` as 0 or 1."""
         logits = predict_logits(self._model, images, self._scales, self._flip)
         counts = confusions(mask, tf.argmax(logits, axis=-1, output_type=tf.int32), self._labels.num_classes)
         losses = tf.stack(SegmentationLoss()(mask, [logits]))
         return counts, tf.reduce_sum(counts, axis=0), losses, tf.cast(stop, tf.int32)
 
     def _gather(self, values: Any) -> np.ndarray:
-        """The values of this host's replicas, concatenated."""
+        """The concatenated values of the replicas of this host."""
         return np.concatenate([part.numpy() for part in self._strategy.experimental_local_results(values)])
 
 
 def renormalized(model: keras.Model, description: Description, manifest: Manifest) -> keras.Model:
-    """`model` for images that are normalized as in `manifest`: the data set that it was trained on may have another
-    mean and standard deviation.
-    """
+    """A model for images that are normalized as in `manifest`, if that differs from what `model` was trained on."""
     scale, offset = manifest.moments.normalization.change_to(description.normalization)
     if (scale == 1).all() and (offset == 0).all():
         return model
@@ -217,11 +217,11 @@ def _check(model: keras.Model, split: Split, scales: Sequence[float]) -> None:
     classes, channels = split.manifest.labels.num_classes, model.outputs[0].shape[-1]
     if channels != classes:
         raise EvaluationError(
-            f"the model has {channels} classes, and {split.folder} has {classes}: use the data set that it was "
+            f"the model has {channels} classes, but {split.folder} has {classes}: use the data set that the model was "
             "trained on, or one built with the same --labels"
         )
     if not scales or any(not 0 < scale < math.inf for scale in scales):
-        raise EvaluationError(f"scales {list(scales)}: one or more above 0 were expected")
+        raise EvaluationError(f"scales {list(scales)}: set one or more numbers above 0")
     height, width = model.input_shape[1:3]
     if (height, width) != (None, None) and set(scales) != {1}:
         raise EvaluationError(
@@ -230,6 +230,6 @@ def _check(model: keras.Model, split: Split, scales: Sequence[float]) -> None:
 
 
 def _name_of(split: Split) -> str:
-    """The name that the manifest gives to the split of these shards."""
+    """The name of the split in the manifest."""
     mine = split.shards[0].file
     return next(name for name, shards in split.manifest.splits.items() if mine in {shard.file for shard in shards})

@@ -1,4 +1,4 @@
-"""Images that show what a model does: the worst, the median and the best of an evaluation."""
+"""Example images of an evaluation: the worst, the median and the best."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from trainer.data.order import evaluation_batches
 from trainer.evaluation.evaluator import Evaluation
 from trainer.inference.views import predict_logits
 
-_SHOWN = 2  # images each of the worst, the median and the best
+_SHOWN = 2  # images of each kind
 _CAPTION = 72  # characters of a file name
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Example:
-    """A row of a contact sheet: `image` uint8[H, W, 3], `truth` and `prediction` train ids uint8[H, W]."""
+    """A row of a contact sheet: `image` RGB uint8[H, W, 3], `truth` and `prediction` train ids uint8[H, W]."""
 
     caption: str
     image: np.ndarray
@@ -29,7 +29,7 @@ class Example:
 
 
 def pick_examples(evaluation: Evaluation, split: Split, model: keras.Model) -> list[Example]:
-    """The worst, median and best images by their mean IoU; images without valid pixels have none."""
+    """The worst, median and best images by mean IoU, without images that have no valid pixels."""
     captions = _captions(evaluation)
     found: dict[int, Example] = {}
     for batch in evaluation_batches(split, 1):
@@ -46,7 +46,7 @@ def pick_examples(evaluation: Evaluation, split: Split, model: keras.Model) -> l
 
 
 def _captions(evaluation: Evaluation) -> dict[int, str]:
-    """Position -> caption, from the worst to the best; each image once, however few there are."""
+    """Position -> caption, from the worst to the best; each image only once."""
     means = np.array([scores.mean_iou for scores in evaluation.image_scores])
     order = [int(position) for position in np.argsort(means, kind="stable") if not math.isnan(means[position])]
     middle = max(0, (len(order) - _SHOWN) // 2)

@@ -1,6 +1,6 @@
 """Scores of a confusion matrix, equal to those of cityscapesScripts, and their confidence intervals.
 
-A new metric is a row of `METRICS`: metrics.json, the table that is printed, and TensorBoard follow from it.
+A new metric is a row of `METRICS`, from which metrics.json, the printed table and TensorBoard follow.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from beam_pipelines.contract.labels import IGNORE, LabelTable
 
 
 def confusions(labels: tf.Tensor, predictions: tf.Tensor, num_classes: int) -> tf.Tensor:
-    """Counts of each image's pixels by true and predicted class; pixels that are `IGNORE` in `labels` do not count.
+    """Counts the pixels of each image by true and predicted class, without those that are `IGNORE` in `labels`.
 
     Works eagerly, in tf.function and under XLA with static shapes. One image may have up to 2^31 pixels.
 
@@ -46,10 +46,11 @@ def confusion(labels: tf.Tensor, predictions: tf.Tensor, num_classes: int) -> tf
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scores:
-    """Scores of a confusion matrix. All are shares from 0 to 1, in float64; NaN where the denominator is 0.
+    """Scores of a confusion matrix. All are fractions from 0 to 1, in float64; NaN if the denominator is 0.
 
-    A class that is neither in the truth nor in the predictions has no IoU: NaN, left out of the mean, and listed in
-    `absent`. cityscapesScripts and keras.metrics.MeanIoU do the same. A class that is predicted but never true has 0.
+    A class that occurs neither in the truth nor in the predictions has no IoU: it is NaN, left out of the mean and
+    listed in `absent`, as in cityscapesScripts and keras.metrics.MeanIoU. A class that is predicted but never true has
+    an IoU of 0.
 
     Attributes:
       confusion: int64 [C, C]; rows are the truth.
@@ -66,7 +67,7 @@ class Scores:
         classes = self.labels.num_classes
         if self.confusion.shape != (classes, classes) or not np.issubdtype(self.confusion.dtype, np.integer):
             found = f"{self.confusion.dtype}{list(self.confusion.shape)}"
-            raise ValueError(f"confusion {found}: integer[{classes}, {classes}] was expected for {classes} classes")
+            raise ValueError(f"confusion {found}: expected integer[{classes}, {classes}] for {classes} classes")
         if (self.confusion < 0).any():
             raise ValueError("a confusion matrix can't have negative counts")
 
@@ -89,11 +90,11 @@ class Scores:
     def category_iou(self) -> dict[str, float]:
         """IoU of each category of the table's classes, in the order of their first classes.
 
-        The classes of a category count as one: taking a car for a bus is no error. cityscapesScripts defines it so
-        (`getIouScoreForCategory`): true positives are the block of the category's evaluated labels, false negatives the
-        rest of their rows, false positives the rest of their columns. In all three, rows of labels that are ignored in
-        evaluation are skipped, those with the same category (parking is "flat") too. Only columns of such labels could
-        make a difference, and a model of the evaluated classes never predicts them.
+        The classes of a category count as one: to predict a bus for a car is not an error. As in cityscapesScripts
+        (`getIouScoreForCategory`), true positives are the block of the category's evaluated labels, false negatives the
+        rest of their rows, false positives the rest of their columns. There, rows of labels that are ignored in
+        evaluation are skipped, even if their category is the same (parking is "flat"). Only columns of such labels
+        could make a difference, and a model of the evaluated classes never predicts them.
         """
         names = tuple(dict.fromkeys(row.category for row in self.labels.classes))
         member = np.array([[row.category == name for name in names] for row in self.labels.classes], np.int64)
@@ -107,7 +108,7 @@ class Scores:
 
     @property
     def pixel_accuracy(self) -> float:
-        """Share of the valid pixels that have their true class."""
+        """Fraction of the valid pixels that are predicted correctly."""
         return _share(np.trace(self.confusion), self.confusion.sum())
 
     @property
@@ -117,7 +118,7 @@ class Scores:
         return _share((pixels * np.nan_to_num(self.class_iou)).sum(), pixels.sum())
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for a JSON file; NaN is null there."""
+        """Plain values for a JSON file, with None for NaN."""
         names = [row.name for row in self.labels.classes]
         return {
             "pixels": int(self.confusion.sum()),
@@ -135,8 +136,8 @@ class Metric:
 
     Attributes:
       name: in files.
-      title: for people.
-      of: from scores to a share from 0 to 1, NaN where there is none.
+      title: in printed tables.
+      of: scores -> a fraction from 0 to 1; NaN if it is not defined.
     """
 
     name: str
@@ -154,7 +155,7 @@ METRICS = (
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Intervals:
-    """Low and high limits of confidence intervals.
+    """Lower and upper limits of confidence intervals.
 
     Attributes:
       mean_iou: float64 [2].
@@ -165,7 +166,7 @@ class Intervals:
     class_iou: np.ndarray
 
     def to_json(self, labels: LabelTable) -> dict[str, Any]:
-        """Plain values for a JSON file; NaN is null there."""
+        """Plain values for a JSON file, with None for NaN."""
         pairs = [[_plain(limit) for limit in pair] for pair in (self.mean_iou, *self.class_iou)]
         return {
             "mean_iou": pairs[0],
@@ -176,25 +177,25 @@ class Intervals:
 def bootstrap_interval(
     confusions: np.ndarray, *, seed: int, samples: int = 1000, confidence: float = 0.95
 ) -> Intervals:
-    """Percentile bootstrap (Efron 1979) over images: the range of scores to expect from other images of the same kind.
+    """Percentile bootstrap (Efron 1979) over images: the range of scores to expect for other images of the same kind.
 
-    Each sample draws as many images as there are, with replacement, and scores the sum of their confusions. Images are
-    drawn, not pixels, because the pixels of an image are not independent. The interval does not cover other cities or
-    other seeds, and with fewer than some tens of images it is too narrow.
+    Each sample draws N of the N images with replacement and scores the sum of their confusion matrices. It draws images
+    rather than pixels because the pixels of an image are not independent. The interval does not account for other
+    cities or seeds, and is too narrow for fewer than some tens of images.
 
     Args:
       confusions: integer [N, C, C], one for each image; rows are the truth. Sums below 2^53.
       seed: equal seeds give equal intervals.
-      samples: draws.
-      confidence: from 0 to below 1.
+      samples: number of samples.
+      confidence: at least 0 and below 1.
 
     Raises:
       ValueError: there are no images, or a number is out of its range.
     """
     if confusions.ndim != 3 or not len(confusions):
-        raise ValueError(f"confusions of shape {confusions.shape}: [images, classes, classes] was expected, images > 0")
+        raise ValueError(f"confusions of shape {confusions.shape}: expected [images, classes, classes] with images > 0")
     if samples < 1 or not 0 <= confidence < 1:
-        raise ValueError(f"samples {samples}, confidence {confidence}: 1 or more, and 0 to below 1, were expected")
+        raise ValueError(f"samples {samples}, confidence {confidence}: expected at least 1, and at least 0 and below 1")
     images = len(confusions)
     draws = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), samples).astype(np.float64)
     parts = (np.diagonal(confusions, axis1=1, axis2=2), confusions.sum(2), confusions.sum(1))
@@ -211,13 +212,13 @@ def _iou(confusion: np.ndarray) -> np.ndarray:
 
 
 def _divide(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """above / below in float64, NaN where below is 0."""
+    """above / below in float64; NaN where below is 0."""
     shares: np.ndarray = np.divide(above, below, out=np.full(np.shape(below), np.nan), where=below != 0)
     return shares
 
 
 def _row_means(values: np.ndarray) -> np.ndarray:
-    """Means of [S, C] along C without its NaNs; NaN for a row of nothing else."""
+    """Means of [S, C] along C without NaNs; NaN for a row that has only NaNs."""
     known = ~np.isnan(values)
     return _divide(np.where(known, values, 0.0).sum(axis=1), known.sum(axis=1))
 

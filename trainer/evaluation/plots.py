@@ -1,4 +1,4 @@
-"""Pictures of an evaluation and of a run: each function takes plain data and returns a matplotlib Figure."""
+"""Plots of an evaluation and of a run. Each function takes plain data and returns a matplotlib Figure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _INK, _MUTED, _FAINT = "#1f2328", "#6a7280", "#e3e6ea"
 _TRAIN, _VAL = "#9aa4b2", "#0b62a4"  # of curves
 _HATCH, _HATCHING = "////", "#c8cfd8"
 _WRONG = (226, 38, 30)
-_IGNORED_GREY = 120  # in the column of errors
+_IGNORED_GRAY = 120  # in the column of errors
 _STYLE: Any = {
     "axes.axisbelow": True,
     "axes.edgecolor": _FAINT,
@@ -37,7 +37,7 @@ _STYLE: Any = {
     "font.size": 9.0,
     "grid.color": _FAINT,
     "text.color": _INK,
-    "text.parse_math": False,  # a $ in a class or file name is a $
+    "text.parse_math": False,  # so that $ in the name of a class or file is not markup
     "xtick.color": _MUTED,
     "xtick.labelcolor": _INK,
     "ytick.color": _MUTED,
@@ -56,7 +56,7 @@ def png_of(figure: Figure) -> bytes:
 
 @_styled
 def class_bars(scores: Scores, intervals: Intervals | None = None, about: str = "") -> Figure:
-    """IoU of each class by train id, with its interval as a whisker; a class without IoU is marked as absent."""
+    """IoU of each class by train id, with its interval as a whisker; a class without an IoU is marked as absent."""
     classes = scores.labels.classes
     colors = class_colors(scores.labels)[: len(classes)] / 255
     limits = None if intervals is None else intervals.class_iou
@@ -80,14 +80,14 @@ def category_bars(scores: Scores, about: str = "") -> Figure:
 
 @_styled
 def confusion_matrix(scores: Scores, about: str = "") -> Figure:
-    """Of each true class (a row), the percentages of its pixels that were predicted as each class (the columns)."""
+    """For each true class (row), the percentage of its pixels that was predicted as each class (column)."""
     names = [row.name for row in scores.labels.classes]
     pixels = scores.confusion.sum(axis=1, keepdims=True)
     shares = scores.confusion / np.maximum(1, pixels)
     side = 2.2 + 0.42 * len(names)
     figure = Figure((side, side), layout="constrained")
     axes = figure.add_subplot()
-    picture = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1))  # the root shows small confusions, too
+    picture = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1))  # the square root makes small values visible
     fills = picture.to_rgba(shares)
     for row, column in np.argwhere(shares >= 0.005):
         text = f"{100 * shares[row, column]:.0f}"
@@ -110,7 +110,7 @@ def confusion_matrix(scores: Scores, about: str = "") -> Figure:
 
 @_styled
 def learning_curves(rows: Sequence[Mapping[str, Any]], about: str = "") -> Figure:
-    """Losses, mean IoU of the val split and learning rate by epoch, from the rows of a run's metrics.jsonl."""
+    """Losses, mean IoU and learning rate by epoch, from the rows of a run's metrics.jsonl."""
     figure = Figure((8, 7), layout="constrained")
     loss, iou, rate = figure.subplots(3, sharex=True, height_ratios=(3, 3, 1.6))
     for axes, name, percent in ((loss, "loss", False), (iou, "mean_iou", True)):
@@ -127,7 +127,7 @@ def learning_curves(rows: Sequence[Mapping[str, Any]], about: str = "") -> Figur
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
         axes.margins(y=0.1)
         axes.set_ylim(bottom=0)
-    # Deep supervision adds up several outputs' losses, and the validation split's is of the first output alone.
+    # With deep supervision, the training loss is a sum over outputs, and the validation loss that of the first.
     loss.legend(["train: the whole objective", "val: cross entropy"], frameon=False, ncols=2, loc="upper right")
     best = _mark_best(iou, *_series(rows, "val", "mean_iou", 100))
     _title(loss, "Learning curves", _joined(about, best))
@@ -161,7 +161,7 @@ def contact_sheet(examples: Sequence[Example], labels: LabelTable, about: str = 
 
 
 def class_colors(labels: LabelTable) -> np.ndarray:
-    """uint8[256, 3]: the table's palette, with a color of matplotlib's tab20 for a class that has none."""
+    """uint8[256, 3]: the palette of the table, with a color of matplotlib's tab20 for a class that has no color."""
     colors: np.ndarray = labels.palette.copy()
     for row in labels.classes:
         if row.color is None:
@@ -170,19 +170,19 @@ def class_colors(labels: LabelTable) -> np.ndarray:
 
 
 def _panels(example: Example, labels: LabelTable) -> tuple[np.ndarray, ...]:
-    """The four pictures of a row, uint8[H, W, 3] each."""
+    """The four images of a row, uint8[H, W, 3] each."""
     ignored = example.truth == IGNORE
     palette = class_colors(labels)
     truth = np.where(ignored[..., np.newaxis], _stripes(example.truth.shape), palette[example.truth])
     pale = 170 + 0.33 * example.image.mean(axis=2, keepdims=True)
     errors = np.repeat(pale, 3, axis=2).astype(np.uint8)
     errors[example.prediction != example.truth] = _WRONG
-    errors[ignored] = _IGNORED_GREY
+    errors[ignored] = _IGNORED_GRAY
     return example.image, truth, palette[example.prediction], errors
 
 
 def _stripes(shape: tuple[int, ...]) -> np.ndarray:
-    """Black with thin dark gray diagonals, uint8[H, W, 1]: no class looks like it."""
+    """Black with thin dark gray diagonal stripes, which no class looks like: uint8[H, W, 1]."""
     rows, columns = np.indices(shape)
     period = max(4, shape[0] // 24)
     return np.where((rows + columns) % period < max(1, period // 5), 110, 0).astype(np.uint8)[..., np.newaxis]
@@ -234,18 +234,18 @@ def _percent(share: float) -> str:
 
 
 def _text_on(color: np.ndarray) -> str:
-    """White on dark colors (relative luminance as in ITU-R BT.709), ink on light ones."""
+    """The color of text on a color: white if its relative luminance (ITU-R BT.709) is low, else dark."""
     return "white" if color @ np.array([0.2126, 0.7152, 0.0722]) < 0.55 else _INK
 
 
 def _series(rows: Sequence[Mapping[str, Any]], split: str, name: str, factor: float) -> tuple[list[float], list[float]]:
-    """Epochs and values of the rows of `split` that have a value."""
+    """The epochs and values of the rows of `split` that have a value."""
     points = [(row["epoch"], factor * row[name]) for row in rows if row["split"] == split and row.get(name) is not None]
     return [epoch for epoch, _ in points], [value for _, value in points]
 
 
 def _mark_best(axes: Axes, epochs: Sequence[float], values: Sequence[float]) -> str:
-    """Rings the highest value. -> what it is, or nothing where there are no values."""
+    """Marks the highest value with a ring. -> a note about it; empty if there are no values."""
     if not values:
         return ""
     best = int(np.argmax(values))

@@ -1,6 +1,6 @@
-"""The report of an evaluation: a table in the terminal, and JSON, CSV and pictures in a folder.
+"""The report of an evaluation: JSON, CSV and plots in a folder. A new file is a row of `FILES`.
 
-A new file is a row of `FILES`.
+TensorFlow and matplotlib are imported when a report is written, so that `--help` can list the files without waiting.
 """
 
 from __future__ import annotations
@@ -15,31 +15,24 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import keras
-import numpy as np
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from trainer.data.dataset import Split
-from trainer.evaluation.evaluator import Evaluation
-from trainer.evaluation.examples import Example, pick_examples
-from trainer.evaluation.metrics import METRICS, Intervals, Scores
-from trainer.files import make_folder, write_whole
-from trainer.inference.model_file import Description
-
 if TYPE_CHECKING:
+    import keras
     from matplotlib.figure import Figure
+
+    from trainer.data.dataset import Split
+    from trainer.evaluation.evaluator import Evaluation
+    from trainer.evaluation.examples import Example
+    from trainer.inference.model_file import Description
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Report:
-    """What the files of a report are made of.
+    """The data of a report.
 
     Attributes:
-      evaluation: of `model` on `split`, of one host.
-      description: what the model was trained on, if known.
-      rows: of the run's metrics.jsonl, if there are any.
+      evaluation: of `model` on `split`, on one host.
+      description: what the model was trained on; None if unknown.
+      rows: the rows of the run's metrics.jsonl; empty if there are none.
     """
 
     evaluation: Evaluation
@@ -54,6 +47,8 @@ class Report:
 
     @functools.cached_property
     def examples(self) -> list[Example]:
+        from trainer.evaluation.examples import pick_examples
+
         return pick_examples(self.evaluation, self.split, self.model)
 
 
@@ -66,43 +61,19 @@ def write_report(
     description: Description | None = None,
     rows: Sequence[Mapping[str, Any]] = (),
 ) -> None:
-    """Writes `FILES` to `folder`, local or gs://; those of an earlier report are replaced. See `Report`."""
+    """Writes `FILES` to `folder`, local or gs://, and replaces those of an earlier report. See `Report`."""
+    from trainer.files import make_folder, write_whole
+
     report = Report(evaluation=evaluation, split=split, model=model, description=description, rows=rows)
     make_folder(folder)
-    for name, make in FILES.items():
-        content = make(report)
+    for name, file in FILES.items():
+        content = file.make(report)
         if content is not None:
             write_whole(f"{folder}/{name}", content)
 
 
-def print_scores(scores: Scores, intervals: Intervals, console: Console) -> None:
-    """IoU of each class with its 95 % interval and its share of the true pixels, then `METRICS`."""
-    table = Table(title_justify="left")
-    table.add_column("class")
-    for name in ("IoU, %", "95 % interval", "true pixels"):
-        table.add_column(name, justify="right")
-    pixels = scores.confusion.sum(axis=1)
-    for row, iou, limits in zip(scores.labels.classes, scores.class_iou, intervals.class_iou, strict=True):
-        share = pixels[row.train_id] / max(1, pixels.sum())
-        table.add_row(Text(row.name), _percent(iou), _interval(limits), f"{100 * share:.2f} %")
-    console.print(table)
-    for line in _summary(scores, intervals):
-        console.print(line, highlight=False, markup=False)
-
-
-def _summary(scores: Scores, intervals: Intervals) -> Iterator[str]:
-    """A line for each of `METRICS`, and one for the classes that have no IoU."""
-    count = len(scores.labels.classes) - len(scores.absent)
-    notes = {"mean_iou": f" of {count} classes, {_interval(intervals.mean_iou)}"}
-    width = max(len(metric.title) for metric in METRICS)
-    for metric in METRICS:
-        yield f"{metric.title:<{width}}  {_percent(metric.of(scores))} %{notes.get(metric.name, '')}"
-    if scores.absent:
-        yield f"left out, as they are neither true nor predicted: {', '.join(scores.absent)}"
-
-
 def _picture(draw: Callable[[Any, Report], Figure | None]) -> Callable[[Report], bytes | None]:
-    """A file with the figure that `draw` makes, given `trainer.evaluation.plots`: matplotlib is imported to draw."""
+    """The PNG file of the figure that `draw` returns; `draw` gets the module `trainer.evaluation.plots`."""
 
     def make(report: Report) -> bytes | None:
         from trainer.evaluation import plots
@@ -151,9 +122,9 @@ def _metrics(report: Report) -> bytes:
 
 
 def _render(value: Any) -> str:
-    """JSON with one line for each list of plain values, so that a person can read it."""
+    """JSON with each list of plain values on one line, so that people can read it."""
     text = json.dumps(value, indent=1, allow_nan=False)
-    # No string in JSON has a line break, so that these brackets are those of lists.
+    # Strings in JSON contain no line breaks, so these brackets belong to lists.
     return re.sub(r"\[\n[^][{}]*\n *\]", lambda found: re.sub(r"\n *", " ", found[0]), text) + "\n"
 
 
@@ -186,7 +157,7 @@ def _image_rows(report: Report) -> Iterator[dict[str, Any]]:
 
 
 def _csv(rows: Iterable[Mapping[str, Any]]) -> bytes:
-    """One line for each row, under their keys; NaN is an empty cell."""
+    """A CSV file with a header and a line for each row; NaN is an empty cell."""
     listed = list(rows)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(listed[0]), lineterminator="\n")
@@ -195,23 +166,22 @@ def _csv(rows: Iterable[Mapping[str, Any]]) -> bytes:
     return text.getvalue().encode()
 
 
-def _percent(share: float) -> str:
-    return "absent" if math.isnan(share) else f"{100 * share:.1f}"
+@dataclass(frozen=True)
+class ReportFile:
+    """A row of the table: what the file shows, and a function that returns its bytes, or None if it has no content."""
+
+    about: str
+    make: Callable[[Report], bytes | None]
 
 
-def _interval(limits: np.ndarray) -> str:
-    return "" if np.isnan(limits).any() else f"[{100 * limits[0]:.1f}, {100 * limits[1]:.1f}]"
-
-
-# Each file with the function that makes its content, or None where there is nothing to show. In the order in which they
-# are written: a report that has metrics.json is whole.
-FILES: Mapping[str, Callable[[Report], bytes | None]] = {
-    "class_iou.png": _picture(_class_iou),
-    "category_iou.png": _picture(_category_iou),
-    "confusion.png": _picture(_confusion),
-    "images.png": _picture(_images),
-    "learning_curves.png": _picture(_learning_curves),
-    "per_class.csv": lambda report: _csv(_class_rows(report)),
-    "per_image.csv": lambda report: _csv(_image_rows(report)),
-    "metrics.json": _metrics,
+# In the order in which they are written. metrics.json is last: a report that has it is complete.
+FILES: Mapping[str, ReportFile] = {
+    "class_iou.png": ReportFile("IoU of each class, with 95 % intervals", _picture(_class_iou)),
+    "category_iou.png": ReportFile("IoU of each category", _picture(_category_iou)),
+    "confusion.png": ReportFile("confusion matrix, in percent of the true pixels", _picture(_confusion)),
+    "images.png": ReportFile("worst, median and best images: truth, prediction and errors", _picture(_images)),
+    "learning_curves.png": ReportFile("loss, mean IoU and learning rate of the run", _picture(_learning_curves)),
+    "per_class.csv": ReportFile("IoU, interval and pixels of each class", lambda report: _csv(_class_rows(report))),
+    "per_image.csv": ReportFile("scores of each image", lambda report: _csv(_image_rows(report))),
+    "metrics.json": ReportFile("all scores, the confusion matrix, the data set and the model", _metrics),
 }

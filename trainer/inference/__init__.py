@@ -1,1 +1,1 @@
-"""Trained models: their files, segmentation of pictures, SavedModels."""
+"""Trained models: their files, segmentation of images, SavedModels."""

@@ -1,4 +1,4 @@
-"""Looks into a `.keras` file before Keras does: nothing is allocated that the file itself does not hold."""
+"""Verifies a `.keras` file before Keras loads it, so that no more memory is allocated than the file has weights."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ DESCRIPTION = "street_scenes.json"
 
 _MIB = 2**20
 _LIMITS = {DESCRIPTION: 4 * _MIB, METADATA: _MIB, CONFIG: 64 * _MIB}  # bytes
-_MEMBERS = 64  # Keras writes three, this trainer one more
-_RATIO = 16  # of the weights to their compressed size; Keras does not compress, and weights hardly shrink
-_LEVELS = 64  # of brackets in a configuration
+_MEMBERS = 64  # Keras writes three, and this trainer adds one
+_RATIO = 16  # largest ratio of size to compressed size; Keras does not compress, and weights hardly shrink
+_LEVELS = 64  # of nesting in a configuration
 _ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError)
 
 
 class ArchiveError(UserError, ValueError):
-    """What is wrong with a `.keras` file, as the end of a sentence that begins with its path."""
+    """A `.keras` file that can't be loaded. The message is the end of a sentence that begins with its path."""
 
 
 def read_member(path: str, name: str) -> Any:
-    """The JSON value of a member of the archive `path`, when the sizes and checksums of all members are right.
+    """The JSON value of a member of the archive `path`, after a check of the sizes and checksums of all members.
 
     Raises:
-      ArchiveError: they are not, there is no such member, or it is no JSON.
+      ArchiveError: a size or checksum is wrong, there is no such member, or it is not JSON.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -53,17 +53,17 @@ def read_member(path: str, name: str) -> Any:
     except (ValueError, RecursionError) as error:
         if isinstance(error, ArchiveError):
             raise
-        raise ArchiveError(f"is damaged: its {name} is no JSON, or nested too deeply") from error
+        raise ArchiveError(f"is damaged: its {name} is not JSON, or nested too deeply") from error
     except _ZIP_FAULTS as error:
-        raise ArchiveError(f"is not a .keras file, or damaged: {error}") from error
+        raise ArchiveError(f"is not a .keras file, or is damaged: {error}") from error
 
 
 def load(path: str) -> Any:
-    """What Keras makes of the archive's configuration, with the archive's weights.
+    """The object that Keras creates from the configuration and the weights in the archive.
 
     Raises:
-      ArchiveError: a member is missing, the weights are no plain HDF5 file, or there are fewer than the layers need.
-      Exception: whatever Keras raises where it can't make it.
+      ArchiveError: a member is missing, the weights are not a plain HDF5 file, or are fewer than the layers need.
+      Exception: any error of Keras.
     """
     config = read_member(path, CONFIG)
     _check_config(config)
@@ -78,7 +78,7 @@ def load(path: str) -> Any:
 
 
 def count_weights(path: str) -> int:
-    """The numbers in an HDF5 file, all of which it holds itself: no links to elsewhere, no compression."""
+    """The number of weights in an HDF5 file. Raises ArchiveError if it has links to other files, or compressed data."""
     size = os.path.getsize(path)
     try:
         with h5py.File(path) as file:
@@ -87,21 +87,21 @@ def count_weights(path: str) -> int:
             asked = sum(each.nbytes for each in sets)
             numbers = sum(each.size or 0 for each in sets)
     except (OSError, RuntimeError, KeyError, TypeError) as error:
-        raise ArchiveError(f"is damaged: its {WEIGHTS} is no HDF5 file ({str(error).splitlines()[0]})") from error
+        raise ArchiveError(f"is damaged: its {WEIGHTS} is not an HDF5 file ({str(error).splitlines()[0]})") from error
     if held > size or asked > held:
-        raise ArchiveError(f"is damaged: its {WEIGHTS} has {size:,} bytes and claims {asked:,} of numbers")
+        raise ArchiveError(f"is damaged: its {WEIGHTS} has {size:,} bytes, but claims {asked:,} bytes of weights")
     return numbers
 
 
 def build(config: Any, held: int) -> Any:
-    """Makes the layers of a configuration, which may need at most `held` numbers.
+    """Creates the layers of a configuration, which may have at most `held` weights.
 
-    Variables first get shapes, and memory once these are counted. Keras keeps by thread which variables still wait for
-    their memory: those of a model that is refused go with a thread of its own.
+    Variables get memory only after their shapes are counted. Keras keeps a list of uninitialized variables per thread;
+    a separate thread discards those of a model that is refused.
 
     Raises:
-      ArchiveError: the layers need more.
-      Exception: whatever Keras raises where it can't make them.
+      ArchiveError: the layers need more weights.
+      Exception: any error of Keras.
     """
     made: list[Any] = []
     failed: list[Exception] = []
@@ -127,27 +127,27 @@ def _make(config: Any, held: int) -> Any:
         model = keras.saving.deserialize_keras_object({**config, "compile_config": None}, safe_mode=True)
         asked = sum(math.prod(map(int, each.shape)) for each in getattr(model, "weights", ()))
     if asked > held:
-        raise ArchiveError(f"is damaged: its layers need {asked:,} numbers and its {WEIGHTS} holds {held:,}")
+        raise ArchiveError(f"is damaged: its layers need {asked:,} weights, but its {WEIGHTS} has {held:,}")
     with keras.StatelessScope():
-        pass  # when it ends, Keras gives memory to all variables of this thread that have none
+        pass  # at its end, Keras initializes all variables of this thread
     return model
 
 
 def _check_sizes(archive: zipfile.ZipFile) -> None:
     members = archive.infolist()
     if len(members) > _MEMBERS:
-        raise ArchiveError(f"is no .keras file of this trainer: it has {len(members):,} members")
+        raise ArchiveError(f"is not a .keras file of this trainer: it has {len(members):,} members")
     for member in members:
         limit = _LIMITS.get(member.filename, _RATIO * member.compress_size + _MIB)
         if member.file_size > limit:
             raise ArchiveError(
-                f"is damaged, or not what it says: its {member.filename} would have {member.file_size:,} bytes, and "
-                f"at most {limit:,} are read"
+                f"is damaged, or not a .keras file: its {member.filename} would have {member.file_size:,} bytes, more "
+                f"than {limit:,}"
             )
 
 
 def _check_config(config: Any) -> None:
-    """Only layers of Keras and of this trainer are made; none that holds code."""
+    """Raises ArchiveError if a layer contains code, or is not part of Keras or of this trainer."""
     level = [config]
     for _ in range(_LEVELS):
         objects = [each for each in level if isinstance(each, dict)]
@@ -164,10 +164,12 @@ def _check_object(value: dict[str, Any]) -> None:
         return
     module, name = value.get("module"), value["class_name"]
     if name in ("Lambda", "__lambda__"):
-        raise ArchiveError(f"holds code (a layer {name}), which is not run: save the model with layers of Keras alone")
+        raise ArchiveError(
+            f"contains code (a layer {name}), which is not run: save a model that has only layers of Keras"
+        )
     known = module is None or (isinstance(module, str) and module.split(".")[0] in ("keras", "builtins", "trainer"))
     if not known:
-        raise ArchiveError(f"needs {module}.{name}, which is no part of Keras or of this trainer")
+        raise ArchiveError(f"needs {module}.{name}, which is not part of Keras or of this trainer")
 
 
 def _datasets(group: h5py.Group, place: str, level: int) -> Iterator[h5py.Dataset]:
@@ -175,11 +177,11 @@ def _datasets(group: h5py.Group, place: str, level: int) -> Iterator[h5py.Datase
         raise ArchiveError(f"is damaged: its {WEIGHTS} is nested more than {_LEVELS} levels deep")
     for name in group:
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise ArchiveError(f"holds a link to elsewhere ({WEIGHTS}: {place}/{name}), which is not followed")
+            raise ArchiveError(f"contains a link to another file ({WEIGHTS}: {place}/{name}), which is not followed")
         item = group[name]
         if isinstance(item, h5py.Group):
             yield from _datasets(item, f"{place}/{name}", level + 1)
         elif isinstance(item, h5py.Dataset):
             if item.external or item.is_virtual:
-                raise ArchiveError(f"holds numbers that are elsewhere ({WEIGHTS}: {place}/{name}): they are not read")
+                raise ArchiveError(f"has weights in another file ({WEIGHTS}: {place}/{name}), which is not read")
             yield item

@@ -1,7 +1,7 @@
-"""A trained model as one file: `.keras`, with a description inside that tells what it takes and what it gives.
+"""A trained model as one `.keras` file, with a description of its data set.
 
-A `.keras` file is a zip archive; the description is one more member of it, which Keras does not look at. So the file
-also loads with `keras.saving.load_model`, after `trainer.models.register_layers()`.
+A `.keras` file is a zip archive; the description is an additional member, which Keras ignores. So the file also loads
+with `keras.saving.load_model`, after `trainer.models.register_layers()`.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from trainer.inference import archive
 from trainer.inference.archive import ArchiveError
 from trainer.models import as_list, register_layers
 
-BEST = "best.keras"  # in the folder of a run
+BEST = "best.keras"  # name of the best model in the folder of a run
 _MEMBER = archive.DESCRIPTION
 _VERSION = 1
 
 
-_CURE = "restore it from a backup, or train it again"
+_CURE = "restore the file from a backup, or train the model again"
 _LOAD_FAULTS = (
     ValueError,
     TypeError,
@@ -48,20 +48,20 @@ _LOAD_FAULTS = (
 
 
 class ModelFileError(UserError, ValueError):
-    """A file that is no trained model, or not one for this data set; the message says what to do."""
+    """A file that is not a trained model, or does not fit the data set; the message says how to fix it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """What a model was trained on.
+    """The model, and the data set that it was trained on.
 
     Attributes:
-      model: its name in `trainer.models.MODELS`.
-      labels: the classes of its outputs.
-      mean, std: of pixel / 255; images are normalized with them.
-      size: (height, width) of the data set's images; None where they had several.
-      step: updates that its weights had.
-      mean_iou: on the validation split; None if it was not evaluated.
+      model: name of the architecture in `trainer.models.MODELS`.
+      labels: the classes of the outputs.
+      mean, std: of pixel / 255, for red, green and blue; input images are normalized with them.
+      size: (height, width) of the images in the data set, in pixels; None if they have several sizes.
+      step: number of updates of the weights.
+      mean_iou: on the validation split, from 0 to 1; None if the model was not evaluated.
       dataset: fingerprint of the data set.
     """
 
@@ -100,7 +100,7 @@ class Description:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Description:
-        """Raises KeyError, TypeError, ValueError or LabelTableError where it is none."""
+        """Raises KeyError, TypeError, ValueError or LabelTableError if `value` is not a description."""
         values = {name: value[name] for name in cls.__dataclass_fields__}
         tuples = {name: None if value[name] is None else tuple(value[name]) for name in ("mean", "std", "size")}
         description = cls(**(values | tuples | {"labels": LabelTable.from_json(value["labels"])}))
@@ -135,7 +135,7 @@ _RULES: Mapping[str, Callable[[Any], bool]] = {
 
 
 def save_model(path: str, model: keras.Model, description: Description) -> None:
-    """Writes `path`, local or gs://, whole or not at all; what was there before is replaced."""
+    """Writes `path`, local or gs://, as a whole; replaces a file that is there."""
     with tempfile.TemporaryDirectory() as scratch:
         made = os.path.join(scratch, "model.keras")
         model.save(made)
@@ -153,10 +153,10 @@ def save_model(path: str, model: keras.Model, description: Description) -> None:
 
 
 def load_model(path: str) -> tuple[keras.Model, Description]:
-    """The model of a `.keras` file that `save_model` wrote, or of the run whose folder is given.
+    """Loads a model that `save_model` wrote, given its `.keras` file or the folder of its run.
 
     Raises:
-      ModelFileError: there is no such file, it is damaged, or Keras alone wrote it.
+      ModelFileError: there is no such file, it is damaged, or it has no description.
     """
     register_layers()
     file = find_model(path)
@@ -172,14 +172,14 @@ def load_model(path: str) -> tuple[keras.Model, Description]:
             said = (str(error).splitlines() or [type(error).__name__])[0]
             raise ModelFileError(
                 f"{file} was saved by Keras {_keras_version(local)}, and Keras {keras.__version__} can't load it "
-                f"({said}): take the one that saved it, or a newer one"
+                f"({said}): install the version that saved it, or a newer one"
             ) from error
         _check_outputs(model, description, file)
         return model, description
 
 
 def read_description(path: str) -> Description:
-    """That of the model at `path`, without loading it. Raises ModelFileError as `load_model` does."""
+    """The description of the model at `path`, without loading the model. Raises ModelFileError as `load_model` does."""
     file = find_model(path)
     with tempfile.TemporaryDirectory() as scratch:
         local = os.path.join(scratch, "model.keras")
@@ -188,36 +188,36 @@ def read_description(path: str) -> Description:
 
 
 def find_model(path: str) -> str:
-    """The file itself, or `best.keras` in the folder of a run."""
+    """The path of the file: `path` itself, or `best.keras` in a folder. Raises ModelFileError if it does not exist."""
     folder = tf.io.gfile.isdir(path)
     file = f"{path.rstrip('/')}/{BEST}" if folder else path
     if tf.io.gfile.exists(file):
         return file
     if folder:
-        raise ModelFileError(f"{path} holds no {BEST}: training writes one after its first evaluation")
-    raise ModelFileError(f"{path} does not exist: name a {BEST}, or the folder of a training run")
+        raise ModelFileError(f"{path} has no {BEST}: a training run writes it after its first evaluation")
+    raise ModelFileError(f"{path} does not exist: set the path of a {BEST}, or the folder of a training run")
 
 
 def check_labels(description: Description, manifest: Manifest, folder: str) -> None:
-    """Raises ModelFileError where the data set `folder` has other classes than the model predicts."""
+    """Raises ModelFileError if the data set in `folder` has other classes than the model."""
     mine, theirs = ([row.name for row in labels.classes] for labels in (description.labels, manifest.labels))
     if mine == theirs:
         return
     raise ModelFileError(
-        f"{folder} has other classes than the model: {', '.join(theirs)} (label table {manifest.labels.name!r}) and "
+        f"{folder} has other classes than the model: {', '.join(theirs)} (label table {manifest.labels.name!r}), not "
         f"{', '.join(mine)} ({description.labels.name!r}). Build the data set with the model's label table (--labels), "
-        "or train on this one"
+        "or train on this data set"
     )
 
 
 def _check_outputs(model: Any, description: Description, file: str) -> None:
-    """Raises ModelFileError where the layers and the description are of different models."""
+    """Raises ModelFileError if the layers do not fit the description."""
     classes = description.labels.num_classes
     if not isinstance(model, keras.Model):
-        raise ModelFileError(f"{file} holds a {type(model).__name__} and no model; {_CURE}")
+        raise ModelFileError(f"{file} contains a {type(model).__name__} instead of a model; {_CURE}")
     found = [output.shape[-1] for output in as_list(model.output)]
     if any(channels not in (None, classes) for channels in found):
-        raise ModelFileError(f"{file} has {found[0]} outputs, and its {_MEMBER} describes {classes} classes; {_CURE}")
+        raise ModelFileError(f"{file} has {found[0]} outputs, but its {_MEMBER} describes {classes} classes; {_CURE}")
 
 
 def _keras_version(local: str) -> str:
@@ -235,8 +235,8 @@ def _read_description(local: str, file: str) -> Description:
     if not isinstance(value, dict) or value.get("version") != _VERSION:
         found = value.get("version") if isinstance(value, dict) else None
         raise ModelFileError(
-            f"{file} has version {found!r} of {_MEMBER}, and this code reads {_VERSION}: use the version of this "
-            "project that saved it, or train it again"
+            f"{file} has version {found!r} of {_MEMBER}, but this trainer reads {_VERSION}: use the version of this "
+            "project that saved it, or train the model again"
         )
     try:
         return Description.from_json(value)

@@ -1,13 +1,11 @@
-"""Segments picture files, and writes the predicted classes."""
+"""Segments image files and writes the predicted classes."""
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -17,71 +15,61 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from beam_pipelines.contract.errors import UserError
 from beam_pipelines.contract.labels import BUILTIN_TABLES, Label, LabelTable
 from beam_pipelines.contract.pictures import BYTES_PER_PIXEL, MAX_IMAGE_PIXELS, PictureError, decode_image
 from trainer.errors import refusal
-from trainer.files import make_folder
 from trainer.inference.model_file import load_model
+from trainer.inference.outputs import OutputFolder, Picture, PredictionError, check_targets, targets_of, write
 from trainer.inference.request import PredictSettings
 from trainer.inference.segmenter import Segmenter
 
 TYPES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-_LITERAL = str.maketrans({"*": "[*]", "?": "[?]", "[": "[[]", "\\": "\\\\"})  # patterns of these characters
-_THREADS = 4  # that read, decode, encode and write; one at a time has the model
-
-
-class PredictionError(UserError, ValueError):
-    """Pictures or an output that can't be used; the message says what to do."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A file, and its place below what was searched, without its type: `aachen/aachen_000000_000019`."""
-
-    path: str
-    name: str
+_LITERAL = str.maketrans({"*": "[*]", "?": "[?]", "[": "[[]", "\\": "\\\\"})  # patterns that match these characters
+_THREADS = 4  # read, decode, encode and write; only one of them runs the model at a time
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Numbers of pictures."""
+    """Numbers of images: segmented, skipped since they can't be, and kept since their files are there already."""
 
     segmented: int
     skipped: int
+    kept: int
 
 
 def predict(settings: PredictSettings) -> Outcome:
-    """Segments what `settings.images` names, and writes it to `settings.output`; each file whole or not at all.
+    """Segments the images of `settings.images` and writes the results to `settings.output`, each file as a whole.
 
-    Pictures that can't be segmented are named on stderr, the closing line is on stdout.
+    Images that can't be segmented are named on stderr; the last line, on stdout, has the numbers.
 
     Raises:
       ModelFileError: see `load_model`.
-      PredictionError: there are no pictures, two would be written to one file, or the output can't be written.
+      PredictionError: there are no images, two would be written to one file, the output can't be written, or has files
+        of the same names.
     """
     pictures = find_pictures(settings.images)
-    _check_targets(pictures, settings)
-    with _writing(settings.output):
-        make_folder(settings.output)
+    check_targets(pictures, settings)
+    folder = OutputFolder(pictures, settings)
     model, description = load_model(settings.model)
     segmenter = Segmenter(model, description, scales=settings.scales, flip=settings.flip)
-    worker = _Worker(segmenter, description.labels, settings)
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    worker = _Worker(segmenter, description.labels, settings, folder.kept)
+    missing = [each for each in pictures if not folder.kept.issuperset(targets_of(each, settings).values())]
     started = time.monotonic()
-    skipped = _segment_all(pictures, worker, console)
-    outcome = Outcome(len(pictures) - skipped, skipped)
-    rate = len(pictures) / (time.monotonic() - started)
-    counted = f"{outcome.segmented:,} of {len(pictures):,} pictures segmented"
-    print(f"{settings.output}: {counted}, {skipped:,} skipped; {rate:.1f} a second")
+    with folder.recorded():
+        skipped = _segment_all(missing, worker, Console(stderr=True, highlight=False, soft_wrap=True))
+    outcome = Outcome(len(missing) - skipped, skipped, len(pictures) - len(missing))
+    kept = f", {outcome.kept:,} kept as they were (--overwrite replaces them)" if outcome.kept else ""
+    rate = len(missing) / (time.monotonic() - started)
+    counted = f"{outcome.segmented:,} of {len(pictures):,} images segmented, {skipped:,} skipped{kept}"
+    print(f"{settings.output}: {counted}; {rate:.1f} images/s")
     return outcome
 
 
 def find_pictures(images: str) -> list[Picture]:
-    """The pictures of a folder and the folders in it, a file, or what a pattern matches; by their names.
+    """The images of a folder and its subfolders, a single file, or the files that a pattern matches; sorted by path.
 
     Raises:
-      PredictionError: there is none.
+      PredictionError: there are none.
     """
     if tf.io.gfile.isdir(images):
         base = images.rstrip("/")
@@ -92,16 +80,18 @@ def find_pictures(images: str) -> list[Picture]:
         base, pattern = _split_pattern(images)
         paths = [path for path in tf.io.gfile.glob(pattern) if not tf.io.gfile.isdir(path)]
         if not paths:
-            raise PredictionError(f"--images={images}: there is no such file or folder, and nothing matches it")
+            raise PredictionError(
+                f"--images={images}: there is no such file or folder, and no file matches the pattern"
+            )
     shown = [path for path in paths if path.lower().endswith(TYPES) and not os.path.basename(path).startswith(".")]
     if not shown:
-        raise PredictionError(f"{images}: there is no picture among {len(paths):,} files: it takes {', '.join(TYPES)}")
+        raise PredictionError(f"{images}: none of {len(paths):,} files is an image: the types are {', '.join(TYPES)}")
     return [Picture(path, _stem(os.path.relpath(path, base or "."))) for path in sorted(shown)]
 
 
 def _split_pattern(images: str) -> tuple[str, str]:
-    """-> the folder that a pattern begins with, and the pattern: the characters of a folder that is there stand for
-    themselves, so that `data [1]/*.png` are the pictures in `data [1]`.
+    """-> the existing folder that a pattern begins with, and the pattern in which the name of this folder is literal:
+    `data [1]/*.png` matches the images in `data [1]`.
     """
     parts = images.split("/")
     folders = ["/".join(parts[:end]) or "/" for end in range(len(parts) - 1, 0, -1)]
@@ -110,10 +100,10 @@ def _split_pattern(images: str) -> tuple[str, str]:
 
 
 def load_picture(path: str, max_pixels: int = MAX_IMAGE_PIXELS) -> np.ndarray:
-    """-> uint8[H, W, 3], RGB: the pixels that the pipeline makes of this file.
+    """-> RGB uint8[H, W, 3], the same pixels that the pipeline decodes.
 
     Raises:
-      PictureError: it can't be read, or the pipeline would reject it.
+      PictureError: the file can't be read, or the pipeline would reject it.
     """
     limit = BYTES_PER_PIXEL * max_pixels
     try:
@@ -129,15 +119,22 @@ def load_picture(path: str, max_pixels: int = MAX_IMAGE_PIXELS) -> np.ndarray:
 
 
 def overlay(image: np.ndarray, class_map: np.ndarray, palette: np.ndarray, opacity: float) -> np.ndarray:
-    """The colors of the classes over the picture, both uint8[H, W, 3]; `class_map` uint8[H, W] holds train ids."""
+    """Blends the colors of the classes over an image. -> uint8[H, W, 3].
+
+    Args:
+      image: RGB uint8[H, W, 3].
+      class_map: train ids, uint8[H, W].
+      palette: the color of each train id, uint8[256, 3].
+      opacity: of the colors, from 0 to 1.
+    """
     blended: np.ndarray = image * np.float32(1 - opacity) + palette[class_map] * np.float32(opacity)
     return (blended + np.float32(0.5)).astype(np.uint8)
 
 
 def _segment_all(pictures: list[Picture], worker: _Worker, console: Console) -> int:
-    """-> the number of pictures that were skipped."""
+    """-> the number of images that were skipped."""
     skipped = 0
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("pictures"), TimeRemainingColumn())
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("images"), TimeRemainingColumn())
     executor = ThreadPoolExecutor(_THREADS)
     try:
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -153,17 +150,20 @@ def _segment_all(pictures: list[Picture], worker: _Worker, console: Console) -> 
 
 
 class _Worker:
-    """Segments one picture at a time, and reads and writes several."""
+    """Segments an image. Called from several threads; the model runs in one of them at a time."""
 
-    def __init__(self, segmenter: Segmenter, labels: LabelTable, settings: PredictSettings) -> None:
+    def __init__(
+        self, segmenter: Segmenter, labels: LabelTable, settings: PredictSettings, kept: frozenset[str]
+    ) -> None:
         self._segmenter = segmenter
         self._labels = labels
         self._settings = settings
+        self._kept = kept
         self._model_is_free = threading.Lock()
         self._label_ids = _label_ids(labels) if settings.form == "cityscapes_submission" else None
 
     def __call__(self, picture: Picture) -> str | None:
-        """-> what is wrong with the picture."""
+        """-> why the image can't be segmented; None if it was."""
         try:
             image = load_picture(picture.path, self._settings.max_image_pixels)
             with self._model_is_free:
@@ -171,10 +171,11 @@ class _Worker:
         except PictureError as error:
             return str(error)
         except tf.errors.ResourceExhaustedError:
-            return f"{image.shape[1]}x{image.shape[0]} (WxH) is more than the memory of the device holds"
+            return f"{image.shape[1]}x{image.shape[0]} (WxH) does not fit into the memory of the device"
         files = self._files(image, class_map)
-        for kind, path in _targets(picture, self._settings).items():
-            _write(path, files[kind])
+        for kind, path in targets_of(picture, self._settings).items():
+            if path not in self._kept:
+                write(path, files[kind])
         return None
 
     def _files(self, image: np.ndarray, class_map: np.ndarray) -> dict[str, bytes]:
@@ -187,39 +188,11 @@ class _Worker:
         return {"ids": _png(class_map), "colors": _png(class_map, palette), "overlays": blended.getvalue()}
 
 
-def _check_targets(pictures: list[Picture], settings: PredictSettings) -> None:
-    """Raises PredictionError where a file would be written twice, or over a picture, or become one of the next run."""
-    output, images = _absolute(settings.output), _absolute(settings.images)
-    if tf.io.gfile.isdir(settings.images) and f"{output}/".startswith(f"{images}/"):
-        raise PredictionError(
-            f"--output={settings.output} is inside --images={settings.images}, so the next run would segment what this "
-            "one writes: choose a folder outside of it"
-        )
-    sources = {_absolute(picture.path) for picture in pictures}
-    writers: dict[str, Picture] = {}
-    for picture in pictures:
-        for target in _targets(picture, settings).values():
-            other = writers.setdefault(target, picture)
-            if other is not picture:
-                raise PredictionError(f"{other.path} and {picture.path} would both become {target}: rename one of them")
-            if _absolute(target) in sources:
-                raise PredictionError(f"{target} is one of the pictures: choose another --output")
-
-
-def _targets(picture: Picture, settings: PredictSettings) -> dict[str, str]:
-    """What is written of a picture -> where."""
-    output = settings.output.rstrip("/")
-    if settings.form == "cityscapes_submission":
-        return {"label_ids": f"{output}/{os.path.basename(picture.name)}.png"}
-    types = {"ids": "png", "colors": "png", "overlays": "jpg"}
-    return {kind: f"{output}/{kind}/{picture.name}.{suffix}" for kind, suffix in types.items()}
-
-
 def _label_ids(labels: LabelTable) -> np.ndarray:
     """uint8[C]: train id -> the official label id of the class of that name.
 
     Raises:
-      PredictionError: the classes are not those of the benchmark, one to one.
+      PredictionError: the classes are not exactly those of the benchmark.
     """
     official = BUILTIN_TABLES["cityscapes19"]().classes
     id_of = {row.name: row.source_ids[0] for row in official}
@@ -231,46 +204,24 @@ def _label_ids(labels: LabelTable) -> np.ndarray:
         ]
         raise PredictionError(
             f"--as=cityscapes_submission needs a model of the {len(official)} classes of Cityscapes, with their names "
-            f"and ids; the model's label table {labels.name!r} has others ({'; '.join(listed)}): leave --as out, or "
-            "train on a data set with --labels=cityscapes19"
+            f"and ids; the model's label table {labels.name!r} has others ({'; '.join(listed)}): leave out --as, or "
+            "train on a data set that is built with --labels=cityscapes19"
         )
     return np.array([id_of[row.name] for row in labels.classes], np.uint8)
 
 
 def _is_official(row: Label, official: tuple[Label, ...]) -> bool:
-    """Whether a class is one of the benchmark's: its name, and its only source id is the label id or the train id."""
+    """Whether a class of the benchmark has the same name, and its label id or train id is the only source id."""
     return any(row.name == known.name and row.source_ids in (known.source_ids, (known.train_id,)) for known in official)
 
 
 def _png(ids: np.ndarray, palette: np.ndarray | None = None) -> bytes:
-    """Of one channel of 8 bits; with a `palette` uint8[256, 3] shown in its colors."""
+    """A PNG file with one channel of 8 bits; with a `palette` uint8[256, 3], a palette image."""
     image, file = Image.fromarray(ids), io.BytesIO()
     if palette is not None:
         image.putpalette(palette.tobytes())
     image.save(file, "PNG")
     return file.getvalue()
-
-
-def _write(path: str, data: bytes) -> None:
-    with _writing(path):
-        tf.io.gfile.makedirs(os.path.dirname(path))
-        with tf.io.gfile.GFile(f"{path}.tmp", "wb") as file:
-            file.write(data)
-        tf.io.gfile.rename(f"{path}.tmp", path, overwrite=True)
-
-
-@contextlib.contextmanager
-def _writing(path: str) -> Iterator[None]:
-    try:
-        yield
-    except tf.errors.OpError as error:
-        raise PredictionError(
-            f"{path} can't be written: {refusal(error) or error.message}; fix this or choose another --output"
-        ) from error
-
-
-def _absolute(path: str) -> str:
-    return path.rstrip("/") if "://" in path else os.path.abspath(path)
 
 
 def _stem(path: str) -> str:

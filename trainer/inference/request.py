@@ -1,15 +1,20 @@
-"""What a prediction is asked to do."""
+"""The settings of a prediction and of an export, and the command lines that they are parsed from."""
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from trainer import arguments, settings
+from trainer.settings import Option, one_of
 
 FORMS = ("train_ids", "cityscapes_submission")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictSettings:
-    """A parsed command line; what each value means stands in its --help."""
+    """A parsed command line; see `python -m trainer.predict --help`."""
 
     model: str
     images: str
@@ -19,4 +24,105 @@ class PredictSettings:
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
     max_image_pixels: int = 100_000_000
+    overwrite: bool = False
     verbose: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportSettings:
+    """A parsed command line."""
+
+    model: str
+    output: str
+    overwrite: bool
+    verbose: bool = False
+
+
+_OPACITY = Option(
+    "overlay_opacity",
+    type=arguments.number(0, most=1),
+    default=0.5,
+    metavar="0..1",
+    help="opacity of the colors (default %(default)s)",
+    needs=(one_of("as", "train_ids"),),
+)
+
+
+def parse_predict(argv: Sequence[str] | None = None) -> PredictSettings:
+    """Raises SystemExit with code 2 and a message if the arguments are wrong."""
+    parser = predict_parser()
+    values = vars(parser.parse_args(argv))
+    if problem := settings.contradiction([_OPACITY], settings.given(parser, argv), values):
+        parser.error(problem)
+    return PredictSettings(form=values.pop("as"), **values)
+
+
+def predict_parser() -> argparse.ArgumentParser:
+    """The parser of `python -m trainer.predict`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer.predict",
+        description=(
+            "Segments images of any size. train_ids: ids/NAME.png holds train ids, colors/NAME.png the same as a "
+            "palette image in the colors of the classes, overlays/NAME.jpg these colors over the image. "
+            "cityscapes_submission: NAME.png holds label ids, all in one folder. Folders are searched for BMP, JPEG, "
+            "PNG, TIFF and WebP files, and keep their tree. An image that beam_pipelines.build would reject (damaged, "
+            "transparent, animated, rotated by EXIF, of more than 8 bits) is named and skipped. Run the same command "
+            "again to continue: images that are already segmented are kept."
+        ),
+        allow_abbrev=False,
+    )
+    _add_places(parser)
+    _add_form(parser)
+    arguments.add_views(parser, "the trained scale")
+    parser.add_argument(
+        "--max_image_pixels",
+        type=arguments.whole(1),
+        default=PredictSettings.max_image_pixels,
+        metavar="N",
+        help="skip larger images before they are decoded (default: %(default)s)",
+    )
+    arguments.add_verbose(parser)
+    return parser
+
+
+def _add_places(parser: argparse.ArgumentParser) -> None:
+    """Declares what is read and written."""
+    arguments.add_model(parser)
+    parser.add_argument(
+        "--images",
+        required=True,
+        type=arguments.place,
+        metavar="FOLDER|FILE|GLOB",
+        help="images to segment, local or gs://",
+    )
+    parser.add_argument(
+        "--output", required=True, type=arguments.place, metavar="DIR", help="folder to write to, local or gs://"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace files of the same name in the output folder")
+
+
+def _add_form(parser: argparse.ArgumentParser) -> None:
+    """Declares what is written of an image."""
+    parser.add_argument("--as", choices=FORMS, default=FORMS[0], help="what to write (default: %(default)s)")
+    _OPACITY.add_to(parser)
+
+
+def parse_export(argv: Sequence[str] | None = None) -> ExportSettings:
+    """Raises SystemExit with code 2 and a message if the arguments are wrong."""
+    return ExportSettings(**vars(export_parser().parse_args(argv)))
+
+
+def export_parser() -> argparse.ArgumentParser:
+    """The parser of `python -m trainer.export`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer.export",
+        description="Writes a SavedModel that takes encoded images of any size and returns train ids at their size.",
+        allow_abbrev=False,
+    )
+    arguments.add_model(parser)
+    parser.add_argument(
+        "--output", required=True, type=arguments.place, metavar="DIR", help="folder to write to, local or gs://"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace a SavedModel in the output folder")
+    arguments.add_verbose(parser)
+    return parser

@@ -1,16 +1,16 @@
-"""A trained model as a SavedModel: a folder that segments encoded pictures with TensorFlow alone.
+"""A trained model as a SavedModel, which segments encoded images and needs only TensorFlow.
 
-Signatures; `image_bytes` string[B] are whole files (JPEG, PNG or BMP):
+Signatures; `image_bytes` string[B] are the contents of JPEG, PNG or BMP files:
 
-    serving_default   image_bytes -> class_map uint8[B, H, W], train ids at the size of the pictures
+    serving_default   image_bytes -> class_map uint8[B, H, W], train ids at the size of the images
     probabilities     image_bytes -> probabilities float32[B, H, W, C]
     png               image_bytes -> class_map_bytes string[B], train ids as one-channel PNG files
     labels            -> names string[C] and colors uint8[C, 3], by train id
 
-The pictures of one call must have one size, but for `png`. The REST interface of TensorFlow Serving and Vertex AI
-encodes names with `_bytes` as {"b64": "..."}; `png` is also much smaller than a JSON list.
-A picture that the pipeline would reject, or TensorFlow would decode to other pixels, is an InvalidArgumentError with
-the reason; see `beam_pipelines.contract.picture_graph`. `assets/description.json` says what the model was trained on.
+The images of one call must have the same size, except for `png`. The REST API of TensorFlow Serving and Vertex AI
+encodes names that end in `_bytes` as {"b64": "..."}; the result of `png` is also much smaller than a JSON list. An
+image that the pipeline would reject, or that TensorFlow would decode to other pixels, raises an InvalidArgumentError
+with the reason; see `beam_pipelines.contract.picture_graph`. `assets/description.json` describes the model.
 """
 
 from __future__ import annotations
@@ -34,25 +34,26 @@ from trainer.inference.model_file import Description
 from trainer.inference.segmenter import Segmenter
 
 DESCRIPTION = "description.json"
-_GRAPH = "saved_model.pb"  # TensorFlow loads no folder without it
+_GRAPH = "saved_model.pb"  # without it, TensorFlow does not load a folder
 _PARTS = re.compile(
     rf"{re.escape(_GRAPH)}|fingerprint\.pb|assets/{re.escape(DESCRIPTION)}|variables/variables\.(index|data-\d{{5}}-of-\d{{5}})"
 )
-_NOTE = ".export.json"  # after the folder's name: what `_publish_local` has under way beside it
+_NOTE = ".export.json"  # suffix of the folder's name: the temporary folders of `_publish_local`
 _NOTE_BYTES = 2**16
-_MARK = 8  # random letters that make the name of a folder new
+_MARK = 8  # random hexadecimal digits in the name of a temporary folder
 _FILES = tf.TensorSpec([None], tf.string, name="image_bytes")
 
 
 class ExportError(UserError, ValueError):
-    """A SavedModel that can't be written there; the message says what to do."""
+    """A SavedModel that can't be written; the message says how to fix it."""
 
 
 def export_model(folder: str, model: keras.Model, description: Description, *, overwrite: bool = False) -> None:
-    """Writes `folder`, local or gs://: a local one is whole or absent, in a bucket `saved_model.pb` comes last.
+    """Writes a SavedModel to `folder`: atomically if it is local; in a bucket, `saved_model.pb` is written last.
 
     Raises:
-      ExportError: something is there and `overwrite` is false, or it is no SavedModel; or it can't be written.
+      ExportError: the folder can't be written, has files that are not part of a SavedModel, or has a SavedModel and
+        `overwrite` is false.
     """
     folder = folder.rstrip("/")
     check_free(folder, overwrite)
@@ -60,15 +61,15 @@ def export_model(folder: str, model: keras.Model, description: Description, *, o
         with refusals():
             (_publish_remote if "://" in folder else _publish_local)(folder, model, description)
     except (OSError, tf.errors.OpError) as error:
-        raise ExportError(f"{folder} can't be written: {error}; choose another folder, or fix this") from error
+        raise ExportError(f"{folder} can't be written: {error}; fix this or choose another folder") from error
 
 
 class _Served(tf.Module):
-    """The signatures, over the bytes of files."""
+    """The signatures."""
 
     def __init__(self, model: keras.Model, description: Description, description_file: str) -> None:
         super().__init__(name="street_scenes")
-        # The bare variables: tracking the Keras model would save each of its layers as functions of their own.
+        # Variables only: tracking the Keras model would save each layer as separate functions.
         self.weights = [weight.value for weight in model.variables]
         self.description = tf.saved_model.Asset(description_file)
         self._segmenter = Segmenter(model, description)
@@ -112,26 +113,32 @@ def _decoded(image_bytes: tf.Tensor) -> tf.Tensor:
 
 
 def _decoded_picture(numbered: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-    """(its place in the batch, the bytes of a file) -> RGB uint8[H, W, 3]."""
+    """(position in the batch, content of a file) -> RGB uint8[H, W, 3]."""
     number, file = numbered
     return decode_picture(file, ["image_bytes", number])
 
 
 def loading_note(folder: str) -> str:
-    """What to add to the name of an exported folder, where TensorFlow does not load it from there."""
-    return " (copy it to load it: TensorFlow takes its path for a pattern)" if re.search(r"[\[*?\\]", folder) else ""
+    """A note for a folder from which TensorFlow can't load, because its path looks like a pattern; else empty."""
+    return (
+        " (to load it, copy it to another folder: TensorFlow takes this path for a pattern)"
+        if re.search(r"[\[*?\\]", folder)
+        else ""
+    )
 
 
 def check_free(folder: str, overwrite: bool) -> None:
-    """Raises ExportError where `export_model` would refuse to write."""
+    """Raises ExportError if `export_model` would not write to `folder`."""
     if tf.io.gfile.exists(folder) and not tf.io.gfile.isdir(folder):
         raise ExportError(f"{folder} is a file: choose a folder")
     there = _files_below(folder)
     others = sorted(name for name in there if not _PARTS.fullmatch(name))
     if others:
-        raise ExportError(f"{folder} holds {others[0]}, which is not part of a SavedModel: choose another folder")
+        raise ExportError(f"{folder} contains {others[0]}, which is not part of a SavedModel: choose another folder")
     if there and not overwrite:
-        raise ExportError(f"{folder} already holds a SavedModel: choose another folder, or replace it with --overwrite")
+        raise ExportError(
+            f"{folder} already contains a SavedModel: choose another folder, or replace it with --overwrite"
+        )
 
 
 def _files_below(folder: str) -> list[str]:
@@ -142,8 +149,9 @@ def _files_below(folder: str) -> list[str]:
 
 
 def _publish_local(folder: str, model: keras.Model, description: Description) -> None:
-    """Writes beside `folder`, then renames, so that a part of it can never be loaded. A note names what is written, so
-    that the next export deletes what a killed one left, and nothing else.
+    """Writes a temporary folder beside `folder` and renames it, so that a partial SavedModel is never loaded.
+
+    A note names the temporary folders, so that the next export can delete those of a killed one, and nothing else.
     """
     note = folder + _NOTE
     _clear(folder, note)
@@ -163,7 +171,7 @@ def _publish_local(folder: str, model: keras.Model, description: Description) ->
 
 
 def _clear(folder: str, note: str) -> None:
-    """Deletes the folders that `note` names, and `note`; restores a model that was moved away and not replaced."""
+    """Deletes the folders that `note` names, and `note`; restores a SavedModel that was moved away but not replaced."""
     try:
         names = unsealed(read_bytes(note, _NOTE_BYTES))
     except (FileNotFoundError, DamagedFileError):
@@ -182,7 +190,7 @@ def _clear(folder: str, note: str) -> None:
 
 
 def _noted(folder: str, name: object) -> str | None:
-    """The path of what a note names; None where no export of `folder` would have chosen the name."""
+    """The path of a folder in a note; None if no export of `folder` could have given it this name."""
     pattern = rf"{re.escape(os.path.basename(folder))}\.(tmp|old)-[0-9a-f]{{{_MARK}}}"
     if not isinstance(name, str) or not re.fullmatch(pattern, name):
         return None
@@ -190,7 +198,7 @@ def _noted(folder: str, name: object) -> str | None:
 
 
 def _publish_remote(folder: str, model: keras.Model, description: Description) -> None:
-    """Buckets can't rename folders: the graph is deleted first and written last; nothing loads without it."""
+    """Deletes the graph first and writes it last, since a bucket can't rename folders: nothing loads without it."""
     with tempfile.TemporaryDirectory() as scratch:
         made = os.path.join(scratch, "model")
         _save(made, model, description)

@@ -1,7 +1,7 @@
-"""A function that segments pictures of any size, from a model and its description.
+"""Segments images of any size with a model and its description.
 
-A picture is resized to the height of the data set's images, with its aspect ratio, and the probabilities are resized
-back. Where the data set had images of several sizes, a picture keeps its own.
+An image is resized to the height of the images in the data set, with its aspect ratio, and the probabilities are
+resized back. If the data set has images of several sizes, an image keeps its own.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ from trainer.inference.model_file import Description
 from trainer.inference.views import predict_logits
 
 _PICTURES = tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")
-# Float32 sums of a block can end up below the half that they are; means of up to 500 pixels differ by more than this.
+# A float32 mean can be slightly less than an exact half; other means of up to 500 pixels differ from it by more.
 _HALF = 0.5 + 1e-3
 
 
 class Segmenter:
-    """Segments pictures with `model`, in TensorFlow alone, so that it can be saved.
+    """Segments images in TensorFlow only, so that it can be saved.
 
-    scales, flip: see `trainer.inference.views.predict_logits`.
+    Args:
+      scales, flip: see `trainer.inference.views.predict_logits`.
 
-    Attributes, both tf.functions of RGB pictures uint8[B, H, W, 3]:
-      probabilities: -> float32[B, H, W, C]; the C of a pixel sum up to 1.
-      class_map: -> train ids uint8[B, H, W], the most probable.
+    Attributes:
+      probabilities: a tf.function of RGB images uint8[B, H, W, 3] -> float32[B, H, W, C], which sum to 1 over C.
+      class_map: a tf.function of RGB images uint8[B, H, W, 3] -> uint8[B, H, W], the most probable train ids.
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class Segmenter:
         self._description = description
         self._scales = tuple(scales)
         self._flip = flip
-        # Not decorators: those hold their instance only weakly.
+        # Not decorators, which hold only a weak reference to the instance.
         self.probabilities = tf.function(self._probabilities, input_signature=[_PICTURES])
         self.class_map = tf.function(self._class_map, input_signature=[_PICTURES])
 
@@ -49,9 +50,9 @@ class Segmenter:
 
 
 def network_input(images: tf.Tensor, description: Description) -> tf.Tensor:
-    """RGB uint8[B, H, W, 3] -> float32[B, h, w, 3], resized and normalized as the examples of the data set were.
+    """RGB uint8[B, H, W, 3] -> float32[B, h, w, 3], resized and normalized like the examples of the data set.
 
-    h is the height of the data set's images, or H where they had several, and w keeps the shape.
+    h is the height of the images in the data set, or H if they have several; w keeps the aspect ratio.
     """
     height, width = tf.shape(images)[1], tf.shape(images)[2]
     target = height if description.size is None else description.size[0]
@@ -62,10 +63,9 @@ def network_input(images: tf.Tensor, description: Description) -> tf.Tensor:
 
 
 def _shrunk(images: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Means over boxes, float32: those of Pillow's BOX, which `--resize=area` of the pipeline is.
+    """Means over boxes, float32, as Pillow's BOX, which the pipeline uses for `--resize=area`.
 
-    TensorFlow's own "area" weighs the pixels at the edge of a box, and differs by tens of levels where the factor is
-    not whole.
+    TensorFlow's "area" weights the pixels at the edges of a box, and differs by tens of levels for fractional factors.
     """
     factors = tf.cast(size, tf.float32) / tf.cast(tf.shape(images)[1:3], tf.float32)
     return tf.raw_ops.ScaleAndTranslate(

@@ -1,4 +1,4 @@
-"""Test-time augmentation: a prediction as the mean over several scales of an image and over its mirror image."""
+"""Test-time augmentation: the mean prediction over several scales of an image and its mirror image."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def predict_logits(
 ) -> tf.Tensor:
     """Normalized images float32[B, H, W, 3] -> logits float32[B, H, W, C] of the model's first output.
 
-    With several views, the images at each of `scales`, and with `flip` also mirrored, they are the logarithms of the
-    mean of the views' probabilities. As in DeepLab (`predict_labels_multi_scale` in tensorflow/models,
-    research/deeplab/model.py) a view's logits, not its probabilities, are resized back.
+    The views of an image are its `scales` and, with `flip`, their mirror images. With several views, the result is the
+    logarithm of their mean probabilities. As in DeepLab (`predict_labels_multi_scale` in tensorflow/models,
+    research/deeplab/model.py), the logits of a view are resized back, not its probabilities.
     """
     if not flip and len(scales) == 1:
         return _views(model, images, scales[0], flip=False)[0]
@@ -29,10 +29,12 @@ def predict_logits(
 
 
 def _views(model: keras.Model, images: tf.Tensor, scale: float, flip: bool) -> list[tf.Tensor]:
-    """Logits of the images at `scale`, and if asked of the mirrored ones, at the images' own size and sides."""
+    """The logits of the images at `scale`, and with `flip` of their mirror images, resized and mirrored back."""
     sides = [images.shape[axis] or tf.shape(images)[axis] for axis in (1, 2)]
     seen = images if scale == 1 else tf.image.resize(images, [_scaled(side, scale) for side in sides])
-    seen = tf.concat([seen, tf.reverse(seen, [2])], axis=0) if flip else seen  # together: the model is traced once
+    seen = (
+        tf.concat([seen, tf.reverse(seen, [2])], axis=0) if flip else seen
+    )  # in one batch, so that the model is traced once
     logits = tf.cast(as_list(model(seen, training=False))[0], tf.float32)
     logits = logits if scale == 1 else tf.image.resize(logits, sides)
     if not flip:
@@ -42,7 +44,7 @@ def _views(model: keras.Model, images: tf.Tensor, scale: float, flip: bool) -> l
 
 
 def _scaled(side: Any, scale: float) -> Any:
-    """Pixels, at least one: int, or an int32 scalar where `side` is one."""
+    """A side in pixels, at least 1: an int, or an int32 scalar if `side` is one."""
     if isinstance(side, int):
         return max(1, round(side * scale))
     return tf.maximum(1, tf.cast(tf.round(tf.cast(side, tf.float32) * scale), tf.int32))

@@ -1,4 +1,4 @@
-"""The architectures: a new one is a module with a builder here, and a row of `MODELS`.
+"""The architectures. A new one is a module with a builder in this package, and a row of `MODELS`.
 
     model = build("deeplabv3plus", num_classes=19, options={"backbone": "xception41"})
     model.save("mine.keras")
@@ -6,10 +6,10 @@
     register_layers()
     model = keras.models.load_model("mine.keras")
 
-A model is a plain Keras model with a few layers of ours in it: `register_layers` makes Keras know them in a process
-that has built none. `trainer.inference.model_file` saves a model together with a description of its data set, which
-`trainer.evaluate`, `trainer.predict` and `trainer.export` need, and loads it again. Nothing heavy is imported before a
-model is built: command lines list their names.
+A model is a plain Keras model with a few custom layers; `register_layers` registers these with Keras in a process that
+has not built a model. `trainer.inference.model_file` saves and loads a model together with a description of its data
+set, which `trainer.evaluate`, `trainer.predict` and `trainer.export` need. Keras is imported when a model is built, so
+that command lines can list the names without waiting.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from trainer import arguments
 from trainer.models.backbones import BACKBONES
-from trainer.settings import Option
+from trainer.models.errors import ModelError
+from trainer.settings import Needs, Option, one_of
 
 if TYPE_CHECKING:
     import keras
@@ -35,7 +36,7 @@ class Architecture:
     Attributes:
       builder: `module:function`. (num_classes, input_shape, *, keywords with defaults) -> keras.Model; the keywords are
         the model's options.
-      options: those of them that are rows of `MODEL_OPTIONS`, and so on the command line.
+      options: the keywords that are options of the command line, rows of `MODEL_OPTIONS`.
     """
 
     builder: str
@@ -62,33 +63,44 @@ MODELS = {
     "u2netp": Architecture("trainer.models.u2net:u2netp", _COMMON),
 }
 
-# Options of the command line that are keywords of builders. None leaves a value to the model.
+
+def _option(name: str, *needs: Needs, **rest: Any) -> Option:
+    """An option of the models whose rows have it, in MODELS or added to it later."""
+    instead = " or ".join(f"--model={model}" for model, row in MODELS.items() if name in row.options)
+    in_model = Needs("model", lambda model: name in MODELS[model].options, instead)
+    return Option(name, needs=(in_model, *needs), **rest)
+
+
+_WITH_RELU = tuple(name for name, row in BACKBONES.items() if "depthwise_relu" in row.options)
+
+# Options of the command line that are keywords of builders. None is the model's own default.
 MODEL_OPTIONS = (
-    Option("backbone", help=f"backbone of deeplabv3plus: {', '.join(BACKBONES)}", metavar="NAME"),
-    Option(
+    _option("backbone", help=f"backbone of deeplabv3plus: {', '.join(BACKBONES)}", metavar="NAME"),
+    _option(
         "output_stride",
         type=arguments.whole(1),
         help="output stride of deeplabv3plus: 16, or 8, which is denser and 4 times slower",
     ),
-    Option(
+    _option(
         "backbone_weights",
         metavar="none|imagenet|FILE",
         help=f"pretrained weights of {', '.join(name for name, row in BACKBONES.items() if row.weights)}",
     ),
-    Option(
+    _option(
         "depthwise_relu",
+        one_of("backbone", *_WITH_RELU),
         type=arguments.boolean,
         metavar="true|false",
-        help="of xception65 and xception41: ReLU after each depthwise convolution, as in the paper; the published "
+        help=f"ReLU after each depthwise convolution of {' and '.join(_WITH_RELU)}, as in the paper; the published "
         "checkpoints have none (default: true)",
     ),
-    Option("dropout", type=arguments.number(0, below=1), help="dropout of deeplabv3plus, before the decoder"),
-    Option(
+    _option("dropout", type=arguments.number(0, below=1), help="dropout rate of deeplabv3plus, before the decoder"),
+    _option(
         "batch_norm_momentum",
         type=arguments.number(0, below=1),
-        help="momentum of the moving statistics: near 1 is slow",
+        help="momentum of the moving statistics of batch normalization; near 1, they change slowly",
     ),
-    Option("width", type=arguments.number(above=0), help="multiplies the numbers of filters"),
+    _option("width", type=arguments.number(above=0), help="factor of the number of filters of each layer"),
 )
 
 
@@ -101,8 +113,8 @@ def build(
 ) -> keras.Model:
     """A Keras functional model from normalized images float32[B, H, W, 3] to logits float32[B, H, W, num_classes].
 
-    H and W may be anything, also None: images are padded inside and logits cropped back. U2-Net has seven outputs (deep
-    supervision), the one to predict with first; a Keras model with one output returns it bare: see `as_list`.
+    H and W may be any size, or None: the model pads images and crops the logits back. U2-Net has seven outputs (deep
+    supervision); the first is the prediction. A Keras model with one output does not return a list: see `as_list`.
 
     Args:
       name: a row of `MODELS`.
@@ -111,12 +123,14 @@ def build(
       options: keywords of the builder; `option_defaults` lists them.
 
     Raises:
-      ValueError: the model or an option does not exist, or the builder refuses a value.
+      ModelError: the model or an option does not exist, or the options do not fit together.
+      WeightsError: pretrained weights could not be read or downloaded.
+      ValueError: `num_classes` is less than 1.
     """
     known = option_defaults(name)
     unknown = sorted(set(options or {}) - set(known))
     if unknown:
-        raise ValueError(f"{name} has no option {unknown[0]!r}: it has {', '.join(known)}")
+        raise ModelError(f"{name} has no option {unknown[0]!r}; its options are {', '.join(known)}")
     if num_classes < 1:
         raise ValueError(f"num_classes is {num_classes}: at least 1 is needed")
     return _row(name).find()(num_classes, tuple(input_shape), **dict(options or {}))
@@ -129,17 +143,17 @@ def option_defaults(name: str) -> dict[str, Any]:
 
 
 def as_list(outputs: Any) -> list[Any]:
-    """What a call of a model returned, as a list of logits: Keras unpacks a list of one output."""
+    """The outputs of a model's call as a list: Keras returns a single output without one."""
     return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
 
 
 def register_layers() -> None:
-    """Makes Keras know the layers of all models: `keras.models.load_model` reads a best.keras after this call."""
+    """Registers the layers of all models, so that `keras.models.load_model` can read a best.keras."""
     for module in {row.module for row in MODELS.values()}:
         importlib.import_module(module)
 
 
 def _row(name: str) -> Architecture:
     if name not in MODELS:
-        raise ValueError(f"unknown model {name!r}: one of {', '.join(MODELS)}")
+        raise ModelError(f"unknown model {name!r}; the models are {', '.join(MODELS)}")
     return MODELS[name]

@@ -1,7 +1,7 @@
 """DeepLabV3+: Chen et al. 2018, arXiv 1802.02611; details as in tensorflow/models, research/deeplab.
 
-The official code works at sizes of k * output_stride + 1 (513 = 32 * 16 + 1, 1025x2049 for Cityscapes) and resizes with
-aligned corners; images are padded here to such a size, and logits cropped back: see trainer/models/layers.py.
+The official code uses sizes of k * output_stride + 1 (513 = 32 * 16 + 1, 1025x2049 for Cityscapes) and resizes with
+aligned corners. This model pads images to such a size and crops the logits back: see trainer/models/layers.py.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from keras import layers
 
 from beam_pipelines.contract.normalization import Normalization
 from trainer.models.backbones import BACKBONES, Backbone
+from trainer.models.errors import ModelError
 from trainer.models.layers import Convolutions, CropLike, PadToMultiple, ResizeLike, head_dtype
 
 # By output stride: section 4 of the paper and research/deeplab/g3doc/model_zoo.md, column ASPP.
@@ -42,19 +43,23 @@ def deeplabv3plus(
     width: float = 1.0,
     normalization: Normalization | None = None,
 ) -> keras.Model:
-    """Normalized images float32[B, H, W, 3] -> logits float32[B, H, W, num_classes], of any H and W.
+    """Normalized images float32[B, H, W, 3] -> logits float32[B, H, W, num_classes], for any H and W.
 
-    backbone: a name in `trainer.models.backbones.BACKBONES`.
-    output_stride: 16, or 8, which is denser: about 4 times the work in most of the network.
-    backbone_weights: none, or what the backbone's row can read: "imagenet" or a file. Such weights were trained on
-        pixels in the row's range, so the images' `normalization` must then be given: a layer in front of the backbone
-        brings them into that range.
-    depthwise_relu: of xception65 and xception41: see `trainer.models.backbones.aligned_xception`; None is the
-        backbone's default.
-    dropout: before the decoder, 1 - keep_prob in research/deeplab/model.py.
-    batch_norm_momentum: the official 0.9997 needs tens of thousands of steps before moving averages mean something.
-    sync_batch_norm: batch statistics over all replicas.
-    width: multiplies the numbers of filters.
+    Args:
+      backbone: a name in `trainer.models.backbones.BACKBONES`.
+      output_stride: 16, or 8, which is denser: about 4 times the work in most of the network.
+      backbone_weights: "none", "imagenet" or a file; see the row of the backbone. Pretrained weights expect pixels in
+        the range of the row. They need `normalization`, so that a layer before the backbone can rescale the images.
+      depthwise_relu: see `trainer.models.backbones.aligned_xception`; None is the backbone's default.
+      dropout: rate before the decoder; 1 - keep_prob in research/deeplab/model.py.
+      batch_norm_momentum: the official 0.9997 takes tens of thousands of steps until moving averages are useful.
+      sync_batch_norm: whether batch statistics are those of all replicas.
+      width: factor of the number of filters of each layer.
+      normalization: of the images.
+
+    Raises:
+      ModelError: the options do not fit together, or the weights are not those of the backbone.
+      WeightsError: the weights could not be read or downloaded.
     """
     row = _checked(backbone, output_stride, backbone_weights, normalization, width)
     copy = None if backbone_weights == "none" else row.read_weights(backbone_weights)
@@ -78,22 +83,22 @@ def deeplabv3plus(
 def _checked(
     backbone: str, output_stride: int, backbone_weights: str, normalization: Normalization | None, width: float
 ) -> Backbone:
-    """-> the row of the backbone. Raises ValueError where the options do not fit together."""
+    """-> the row of the backbone. Raises ModelError if the options do not fit together."""
     if backbone not in BACKBONES:
-        raise ValueError(f"unknown backbone {backbone!r}: one of {', '.join(BACKBONES)}")
+        raise ModelError(f"unknown backbone {backbone!r}; the backbones are {', '.join(BACKBONES)}")
     if output_stride not in ATROUS_RATES:
-        raise ValueError(f"output_stride is {output_stride}: it can be 16 or 8")
+        raise ModelError(f"output_stride is {output_stride}: set 16 or 8")
     row = BACKBONES[backbone]
     if backbone_weights == "none":
         return row
     if row.weights is None or width != 1:
         able = " or ".join(name for name, each in BACKBONES.items() if each.weights)
-        raise ValueError(
-            f"backbone_weights={backbone_weights} fits {able} of width 1 only, and this is {backbone} of width "
-            f"{width:g}: set backbone={able}, or backbone_weights=none"
+        raise ModelError(
+            f"backbone_weights={backbone_weights} needs {able} of width 1, and the model has {backbone} of width "
+            f"{width:g}: set --backbone={able} without --width, or --backbone_weights=none"
         )
     if normalization is None:
-        raise ValueError(
+        raise ModelError(
             f"backbone_weights={backbone_weights} needs the `normalization` of the images: the pretrained filters "
             f"expect pixels in {row.pixel_range[0]:g}..{row.pixel_range[1]:g}"
         )
@@ -101,10 +106,14 @@ def _checked(
 
 
 def _options_of(row: Backbone, backbone: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The given values of options that only some backbones have. Raises ValueError where this one has not."""
+    """The values that are set, of options that only some backbones have.
+
+    Raises:
+      ModelError: this backbone does not have one of them.
+    """
     given = {name: value for name, value in values.items() if value is not None}
     for name in given.keys() - set(row.options):
-        raise ValueError(f"backbone {backbone} has no option {name}")
+        raise ModelError(f"backbone {backbone} has no option {name}: leave out --{name}")
     return given
 
 
@@ -136,7 +145,7 @@ def _decode(encoded: Any, low: Any, convolutions: Convolutions) -> Any:
 
 
 def _logits(x: Any, padded: Any, images: Any, num_classes: int) -> Any:
-    """1x1 convolution, resized to the padded image and cropped to the image, in float32 whatever the policy."""
+    """1x1 convolution, resized to the padded image and cropped to the image; float32 under any dtype policy."""
     start = keras.initializers.TruncatedNormal(stddev=LOGITS_STDDEV)
     x = layers.Conv2D(num_classes, 1, kernel_initializer=start, dtype=head_dtype(), name="logits")(x)
     x = ResizeLike(align_corners=True, dtype="float32", name="logits_resize")(x, padded)

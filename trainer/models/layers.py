@@ -1,10 +1,10 @@
-"""Layers of all architectures: padding to a size that fits, resizing, cropping back, convolution with normalization.
+"""Layers that architectures share: padding, resizing, cropping, and convolution with batch normalization.
 
-Which pixels a convolution with stride 2 looks at depends on the size: TensorFlow's padding="same" is symmetric for odd
-sizes only, and an even size shifts the features by a pixel at every stride (the docstring of separable_conv2d_same in
-tensorflow/models research/deeplab/core/xception.py). DeepLab therefore works at sizes of k * stride + 1 (513, 769,
-1025x2049), where features lie on pixels 0, stride, 2 * stride, ..., and resizes with aligned corners, which is exact
-there. U2-Net halves even sizes with 2x2 windows, which resizing at half-pixel centers undoes.
+The alignment of a convolution with stride 2 depends on the size: TensorFlow's padding="same" is symmetric only for odd
+sizes, and an even size shifts the features by a pixel at each stride (see separable_conv2d_same in tensorflow/models
+research/deeplab/core/xception.py). DeepLab therefore uses sizes of k * stride + 1 (513, 769, 1025x2049), for which
+features are at the pixels 0, stride, 2 * stride, ..., and resizing with aligned corners is exact. U2-Net halves even
+sizes with 2x2 windows; resizing at half-pixel centers reverses that.
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ PACKAGE = "trainer"
 class PadToMultiple(layers.Layer):
     """Pads [B, H, W, C] with zeros at the bottom and right to sizes of k * multiple + extra.
 
-    Zero is the mean color of normalized images, which is what the official code pads with
-    (feature_extractor.mean_pixel); it continues the convolutions' own padding, and unlike reflection it also
-    works where the padding is larger than the image.
+    Zero is the mean color of normalized images, with which the official code pads (feature_extractor.mean_pixel). It
+    also continues the padding of convolutions, and unlike reflection, it works if the padding is larger than the image.
     """
 
     def __init__(self, multiple: int, extra: int = 0, **options: Any) -> None:
@@ -45,10 +44,10 @@ class PadToMultiple(layers.Layer):
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class ResizeLike(layers.Layer):
-    """Resizes [B, h, w, C] bilinearly, computed in float32, to the H and W of `like`; the result has the layer's dtype.
+    """Resizes [B, h, w, C] bilinearly to the H and W of `like`. Computes in float32; returns the layer's dtype.
 
-    align_corners=True: pixel i of n lies at i / (n - 1), as tf.image.resize_bilinear in the official DeepLab code.
-    align_corners=False: it lies at (i + 0.5) / n, as torch.nn.Upsample in the official U2-Net code.
+    align_corners=True: pixel i of n is at i / (n - 1), as in tf.image.resize_bilinear in the official DeepLab code.
+    align_corners=False: it is at (i + 0.5) / n, as in torch.nn.Upsample in the official U2-Net code.
     """
 
     def __init__(self, align_corners: bool, **options: Any) -> None:
@@ -71,7 +70,7 @@ class ResizeLike(layers.Layer):
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class CropLike(layers.Layer):
-    """Crops [B, H', W', C] at the bottom and right to the H and W of `like`: undoes PadToMultiple."""
+    """Crops [B, H', W', C] at the bottom and right to the H and W of `like`: the inverse of PadToMultiple."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"autocast": False, **options})
@@ -81,12 +80,12 @@ class CropLike(layers.Layer):
         return tf.ensure_shape(x[:, :rows, :columns], [x.shape[0], *like.shape[1:3], x.shape[3]])
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config()}  # without a method of its own, Keras would leave out the name and the dtype
+        return {**super().get_config()}  # without this method, Keras would omit the name and the dtype
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class AtrousMaxPool(layers.Layer):
-    """The maximum of the 3x3 pixels that lie `rate` apart, at stride 1: max pooling of a strided map, kept dense."""
+    """The maximum of 3x3 pixels that are `rate` apart, at stride 1: max pooling with dilation instead of a stride."""
 
     def __init__(self, rate: int, **options: Any) -> None:
         super().__init__(**options)
@@ -105,11 +104,13 @@ class AtrousMaxPool(layers.Layer):
 
 @dataclass(frozen=True, kw_only=True)
 class Convolutions:
-    """Convolution + batch normalization + ReLU, with what the blocks of a network have in common.
+    """Convolution, batch normalization and ReLU, with the settings that the blocks of a network share.
 
-    width: multiplies every number of filters but the classes; 1 is the published network, small ones are for tests.
-    epsilon, momentum, synchronized: of batch normalization; synchronized means over all replicas.
-    stddev, depthwise_stddev: of the truncated normal that kernels start from; None is Glorot uniform.
+    Attributes:
+      width: factor of each number of filters except that of the classes; 1 is the published network.
+      epsilon, momentum: of batch normalization.
+      synchronized: whether batch normalization uses the statistics of all replicas.
+      stddev, depthwise_stddev: of the truncated normal distribution of initial kernels; None for Glorot uniform.
     """
 
     width: float
@@ -139,7 +140,7 @@ class Convolutions:
         relu: bool = True,
         bias: bool = False,
     ) -> Any:
-        """size x size convolution of `filters` * width filters, batch normalization and, if asked, ReLU."""
+        """A `size` x `size` convolution with `filters` * width filters, batch normalization, and with `relu` a ReLU."""
         x = layers.Conv2D(
             self.filters(filters),
             size,
@@ -156,10 +157,10 @@ class Convolutions:
     def separable(
         self, x: Any, filters: int, *, name: str, depthwise_relu: bool, relu: bool, stride: int = 1, rate: int = 1
     ) -> Any:
-        """3x3 depthwise and 1x1 pointwise convolution, each normalized, which Keras' SeparableConv2D has no place for.
+        """3x3 depthwise and 1x1 pointwise convolutions with batch normalization after each, unlike SeparableConv2D.
 
-        TensorFlow computes rate > 1 as space-to-batch, on every device, and refuses it together with stride > 1, which
-        an atrous network never needs: a stride that is kept comes before the first rate.
+        TensorFlow computes rate > 1 as space-to-batch, and does not support it together with stride > 1. An atrous
+        network does not need both: its strides come before its rates.
         """
         depthwise = f"{name}_depthwise"
         x = layers.DepthwiseConv2D(
@@ -178,16 +179,16 @@ class Convolutions:
 
 
 def head_dtype() -> str:
-    """Of the layers that make logits: float32 also in mixed precision, and float64 where all is."""
+    """The dtype of layers that compute logits: float32, also in mixed precision; float64 under the float64 policy."""
     return "float64" if keras.config.dtype_policy().compute_dtype == "float64" else "float32"
 
 
 def _initializer(stddev: float | None) -> Any:
-    """A new one for each layer: Keras' initializers give the same numbers each time they are called."""
+    """A new initializer for each layer: one of Keras returns the same numbers at each call."""
     return "glorot_uniform" if stddev is None else keras.initializers.TruncatedNormal(stddev=stddev)
 
 
 def _sizes(x: tf.Tensor) -> list[Any]:
-    """H and W of [B, H, W, C]: int where they are static, else int32 scalars."""
+    """H and W of [B, H, W, C]: int if static, else int32 scalars."""
     dynamic = tf.shape(x)
     return [dynamic[axis] if x.shape[axis] is None else x.shape[axis] for axis in (1, 2)]

@@ -1,7 +1,7 @@
 """U2-Net and U2-NetP for any number of classes: Qin et al. 2020, arXiv 2005.09007.
 
-Numbers are from the paper's table 1 and from the official model/u2net.py of xuebinqin/U-2-Net (classes U2NET, U2NETP).
-There each of seven maps is one channel with a sigmoid; here it is `num_classes` channels of logits.
+Numbers are from table 1 of the paper and from the official model/u2net.py of xuebinqin/U-2-Net (classes U2NET, U2NETP).
+Each of the seven maps has one channel with a sigmoid there, and `num_classes` channels of logits here.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from keras import layers
 
 from trainer.models.layers import Convolutions, CropLike, PadToMultiple, ResizeLike, head_dtype
 
-STRIDE = 32  # five halvings in the network, and five in RSU-7: even sizes all the way down need multiples of it
+STRIDE = 32  # five halvings in the network, and five in RSU-7, each of an even size
 
-DILATED = 0  # the height of RSU-4F, which dilates instead of pooling
+DILATED = 0  # stands for the height of RSU-4F, which dilates instead of pooling
 
-# BatchNorm2d of PyTorch as the official code uses it: eps=1e-5 and momentum=0.1, which is 0.9 in Keras' terms.
+# As BatchNorm2d of PyTorch in the official code: eps=1e-5 and momentum=0.1, which is 0.9 in Keras.
 EPSILON, MOMENTUM = 1e-5, 0.9
 
 
 class Stage(NamedTuple):
-    """RSU-`height`(C_in, middle, out): the columns L (DILATED for 4F), M and O of table 1."""
+    """RSU-`height`(C_in, middle, out): L (DILATED for 4F), M and O in table 1."""
 
     height: int
     middle: int
@@ -61,13 +61,15 @@ def u2net(
     sync_batch_norm: bool = False,
     width: float = 1.0,
 ) -> keras.Model:
-    """Normalized images float32[B, H, W, 3] -> seven logits float32[B, H, W, num_classes], of any H and W.
+    """Normalized images float32[B, H, W, 3] -> seven logits float32[B, H, W, num_classes], for any H and W.
 
-    The first is fused from the other six, the side outputs of the decoder's stages 1..5 and of the encoder's stage 6,
-    all at the size of the images: section 3.2 and figure 5.
+    The first output is fused from the other six: the side outputs of the decoder's stages 1..5 and of the encoder's
+    stage 6, at the size of the images (section 3.2 and figure 5).
 
-    batch_norm_momentum: of the moving averages. sync_batch_norm: batch statistics over all replicas.
-    width: multiplies the numbers of filters.
+    Args:
+      batch_norm_momentum: of the moving averages.
+      sync_batch_norm: whether batch statistics are those of all replicas.
+      width: factor of the number of filters of each layer.
     """
     convolutions = Convolutions(
         width=width, epsilon=EPSILON, momentum=batch_norm_momentum, synchronized=sync_batch_norm
@@ -83,7 +85,7 @@ def u2netp(
     sync_batch_norm: bool = False,
     width: float = 1.0,
 ) -> keras.Model:
-    """The small version, with 1/39 of the parameters: like `u2net`."""
+    """The small version, with 1/39 of the parameters; see `u2net`."""
     convolutions = Convolutions(
         width=width, epsilon=EPSILON, momentum=batch_norm_momentum, synchronized=sync_batch_norm
     )
@@ -108,7 +110,7 @@ def _build(
 
 
 def _encode(x: Any, stages: tuple[Stage, ...], convolutions: Convolutions) -> list[Any]:
-    """-> the outputs of stages 1..6, each at half the size of the one before."""
+    """-> the outputs of stages 1..6, each half the size of the previous one."""
     outputs: list[Any] = []
     for number, stage in enumerate(stages, start=1):
         if outputs:
@@ -129,7 +131,7 @@ def _decode(encoded: list[Any], stages: tuple[Stage, ...], convolutions: Convolu
 
 
 def _logits(decoded: list[Any], padded: Any, num_classes: int) -> list[Any]:
-    """The fused and the six side logits at the size of the padded image, in float32 whatever the policy."""
+    """The fused logits and the six side logits, at the size of the padded image; float32 under any dtype policy."""
     sides = []
     for number, x in enumerate(decoded, start=1):
         name = f"logits_side{number}"
@@ -149,7 +151,7 @@ def _rsu(x: Any, stage: Stage, convolutions: Convolutions, *, name: str) -> Any:
 
 
 def _pooled_u(x: Any, stage: Stage, convolutions: Convolutions, name: str) -> Any:
-    """RSU-7, 6, 5 and 4: `height` - 2 halvings, a dilated convolution at the bottom, and the way back up."""
+    """RSU-7, 6, 5 and 4: `height` - 2 halvings, a dilated convolution, and as many upsamplings."""
     skips = []
     for level in range(1, stage.height):
         if level > 1:
@@ -165,7 +167,7 @@ def _pooled_u(x: Any, stage: Stage, convolutions: Convolutions, name: str) -> An
 
 
 def _dilated_u(x: Any, stage: Stage, convolutions: Convolutions, name: str) -> Any:
-    """RSU-4F: rates 1, 2, 4 and 8 down, 4, 2 and 1 up."""
+    """RSU-4F: dilation rates 1, 2, 4 and 8 in the encoder, 4, 2 and 1 in the decoder."""
     skips = []
     for level, rate in enumerate((1, 2, 4, 8), start=1):
         x = convolutions.conv(x, stage.middle, 3, rate=rate, bias=True, name=f"{name}_conv{level}")

@@ -1,1 +1,1 @@
-"""What training minimizes, and how: losses, optimizers, schedules, averages of the weights."""
+"""What training minimizes, and how: losses, optimizers, schedules and averages of the weights."""

@@ -1,4 +1,4 @@
-"""Weights that raise rare classes, from the pixel counts in the data set's manifest: a table of functions.
+"""Class weights from the pixel counts of a data set, higher for rare classes: a table of functions.
 
 NumPy is imported when weights are computed.
 """
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-_BETA = 1 - 1e-7  # of `effective_number`: tells apart classes below some 10 million pixels
+_BETA = 1 - 1e-7  # of `effective_number`: distinguishes classes of less than about 10 million pixels
 
 
 def equal(counts: np.ndarray) -> np.ndarray:
@@ -22,8 +22,9 @@ def equal(counts: np.ndarray) -> np.ndarray:
 
 
 def median_frequency(counts: np.ndarray) -> np.ndarray:
-    """median(f) / f (Eigen and Fergus 2015, SegNet), f a class's share of all labeled pixels. The papers count only
-    images that have the class, which totals can't tell.
+    """median(f) / f (Eigen and Fergus 2015, SegNet), where f is a class's fraction of all labeled pixels.
+
+    The papers count only images that have the class, which is not known from totals.
     """
     import numpy as np
 
@@ -32,15 +33,17 @@ def median_frequency(counts: np.ndarray) -> np.ndarray:
 
 
 def enet(counts: np.ndarray) -> np.ndarray:
-    """1 / ln(1.02 + f) (Paszke et al. 2016), f a class's share of all labeled pixels."""
+    """1 / ln(1.02 + f) (Paszke et al. 2016), where f is a class's fraction of all labeled pixels."""
     import numpy as np
 
     return np.asarray(1 / np.log(1.02 + counts / counts.sum()))
 
 
 def effective_number(counts: np.ndarray) -> np.ndarray:
-    """(1 - beta) / (1 - beta^n) (Cui et al. 2019), scaled to a mean of 1. Classes of many more than 1 / (1 - beta)
-    pixels count as equal, so the paper's beta of 0.9999, meant for images, does nothing for pixels.
+    """(1 - beta) / (1 - beta^n) (Cui et al. 2019), scaled to a mean of 1.
+
+    Classes of many more than 1 / (1 - beta) pixels get equal weights, so the paper's beta of 0.9999, which is meant for
+    images, has no effect on pixels.
     """
     import numpy as np
 
@@ -48,7 +51,7 @@ def effective_number(counts: np.ndarray) -> np.ndarray:
     return np.asarray(weights / weights.mean())
 
 
-# Pixel counts of classes that all occur, float64[C] -> weights float64[C]. Only their ratios matter.
+# Positive pixel counts float64[C] -> weights float64[C], of which only the ratios matter.
 CLASS_WEIGHTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "none": equal,
     "median_frequency": median_frequency,
@@ -58,8 +61,7 @@ CLASS_WEIGHTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def class_weights(class_pixels: Sequence[int], scheme: str) -> np.ndarray:
-    """Weights by a scheme of `CLASS_WEIGHTS`, float32[C]. A class without pixels has weight 0: its frequency says
-    nothing, and it never occurs in training.
+    """The weights of a scheme in `CLASS_WEIGHTS`, float32[C]. A class without pixels gets 0, since it never occurs.
 
     Raises:
       ValueError: the scheme is unknown, a count is negative, or no class has pixels.
@@ -68,9 +70,9 @@ def class_weights(class_pixels: Sequence[int], scheme: str) -> np.ndarray:
 
     counts = np.asarray(class_pixels, np.float64)
     if counts.ndim != 1 or (counts < 0).any() or not counts.any():
-        raise ValueError(f"class_pixels {list(class_pixels)}: counts of 0 or more, one above 0, were expected")
+        raise ValueError(f"class_pixels {list(class_pixels)}: expected counts of at least 0, with one above 0")
     if scheme not in CLASS_WEIGHTS:
-        raise ValueError(f"class weights {scheme!r}: one of {', '.join(CLASS_WEIGHTS)} was expected")
+        raise ValueError(f"class weights {scheme!r}: expected one of {', '.join(CLASS_WEIGHTS)}")
     present = counts > 0
     weights = np.zeros(len(counts))
     weights[present] = CLASS_WEIGHTS[scheme](counts[present])

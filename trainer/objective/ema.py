@@ -1,4 +1,4 @@
-"""The exponential moving average of a model's weights, to evaluate and keep instead of the newest."""
+"""The exponential moving average of a model's weights, to evaluate and save instead of the current weights."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import tensorflow as tf
 class WeightAverages:
     """average = momentum * average + (1 - momentum) * weight after each update (Polyak and Juditsky 1992).
 
-    Starts from the first weights; momentum grows as (1 + updates) / (10 + updates) up to its value, so that a short
-    run's average is not that of its beginning (as in tf.train.ExponentialMovingAverage with `num_updates`). Moving
-    statistics of batch normalization are averages already and are left as they are.
+    Starts from the initial weights. The momentum grows as (1 + updates) / (10 + updates) up to its value, as in
+    tf.train.ExponentialMovingAverage with `num_updates`, so that a short run does not average mostly its beginning.
+    Moving statistics of batch normalization, which are averages already, are not averaged.
 
-    To be made under the strategy, and used across its replicas.
+    Create it in the scope of the strategy, and use it in the cross-replica context.
     """
 
     def __init__(self, weights: Sequence[keras.Variable], momentum: float) -> None:
         if not 0 < momentum < 1:
-            raise ValueError(f"momentum {momentum}: above 0 and below 1 was expected")
+            raise ValueError(f"momentum {momentum}: expected above 0 and below 1")
         self.momentum = momentum
         self._strategy = tf.distribute.get_strategy()
         self._weights = [weight.value for weight in weights]
@@ -29,11 +29,11 @@ class WeightAverages:
         self.start()
 
     def start(self) -> None:
-        """Makes the averages the weights as they are now."""
+        """Sets the averages to the current weights."""
         _copy(self._weights, self.variables)
 
     def update(self, updates: tf.Tensor) -> None:
-        """After the update number `updates` (from 1 on); in a tf.function."""
+        """Updates the averages after update number `updates` (from 1); call it in a tf.function."""
         count = tf.cast(updates, tf.float32)
         momentum = tf.minimum(self.momentum, (1.0 + count) / (10.0 + count))
         for average, weight in zip(self.variables, self._weights, strict=True):
@@ -45,7 +45,7 @@ class WeightAverages:
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
-        """Puts the averages into the model while the block runs."""
+        """Replaces the weights of the model by the averages during the block."""
         kept = [tf.identity(weight) for weight in self._weights]
         _copy(self.variables, self._weights)
         try:

@@ -1,4 +1,4 @@
-"""SGD and AdamW, whose gradients are clipped over the global batch, and the learning rates that they follow."""
+"""SGD and AdamW with clipping of the gradient of the global batch, and their learning rate schedule."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ import tensorflow as tf
 
 from trainer.objective.schedules import SCHEDULES
 
-# Biases and the scale and offset of norms, by the names that Keras layers give their weights. Keras searches a pattern
-# in the whole path ("deeplab/bias_net/kernel:0", and ".../replica_1:0" on a second device), hence the anchors: a bare
-# "bias" would also spare the kernels of a layer whose name has the word in it.
+# Biases, and scale and offset of normalization layers, by the names of weights in Keras. Keras searches for the pattern
+# in the whole path ("deeplab/bias_net/kernel:0", and ".../replica_1:0" on a second device). Without anchors, "bias"
+# would also match the kernels of a layer with this word in its name.
 NOT_DECAYED = r"(?:^|/)(?:bias|gamma|beta)(?:/replica_\d+)?(?::\d+)?$"
 
 
 @keras.saving.register_keras_serializable(package="trainer")
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """Linear warm-up from 0 to `learning_rate`, then `learning_rate` times what `SCHEDULES[name]` leaves of it.
+    """Linear warm-up from 0 to `learning_rate`, then `learning_rate` times the factor of `SCHEDULES[name]`.
 
     Args:
-      name: poly, cosine or constant.
+      name: a row of `SCHEDULES`.
       learning_rate: the peak.
-      total_steps: updates of the run, warm-up included; after them the learning rate stays constant.
-      warmup: share of them, from 0 to below 1, in which the learning rate rises to the peak.
+      total_steps: updates of the run, including warm-up; after them the learning rate is constant.
+      warmup: fraction of `total_steps`, at least 0 and below 1, in which the learning rate rises to the peak.
 
     Raises:
-      ValueError: the name is unknown, or a number is out of its range.
+      ValueError: the name is unknown, or a number is out of range.
     """
 
     def __init__(self, name: str, *, learning_rate: float, total_steps: int, warmup: float = 0.0) -> None:
         if name not in SCHEDULES:
-            raise ValueError(f"schedule {name!r}: one of {', '.join(SCHEDULES)} was expected")
+            raise ValueError(f"schedule {name!r}: expected one of {', '.join(SCHEDULES)}")
         if not 0 <= learning_rate < float("inf"):
-            raise ValueError(f"learning_rate {learning_rate}: 0 or more was expected")
+            raise ValueError(f"learning_rate {learning_rate}: expected at least 0")
         if not 0 <= warmup < 1:
-            raise ValueError(f"warmup {warmup}: a share of the steps, at least 0 and below 1, was expected")
+            raise ValueError(f"warmup {warmup}: expected at least 0 and below 1")
         if total_steps < 1:
-            raise ValueError(f"total_steps {total_steps}: 1 or more was expected")
+            raise ValueError(f"total_steps {total_steps}: expected at least 1")
         self.name, self.learning_rate, self.total_steps, self.warmup = name, learning_rate, total_steps, warmup
 
     def __call__(self, step: Any) -> tf.Tensor:
-        """The learning rate of the update after `step` updates. -> float32 scalar."""
+        """The learning rate of the update after `step` updates, a float32 scalar."""
         step = keras.ops.cast(step, "float32")
         warmup_steps = int(self.warmup * self.total_steps)
         progress = keras.ops.clip((step - warmup_steps) / (self.total_steps - warmup_steps), 0.0, 1.0)
@@ -56,9 +56,9 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
 class _ClipsGlobally:
     """Clips the gradient of the *global* batch to a norm of `clip_norm` (Pascanu et al. 2013).
 
-    Keras' own `global_clipnorm` clips on each replica before it sums, so that the update depends on the number of
-    replicas. Here the sum comes first. The optimizer will sum again, hence the division: each replica hands it an
-    equal part of what is already the whole. Without a clip_norm there is one sum, as in Keras.
+    `global_clipnorm` of Keras clips on each replica before the sum, so that the update depends on the number of
+    replicas. This class sums first. Since the optimizer sums again, each replica passes on an equal part of the total.
+    Without `clip_norm`, gradients are summed once, as in Keras.
     """
 
     def __init__(self, *args: Any, clip_norm: float | None = None, **options: Any) -> None:
@@ -93,42 +93,41 @@ def build_optimizer(
     weight_decay: float = 0.0,
     clip_norm: float | None = None,
 ) -> keras.optimizers.Optimizer:
-    """SGD with momentum, or AdamW; weight decay that leaves out biases and the scale and offset of norms.
+    """SGD with momentum, or AdamW; without weight decay of biases and normalization layers.
 
-    Decay is decoupled in both (Loshchilov and Hutter 2019): before the step of the gradient,
-    `w -= learning_rate * weight_decay * w`. It does not pass through SGD's momentum as the L2 penalty of the DeepLab
-    papers does, whose effect on a weight is 1 / (1 - momentum) times larger: their 4e-5 with a momentum of 0.9 is about
-    4e-4 here.
+    Weight decay is decoupled in both (Loshchilov and Hutter 2019): `w -= learning_rate * weight_decay * w` before the
+    gradient step. It is not subject to momentum, unlike the L2 penalty of the DeepLab papers, whose effect on a weight
+    is 1 / (1 - momentum) times larger: 4e-5 with a momentum of 0.9 there is about 4e-4 here.
 
     Args:
       name: sgd or adamw.
       learning_rate: a schedule, or a constant.
-      momentum: of SGD, without Nesterov's look-ahead. AdamW does not use it: its betas are 0.9 and 0.999.
-      weight_decay: share of a weight that a step at a learning rate of 1 removes.
-      clip_norm: largest norm of the gradient over all variables and the global batch; None does not clip.
+      momentum: of SGD, without Nesterov momentum. AdamW ignores it; its betas are 0.9 and 0.999.
+      weight_decay: fraction of a weight that a step removes at a learning rate of 1.
+      clip_norm: largest norm of the gradient of the global batch over all variables; None for no clipping.
 
     Raises:
-      ValueError: the name is unknown or a number is out of its range.
+      ValueError: the name is unknown, or a number is out of range.
     """
     if not 0 <= momentum < 1:
-        raise ValueError(f"momentum {momentum}: at least 0 and below 1 was expected")
+        raise ValueError(f"momentum {momentum}: expected at least 0 and below 1")
     if not 0 <= weight_decay < float("inf"):
-        raise ValueError(f"weight_decay {weight_decay}: 0 or more was expected")
+        raise ValueError(f"weight_decay {weight_decay}: expected at least 0")
     if clip_norm is not None and not clip_norm > 0:
-        raise ValueError(f"clip_norm {clip_norm}: above 0 was expected, or None for no clipping")
+        raise ValueError(f"clip_norm {clip_norm}: expected above 0, or None for no clipping")
     if name == "sgd":
-        decay = weight_decay or None  # None spares an operation per variable
+        decay = weight_decay or None  # None saves an operation per variable
         optimizer = SGD(learning_rate, momentum=float(momentum), weight_decay=decay, clip_norm=clip_norm)
     elif name == "adamw":
         optimizer = AdamW(learning_rate, weight_decay=weight_decay, clip_norm=clip_norm)
     else:
-        raise ValueError(f"optimizer {name!r}: sgd or adamw was expected")
+        raise ValueError(f"optimizer {name!r}: expected sgd or adamw")
     optimizer.exclude_from_weight_decay(var_names=[NOT_DECAYED])
     return optimizer
 
 
 def _clip_over_replicas(gradients: list[Any], clip_norm: float) -> list[Any]:
-    """The sum over replicas of what this returns is the sum of `gradients`, clipped. None stays None."""
+    """Gradients whose sum over replicas is the clipped sum of `gradients`. None stays None."""
     known = [gradient for gradient in gradients if gradient is not None]
     context = tf.distribute.get_replica_context()
     replicas = context.num_replicas_in_sync if context else 1

@@ -1,4 +1,4 @@
-"""How the learning rate falls after the warm-up: a table of functions, which import Keras when they are called."""
+"""The decay of the learning rate after warm-up: a table of functions, which import Keras when they are called."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ def poly(progress: Any) -> Any:
 
 
 def cosine(progress: Any) -> Any:
-    """(1 + cos(pi * progress)) / 2 (Loshchilov and Hutter 2017), once, down to 0."""
+    """(1 + cos(pi * progress)) / 2, without restarts (Loshchilov and Hutter 2017)."""
     import keras
 
     return 0.5 * (1.0 + keras.ops.cos(3.141592653589793 * progress))
 
 
 def constant(progress: Any) -> Any:
-    """The peak, after the warm-up."""
+    """1: no decay."""
     import keras
 
     return keras.ops.ones_like(progress)
 
 
-# Progress after the warm-up, float32 from 0 to 1 -> the share of the peak that is left.
+# Progress after warm-up, float32 from 0 to 1 -> factor of the peak learning rate.
 SCHEDULES = {"poly": poly, "cosine": cosine, "constant": constant}

@@ -1,4 +1,4 @@
-"""Terms of the loss besides cross entropy: a table of functions, each with the option that is its weight.
+"""Terms of the loss besides cross entropy: a table of functions, each with an option for its weight.
 
 A new term is a function here and a row of `TERMS`. TensorFlow is imported when a term is computed.
 """
@@ -15,13 +15,13 @@ from trainer.settings import Option
 if TYPE_CHECKING:
     import tensorflow as tf
 
-# probabilities and one-hot labels float32[B, P, C], valid bool[B, P] -> the loss of each image, float32[B]
+# (probabilities and one-hot labels float32[B, P, C], valid bool[B, P]) -> the loss of each image, float32[B]
 TermFunction = Callable[["tf.Tensor", "tf.Tensor", "tf.Tensor"], "tf.Tensor"]
 
 
 @dataclass(frozen=True)
 class Term:
-    """A row of the table: what `--name=WEIGHT` adds to the loss."""
+    """A row of the table: the term that `--name=WEIGHT` adds to the loss."""
 
     name: str
     function: TermFunction
@@ -35,13 +35,13 @@ class Term:
 def lovasz_softmax(probabilities: tf.Tensor, members: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
     """Lovász-softmax (Berman et al. 2018, equations 9 and 12) of each image, over the classes present in its labels.
 
-    Algorithm 1 takes differences of the Jaccard index along the sorted errors, which float32 can't do for millions of
-    pixels. The same in closed form, with I and U the intersection and union up to and with a pixel: a pixel of the
-    class adds 1 / U, another one I / (U * (U - 1)).
+    Algorithm 1 takes differences of the Jaccard index along the sorted errors, which is not accurate in float32 for
+    millions of pixels. This is the closed form, where I and U are the intersection and union up to a pixel: a pixel of
+    the class adds 1 / U, any other pixel I / (U * (U - 1)).
 
     Args:
       probabilities: float32 [B, P, C].
-      members: one-hot labels, float32 [B, P, C], all 0 where ignored.
+      members: one-hot labels, float32 [B, P, C]; all 0 for ignored pixels.
       valid: bool [B, P].
 
     Returns:
@@ -53,7 +53,7 @@ def lovasz_softmax(probabilities: tf.Tensor, members: tf.Tensor, valid: tf.Tenso
     errors = tf.transpose(tf.abs(members - probabilities) * mask, [0, 2, 1])
     order = tf.argsort(tf.stop_gradient(errors), axis=2, direction="DESCENDING")
     inside = tf.gather(tf.transpose(members, [0, 2, 1]), order, batch_dims=2)
-    outside = 1.0 - inside  # with the ignored pixels: they are last, at an error of 0, and add 0
+    outside = 1.0 - inside  # includes ignored pixels, which come last with an error of 0 and add 0
     size = tf.reduce_sum(inside, axis=2, keepdims=True)
     intersection = size - tf.cumsum(inside, axis=2)
     union = size + tf.cumsum(outside, axis=2)
@@ -64,9 +64,9 @@ def lovasz_softmax(probabilities: tf.Tensor, members: tf.Tensor, valid: tf.Tenso
 
 
 def soft_dice(probabilities: tf.Tensor, members: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
-    """1 - 2 sum(p g) / (sum(p) + sum(g)) of each image (Sudre et al. 2017), the mean over the classes in its labels.
+    """1 - 2 sum(p g) / (sum(p) + sum(g)) of each image (Sudre et al. 2017), averaged over the classes in its labels.
 
-    A class that is present has sum(g) >= 1, so nothing needs smoothing. Arguments and result as of `lovasz_softmax`.
+    A class that is present has sum(g) >= 1, so no smoothing is needed. Arguments and result: see `lovasz_softmax`.
     """
     import tensorflow as tf
 
@@ -79,7 +79,7 @@ def soft_dice(probabilities: tf.Tensor, members: tf.Tensor, valid: tf.Tensor) ->
 
 
 def _mean_over_present(losses: tf.Tensor, members: tf.Tensor) -> tf.Tensor:
-    """Mean of losses [B, C] over the classes that have pixels in members [B, P, C]. -> [B]."""
+    """Mean of losses [B, C] over the classes with pixels in members [B, P, C]. -> [B]."""
     import tensorflow as tf
 
     present = tf.cast(tf.reduce_any(members > 0, axis=1), tf.float32)

@@ -1,1 +1,1 @@
-"""A training run: devices, batches, updates, checkpoints, validation."""
+"""Training runs: devices, batches, updates, checkpoints, validation."""

@@ -1,4 +1,4 @@
-"""The state of a run on disk: the newest few, each of them checked before it is believed."""
+"""Checkpoints of a run: the newest few are kept, and each is verified before it is restored."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ from trainer.files import (
     write_whole,
 )
 
-KEPT = 2  # the newest, and one to fall back on should it be damaged
+KEPT = 2  # the newest, and one to fall back on if it is damaged
 _FILE = re.compile(r"ckpt-(0|[1-9][0-9]{0,17})\.(index|data-[0-9]{5}-of-[0-9]{5}|json)")
 _RECORD_BYTES = 2**22
 
-# A network's faults; falling back on an older state would throw away work that is there.
-_PASSING = (
+# Errors of the network: falling back on an older checkpoint would discard the work since then.
+_TRANSIENT = (
     *(tf.errors.UnavailableError, tf.errors.DeadlineExceededError, tf.errors.AbortedError),
     *(tf.errors.PermissionDeniedError, tf.errors.UnauthenticatedError),
 )
 
 
 class CheckpointError(UserError, RuntimeError):
-    """A state that can't be read or written; the message says what to do."""
+    """A checkpoint that can't be read or written; the message says how to fix it."""
 
 
 class Checkpoints:
-    """Saves and restores variables. On several hosts all must call each method, and only the chief's files stay.
+    """Saves and restores variables. With several hosts, all must call each method; only the chief's files are kept.
 
-    `ckpt-STEP.json` is written last, when the files of the step are on the disk: it names them with their sizes and, in
-    a local folder, their digests, and holds `about`. Old checkpoints are deleted by these names alone. The file
-    `checkpoint` is for TensorFlow's own tools.
+    `ckpt-STEP.json`, the record, is written last, after the files of the step have been flushed to the disk. It holds
+    `about` and the name, size and, in a local folder, SHA-256 digest of each file. Old checkpoints are deleted only by
+    these names. The file `checkpoint` is for TensorFlow's own tools.
 
     Attributes:
-      problems: what `restore` found to be damaged and passed over.
-      newest_step: of the state that was restored or saved last; None where there is none.
+      problems: one line for each damaged checkpoint that `restore` skipped.
+      newest_step: step of the checkpoint that was restored or saved last; None if there is none.
     """
 
     def __init__(
@@ -70,23 +70,23 @@ class Checkpoints:
         raw = {name: [_raw(each) for each in group] for name, group in values.items()}
         self._values = [each for group in raw.values() for each in group]
         self._state = tf.train.Checkpoint(**raw)
-        _ = self._state.save_counter  # made now, so that it is in what `write` writes
+        _ = self._state.save_counter  # creates it, so that `write` saves it
 
     def restore(self) -> bool:
-        """Sets all variables as the newest whole checkpoint has them. -> False where there is none.
+        """Restores all variables from the newest intact checkpoint. -> False if there are no checkpoints.
 
         Raises:
-          CheckpointError: what is there is damaged, or of another model.
+          CheckpointError: a checkpoint can't be read now, or all are damaged or of another model.
         """
         for step in reversed(_steps(self.folder)):
             path = f"{self.folder}/ckpt-{step}"
             try:
                 self._restore(step)
-            except _PASSING as error:
+            except _TRANSIENT as error:
                 raise CheckpointError(
-                    f"{path} can't be read: {refusal(error) or error}; run the same command again when it can"
+                    f"{path} can't be read: {refusal(error) or error}; fix this and run the same command again"
                 ) from error
-            # IndexError, SystemError: an index that is cut short
+            # IndexError, SystemError: a truncated index
             except (tf.errors.OpError, IndexError, ValueError, AssertionError, SystemError, FileNotFoundError) as error:
                 self.problems.append(f"{path}: {(str(error).splitlines() or [type(error).__name__])[0]}")
                 continue
@@ -95,17 +95,18 @@ class Checkpoints:
             return True
         if self.problems:
             raise CheckpointError(
-                "no checkpoint can be read: " + "; ".join(self.problems) + f". Delete {self.folder} to start over"
+                f"no checkpoint can be read: {'; '.join(self.problems)}. Restore the files from a backup, or delete "
+                f"{self.folder} to start over"
             )
         return False
 
     def is_finite(self) -> bool:
-        """Whether none of the values is NaN or infinite."""
+        """Whether all values are finite."""
         floats = [tf.convert_to_tensor(each) for each in self._values if each.dtype.is_floating]
         return bool(tf.reduce_all([tf.reduce_all(tf.math.is_finite(each)) for each in floats]))
 
     def save(self, step: int) -> None:
-        """Raises CheckpointError where it can't be written; those before it stay."""
+        """Saves a checkpoint. Raises CheckpointError if it can't be written; earlier checkpoints are kept."""
         try:
             with refusals():
                 self._save(step)
@@ -121,23 +122,23 @@ class Checkpoints:
         if self._is_chief:
             make_folder(self.folder)
             self._state.write(f"{self.folder}/ckpt-{step}")
-            _vouch(self.folder, step, self._about)
+            _write_record(self.folder, step, self._about)
             self._good = [*(each for each in self._good if each != step), step][-KEPT:]
             _name_newest(self.folder, self._good)
             _delete_others(self.folder, self._good)
-        else:  # a part of the reading is done together, the chief alone keeps the result
+        else:  # all hosts take part in reading the variables, and only the chief keeps the files
             with tempfile.TemporaryDirectory() as scratch:
                 self._state.write(f"{scratch}/state")
         self.newest_step = step
 
 
 def has_checkpoints(folder: str) -> bool:
-    """Whether there is any file of a checkpoint, whole or not."""
+    """Whether the folder has any file of a checkpoint, complete or not."""
     return bool(_steps(folder))
 
 
 def read_about(folder: str) -> dict[str, Any]:
-    """What the newest checkpoint that has a readable record was saved with; empty where there is none."""
+    """The `about` of the newest checkpoint with a readable record; empty if there is none."""
     for step in reversed(_steps(folder)):
         with contextlib.suppress(DamagedFileError, FileNotFoundError):
             return dict(_read_record(folder, step)["about"])
@@ -150,39 +151,40 @@ def _steps(folder: str) -> list[int]:
 
 
 def _parts(folder: str, step: int) -> list[str]:
-    """The names of the files that hold the state of `step`."""
+    """The names of the files that hold the variables of `step`."""
     matches = filter(None, map(_FILE.fullmatch, names_in(folder)))
     return [match[0] for match in matches if int(match[1]) == step and match[2] != "json"]
 
 
-def _vouch(folder: str, step: int, about: Mapping[str, Any]) -> None:
+def _write_record(folder: str, step: int, about: Mapping[str, Any]) -> None:
     files: dict[str, dict[str, Any]] = {}
     for name in _parts(folder, step):
         path = f"{folder}/{name}"
         flush(path)
         files[name] = {"bytes": tf.io.gfile.stat(path).length}
-        if is_local(path):  # to read it back from a bucket would cost a download for each save
+        if is_local(path):  # reading it back from a bucket would cost a download for each checkpoint
             files[name]["sha256"] = sha256_of(path)
     flush(folder)
     write_whole(f"{folder}/ckpt-{step}.json", sealed({"step": step, "files": files, "about": dict(about)}))
 
 
 def _read_record(folder: str, step: int) -> dict[str, Any]:
-    """Raises DamagedFileError, or FileNotFoundError where the checkpoint was not finished, or has none."""
+    """Raises DamagedFileError, or FileNotFoundError if the checkpoint is incomplete or has no record."""
     record = unsealed(read_bytes(f"{folder}/ckpt-{step}.json", _RECORD_BYTES))
     files = record.get("files")
     if not isinstance(files, dict) or not isinstance(record.get("about"), dict):
-        raise DamagedFileError(f"ckpt-{step}.json is no record of a checkpoint")
+        raise DamagedFileError(f"ckpt-{step}.json is not the record of a checkpoint")
     for name, facts in files.items():
         match = _FILE.fullmatch(name)
         if match is None or int(match[1]) != step or not isinstance(facts, dict) or "bytes" not in facts:
-            raise DamagedFileError(f"ckpt-{step}.json is no record of a checkpoint: it names {name!r}")
+            raise DamagedFileError(f"ckpt-{step}.json is not the record of a checkpoint: it names {name!r}")
     return record
 
 
 def _check(folder: str, step: int) -> None:
-    """Raises DamagedFileError where a file is not as the record of the checkpoint has it. Without a readable record
-    there is nothing to compare with, and TensorFlow's checksums of each tensor decide alone.
+    """Raises DamagedFileError if a file differs from the record of the checkpoint.
+
+    Without a readable record, only TensorFlow's checksums of each tensor are verified.
     """
     try:
         record = _read_record(folder, step)
@@ -194,14 +196,14 @@ def _check(folder: str, step: int) -> None:
             raise DamagedFileError(f"{name} is missing")
         size = tf.io.gfile.stat(path).length
         if size != facts["bytes"]:
-            raise DamagedFileError(f"{name} has {size:,} bytes and was written with {facts['bytes']:,}")
+            raise DamagedFileError(f"{name} has {size:,} bytes instead of {facts['bytes']:,}")
         if "sha256" in facts and is_local(path) and sha256_of(path) != facts["sha256"]:
-            raise DamagedFileError(f"{name} does not have the sha256 that it was written with")
+            raise DamagedFileError(f"{name} does not have the sha256 of its record")
 
 
 @contextlib.contextmanager
 def _readable(folder: str, step: int) -> Iterator[str]:
-    """A path of the checkpoint that TensorFlow, for which `[1]`, `*` and `?` are patterns, reads as it stands."""
+    """Yields a path of the checkpoint that TensorFlow does not take for a pattern because of `[1]`, `*` or `?`."""
     if not re.search(r"[\[\]*?\\]", folder):
         yield f"{folder}/ckpt-{step}"
         return
@@ -221,7 +223,7 @@ def _name_newest(folder: str, steps: Sequence[int]) -> None:
 
 
 def _delete_others(folder: str, kept: Sequence[int]) -> None:
-    """Deletes what the records of other checkpoints name; the record last, so that an interrupted deletion goes on."""
+    """Deletes the files that the records of other checkpoints name; the record last, so that a retry can continue."""
     for step in _steps(folder):
         if step in kept:
             continue

@@ -1,4 +1,4 @@
-"""On what a run computes: the strategy, and the arithmetic of its batches."""
+"""The devices of a run: the distribution strategy, and how a global batch is divided."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import tensorflow as tf
 from beam_pipelines.contract.errors import UserError
 from trainer.cluster import Cluster
 
-OLDEST_KERAS = (3, 5)  # that trains several replicas as one: keras-team/keras pull request 19969
+OLDEST_KERAS = (3, 5)  # sums gradients over replicas: keras-team/keras pull request 19969
 
 
 class DeviceError(UserError, ValueError):
-    """Devices or batches that do not fit what was asked for; the message says what to do."""
+    """Devices that do not exist, or batches that do not fit them; the message says how to fix it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batches:
-    """`global_batch` images make an update: on each of `replicas` `per_replica` images, `accumulate` times."""
+    """Each update takes `per_replica` images on each of `replicas` devices, `accumulate` times."""
 
     replicas: int
     per_replica: int
@@ -33,10 +33,12 @@ class Batches:
 def make_strategy(
     kind: str = "auto", *, cluster: Cluster | None = None, logical_devices: int | None = None
 ) -> tf.distribute.Strategy:
-    """The strategy of that kind, or with `auto` the one that fits what is there.
+    """The strategy of a kind of `trainer.cluster.STRATEGIES`; `auto` chooses one for the cluster and the devices.
 
-    To be called before anything else computes. `logical_devices` splits the CPU into so many, to try several replicas
-    on a machine without GPUs.
+    Call it before TensorFlow computes anything.
+
+    Args:
+      logical_devices: split the CPU into this many devices, to try several replicas on a machine without GPUs.
 
     Raises:
       DeviceError: there is no such device, or no cluster.
@@ -60,23 +62,23 @@ def _make(kind: str, cluster: Cluster | None) -> tf.distribute.Strategy:
 
 
 def cut_cpu(parts: int) -> None:
-    """Makes `parts` logical CPUs of the CPU. Raises DeviceError where TensorFlow has already computed on it."""
+    """Splits the CPU into `parts` logical devices. Raises DeviceError if TensorFlow has already initialized it."""
     (cpu,) = tf.config.list_physical_devices("CPU")
     if len(tf.config.get_logical_device_configuration(cpu) or [None]) == parts:
         return
     try:
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * parts)
     except RuntimeError as error:
-        raise DeviceError(f"the CPU can't be split into {parts} devices any more: {error}") from error
+        raise DeviceError(f"the CPU can no longer be split into {parts} devices: {error}; split it first") from error
 
 
 def devices() -> list[tf.config.LogicalDevice]:
-    """This host's GPUs, or without one its CPUs."""
+    """The GPUs of this host, or its CPUs if it has none."""
     return list(tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU"))
 
 
 def input_pipelines(strategy: tf.distribute.Strategy) -> int:
-    """On how many hosts the strategy reads data."""
+    """The number of hosts on which the strategy reads data."""
     seen: list[int] = []
 
     def pipeline(context: tf.distribute.InputContext) -> tf.data.Dataset:
@@ -88,10 +90,10 @@ def input_pipelines(strategy: tf.distribute.Strategy) -> int:
 
 
 def plan_batches(replicas: int, *, per_replica: int, global_batch: int | None, accumulate: int) -> Batches:
-    """`per_replica` images on each device at a time, or what each gets of `global_batch`.
+    """Divides `global_batch` equally, or if it is None, gives each device `per_replica` images.
 
     Raises:
-      DeviceError: `global_batch` can't be shared equally.
+      DeviceError: `global_batch` can't be divided equally.
     """
     if global_batch is None:
         return Batches(replicas=replicas, per_replica=per_replica, accumulate=accumulate)
@@ -99,14 +101,14 @@ def plan_batches(replicas: int, *, per_replica: int, global_batch: int | None, a
     if rest or not share:
         factor = f"{replicas} replicas" + (f" x {accumulate} accumulated batches" if accumulate > 1 else "")
         raise DeviceError(
-            f"--global_batch={global_batch} can't be shared equally by {factor}: give a multiple of "
-            f"{replicas * accumulate}, or --batch_per_replica"
+            f"--global_batch={global_batch} can't be divided equally by {factor}: set a multiple of "
+            f"{replicas * accumulate}, or --batch_per_replica instead"
         )
     return Batches(replicas=replicas, per_replica=share, accumulate=accumulate)
 
 
 def describe(strategy: tf.distribute.Strategy, batches: Batches) -> str:
-    """One line: the devices, and the parts of a global batch."""
+    """The devices and the parts of a global batch, in one line."""
     kind = "TPU" if isinstance(strategy, tf.distribute.TPUStrategy) else devices()[0].device_type
     replicas = f"{batches.replicas} replica{'s' if batches.replicas > 1 else ''}"
     parts = f"{batches.replicas} x {batches.per_replica}" + (
@@ -126,7 +128,7 @@ def _fitting(cluster: Cluster | None) -> str:
 
 def _multiworker(cluster: Cluster | None) -> tf.distribute.Strategy:
     if cluster is None or not cluster.hosts:
-        raise DeviceError("several hosts need TF_CONFIG: set it on each of them, as Vertex AI does")
+        raise DeviceError("--strategy=multiworker needs TF_CONFIG: set it on each host, as Vertex AI does")
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec({kind: list(addresses) for kind, addresses in cluster.hosts.items()}),
         task_type=cluster.kind,

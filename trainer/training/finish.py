@@ -1,4 +1,4 @@
-"""What comes after the last update: the best model is scored with all its pictures, and exported. The chief alone."""
+"""The end of a run, on the chief only: the best model is evaluated with a full report, and exported."""
 
 from __future__ import annotations
 
@@ -13,19 +13,22 @@ from trainer.config import TrainConfig
 from trainer.data.dataset import Split
 from trainer.evaluation import report
 from trainer.evaluation.evaluator import evaluate
+from trainer.evaluation.printed import print_scores
 from trainer.files import DamagedFileError, is_local, read_bytes, sealed, sha256_of, unsealed, write_whole
 from trainer.inference.model_file import BEST, load_model
 from trainer.inference.saved_model import export_model, loading_note
 from trainer.training import devices, journal
 
-_FINISHED = "finished.json"  # in the run's folder: what was made, written last
+_FINISHED = "finished.json"  # in the folder of the run, written last: the report and the export
 _FINISHED_BYTES = 2**22
-_AGAIN = "the report and the export are made again"
+_AGAIN = "writing the report and the export again"
 
 
 def what_is_missing(config: TrainConfig) -> str | None:
-    """Why `evaluate_and_export` has to work again, in a sentence. None where everything that it makes is there, byte
-    for byte as it was made, and of the best model that is there now: these folders may hold files of an earlier run.
+    """Why `evaluate_and_export` must run again, in a sentence; None if it need not.
+
+    It need not if the report and the export are unchanged, byte for byte, and belong to the current best model: the
+    folders may hold files of an earlier run.
     """
     path = f"{config.places.output}/{_FINISHED}"
     try:
@@ -35,20 +38,20 @@ def what_is_missing(config: TrainConfig) -> str | None:
     except DamagedFileError as error:
         return f"{path}: {error}; {_AGAIN}"
     if not isinstance(made, dict):
-        return f"{path}: it is not that of a training run; {_AGAIN}"
+        return f"{path}: it is not the file of a training run; {_AGAIN}"
     found = _facts(_made(config))
     changed = sorted(name for name in made.keys() | found.keys() if made.get(name) != found.get(name))
     more = f" and {len(changed) - 1:,} more" if len(changed) > 1 else ""
-    return f"{changed[0]}{more}: missing, or not as {path} says; {_AGAIN}" if changed else None
+    return f"{changed[0]}{more}: missing, or different from {path}; {_AGAIN}" if changed else None
 
 
 def keep_record(config: TrainConfig) -> None:
-    """Writes `finished.json`: what `evaluate_and_export` has made, as it is now."""
+    """Writes `finished.json`: size and digest of each file that `evaluate_and_export` has written."""
     write_whole(f"{config.places.output}/{_FINISHED}", sealed({"files": _facts(_made(config))}))
 
 
 def _made(config: TrainConfig) -> dict[str, str]:
-    """What `finished.json` vouches for -> its path: the best model, the files of the report and those of the export."""
+    """Name in `finished.json` -> path, of the best model, the files of the report and those of the export."""
     paths = {BEST: f"{config.places.output}/{BEST}"}
     if config.data.val_split:
         paths |= {f"report/{name}": f"{_report_folder(config)}/{name}" for name in report.FILES}
@@ -59,7 +62,7 @@ def _made(config: TrainConfig) -> dict[str, str]:
 
 
 def _facts(paths: Mapping[str, str]) -> dict[str, Any]:
-    """Name -> bytes and, of local files, the digest; what is not there is left out."""
+    """Name -> [size in bytes, SHA-256 digest or None if the file is not local]; missing files are left out."""
     found = {}
     for name, path in paths.items():
         with contextlib.suppress(tf.errors.NotFoundError):
@@ -71,23 +74,25 @@ def _facts(paths: Mapping[str, str]) -> dict[str, Any]:
 def evaluate_and_export(
     config: TrainConfig, val: Split | None, batch: int, strategy: tf.distribute.Strategy, console: Console
 ) -> None:
-    """Writes the report on the validation split and the SavedModel, both of the run's best model; prints its scores.
+    """Writes the report and the SavedModel of the run's best model, and prints its scores.
 
-    batch: images on a device at a time.
+    Args:
+      val: the validation split; None for no report.
+      batch: images on each device at a time.
     """
-    if config.cluster.workers > 1:  # the other hosts are done
+    if config.cluster.workers > 1:  # the other hosts have finished
         strategy = devices.make_strategy("one")
     with strategy.scope():
         model, description = load_model(f"{config.places.output}/{BEST}")
-    made = [f"{config.places.output}/{BEST}: the {'best model' if val else 'model'}, of step {description.step:,}"]
+    made = [f"{config.places.output}/{BEST}: the {'best model' if val else 'model'}, from step {description.step:,}"]
     if val is not None:
         console.print(f"evaluating the model of step {description.step:,}", highlight=False)
         evaluation = evaluate(model, val, batch=batch, strategy=strategy)
         rows = journal.read_rows(config.places.output)
         report.write_report(_report_folder(config), evaluation, val, model, description=description, rows=rows)
-        report.print_scores(evaluation.scores, evaluation.intervals, console)
-        made.append(f"{_report_folder(config)}/: its scores and pictures")
-    console.print("exporting it", highlight=False)
+        print_scores(evaluation.scores, evaluation.intervals, console)
+        made.append(f"{_report_folder(config)}/: scores and plots of the model")
+    console.print("exporting the model", highlight=False)
     export_model(config.places.export, model, description, overwrite=True)
     keep_record(config)
     folder = config.places.export

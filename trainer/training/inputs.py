@@ -1,4 +1,4 @@
-"""What a run trains on: the opened data set, in the batches of its plan."""
+"""The inputs of a run: its data set, opened and divided into the batches of its plan."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from trainer.training.plan import Plan
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """The opened data set, and how it is divided into batches."""
+    """The data set of a run, and its division into batches. `image_size` is (height, width) in pixels."""
 
     config: TrainConfig
     strategy: tf.distribute.Strategy
@@ -33,12 +33,12 @@ class Inputs:
 
     @property
     def pixels(self) -> int:
-        """Of a global batch."""
+        """The number of pixels in a global batch."""
         height, width = self.image_size
         return height * width * self.batches.global_batch
 
     def batches_from(self, step: int) -> Iterable[Any]:
-        """The distributed batches from update `step` on, one for each replica at a time."""
+        """The distributed batches from update `step` on; each element has a batch for each replica."""
         config = self.config
         epoch, within = divmod(step, self.plan.steps_per_epoch)
 
@@ -60,7 +60,7 @@ class Inputs:
         return batches
 
     def files_of(self, step: int) -> list[str]:
-        """The shards that the images of update `step` came from, on all hosts."""
+        """The names of the shards from which all hosts read the images of update `step`."""
         pipelines = devices.input_pipelines(self.strategy)
         files: set[str] = set()
         for index in range(pipelines):
@@ -83,7 +83,7 @@ class Inputs:
         return None if (pixels.height, pixels.width) == self.image_size else make_center_crop(self.image_size)
 
     def __str__(self) -> str:
-        """What is trained on what, in the lines that a run starts with."""
+        """The first lines that a run prints: data set, devices, updates and output."""
         config, plan, manifest = self.config, self.plan, self.train.manifest
         height, width = self.image_size
         val = f", {self.val.examples:,} of {config.data.val_split}" if self.val else ""
@@ -96,10 +96,10 @@ class Inputs:
 
 
 def open_inputs(config: TrainConfig, strategy: tf.distribute.Strategy, console: Console) -> Inputs:
-    """Opens the splits, prints what is corrupt and left out, and plans the batches.
+    """Opens the splits, prints the damaged records that are skipped, and plans the batches.
 
     Raises:
-      DatasetError, ManifestError: there is no such data set, or it needs --crop_size.
+      DatasetError, ManifestError: the data set can't be read, or needs --crop_size.
       DeviceError: the batches, --xla or --strategy do not fit the devices.
     """
     train = _open_split(config, config.data.train_split, console)
@@ -126,14 +126,14 @@ def open_inputs(config: TrainConfig, strategy: tf.distribute.Strategy, console: 
 
 
 def _check_devices(config: TrainConfig, strategy: tf.distribute.Strategy, pipelines: int) -> None:
-    """Raises DeviceError where --xla or --strategy do not fit the devices."""
+    """Raises DeviceError if --xla or --strategy do not fit the devices."""
     replicas = strategy.num_replicas_in_sync
     if config.machine.xla and replicas > 1 and not isinstance(strategy, tf.distribute.TPUStrategy):
-        raise DeviceError(f"--xla is for one device, and there are {replicas}: remove it")
+        raise DeviceError(f"--xla works on one device only, and there are {replicas}: leave it out")
     if config.cluster.workers > 1 and pipelines == 1:
         raise DeviceError(
-            f"--strategy={config.machine.strategy} is for one host, and TF_CONFIG names {config.cluster.workers}: "
-            "each would train alone; remove --strategy"
+            f"--strategy={config.machine.strategy} is for one host, but TF_CONFIG names {config.cluster.workers}: each "
+            "would train alone; leave out --strategy"
         )
 
 
@@ -154,7 +154,7 @@ def _open_split(config: TrainConfig, name: str, console: Console) -> Split:
     if config.data.on_corrupt == "skip":
         split = corrupt.without_corrupt(split)
         for problem in split.corrupt:
-            console.print(f"corrupt, left out: {problem}", highlight=False, markup=False)
+            console.print(f"skipping damaged records: {problem}", highlight=False, markup=False)
     else:
         corrupt.check_framing(split)
     return split
@@ -166,6 +166,6 @@ def _image_size(config: TrainConfig, train: Split) -> tuple[int, int]:
         return config.data.crop_size
     if pixels.height is None or pixels.width is None:
         raise DatasetError(
-            f"{config.places.dataset} has images of several sizes: give --crop_size=HEIGHTxWIDTH to train on"
+            f"{config.places.dataset} has images of several sizes: set the training size with --crop_size=HEIGHTxWIDTH"
         )
     return pixels.height, pixels.width

@@ -1,4 +1,4 @@
-"""What a run leaves to read: metrics.jsonl, TensorBoard's logs, and the metric of a hyperparameter search."""
+"""The logs of a run: metrics.jsonl, TensorBoard, and the metric of a hyperparameter search."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ from trainer.files import flush, new_name, publish, write_whole
 
 FILE_NAME = "metrics.jsonl"
 HYPERPARAMETER_METRIC = "mean_iou"
-_REMOTE_SECONDS = 30.0
+_REMOTE_SECONDS = 30.0  # between writes to a bucket
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A line of metrics.jsonl. What does not apply is left out there.
+    """A line of metrics.jsonl. Values that are None are left out, except `loss` and `mean_iou`.
 
     Attributes:
-      step: updates done; epoch: the same in passes over the train split.
-      split: train, whose loss and mean_iou are of the updates since the line before, with what the model predicted
-        while it learned; or val, of the whole split.
-      class_iou: by name; None for a class that the split does not have.
+      step: number of updates so far.
+      epoch: the same in passes over the train split.
+      split: "train" or "val". For train, `loss` and `mean_iou` are means over the updates since the previous line, from
+        the predictions made during training; for val, they are those of the whole split.
+      learning_rate: of the last update.
+      class_iou: IoU by class name, from 0 to 1; None for a class that does not occur.
     """
 
     step: int
@@ -43,13 +45,14 @@ class Row:
 
 
 class Journal:
-    """Writes rows to `folder`/metrics.jsonl and to TensorBoard's `logs`; on the chief only.
+    """Writes rows to `folder`/metrics.jsonl and to TensorBoard's folder `logs`. Only for the chief.
 
-    A run that resumes at `step` drops the rows after it, which will be written again, and the evaluations after
-    `evaluated`, by default the same. Damaged lines are left out; the file with them is kept under another name.
+    When a run resumes at `step`, later rows are dropped, since they will be written again; and evaluations after
+    `evaluated` (default: `step`). Damaged lines are left out, and the original file is kept under another name.
 
     Attributes:
-      problems: what was damaged, in sentences.
+      problems: a sentence about damaged lines, if there are any.
+      rows: the rows of metrics.jsonl so far.
     """
 
     def __init__(
@@ -73,13 +76,13 @@ class Journal:
                 tf.summary.scalar(f"{name}/{row.split}", value)
 
     def add_scores(self, scores: Mapping[str, float], split: str, step: int) -> None:
-        """For TensorBoard alone, beside those of a row."""
+        """Writes scores that are not in a row, to TensorBoard only."""
         with self._board.as_default(step=step):
             for name, value in scores.items():
                 tf.summary.scalar(f"{name}/{split}", value)
 
     def add_pictures(self, pictures: np.ndarray, step: int) -> None:
-        """uint8[N, H, W, 3] for TensorBoard: image, truth and prediction side by side."""
+        """Writes images uint8[N, H, W, 3] to TensorBoard: image, truth and prediction side by side."""
         with self._board.as_default(step=step):
             tf.summary.image("image, truth, prediction", pictures, max_outputs=len(pictures))
 
@@ -88,7 +91,7 @@ class Journal:
             tf.summary.graph(graph)
 
     def report_metric(self, mean_iou: float, step: int) -> None:
-        """To Vertex AI's hyperparameter search, where there is one."""
+        """Reports to Vertex AI's hyperparameter search, if the run is a trial of one."""
         if self._reports_metric:
             import hypertune
 
@@ -97,9 +100,7 @@ class Journal:
             )
 
     def flush(self, now: bool = False) -> None:
-        """Writes the rows so far. Files in a bucket can't be appended to: they are rewritten every half minute, or
-        `now`.
-        """
+        """Writes the rows so far. A file in a bucket, which can't be appended to, is rewritten every 30 s, or `now`."""
         if "://" in self._path and not now and time.monotonic() - self._flushed < _REMOTE_SECONDS:
             return
         self._flushed = time.monotonic()
@@ -121,16 +122,16 @@ class Journal:
         self._written = len(self.rows)
 
     def _set_aside(self, damaged: int) -> str:
-        """Keeps the file as it is under a name of its own. -> what to say."""
+        """Keeps a copy of the file under a new name. -> a sentence about it."""
         kept = f"{self._path}.damaged-{time.strftime('%Y%m%d-%H%M%S')}"
         temporary = new_name(kept)
         tf.io.gfile.copy(self._path, temporary)
         publish(temporary, kept)
-        return f"{self._path}: {damaged:,} lines are damaged and left out; the file as it was is kept as {kept}"
+        return f"{self._path}: {damaged:,} damaged lines are left out; the original file is kept as {kept}"
 
 
 class NullJournal(Journal):
-    """The journal of all hosts but the chief: it writes nothing."""
+    """The journal of hosts other than the chief: it writes nothing."""
 
     def __init__(self) -> None:
         self.problems: list[str] = []
@@ -152,15 +153,15 @@ class NullJournal(Journal):
 
 
 def read_rows(folder: str) -> list[dict[str, Any]]:
-    """The rows of `folder`/metrics.jsonl without those that are damaged, or that a killed run cut off."""
+    """The rows of `folder`/metrics.jsonl, without damaged and incomplete ones."""
     return parse_rows(_read(f"{folder}/{FILE_NAME}"))[0]
 
 
 def parse_rows(data: bytes) -> tuple[list[dict[str, Any]], int]:
-    """-> the rows of a metrics.jsonl, and the number of lines that are damaged; a last one that was cut off is not.
+    """-> the rows of a metrics.jsonl, and the number of damaged lines; an incomplete last line does not count.
 
-    Lines have no checksum, so that anybody may read and append them: a changed digit or letter that leaves a line a row
-    of a sound form is not noticed.
+    Lines have no checksum, so that any program can read and append them. A changed digit or letter is not noticed if
+    the line still has the form of a row.
     """
     *lines, last = data.split(b"\n")
     parsed = [_parse(line) for line in lines if line]
@@ -177,7 +178,7 @@ def _read(path: str) -> bytes:
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
-    """The row of a line; None where it is none."""
+    """The row in a line; None if it is not a row."""
     try:
         row = json.loads(line.decode())
     except (ValueError, RecursionError):

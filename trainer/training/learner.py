@@ -1,4 +1,4 @@
-"""What learns: a model, its optimizer, and the averages of its weights; made from a TrainConfig."""
+"""What is trained: a model, its optimizer and the averages of its weights, created from a TrainConfig."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from trainer.training.inputs import Inputs
 
 
 class TrainingError(UserError, ValueError):
-    """A model that can't be trained as it was asked for; the message says what to do."""
+    """Training can't start or continue with these settings or files; the message says how to fix it."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Learner:
-    """The optimizer is built for `model.trainable_variables`; `averages` are evaluated and kept where there are any."""
+    """The optimizer is built for `model.trainable_variables`. `averages`, if not None, are evaluated and saved."""
 
     model: keras.Model
     optimizer: keras.optimizers.Optimizer
@@ -34,7 +34,7 @@ class Learner:
 
     @property
     def variables(self) -> dict[str, Sequence[keras.Variable | tf.Variable]]:
-        """What of it goes into a checkpoint."""
+        """The variables that a checkpoint saves, by group."""
         averages = self.averages.variables if self.averages else []
         return {"model": self.model.variables, "optimizer": self.optimizer.variables, "averages": averages}
 
@@ -51,10 +51,12 @@ def make_schedule(inputs: Inputs) -> Schedule:
 
 
 def make_learner(inputs: Inputs, schedule: Schedule, console: Console, *, is_new: bool) -> Learner:
-    """To be called under the strategy. A new run starts from `--initial_model`, where one is given.
+    """Call it in the scope of the strategy. A new run starts from `--initial_model`, if it is set.
 
     Raises:
-      TrainingError: the model does not have an option, or the initial model has nothing in common with it.
+      ModelError, WeightsError: see `trainer.models.build`.
+      ModelFileError: the initial model can't be loaded.
+      TrainingError: the initial model has no weights in common with the model.
     """
     config = inputs.config
     model = _build_model(inputs)
@@ -67,7 +69,7 @@ def make_learner(inputs: Inputs, schedule: Schedule, console: Console, *, is_new
 
 
 def _build_model(inputs: Inputs) -> keras.Model:
-    """Raises TrainingError for an option that the model does not have."""
+    """Raises ModelError or WeightsError: see `trainer.models.build`."""
     config, manifest = inputs.config, inputs.train.manifest
     known = models.option_defaults(config.model.name)
     options = dict(config.model.given())
@@ -75,10 +77,7 @@ def _build_model(inputs: Inputs) -> keras.Model:
         options["sync_batch_norm"] = inputs.strategy.num_replicas_in_sync > 1
     if "normalization" in known:
         options["normalization"] = manifest.moments.normalization
-    try:
-        return models.build(config.model.name, num_classes=manifest.labels.num_classes, options=options)
-    except ValueError as error:
-        raise TrainingError(str(error)) from error
+    return models.build(config.model.name, num_classes=manifest.labels.num_classes, options=options)
 
 
 def _build_optimizer(config: TrainConfig, schedule: Schedule, model: keras.Model) -> keras.optimizers.Optimizer:
@@ -96,7 +95,7 @@ def _build_optimizer(config: TrainConfig, schedule: Schedule, model: keras.Model
 
 
 def build_loss(inputs: Inputs) -> SegmentationLoss:
-    """The objective, with its class weights from the pixels of the train split."""
+    """The loss, with class weights from the pixel counts of the train split."""
     config = inputs.config
     weights: list[float] | None = None
     if config.objective.class_weights != "none":
@@ -111,7 +110,7 @@ def build_loss(inputs: Inputs) -> SegmentationLoss:
 
 
 def _start_from(path: str, model: keras.Model, console: Console) -> None:
-    """Copies the weights of another model's file whose names and shapes are the same."""
+    """Copies the weights of the model at `path` that have the same name and shape in `model`."""
     other, _ = load_model(path)
     known = {variable.path: variable for variable in other.weights}
     taken = 0
@@ -122,6 +121,6 @@ def _start_from(path: str, model: keras.Model, console: Console) -> None:
             taken += 1
     if not taken:
         raise TrainingError(
-            f"--initial_model={path}: it has no weights in common with this model: give another one, or none"
+            f"--initial_model={path} has no weights in common with this model: set another file, or leave it out"
         )
     console.print(f"{taken:,} of {len(model.weights):,} weights start from {path}", highlight=False, markup=False)

@@ -1,4 +1,7 @@
-"""The one loop for all strategies: when to update, evaluate, log, save and stop. A run is a function of its step."""
+"""The training loop, the same for all strategies: when to update, evaluate, log, save and stop.
+
+The state of a run depends only on its step, so that it can resume at any step.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ from trainer.training.stop import StopSignal
 
 
 class NotFiniteError(UserError, RuntimeError):
-    """The loss, a gradient or a weight is NaN or infinite; the message says where, and which checkpoint is kept."""
+    """The loss, a gradient or a weight is not finite; the message names the step and the checkpoint that is kept."""
 
 
 @dataclass(kw_only=True)
@@ -31,10 +34,10 @@ class Loop:
     """Trains to the end of the plan, or until it is asked to stop.
 
     Attributes:
-      steps: updates of `learner`.
-      learning_rate: of the update that comes after a step.
-      evaluate: called at the ends of epochs with the step, and a function that says whether to stop at once by raising
-        EvaluationStoppedError; returns Keras' logs ("val_...").
+      steps: takes the updates of `learner`.
+      learning_rate: number of updates so far -> learning rate of the next one.
+      evaluate: (step, function that returns whether to stop) -> Keras logs ("val_..."). Called at the end of epochs;
+        raises EvaluationStoppedError to stop.
       checkpoints: of the learner and `state`.
     """
 
@@ -53,7 +56,7 @@ class Loop:
         self._labels = self.inputs.train.manifest.labels
 
     def run(self, stop: StopSignal) -> bool:
-        """-> whether it came to the end. If not, the state was saved.
+        """Trains. -> whether it reached the end of the plan; if not, it was stopped, and the state is saved.
 
         Raises:
           NotFiniteError: training diverged.
@@ -71,7 +74,7 @@ class Loop:
         while True:
             try:
                 self._end_epoch(step, stop)
-            except EvaluationStoppedError:  # it comes first when the run is resumed
+            except EvaluationStoppedError:  # a resumed run begins with this evaluation
                 self._save(step)
                 return False
             if step >= self._plan.total_steps or self.state.stopped:
@@ -87,10 +90,10 @@ class Loop:
                 self._save(step)
 
     def _save(self, step: int) -> None:
-        """The log first: steps before a checkpoint are not logged again.
+        """Saves a checkpoint, after the log: a resumed run does not log the steps before it again.
 
         Raises:
-          NotFiniteError: a weight or another value to be saved is not finite.
+          NotFiniteError: a value to be saved is not finite.
         """
         if not self.checkpoints.is_finite():
             raise self._not_finite(step - 1)
@@ -135,7 +138,7 @@ class Loop:
         self.journal.flush()
 
     def _end_epoch(self, step: int, stop: StopSignal) -> None:
-        """Handles the end of an epoch once, also if the run was stopped before or during its evaluation."""
+        """Handles the end of an epoch exactly once, also if the run was stopped before or during the evaluation."""
         if not self._plan.ends_epoch(step) or int(self.state.epoch_end) == step:
             return
         logs = self._evaluate(step, stop) if self._plan.evaluates(step) else {}
@@ -160,6 +163,6 @@ class Loop:
         return NotFiniteError(
             f"step {step + 1}: the loss, a gradient or a weight is NaN or infinite, at a learning rate of "
             f"{self.learning_rate(step):g}; the images came from {', '.join(self.inputs.files_of(step))}. "
-            f"{kept}. With another --output try a lower --learning_rate, --warmup=0.05 or --clip_norm=1, and bfloat16 "
+            f"{kept}. With another --output, try a lower --learning_rate, --warmup=0.05, --clip_norm=1, or bfloat16 "
             "instead of float16"
         )

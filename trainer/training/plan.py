@@ -1,4 +1,4 @@
-"""The numbers of a run: when it logs, saves, evaluates and ends."""
+"""The plan of a run: when it logs, saves, evaluates and ends."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The numbers of a run, all in updates but `global_batch`. `steps_per_call` None means about a second."""
+    """The intervals of a run in updates, except `evaluate_epochs` (epochs) and `global_batch` (images).
+
+    `steps_per_call` is None for calls that take about a second.
+    """
 
     total_steps: int
     steps_per_epoch: int
@@ -18,7 +21,7 @@ class Plan:
     global_batch: int
 
     def ends_epoch(self, step: int) -> bool:
-        """Whether an epoch, maybe the last and shorter one, is over after `step` updates."""
+        """Whether an epoch ends after `step` updates; the last one may be shorter."""
         return step == self.total_steps or (step > 0 and step % self.steps_per_epoch == 0)
 
     def evaluates(self, step: int) -> bool:
@@ -31,6 +34,6 @@ class Plan:
         return self.ends_epoch(step) or step % self.log_steps == 0
 
     def updates_to_next_event(self, step: int) -> int:
-        """Updates until the next evaluation, checkpoint or log line: at least 1 before the end."""
+        """Updates until the next evaluation, checkpoint or log line; 0 only at the end of the run."""
         every = (self.steps_per_epoch, self.checkpoint_steps, self.log_steps)
         return min(self.total_steps - step, *(interval - step % interval for interval in every))

@@ -1,4 +1,4 @@
-"""The progress of a run: a bar in a terminal, else a line every 20 seconds. A Keras callback."""
+"""A Keras callback that shows the progress of a run: a bar in a terminal, else a line every 20 seconds."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import keras
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-_LINE_SECONDS = 20.0  # between lines, where the output is no terminal
+_LINE_SECONDS = 20.0  # between lines, if the output is not a terminal
 
 
 class ShowProgress(keras.callbacks.Callback):
-    """Shows loss, mean IoU, learning rate, images per second and the time that is left.
+    """Shows loss, mean IoU, learning rate, images per second and the remaining time.
 
-    Keras counts batches from 0 within an epoch; `params["steps"]` are those of an epoch, and `logs["step"]` counts all
-    updates done.
+    Keras counts batches from 0 in each epoch, and `params["steps"]` is their number; `logs["step"]` is the number of
+    updates so far.
     """
 
     def __init__(self, console: Console, *, first: int, total: int) -> None:
         super().__init__()
         self._console, self._total = console, total
-        self._first: int | None = None  # the step of the first call, which compiles and is not measured
+        self._first: int | None = None  # the step after the first call, which compiles the graph and is not measured
         self._started = self._said = time.monotonic()
-        self._paused = 0.0  # seconds of evaluation, in which there are no updates
+        self._paused = 0.0  # seconds that evaluations took
         self._evaluation_started = 0.0
         columns = (
             TextColumn("{task.description}"),
@@ -65,7 +65,7 @@ class ShowProgress(keras.callbacks.Callback):
 
 
 def _line(values: Mapping[str, Any]) -> str:
-    """Images per second are left out after the first call, which compiles."""
+    """The values as text; without images per second after the first call, which compiles the graph."""
     pace = values["images_per_second"]
     return f"loss {values['loss']:.4f}, IoU {values['mean_iou']:.3f}, learning rate {values['learning_rate']:.2g}" + (
         "" if pace is None else f", {pace:.1f} img/s"

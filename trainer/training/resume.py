@@ -1,4 +1,4 @@
-"""Whether a command resumes the run in its folder: it must be the same run, at the same step on all hosts."""
+"""Checks that a command may resume the run in its folder: the same run, at the same step on all hosts."""
 
 from __future__ import annotations
 
@@ -18,16 +18,22 @@ _CONFIG_BYTES = 2**22
 
 
 class ContinuationError(UserError, ValueError):
-    """A run that can't be started in a folder, or continued; the message says what to do."""
+    """A run that can't be started or resumed in a folder; the message says how to fix it."""
 
 
 def keep_config(inputs: Inputs, is_new: bool) -> str | None:
-    """Writes config.json, or checks that the run that is there was started with the same. Without a checkpoint there is
-    nothing to continue yet, and nothing to compare with. A missing or damaged config.json is rebuilt from the
-    checkpoints. -> a sentence if that was done.
+    """Writes config.json for a new run, else checks that the run was started with the same settings.
+
+    A missing or damaged config.json is rebuilt from the checkpoints.
+
+    Args:
+      is_new: whether there are no checkpoints.
+
+    Returns:
+      A sentence if config.json was rebuilt.
 
     Raises:
-      ContinuationError: this command would change the run, or there is nothing to compare it with.
+      ContinuationError: the settings differ, or those of the run are lost.
     """
     config, path = inputs.config, f"{inputs.config.places.output}/{CONFIG}"
     identity = identity_of(inputs)
@@ -37,7 +43,7 @@ def keep_config(inputs: Inputs, is_new: bool) -> str | None:
         changed = changes(before, identity) if before else []
         if changed:
             raise ContinuationError(
-                f"{config.places.output} holds another run: {', '.join(changed)}. Give another --output, or the same "
+                f"{config.places.output} contains another run: {', '.join(changed)}. Set another --output, or the same "
                 "values"
             )
     if (is_new or problem) and config.cluster.is_chief:
@@ -47,7 +53,7 @@ def keep_config(inputs: Inputs, is_new: bool) -> str | None:
 
 
 def identity_of(inputs: Inputs) -> dict[str, Any]:
-    """The values that must not change when this run is resumed."""
+    """The values that must not change when the run is resumed."""
     return inputs.config.identity | {
         "global_batch": inputs.batches.global_batch,
         "hosts": devices.input_pipelines(inputs.strategy),
@@ -57,25 +63,25 @@ def identity_of(inputs: Inputs) -> dict[str, Any]:
 
 
 def _identity_before(config: TrainConfig, path: str) -> tuple[dict[str, Any], str | None]:
-    """-> the identity of the run that is there, and what is wrong with its config.json."""
+    """-> the identity of the run in the folder, and what is wrong with its config.json; None if nothing is."""
     try:
         value = unsealed(read_bytes(path, _CONFIG_BYTES))
         if isinstance(value.get("identity"), dict):
             return value["identity"], None
-        problem = "it is not that of a training run"
+        problem = "it is not the file of a training run"
     except FileNotFoundError:
         problem = "it is missing"
     except DamagedFileError as error:
         problem = str(error)
     if tf.io.gfile.isdir(path):
-        raise ContinuationError(f"{path} is a folder instead of a file: give another --output")
+        raise ContinuationError(f"{path} is a folder instead of a file: set another --output")
     before = read_about(config.places.checkpoints)
     if not before:
         raise ContinuationError(
-            f"{path} can't be used: {problem}. It says what the run was started with, and the checkpoints in "
-            f"{config.places.checkpoints} do not: restore the file from a backup, or give another --output"
+            f"{path} can't be used: {problem}. The checkpoints in {config.places.checkpoints} do not have the settings "
+            "of the run either: restore the file from a backup, or set another --output"
         )
-    return before, f"{path}: {problem}; made again from what the checkpoints say"
+    return before, f"{path}: {problem}; rebuilt from the checkpoints"
 
 
 def _make_folder(folder: str) -> None:
@@ -83,24 +89,26 @@ def _make_folder(folder: str) -> None:
         with refusals():
             make_folder(folder)
     except tf.errors.OpError as error:
-        raise ContinuationError(f"--output={folder} can't be made: {str(error).splitlines()[0]}") from error
+        raise ContinuationError(
+            f"--output={folder} can't be created: {str(error).splitlines()[0]}; fix this or set another --output"
+        ) from error
 
 
 def check_common_step(strategy: tf.distribute.Strategy, step: int, config: TrainConfig) -> None:
-    """Raises ContinuationError where the hosts have restored different states."""
+    """Raises ContinuationError if the hosts have restored different checkpoints."""
     if config.cluster.workers == 1:
         return
     steps = tf.function(lambda: strategy.run(_all_steps, args=(tf.constant(float(step), tf.float64),)))()
     mean, square = (float(strategy.experimental_local_results(value)[0]) for value in steps)
     if square != mean**2:
         raise ContinuationError(
-            f"the hosts do not see the same checkpoints (this one that of step {step}): {config.places.checkpoints} "
-            "must be a folder that all of them share, like gs://"
+            f"the hosts do not see the same checkpoints (this host: step {step}): {config.places.checkpoints} must be "
+            "shared by all hosts, as gs:// is"
         )
 
 
 def _all_steps(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     context = tf.distribute.get_replica_context()
-    here = tf.identity(step)  # on the device that takes part
+    here = tf.identity(step)  # a copy on this device
     mean, square = context.all_reduce(tf.distribute.ReduceOp.MEAN, [here, here**2])
     return mean, square

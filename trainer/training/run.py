@@ -1,4 +1,4 @@
-"""The composition root of a training run: everything is created here, from a TrainConfig."""
+"""The composition root of a training run: creates all its parts from a TrainConfig."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def run(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback] = ())
     """Trains, or resumes training, then evaluates and exports. -> the exit code of `trainer.task`.
 
     Args:
-      callbacks: get the events of `keras.Model.fit`, a batch being a call of several updates, on every host; at the end
-        of an epoch, whose logs have "val_mean_iou" where it was evaluated, they may set `stop_training`, all hosts
-        alike.
+      callbacks: Keras callbacks, which get the events of `keras.Model.fit` on every host; a batch is a call of several
+        updates. The logs of an epoch have "val_mean_iou" if it was evaluated. At its end a callback may set
+        `stop_training`, if it does so on all hosts.
 
     Raises:
       UserError: an error that the user can fix.
@@ -63,7 +63,7 @@ def _run(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback], con
     if loop.state.stopped or first >= inputs.plan.total_steps:
         missing = finish.what_is_missing(config)
         if missing is None:
-            done = f"{config.places.output} is complete already: {first:,} updates"
+            done = f"{config.places.output} is already complete: {first:,} updates"
             console.print(done, highlight=False, markup=False)
             return 0
         console.print(missing, highlight=False, markup=False)
@@ -72,14 +72,15 @@ def _run(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback], con
     with StopSignal() as stop:
         is_done = _train(loop, stop, inputs)
     if not is_done or stop.number is not None:
-        console.print(f"stopped at step {int(loop.state.step):,}, which is saved: the same command resumes there")
+        console.print(f"stopped at step {int(loop.state.step):,}, which is saved; run the same command again to resume")
         return 128 + (stop.number or signal.SIGTERM)  # or another host was asked to stop
     if config.cluster.is_chief:
         try:
             finish.evaluate_and_export(config, inputs.val, inputs.batches.per_replica, strategy, console)
         except KeyboardInterrupt:
             console.print(
-                "training is complete and the best model is kept: the same command writes the report and the export"
+                "training is complete and the best model is saved; run the same command again to write the report and "
+                "the export"
             )
             raise
         console.print(f"took {(time.monotonic() - started) / 60:.1f} min", highlight=False)
@@ -87,7 +88,7 @@ def _run(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback], con
 
 
 def _set_up(config: TrainConfig) -> tf.distribute.Strategy:
-    """The devices, and the global state of Keras and TensorFlow: seeds, precision, determinism."""
+    """Sets the global state of Keras and TensorFlow: seeds, precision and determinism. -> the strategy."""
     machine = config.machine
     strategy = devices.make_strategy(machine.strategy, cluster=config.cluster, logical_devices=machine.logical_devices)
     keras.utils.set_random_seed(config.data.seed)
@@ -126,7 +127,7 @@ def _make_loop(inputs: Inputs, callbacks: Sequence[keras.callbacks.Callback], co
 
 
 def _restored(inputs: Inputs, learner: Learner, state: State, console: Console) -> Checkpoints:
-    """Sets the learner and the state as the newest checkpoint has them, if there is one."""
+    """Restores the learner and the state from the newest intact checkpoint, if there is one."""
     checkpoints = Checkpoints(
         inputs.config.places.checkpoints,
         learner.variables | {"state": state.variables},
@@ -135,13 +136,13 @@ def _restored(inputs: Inputs, learner: Learner, state: State, console: Console) 
     )
     checkpoints.restore()
     for problem in checkpoints.problems:
-        console.print(f"damaged, using the checkpoint before it: {problem}", highlight=False, markup=False)
+        console.print(f"skipping a damaged checkpoint: {problem}", highlight=False, markup=False)
     check_common_step(inputs.strategy, int(state.step), inputs.config)
     return checkpoints
 
 
 def _open_results(inputs: Inputs, learner: Learner, state: State, console: Console) -> tuple[Journal, Validation]:
-    """Where the best model was lost, the next evaluation keeps one again; after the last update that is done here."""
+    """If the best model was lost, the next evaluation saves one; after the last update, that is done here."""
     is_over = bool(state.stopped) or int(state.step) >= inputs.plan.total_steps
     is_lost = _forget_lost_best(f"{inputs.config.places.output}/{BEST}", state, is_over, console)
     evaluated = int(state.step) - 1 if is_lost and is_over else int(state.epoch_end)
@@ -166,21 +167,21 @@ def _callback_list(
 
 
 def _forget_lost_best(path: str, state: State, is_over: bool, console: Console) -> bool:
-    """Whether the best model of the run is missing or damaged; then the next evaluation keeps one again."""
+    """Whether the best model is missing or damaged. If so, resets its score, so that the next evaluation saves one."""
     if float(state.best) < 0 and not is_over:
-        return False  # none was kept yet
+        return False  # none was saved yet
     try:
         read_description(path)
         return False
     except ModelFileError as error:
-        cure = "the current model replaces it" if is_over else "the best of the next evaluations is kept"
+        cure = "the current model replaces it" if is_over else "the best model of the next evaluations replaces it"
         console.print(f"{error}; {cure}", highlight=False, markup=False)
     state.best.assign(-1.0)
     return True
 
 
 def _open_journal(config: TrainConfig, state: State, evaluated: int, console: Console) -> Journal:
-    """The chief alone writes one."""
+    """The journal of the run; only the chief writes."""
     if not config.cluster.is_chief:
         return NullJournal()
     journal = Journal(
@@ -211,5 +212,5 @@ def _train(loop: Loop, stop: StopSignal, inputs: Inputs) -> bool:
             raise
         raise found from error
     finally:
-        with contextlib.suppress(OSError, tf.errors.OpError):  # it would hide what went wrong
+        with contextlib.suppress(OSError, tf.errors.OpError):  # it would hide the first error
             loop.journal.close()

@@ -1,4 +1,4 @@
-"""The counters of a run, which its checkpoints hold beside the weights."""
+"""The counters of a run, which checkpoints save beside the weights."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from trainer.training.steps import Updates
 
 
 class State:
-    """Variables of a checkpoint.
+    """The counters as variables.
 
-    step: updates done. epoch_end: the last step whose end of epoch was handled. best: mean IoU of the best model so
-    far, -1 before the first. stopped: 1 when a callback ended the training. The losses and the confusion are of the
-    updates since the last row of the log.
+    Attributes:
+      step: number of updates so far.
+      epoch_end: the last step at which the end of an epoch was handled.
+      best: mean IoU of the best model so far, from 0 to 1; -1 before the first.
+      stopped: 1 if a callback ended the training.
+      losses: float64[2], sum and number of the losses since the last row of the log.
+      confusion: int64[C, C] since the last row of the log; rows are the truth.
     """
 
     def __init__(self, num_classes: int) -> None:
@@ -23,7 +27,7 @@ class State:
         self.epoch_end = tf.Variable(0, dtype=tf.int64)
         self.best = tf.Variable(-1.0, dtype=tf.float64)
         self.stopped = tf.Variable(0, dtype=tf.int64)
-        self.losses = tf.Variable([0.0, 0.0], dtype=tf.float64)  # their sum and number
+        self.losses = tf.Variable([0.0, 0.0], dtype=tf.float64)
         self.confusion = tf.Variable(tf.zeros([num_classes, num_classes], tf.int64))
 
     @property
@@ -36,7 +40,7 @@ class State:
         self.confusion.assign_add(updates.confusion)
 
     def take_log(self, labels: LabelTable) -> tuple[float, float]:
-        """-> mean loss and mean IoU since the last call."""
+        """-> mean loss and mean IoU since the previous call."""
         loss, count = self.losses.numpy()
         scores = Scores(confusion=self.confusion.numpy(), labels=labels)
         self.losses.assign(tf.zeros_like(self.losses))

@@ -1,9 +1,9 @@
-"""Updates of the weights, several in one call, the same on any number of replicas, hosts and accumulated batches.
+"""Updates of the weights, several per call; the same for any number of replicas, hosts and accumulated batches.
 
     gradient = sum over all images of grad(loss_sum) / sum over all images of weight_sum
 
-Each replica adds up gradients of its sums; only when an update is complete are the sums of all replicas known, and
-divided by. So a pixel counts the same wherever its image is computed (see trainer/objective/losses.py).
+Each replica adds up the gradients of its sums. When the batches of an update are complete, the sums of all replicas are
+reduced and divided, so that a pixel counts the same wherever its image is computed (see trainer/objective/losses.py).
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class Updates:
     """The results of `count` updates, over all replicas and hosts.
 
     Attributes:
-      losses: float32[count], each the mean loss of a global batch.
-      finite: bool[count]; False where a loss or a gradient was NaN or infinite.
-      confusion: int64[C, C], of the predictions made in them; rows are the truth.
+      losses: float32[count], the mean loss of each global batch.
+      finite: bool[count], whether the loss and the gradients were finite.
+      confusion: int64[C, C], from the predictions during the updates; rows are the truth.
       stop: whether any host was asked to stop.
-      seconds: of an update, the mean of what the hosts measured.
+      seconds: per update, the mean of all hosts.
     """
 
     losses: np.ndarray
@@ -45,12 +45,12 @@ class Updates:
 
 
 class TrainSteps:
-    """Updates of `learner`; to be made under `strategy`.
+    """Takes updates of `learner`. Create it in the scope of `strategy`.
 
     Args:
-      pixels: of a global batch, about: a constant that keeps the gradients of float16 small, until the true weight of
-        the batch is known.
-      xla: compile the forward and backward pass.
+      pixels: approximate number of pixels in a global batch. Dividing by this constant keeps float16 gradients small
+        until the exact weight of the batch is known.
+      xla: compile the forward and backward pass with XLA.
     """
 
     def __init__(
@@ -79,10 +79,10 @@ class TrainSteps:
         self._run = tf.function(self._several)
 
     def __call__(self, batches: Any, count: int, *, stop: bool = False, seconds: float = 0.0) -> Updates:
-        """Takes `count` updates, with batches of the distributed iterator `batches`.
+        """Takes `count` updates with batches of the distributed iterator `batches`.
 
-        All hosts must ask for the same count. `stop` and `seconds` (of an update, as this host measured it) come back
-        combined over the hosts, so that all can decide the same.
+        `count` must be the same on all hosts. `stop` and `seconds` (per update, on this host) are reduced over all
+        hosts, so that they take the same decisions.
         """
         signals = tf.constant([float(stop), seconds], tf.float32)
         results, confusion, heard = self._run(batches, tf.constant(count), signals)
@@ -109,7 +109,7 @@ class TrainSteps:
         return results.stack(), self._first(confusion), self._first(heard)
 
     def _first(self, value: Any) -> tf.Tensor:
-        """The value, which is the same on all replicas."""
+        """The value on the first replica; it is the same on all."""
         return self._strategy.experimental_local_results(value)[0]
 
     def _add_batch(self, batch: dict[str, tf.Tensor]) -> None:
@@ -132,11 +132,11 @@ class TrainSteps:
         return gradients, tf.stack([loss_sum, weight_sum]), confusion
 
     def _apply(self) -> tf.Tensor:
-        """One update from what was added up on all replicas. -> float32[2]: the loss, and 1 where all was finite."""
+        """Applies the gradients of all replicas. -> float32[2]: the loss, and 1 if everything was finite, else 0."""
         context = tf.distribute.get_replica_context()
         sums = self._sums.read_value()
         finite = tf.math.is_finite(sums[0])
-        if self._scaled:  # updates that overflow are skipped, with half the scale; one below 1 will not help
+        if self._scaled:  # an overflow skips the update and halves the scale; below 1 that no longer helps
             finite &= self._optimizer.dynamic_scale.value >= 1.0
         else:
             finite &= tf.reduce_all([tf.math.is_finite(tf.reduce_sum(total.read_value())) for total in self._gradients])
@@ -149,12 +149,12 @@ class TrainSteps:
         return tf.stack([loss, tf.cast(replicas == self._batches.replicas, tf.float32)])
 
     def _global_gradients(self, weight_sum: tf.Tensor) -> list[tf.Tensor]:
-        """The gradients for the optimizer, which sums them over replicas."""
+        """The gradients of this replica, scaled for the optimizer, which sums them over replicas."""
         factor = tf.math.divide_no_nan(self._pixels, weight_sum)
         gradients = [total.read_value() * tf.cast(factor, total.dtype) for total in self._gradients]
         if not self._scaled:
             return gradients
-        # Whether something overflowed must come out the same on each replica.
+        # All replicas must agree on whether there was an overflow.
         context = tf.distribute.get_replica_context()
         return [gradient / self._batches.replicas for gradient in context.all_reduce(_SUM, gradients)]
 
@@ -166,7 +166,7 @@ class TrainSteps:
 
 
 def _local_sum(shape: Any, dtype: Any) -> tf.Variable:
-    """Each replica adds to its own."""
+    """A variable of which each replica has its own value."""
     return tf.Variable(
         tf.zeros(shape, dtype),
         trainable=False,

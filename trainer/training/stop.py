@@ -1,4 +1,4 @@
-"""How a run is asked to stop: by signals."""
+"""Signals that ask a run to stop."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import FrameType
 
 
 class StopSignal:
-    """SIGTERM and Ctrl-C ask to stop; after one of them Ctrl-C ends the process at once."""
+    """SIGTERM and Ctrl-C ask the run to stop; `number` is the signal. After that, Ctrl-C interrupts at once."""
 
     number: int | None = None
 
@@ -22,6 +22,6 @@ class StopSignal:
 
     def _ask(self, number: int, _frame: FrameType | None) -> None:
         self.number = number
-        # Not by `print`: what is being written when a signal comes can't be written to from its handler.
+        # Not `print`: a handler can't write to a stream that is being written to.
         os.write(2, f"\n{signal.Signals(number).name}: saving, then stopping\n".encode())
         signal.signal(signal.SIGINT, signal.default_int_handler)

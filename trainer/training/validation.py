@@ -1,4 +1,4 @@
-"""Validation at the end of epochs: scores the validation split, and keeps the best model so far."""
+"""Validation at the end of epochs: scores the validation split and saves the best model so far."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ _PICTURES = 3
 
 @dataclass(kw_only=True)
 class Validation:
-    """Called with the step. Averages of the weights are scored and kept, if there are any; without a validation split
-    the newest model is kept. All hosts score, and the chief alone writes.
+    """Scores the model, or the averages of its weights if there are any, and saves it if it is the best so far.
+
+    Without a validation split, the newest model is saved. All hosts must call it; only the chief writes.
     """
 
     inputs: Inputs
@@ -51,10 +52,10 @@ class Validation:
         )
 
     def __call__(self, step: int, is_asked_to_stop: Callable[[], bool]) -> dict[str, float]:
-        """-> {"val_loss": ..., "val_mean_iou": ...}, or nothing without a split.
+        """-> {"val_loss": ..., "val_mean_iou": ...}, or {} without a validation split.
 
         Raises:
-          EvaluationStoppedError: it was asked to stop, and nothing was kept or written.
+          EvaluationStoppedError: it was asked to stop; nothing was saved or logged.
         """
         averages = self.learner.averages
         averaged: AbstractContextManager[None] = averages.applied() if averages else contextlib.nullcontext()
@@ -63,7 +64,7 @@ class Validation:
                 self._keep(step, None)
                 return {}
             evaluation = self._evaluator(is_asked_to_stop=is_asked_to_stop)
-            mean_iou = evaluation.scores.mean_iou  # NaN where the split has no valid pixel
+            mean_iou = evaluation.scores.mean_iou  # NaN if the split has no valid pixels
             is_best = mean_iou > float(self.state.best)
             if is_best or float(self.state.best) < 0:
                 self.state.best.assign(0.0 if math.isnan(mean_iou) else mean_iou)
@@ -108,7 +109,7 @@ class Validation:
         )
 
     def _pictures(self, split: Split) -> np.ndarray:
-        """uint8[N, H, 3 W, 3]: the first images that have one size, their truth and prediction."""
+        """uint8[N, H, 3 W, 3]: the first images of the same size, with truth and prediction beside them."""
         palette = split.manifest.labels.palette
         pictures = []
         for example in evaluation_batches(split, 1).take(_PICTURES):

@@ -1,24 +1,27 @@
-"""The account that asks Google: set up, accepted, and named."""
+"""The account that sends the requests: whether it is set up and accepted by Google, and its name."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from google.auth.credentials import Credentials
 from google.auth.transport.requests import AuthorizedSession, Request
 
 from launch.account import google_errors, login
+from launch.doctor.check import Session
 from launch.doctor.findings import OK, Finding
 from launch.doctor.google import CURES, SECONDS, Google
 from launch.errors import LaunchError
 
 
-def check_account(project: str | None, endpoint: str | None) -> tuple[Google, Finding]:
-    """Logs in. -> Google's services for this account, and a finding with its name.
+def check_account(session: Session) -> Iterator[Finding]:
+    """Logs in, and gives the session Google's services for this account.
 
     Raises:
       LaunchError: no account is set up, or Google rejects it.
     """
+    project, endpoint = session.settings.project, session.settings.endpoint
     credentials = login()
     with google_errors("a token for the account", CURES):
         credentials.refresh(_request_with_timeout)
@@ -27,7 +30,8 @@ def check_account(project: str | None, endpoint: str | None) -> tuple[Google, Fi
         name = _email(credentials, endpoint)
         if project:  # Google requires a project for the requests of a person's account
             credentials = credentials.with_quota_project(project)
-    return Google(credentials, endpoint), Finding(OK, name)
+    session.account = Google(credentials, endpoint)
+    yield Finding(OK, name)
 
 
 def _email(credentials: Credentials, endpoint: str | None) -> str:

@@ -1,11 +1,11 @@
-"""The APIs that jobs use: enabled in the project."""
+"""Whether the APIs that jobs use are enabled in the project."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
+from launch.doctor.check import Session
 from launch.doctor.findings import FAILURE, OK, Finding
-from launch.doctor.google import Google
 
 APIS = {
     "dataflow": ("dataflow.googleapis.com", "compute.googleapis.com", "storage.googleapis.com"),
@@ -13,11 +13,12 @@ APIS = {
 }
 
 
-def check_apis(google: Google, project: str, jobs: Sequence[str]) -> Iterator[Finding]:
+def check_apis(session: Session) -> Iterator[Finding]:
     """Raises LaunchError if Google does not report which APIs are enabled."""
-    needed = sorted({api for job in jobs for api in APIS[job]})
+    project = session.option("project")
+    needed = sorted({api for job in session.settings.jobs for api in APIS[job]})
     names = "&".join(f"names=projects/{project}/services/{api}" for api in needed)
-    found = google.get("serviceusage", f"v1/projects/{project}/services:batchGet?{names}")
+    found = session.google.get("serviceusage", f"v1/projects/{project}/services:batchGet?{names}")
     states = {service["name"].rpartition("/")[2]: service.get("state") for service in found.get("services", ())}
     disabled = [api for api in needed if states.get(api) != "ENABLED"]
     if disabled:

@@ -1,4 +1,4 @@
-"""Buckets: existing, in the region of the job, and writable by the account that asks."""
+"""Whether buckets exist, are in the region of the job, and can be written by the account that sends the requests."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from google.api_core.exceptions import Forbidden
-from google.auth.credentials import Credentials
 from google.cloud import storage
 
 from launch.account import LOGIN, google_errors
 from launch.buckets import blob_at, bucket_files, split_path
 from launch.dataset import Files
+from launch.doctor.check import Session
 from launch.doctor.findings import FAILURE, OK, WARNING, Finding
 from launch.doctor.google import SECONDS
 from launch.errors import LaunchError
@@ -24,7 +24,7 @@ _CURES = {
     429: "try again later",
 }
 _ONCE: dict[str, Any] = {"timeout": SECONDS, "retry": None}  # options of a request
-# After https://cloud.google.com/storage/docs/locations. Reading from a multi-region costs money even in its regions.
+# From https://cloud.google.com/storage/docs/locations. Reading from a multi-region costs money even in its regions.
 _MULTI_REGIONS = {"US": "us-", "EU": "europe-", "ASIA": "asia-"}
 _NOT_IN_EU = ("europe-west2", "europe-west6")
 _DUAL_REGIONS = {
@@ -37,16 +37,16 @@ _DUAL_REGIONS = {
 }
 
 
-def check_location(credentials: Credentials, project: str | None, path: str, region: str | None) -> Iterator[Finding]:
-    """Checks that the bucket of `path` exists, and that it is in `region`.
+def check_location(option: str, session: Session) -> Iterator[Finding]:
+    """Checks that the bucket of an option exists, and that it is in the region of the job.
 
     Raises:
       LaunchError: the bucket does not exist, or could not be reached.
     """
-    name, _ = split_path(path)
+    region, (name, _) = session.settings.region, split_path(session.option(option))
     try:
         with google_errors(f"gs://{name}", _CURES):
-            bucket = _client(credentials, project).get_bucket(name, **_ONCE)
+            bucket = _client(session).get_bucket(name, **_ONCE)
     except LaunchError as error:
         if not isinstance(error.__cause__, Forbidden):
             raise
@@ -80,10 +80,11 @@ def compare_location(name: str, location: str, chosen: tuple[str, ...], region: 
     return Finding(FAILURE, message)
 
 
-def check_writing(credentials: Credentials, project: str | None, output: str) -> Iterator[Finding]:
-    """Writes an object of a few bytes to the folder, reads it, and deletes it. Raises LaunchError if one fails."""
+def check_writing(session: Session) -> Iterator[Finding]:
+    """Writes an object of a few bytes to --output, reads it and deletes it. Raises LaunchError if a step fails."""
+    output = session.option("output")
     path = f"{output}/_doctor-{uuid.uuid4().hex[:12]}"
-    blob = blob_at(_client(credentials, project), path)
+    blob = blob_at(_client(session), path)
     with google_errors(f"{path} could not be written", _CURES):
         blob.upload_from_string(b"doctor", **_ONCE)
     try:
@@ -98,10 +99,10 @@ def check_writing(credentials: Credentials, project: str | None, output: str) ->
         yield Finding(FAILURE, f"{path} was read back with other bytes: check for a cache or a proxy")
 
 
-def files(credentials: Credentials, project: str | None, folder: str) -> Files:
-    """The files of a gs:// folder, each request sent once."""
-    return bucket_files(_client(credentials, project), folder, _CURES, **_ONCE)
+def dataset_files(session: Session) -> Files:
+    """The files of the data set in a bucket. Each request is sent only once."""
+    return bucket_files(_client(session), session.option("dataset"), _CURES, **_ONCE)
 
 
-def _client(credentials: Credentials, project: str | None) -> storage.Client:
-    return storage.Client(project=project or "none", credentials=credentials)
+def _client(session: Session) -> storage.Client:
+    return storage.Client(project=session.settings.project or "none", credentials=session.google.credentials)

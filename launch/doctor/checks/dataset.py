@@ -1,23 +1,31 @@
-"""The data set: its manifest and shards, and what the trainer would make of them."""
+"""Whether the trainer can start with the data set: its manifest, shards, normalization and classes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 from beam_pipelines.contract.manifest import FILE_NAME, Manifest
-from launch.dataset import Files, open_manifest
+from launch.dataset import Files, local_files, open_manifest
+from launch.doctor.check import Session
+from launch.doctor.checks.buckets import dataset_files
 from launch.doctor.findings import FAILURE, OK, WARNING, Finding
 
 _MOSTLY_IGNORED = 0.5
 
 
-def check_dataset(folder: str, splits: Sequence[str], hosts: int, files: Files) -> Iterator[Finding]:
-    """Checks a data set whose `splits` are read by `hosts` hosts.
+def check_local(session: Session) -> Iterator[Finding]:
+    """Raises LaunchError if the trainer could not start with the data set in a local folder."""
+    return _check(session, local_files(session.option("dataset")))
 
-    Raises:
-      LaunchError: the trainer could not start with it.
-    """
-    manifest = open_manifest(folder, files.read(FILE_NAME), splits, hosts)
+
+def check_remote(session: Session) -> Iterator[Finding]:
+    """Raises LaunchError if the trainer could not start with the data set in a bucket."""
+    return _check(session, dataset_files(session))
+
+
+def _check(session: Session, files: Files) -> Iterator[Finding]:
+    folder, splits = session.option("dataset"), session.splits
+    manifest = open_manifest(folder, files.read(FILE_NAME), splits, session.settings.hosts)
     yield _contents(manifest, folder, splits)
     yield _shards(manifest, folder, splits, files.sizes())
     yield _normalization(manifest)
@@ -60,7 +68,7 @@ def _normalization(manifest: Manifest) -> Finding:
 
 
 def _classes(manifest: Manifest, split: str, is_trained_on: bool) -> Finding:
-    """Checks that the classes occur; a class that is absent matters only where it is to be learned."""
+    """Checks that the classes occur. A class that is absent matters only in the split that is trained on."""
     names = [label.name for label in manifest.labels.classes]
     counts, ignored = manifest.class_pixels[split], manifest.ignored_pixels[split]
     share = ignored / max(1, ignored + sum(counts))
@@ -72,6 +80,6 @@ def _classes(manifest: Manifest, split: str, is_trained_on: bool) -> Finding:
         message = f"{found}: check that {manifest.labels.name} is the right table (--labels of the build)"
         return Finding(WARNING, message, "classes")
     if absent and is_trained_on:
-        message = f"{found}; {', '.join(absent)} cannot be learned: add images that have them"
+        message = f"{found}; {', '.join(absent)} cannot be learned: add images that contain them"
         return Finding(WARNING, message, "classes")
     return Finding(OK, found, "classes")

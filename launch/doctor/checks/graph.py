@@ -1,4 +1,4 @@
-"""The build's graph: pickled here, and unpickled by a local worker that has only what Dataflow's workers get."""
+"""Whether the graph of the build can be pickled here, and unpickled by a local stand-in for Dataflow's workers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from launch.doctor.check import Session
 from launch.doctor.findings import FAILURE, OK, SKIPPED, Finding
 
 _PACKAGES = ("apache_beam", "build", "rich")  # of the extra `pipelines`
@@ -15,7 +16,7 @@ _PACKAGES = ("apache_beam", "build", "rich")  # of the extra `pipelines`
 _ARGUMENTS = ("--project=nobody", "--region=us-central1", "--input=gs://nobody/in", "--output=gs://nobody/out")
 
 
-def check_graph() -> Iterator[Finding]:
+def check_graph(_: Session) -> Iterator[Finding]:
     """Raises LaunchError if the package cannot be built or installed, or a step cannot be unpickled."""
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:

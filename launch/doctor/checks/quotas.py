@@ -1,4 +1,4 @@
-"""Quotas: of Compute Engine for Dataflow's workers, and of Vertex AI for accelerators."""
+"""Whether quotas suffice: of Compute Engine for Dataflow's workers, and of Vertex AI for accelerators."""
 
 from __future__ import annotations
 
@@ -9,30 +9,31 @@ from typing import Any
 
 from google.api_core.exceptions import NotFound
 
-from launch.dataflow.workers import Workers
+from launch.doctor.check import Session
 from launch.doctor.findings import FAILURE, OK, SKIPPED, WARNING, Finding
 from launch.doctor.google import Google
 from launch.errors import LaunchError
-from launch.vertex.machines import ACCELERATORS, Machine
+from launch.vertex.machines import ACCELERATORS
 
 _PAGE = "https://console.cloud.google.com/iam-admin/quotas?project="
 _SHARED_CPUS = ("e2", "n1", "custom")  # their vCPUs count as CPUS, those of other families as N2_CPUS and so on
 
 
-def check_workers(google: Google, project: str, region: str, workers: Workers, disk_gb: int) -> Iterator[Finding]:
-    """Compares the free quotas of the region with what one worker needs, and what all need.
+def check_workers(session: Session) -> Iterator[Finding]:
+    """Compares the free quotas of the region with what one worker needs, and with what all of them need.
 
     Raises:
       LaunchError: Google does not report the quotas.
     """
-    found = google.get("compute", f"compute/v1/projects/{project}/regions/{region}")
+    project, region, workers = session.option("project"), session.option("region"), session.settings.workers
+    found = session.google.get("compute", f"compute/v1/projects/{project}/regions/{region}")
     quotas = {quota["metric"]: quota for quota in found.get("quotas", ())}
     family = workers.machine_type.partition("-")[0]
     cpus = "CPUS" if family in _SHARED_CPUS else f"{family.upper()}_CPUS"
     needed = {
         "CPUs": (cpus, workers.vcpus),
         "addresses": ("IN_USE_ADDRESSES", 1),
-        "disks": ("DISKS_TOTAL_GB", disk_gb),
+        "disks": ("DISKS_TOTAL_GB", session.settings.disk_gb),
     }
     for name, (metric, per_worker) in needed.items():
         if metric in quotas:
@@ -58,20 +59,19 @@ def _compare_workers(
     return Finding(WARNING if fitting else FAILURE, f"{message}: {fix}", name)
 
 
-def check_accelerators(
-    google: Google, project: str, region: str, machine: Machine, hosts: int, spot: bool
-) -> Iterator[Finding]:
-    """Vertex AI has quotas of its own for accelerators, separate from Compute Engine's.
+def check_accelerators(session: Session) -> Iterator[Finding]:
+    """Compares the quota of the region with what the job needs: Vertex AI has quotas of its own for accelerators.
 
     Raises:
       LaunchError: Google does not report the quota.
     """
-    quota = ACCELERATORS[machine.accelerator].quota
+    project, region, chosen = session.option("project"), session.option("region"), session.settings
+    quota = ACCELERATORS[chosen.machine.accelerator].quota
     if quota is None:
-        yield Finding(SKIPPED, f"none requested: {hosts} x {machine}")
+        yield Finding(SKIPPED, f"none requested: {chosen.hosts} x {chosen.machine}")
         return
-    name = f"custom_model_training_{'preemptible_' if spot else ''}{quota}"
-    limit, needed = _limit(google, project, region, name), hosts * machine.count
+    name = f"custom_model_training_{'preemptible_' if chosen.spot else ''}{quota}"
+    limit, needed = _limit(session.google, project, region, name), chosen.hosts * chosen.machine.count
     if limit is None:
         message = f"{region} reports no quota {name}: see {_PAGE}{project}"
         yield Finding(SKIPPED, message)

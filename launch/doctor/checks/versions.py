@@ -14,27 +14,27 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
+from launch.doctor.check import Session
 from launch.doctor.checks.images import Image, prebuilt_image, trainer_image, worker_image
 from launch.doctor.findings import FAILURE, OK, SKIPPED, WARNING, Finding
 from launch.errors import LaunchError
 from launch.start import DISTRIBUTION
-from launch.vertex.machines import Machine
 from launch.vertex.request import PREBUILT_UNTIL
 
 _HERE = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 
-def check_worker(custom_image: str | None) -> Iterator[Finding]:
-    """Workers unpickle what this Python and this Beam have pickled: both versions must be the same there.
+def check_worker(session: Session) -> Iterator[Finding]:
+    """Checks that workers have this Python and this Beam, since they unpickle what these have pickled.
 
-    Without `custom_image`, Beam chooses its own image for both; there is one for each Python that Beam supports.
+    Without a custom image, workers run Beam's own, of which there is one for each Python that Beam supports.
     """
     beam = _installed("apache-beam")
     if beam is None:
         message = "apache-beam is not installed: pip install '.[pipelines]', or use --job=vertex"
         yield Finding(FAILURE, message)
         return
-    image = worker_image() if custom_image else None
+    image = worker_image() if session.settings.worker_image else None
     yield _python_of(image) if image else _python_of_beam(beam)
     yield _beam_of(beam, image)
 
@@ -66,9 +66,10 @@ def _python_of_beam(beam: str) -> Finding:
     return Finding(FAILURE, message, "python")
 
 
-def check_trainer(custom_image: str | None, machine: Machine) -> Iterator[Finding]:
-    """The image must support the trainer; the models it saves are loaded here, where older versions may fail."""
-    image = trainer_image(machine.is_tpu) if custom_image else prebuilt_image()
+def check_trainer(session: Session) -> Iterator[Finding]:
+    """Checks that the image supports the trainer, and that the models it saves can be loaded here."""
+    custom_image = session.settings.trainer_image
+    image = trainer_image(session.settings.machine.is_tpu) if custom_image else prebuilt_image()
     yield _source(custom_image, image)
     supported = _project()["Requires-Python"]
     if image.python in SpecifierSet(supported):

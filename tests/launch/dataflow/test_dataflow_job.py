@@ -29,6 +29,7 @@ from launch.dataflow.worker import make_worker
 from tests.support.builds import PROJECT, build, download, published, upload
 from tests.support.dataflow_runs import IMAGE, PATHS, RECIPE, STEPS, WHERE, launch
 from tests.support.fake_dataflow import FakeDataflow, Job
+from trainer import console
 
 
 @pytest.fixture(scope="module")
@@ -74,13 +75,13 @@ def heard_ctrl_c() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-def press_ctrl_c(service: FakeDataflow) -> None:
-    """Once the job is followed."""
+def press_ctrl_c(service: FakeDataflow, number: int = signal.SIGINT) -> None:
+    """Sends the signal once the job is followed."""
 
     def stop() -> None:
         while not any("/metrics" in asked for asked in service.asked):
             time.sleep(0.05)
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), number)
 
     threading.Thread(target=stop, daemon=True).start()
 
@@ -216,6 +217,21 @@ def test_ctrl_c_cancels_the_job(
     assert captured.err.endswith("stopped\n")
     assert any(asked.startswith("PUT ") for asked in service.asked)
     assert service.jobs[0].state == "JOB_STATE_CANCELLED"
+
+
+def test_a_job_continues_without_the_process_that_follows_it(
+    service: FakeDataflow, source: Path, bucket: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = signal.signal(signal.SIGTERM, console._end_at_once)  # as `run_main` does
+    press_ctrl_c(service, signal.SIGTERM)
+    try:
+        assert launch(service, f"{bucket}/out/left", IMAGE) == 128 + signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    captured = capsys.readouterr()
+    assert "the job continues; run the same command again to follow it" in captured.out
+    assert captured.err.endswith("stopped\n")
+    assert service.jobs[0].state == "JOB_STATE_RUNNING"
 
 
 @pytest.mark.usefixtures("heard_ctrl_c")

@@ -7,8 +7,10 @@ from google.api_core.exceptions import RetryError, ServiceUnavailable
 from google.oauth2.credentials import Credentials
 
 from launch.account import google_errors
+from launch.doctor.check import Session
 from launch.doctor.checks import account, apis
 from launch.doctor.findings import Finding
+from launch.doctor.options import parse
 from launch.errors import LaunchError
 from tests.support.diagnosis import OWN_TRAINER, asked, found_by
 from tests.support.fake_google import FakeGoogle
@@ -28,12 +30,12 @@ def test_a_person_is_named_and_pays_by_the_project(google: FakeGoogle, monkeypat
     url = google.start()
     options = {"token_uri": f"{url}/token", "client_id": "id", "client_secret": "none"}
     monkeypatch.setattr(account, "login", lambda: Credentials(None, refresh_token="any", **options))
-    service, finding = account.check_account("street", url)
-    assert finding == Finding("ok", "ada@example.org")
-    list(apis.check_apis(service, "street", ["vertex"]))
+    session = Session(parse(["--project=street", "--job=vertex", f"--endpoint={url}"]))
+    assert list(account.check_account(session)) == [Finding("ok", "ada@example.org")]
+    list(apis.check_apis(session))
     assert {name.lower(): value for name, value in google.asked[-1][1].items()}["x-goog-user-project"] == "street"
     google.refusals = {"POST /token HTTP": (0, ""), "POST /tokeninfo": (400, "no")}
-    _, finding = account.check_account("street", url)
+    (finding,) = account.check_account(session)
     assert finding.message == "a user account (Google did not return its address)"
 
 

@@ -110,7 +110,7 @@ def test_what_can_not_be_learned_from_is_told(
     counts, ignored = value["class_pixels"]["train"], value["ignored_pixels"]["train"]
     absent = lines("absent", class_pixels={"train": [*counts[:-2], counts[-2] + counts[-1], 0]})["classes"]
     assert absent.startswith("warning 10 of 11 in train, ")
-    assert absent.endswith("; bicyclist cannot be learned: add images that have them")
+    assert absent.endswith("; bicyclist cannot be learned: add images that contain them")
     held = sum(counts) + ignored
     mostly = {"class_pixels": {"train": [1] * 11}, "ignored_pixels": {"train": held - 11}}
     assert lines("ignored", **mostly)["classes"] == (

@@ -118,7 +118,7 @@ def test_two_hosts_are_killed_and_stopped_and_go_on_to_the_export(
     out, err = launcher.communicate(timeout=120)
     assert launcher.returncode == 128 + signal.SIGTERM, err
     assert "resuming at step" in out
-    assert "which is saved: the same command resumes there" in out
+    assert "which is saved; run the same command again to resume" in out
 
     launcher = launch(*command, *steps)
     out, err = launcher.communicate(timeout=240)

@@ -44,6 +44,10 @@ REFUSED = {
     "--container=": ("--container", "''", "PROJECT/REPOSITORY/NAME:TAG"),
     "--service_account=me": ("--service_account", "'me'", "email address"),
     "--trials=3": ("--trials", "without --tune"),
+    "--trials=20": ("--trials", "without --tune"),  # the default
+    "--momentum=0.8 --optimizer=adamw": ("trainer.task: error", "--momentum", "--optimizer=adamw"),
+    "--tune=momentum=0.8..0.9 --optimizer=adamw": ("trainer.task: error", "--momentum", "--optimizer=adamw"),
+    "--tune=momentum=0.8..0.9 --tune=optimizer=sgd,adamw": ("trainer.task: error", "--momentum", "--optimizer=adamw"),
     "--reuse_packages": ("--reuse_packages", "without --local"),
     "--project=My Street": ("--project", "'My Street'", "street-scenes-123"),
     "--region=europe-west4-a": ("--region", "'europe-west4-a'", "us-central1"),
@@ -84,6 +88,13 @@ def test_what_can_not_be_is_refused_before_anything_is_built_or_asked(
     monkeypatch.setattr("launch.vertex.submit.submit", lambda *_: pytest.fail("submitted"))
     message = refused(capsys, *PLACE, f"--dataset={DATASET}", *re.split(" (?=--)", arguments))
     assert not [part for part in REFUSED[arguments] if part not in message], message
+
+
+def test_options_that_need_each_other_are_tuned_together() -> None:
+    tune = ["--tune=hard_pixel_ramp_steps=10..90", "--tune=hard_pixel_fraction=0.1..0.9"]
+    parsed = options.parse([*PLACE, f"--dataset={DATASET}", *tune])
+    assert parsed.job.search is not None
+    assert [each.name for each in parsed.job.search.parameters] == ["hard_pixel_ramp_steps", "hard_pixel_fraction"]
 
 
 @pytest.mark.parametrize("option", ["--project", "--region"])

@@ -372,7 +372,7 @@ def test_recolored_images_stay_colors() -> None:
 
 
 def test_brightness_is_added_within_the_strength() -> None:
-    image = np.zeros((*OUTPUT, 3), np.float32)  # one grey: contrast, saturation and hue leave it
+    image = np.zeros((*OUTPUT, 3), np.float32)  # one gray: contrast, saturation and hue leave it
     augment = tf.function(augment_of(scale=(1.0, 1.0), color=0.2, normalization=Normalization((0.5,) * 3, (0.25,) * 3)))
     added = []
     for position in range(200):
@@ -412,9 +412,9 @@ def test_the_amounts_act_one_after_the_other() -> None:
     np.testing.assert_allclose(recolored(colors, 0.1, -0.3, 0.5, -0.7), expected, rtol=0, atol=2e-6)
 
 
-def test_greys_stay_grey() -> None:
-    greys = np.random.default_rng(3).uniform(0, 1, (*OUTPUT, 1)).repeat(3, -1)
-    found = recolored(greys, 0.1, 0.3, 0.9, 2)
+def test_grays_stay_gray() -> None:
+    grays = np.random.default_rng(3).uniform(0, 1, (*OUTPUT, 1)).repeat(3, -1)
+    found = recolored(grays, 0.1, 0.3, 0.9, 2)
     np.testing.assert_allclose(found, found.mean(-1, keepdims=True).repeat(3, -1), rtol=0, atol=2e-6)
 
 

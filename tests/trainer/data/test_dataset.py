@@ -216,7 +216,7 @@ def test_an_unknown_split_is_refused_with_those_that_there_are(fresh: Path) -> N
 
 
 def test_a_split_without_examples_is_refused(fresh: Path) -> None:
-    with pytest.raises(DatasetError, match=r"the split 'rejected' has no examples, every pair was rejected"):
+    with pytest.raises(DatasetError, match=r"split 'rejected' has no examples, all pairs were rejected"):
         open_split(str(fresh), "rejected")
 
 
@@ -230,7 +230,7 @@ def test_a_truncated_shard_is_refused_with_its_digest(fresh: Path) -> None:
     path = fresh / "train-00001-of-00003.tfrecord"
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
-    expected = f"has {len(whole) - 1:,} bytes, and dataset.json says {len(whole):,}: restore it (sha256 "
+    expected = f"has {len(whole) - 1:,} bytes, but dataset.json says {len(whole):,}: restore it (sha256 "
     with pytest.raises(DatasetError, match=re.escape(expected + hashlib.sha256(whole).hexdigest())):
         open_dataset(str(fresh), "train")
 
@@ -573,7 +573,7 @@ def test_a_flipped_byte_stops_a_run_and_diagnose_says_where(rotten: Split) -> No
     assert str(diagnosis(DATA_LOSS, rotten)) == (
         f"{rotten.folder}: train-00001-of-00005.tfrecord: record 3 at byte {position:,}: data checksum mismatch; "
         "4 records of train-00001-of-00005.tfrecord can't be read. "
-        "Restore the file, or train without them: --on_corrupt=skip"
+        "Restore the file, or skip damaged records with --on_corrupt=skip"
     )
 
 
@@ -612,7 +612,9 @@ def test_a_split_without_a_good_record_is_refused_and_still_diagnosed(tmp_path: 
     folder = write_dataset(tmp_path / "lost", "raw_uint8", (2,))
     flip_byte(folder / "train-00000-of-00001.tfrecord", 50)
     opened = open_split(str(folder), "train")
-    with pytest.raises(DatasetError, match=r"no shard has a good record: .*record 0 at byte 0: data checksum mismatch"):
+    with pytest.raises(
+        DatasetError, match=r"no shard has an intact record: .*record 0 at byte 0: data checksum mismatch"
+    ):
         without_corrupt(opened)
     assert "record 0 at byte 0: data checksum mismatch; 2 records" in str(diagnosis(DATA_LOSS, opened))
 
@@ -648,12 +650,12 @@ WRONG_CONTENT: dict[str, tuple[str, Callable[[record.Record], bytes], str]] = {
     "another format": (
         "raw_uint8",
         lambda found: record.encode(replace(found, image_format="raw_float32", image=found.image * 4)),
-        "image_format is 'raw_float32', and the manifest says 'raw_uint8'",
+        "image_format is 'raw_float32', but the manifest says 'raw_uint8'",
     ),
     "another size": (
         "png",
         lambda found: record.encode(to_record(make_sample(0, "a", (4, 6)), "png", "png")),
-        "height is 4, and the manifest says 8",
+        "height is 4, but the manifest says 8",
     ),
     "a PNG of another size": (
         "png",
@@ -691,7 +693,7 @@ def test_a_record_of_wrong_content_is_told_though_its_checksums_are_right(
     assert found.startswith(f"{folder}: train-00001-of-00002.tfrecord: record 2: {told}")
     assert found.endswith(
         "; 2 records of train-00001-of-00002.tfrecord can't be read. "
-        "Restore the file, or train without them: --on_corrupt=skip"
+        "Restore the file, or skip damaged records with --on_corrupt=skip"
     )
     assert "\n" not in found
     assert "{{" not in found
@@ -729,5 +731,5 @@ def test_another_number_of_records_is_told(fresh: Path) -> None:
     first, second, _ = value["splits"]["train"]["shards"]
     first["examples"], second["examples"] = 3, 2
     (fresh / FILE_NAME).write_text(json.dumps(value))
-    with pytest.raises(DatasetError, match=r"has 2 records, and dataset.json says 3: restore it \(sha256 "):
+    with pytest.raises(DatasetError, match=r"has 2 records, but dataset.json says 3: restore it \(sha256 "):
         check_framing(open_split(str(fresh), "train"))

@@ -18,7 +18,8 @@ from tests.support.builds import PROJECT
 from tests.support.handmade import EXAMPLES, write_dataset
 from trainer import evaluate
 from trainer.data.dataset import open_split
-from trainer.evaluate import EvaluateSettings, main, parse_evaluate
+from trainer.evaluate import main
+from trainer.evaluation.options import EvaluateSettings, parse_evaluate
 from trainer.inference.model_file import Description, save_model
 
 # TensorFlow's tensors take no `copy` keyword yet, which NumPy 2 says wherever Keras saves a variable.
@@ -126,7 +127,7 @@ def test_what_is_not_there_is_named(run: Path, data: Path, tmp_path: Path, capsy
         f"{tmp_path}/empty has no dataset.json": [f"--model={run}", f"--dataset={tmp_path}/empty"],
         f"there is no folder {tmp_path}/none": [f"--model={run}", f"--dataset={tmp_path}/none"],
         f"{data} has no split 'val'; it has train": [f"--model={run}", f"--dataset={data}"],
-        f"{data} holds no best.keras": [f"--model={data}", f"--dataset={data}", "--split=train"],
+        f"{data} has no best.keras": [f"--model={data}", f"--dataset={data}", "--split=train"],
     }
     for message, argv in cases.items():
         assert main(argv) == 1
@@ -152,9 +153,9 @@ def test_too_little_memory_is_said_with_what_to_do(
 
     monkeypatch.setattr(evaluate, "run", full)
     assert main([f"--model={run}", f"--dataset={data}", "--split=train", "--batch=9"]) == 1
-    assert capsys.readouterr().err == "error: out of memory: OOM when allocating tensor. Give less than --batch=9\n"
+    assert capsys.readouterr().err == "error: out of memory: OOM when allocating tensor. Set less than --batch=9\n"
     assert main([f"--model={run}", f"--dataset={data}", "--split=train", "--flip"]) == 1
-    assert capsys.readouterr().err.endswith("Give less than --batch=4 or fewer views (--scales, --flip)\n")
+    assert capsys.readouterr().err.endswith("Set less than --batch=4 or fewer views (--scales, --flip)\n")
 
 
 def test_a_report_that_cannot_be_written_is_a_sentence(
@@ -171,8 +172,8 @@ def test_a_report_that_cannot_be_written_is_a_sentence(
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("--scales=1,x", "'1,x' is not a list of numbers, like 0.75,1,1.25"),
-        ("--scales=0,1", "'0,1': scales are above 0 and at most 8, as in 0.75,1,1.25"),
+        ("--scales=1,x", "'1,x' is not a list of numbers, such as 0.75,1,1.25"),
+        ("--scales=0,1", "'0,1': scales must be above 0 and at most 8"),
         ("--scales=", "'' is not a list of numbers"),
         ("--batch=0", "0 is less than 1"),
         ("--logical_devices=-1", "-1 is less than 1"),

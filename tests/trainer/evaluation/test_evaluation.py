@@ -284,7 +284,7 @@ def test_what_does_not_go_together_is_refused(split: Split, model: keras.Model):
         evaluate(fixed, split, batch=1, strategy=ONE, scales=(0.5, 1))
     assert isinstance(evaluate(fixed, split, batch=1, strategy=ONE), Evaluation)
     for scales in ((), (0, 1), (float("nan"),)):
-        with pytest.raises(EvaluationError, match="one or more above 0 were expected"):
+        with pytest.raises(EvaluationError, match="set one or more numbers above 0"):
             evaluate(model, split, batch=1, strategy=ONE, scales=scales)
 
 

@@ -158,7 +158,7 @@ def test_mean_iou_is_that_of_keras():
 @pytest.mark.parametrize(
     ("counts", "message"),
     [
-        (np.zeros((3, 3), np.int64), r"confusion int64\[3, 3\]: integer\[11, 11\] was expected for 11 classes"),
+        (np.zeros((3, 3), np.int64), r"confusion int64\[3, 3\]: expected integer\[11, 11\] for 11 classes"),
         (np.zeros((11, 11)), r"confusion float64\[11, 11\]"),
         (np.full((11, 11), -1), "can't have negative counts"),
     ],

@@ -28,7 +28,8 @@ from trainer.evaluation import plots
 from trainer.evaluation.evaluator import Evaluation, evaluate
 from trainer.evaluation.examples import Example
 from trainer.evaluation.metrics import METRICS, Scores, bootstrap_interval
-from trainer.evaluation.report import FILES, print_scores, write_report
+from trainer.evaluation.printed import print_scores
+from trainer.evaluation.report import FILES, write_report
 from trainer.inference.model_file import Description
 
 CAMVID = BUILTIN_TABLES["camvid11"]()
@@ -118,12 +119,10 @@ def test_every_metric_is_in_the_file_and_in_the_table(folder: Path, evaluation: 
 
 
 def test_the_files_are_named_where_people_look_for_them(capsys: pytest.CaptureFixture[str]):
-    readme = (Path(__file__).parents[3] / "README.md").read_text()
-    assert not [name for name in FILES if name not in readme]
     with pytest.raises(SystemExit):
         main(["--help"])
-    shown = capsys.readouterr().out
-    assert not [name for name in FILES if name not in shown and not name.endswith(".png")]
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"writes a report: {', '.join(FILES)}." in shown
 
 
 def test_plots_are_imported_to_draw_alone():

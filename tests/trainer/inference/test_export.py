@@ -122,7 +122,7 @@ def test_files_are_decoded_as_pillow_decodes_them(loaded: Any, kind: str) -> Non
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "1"])
-def test_grey_palette_and_transparent_pictures_become_rgb(loaded: Any, mode: str) -> None:
+def test_gray_palette_and_transparent_pictures_become_rgb(loaded: Any, mode: str) -> None:
     file = io.BytesIO()
     Image.fromarray(paint(blocky_ids(32, 64))).convert(mode).save(file, "PNG")
     pixels = np.asarray(Image.open(file).convert("RGB"))
@@ -210,7 +210,7 @@ def test_a_model_is_whole_or_absent(tmp_path: Path) -> None:
 def test_only_what_is_whole_replaces_a_model(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     export_model(str(folder), make_color_model(DESCRIBED), DESCRIBED)
-    with pytest.raises(ExportError, match=r"model already holds a SavedModel: .* replace it with --overwrite"):
+    with pytest.raises(ExportError, match=r"model already contains a SavedModel: .* replace it with --overwrite"):
         export_model(str(folder), make_color_model(DESCRIBED), DESCRIBED)
     with pytest.raises(ValueError, match="shape"):
         export_model(str(folder), failing_model(), DESCRIBED, overwrite=True)
@@ -228,11 +228,13 @@ def test_only_what_is_whole_replaces_a_model(tmp_path: Path) -> None:
 
 def test_a_folder_with_other_things_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(ExportError, match=r"holds notes.txt, which is not part of a SavedModel: choose another folder"):
+    with pytest.raises(
+        ExportError, match=r"contains notes.txt, which is not part of a SavedModel: choose another folder"
+    ):
         export_model(str(tmp_path), make_color_model(DESCRIBED), DESCRIBED, overwrite=True)
     with pytest.raises(ExportError, match=r"notes.txt is a file: choose a folder"):
         export_model(str(tmp_path / "notes.txt"), make_color_model(DESCRIBED), DESCRIBED, overwrite=True)
-    with pytest.raises(ExportError, match=r"notes.txt/below can't be written: .*; choose another folder"):
+    with pytest.raises(ExportError, match=r"notes.txt/below can't be written: .*choose another folder"):
         export_model(str(tmp_path / "notes.txt" / "below"), make_color_model(DESCRIBED), DESCRIBED)
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
@@ -258,7 +260,7 @@ def test_the_command_exports_a_run(tmp_path: Path, capsys: pytest.CaptureFixture
     found = call(tf.saved_model.load(str(tmp_path / "model")), "serving_default", encode(paint(ids)))
     np.testing.assert_array_equal(found["class_map"], ids[None])
     assert main(arguments) == 1
-    assert "already holds a SavedModel" in capsys.readouterr().err
+    assert "already contains a SavedModel" in capsys.readouterr().err
     assert main([*arguments, "--overwrite"]) == 0
 
 

@@ -40,8 +40,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't
 
 IMAGES = np.random.default_rng(0).normal(size=(2, 32, 64, 3)).astype(np.float32)
 MEMBER = "street_scenes.json"
-CURE = "restore it from a backup, or train it again"
-NEWER = "use the version of this project that saved it, or train it again"
+CURE = "restore the file from a backup, or train the model again"
+NEWER = "use the version of this project that saved it"
 
 
 @pytest.fixture(scope="module")
@@ -190,9 +190,9 @@ def test_a_run_is_known_by_its_folder(saved: Path, tmp_path: Path):
 
 
 def test_a_model_that_is_not_there_is_missed(tmp_path: Path):
-    assert refusal_of(tmp_path) == f"{tmp_path} holds no {BEST}: training writes one after its first evaluation"
+    assert refusal_of(tmp_path) == f"{tmp_path} has no {BEST}: a training run writes it after its first evaluation"
     missing = f"{tmp_path}/mine.keras"
-    assert refusal_of(missing) == f"{missing} does not exist: name a {BEST}, or the folder of a training run"
+    assert refusal_of(missing) == f"{missing} does not exist: set the path of a {BEST}, or the folder of a training run"
 
 
 def test_a_file_that_keras_alone_wrote_is_refused(tmp_path: Path):
@@ -205,7 +205,9 @@ def test_a_file_that_keras_alone_wrote_is_refused(tmp_path: Path):
 def test_a_file_that_was_cut_is_refused(share: float, saved: Path, tmp_path: Path):
     path, content = tmp_path / "cut.keras", saved.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    assert refusal_of(path) == f"{path} is not a .keras file, or damaged: File is not a zip file; {CURE}"
+    told = refusal_of(path)
+    assert told.startswith(f"{path} is not a .keras file, or is damaged: ")
+    assert told.endswith(f"; {CURE}")
 
 
 def test_weights_that_are_damaged_are_refused(saved: Path, tmp_path: Path):
@@ -237,9 +239,9 @@ def test_a_damaged_byte_is_noticed_or_does_not_matter(data: st.DataObject, saved
 
 def test_another_version_is_refused(saved: Path, tmp_path: Path):
     path = rewrite(saved, tmp_path / "newer.keras", lambda value: value.update(version=2))
-    assert refusal_of(path) == f"{path} has version 2 of {MEMBER}, and this code reads 1: {NEWER}"
+    assert refusal_of(path).startswith(f"{path} has version 2 of {MEMBER}, but this trainer reads 1: {NEWER}")
     path = rewrite(saved, tmp_path / "none.keras", lambda value: value.pop("version"))
-    assert refusal_of(path) == f"{path} has version None of {MEMBER}, and this code reads 1: {NEWER}"
+    assert refusal_of(path).startswith(f"{path} has version None of {MEMBER}, but this trainer reads 1: {NEWER}")
 
 
 @pytest.mark.parametrize(
@@ -266,10 +268,9 @@ def test_a_model_and_a_data_set_must_have_the_same_classes(tmp_path: Path):
     check_labels(describe(labels=replace(manifest.labels, name="renamed")), manifest, "data")
     with pytest.raises(ModelFileError) as refused:
         check_labels(describe(), manifest, "data")
-    assert str(refused.value) == (
-        f"data has other classes than the model: {camvid} (label table 'camvid11') and {cityscapes} ('cityscapes19'). "
-        "Build the data set with the model's label table (--labels), or train on this one"
-    )
+    classes = f"{camvid} (label table 'camvid11'), not {cityscapes} ('cityscapes19')"
+    assert str(refused.value).startswith(f"data has other classes than the model: {classes}. ")
+    assert "(--labels)" in str(refused.value)
 
 
 def replaced(saved: Path, path: Path, member: str, content: bytes, how: int = zipfile.ZIP_STORED) -> Path:
@@ -283,7 +284,7 @@ def replaced(saved: Path, path: Path, member: str, content: bytes, how: int = zi
 @pytest.mark.parametrize("content", [b"", b"\0" * 4096, b"garbage" * 99])
 def test_weights_that_are_none_are_refused(content: bytes, saved: Path, tmp_path: Path):
     path = replaced(saved, tmp_path / "model.keras", "model.weights.h5", content)
-    assert "is damaged: its model.weights.h5 is no HDF5 file" in refusal_of(path)
+    assert "is damaged: its model.weights.h5 is not an HDF5 file" in refusal_of(path)
 
 
 def test_weights_that_are_cut_are_refused(saved: Path, tmp_path: Path):
@@ -302,7 +303,7 @@ def test_members_that_are_no_description_are_refused(member: str, content: bytes
 @pytest.mark.parametrize("member", [MEMBER, "config.json", "model.weights.h5"])
 def test_a_member_that_swells_is_not_read(member: str, saved: Path, tmp_path: Path):
     bomb = replaced(saved, tmp_path / "model.keras", member, bytes(80 * 2**20), zipfile.ZIP_DEFLATED)
-    assert f"its {member} would have 83,886,080 bytes, and at most" in refusal_of(bomb)
+    assert f"its {member} would have 83,886,080 bytes, more than " in refusal_of(bomb)
 
 
 def test_links_to_other_files_are_not_followed(saved: Path, tmp_path: Path):
@@ -312,14 +313,14 @@ def test_links_to_other_files_are_not_followed(saved: Path, tmp_path: Path):
     with h5py.File(made, "a") as file:
         file["elsewhere"] = h5py.ExternalLink("/etc/hostname", "/")
     path = replaced(saved, tmp_path / "model.keras", "model.weights.h5", made.read_bytes())
-    assert "holds a link to elsewhere (model.weights.h5: /elsewhere)" in refusal_of(path)
+    assert "contains a link to another file (model.weights.h5: /elsewhere)" in refusal_of(path)
 
 
 def test_code_is_not_run(tmp_path: Path):
     images = keras.Input((None, None, 3))
     path = tmp_path / "model.keras"
     save_model(str(path), keras.Model(images, keras.layers.Lambda(lambda x: x)(images)), describe())
-    assert "holds code (a layer Lambda), which is not run" in refusal_of(path)
+    assert "contains code (a layer Lambda), which is not run" in refusal_of(path)
 
 
 @pytest.mark.parametrize(
@@ -344,7 +345,7 @@ def test_layers_and_description_must_be_of_one_model(tmp_path: Path):
     images = keras.Input((None, None, 3))
     path = tmp_path / "model.keras"
     save_model(str(path), keras.Model(images, keras.layers.Conv2D(7, 1)(images)), describe())
-    assert "has 7 outputs, and its street_scenes.json describes 19 classes" in refusal_of(path)
+    assert "has 7 outputs, but its street_scenes.json describes 19 classes" in refusal_of(path)
 
 
 GREEDY = """

@@ -23,7 +23,8 @@ from tests.support.color_model import CITYSCAPES, blocky_ids, describe, make_col
 from tests.support.picture_table import CASES
 from trainer.inference.model_file import save_model
 from trainer.inference.pictures import TYPES, find_pictures, load_picture, overlay
-from trainer.predict import main, parse_predict
+from trainer.inference.request import parse_predict
+from trainer.predict import main
 
 # TensorFlow's tensors take no `copy` keyword yet, which NumPy 2 says wherever Keras saves a variable.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -67,7 +68,8 @@ def read(path: Path) -> np.ndarray:
 
 
 def files_below(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    """Without the record of the command."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("[!.]*") if path.is_file())
 
 
 def test_each_picture_becomes_ids_colors_and_an_overlay_in_the_same_tree(
@@ -93,7 +95,7 @@ def test_each_picture_becomes_ids_colors_and_an_overlay_in_the_same_tree(
             np.testing.assert_array_equal(np.asarray(colors.convert("RGB")), paint(ids))
         assert abs(read(output / f"overlays/{name}.jpg").astype(int) - paint(ids)).mean() < 3
     captured = capsys.readouterr()
-    assert captured.out.startswith(f"{output}: 4 of 4 pictures segmented, 0 skipped; ")
+    assert captured.out.startswith(f"{output}: 4 of 4 images segmented, 0 skipped; ")
     assert captured.err == ""
 
 
@@ -108,17 +110,17 @@ def test_an_overlay_mixes_the_picture_and_the_colors() -> None:
 
 def test_the_opacity_is_that_of_the_command(predict: Callable[..., int], tmp_path: Path) -> None:
     image = np.full((32, 64, 3), (120, 70, 120), np.uint8)  # nearest to road
-    picture = save(tmp_path / "grey.png", image)
+    picture = save(tmp_path / "gray.png", image)
     assert predict(picture, tmp_path / "out", "--overlay_opacity=0.75") == 0
-    np.testing.assert_allclose(read(tmp_path / "out" / "overlays" / "grey.jpg")[5, 5], (126, 65.5, 126), atol=2)
+    np.testing.assert_allclose(read(tmp_path / "out" / "overlays" / "gray.jpg")[5, 5], (126, 65.5, 126), atol=2)
 
 
 @pytest.mark.parametrize(
     ("opacity", "message"),
     [
         ("0.5x", "'0.5x' is not a number"),
-        ("1.5", "1.5: at least 0 and at most 1 was expected"),
-        ("nan", "nan: at least 0"),
+        ("1.5", "1.5: expected at least 0 and at most 1"),
+        ("nan", "nan: expected at least 0"),
     ],
 )
 def test_an_opacity_outside_0_to_1_is_refused(opacity: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -128,10 +130,16 @@ def test_an_opacity_outside_0_to_1_is_refused(opacity: str, message: str, capsys
     assert f"--overlay_opacity: {message}" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("wrong", ["--scales=0", "--scales=1,", "--scales=inf", "--scales=1,x", "--as=png", "--fli"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *("--scales=0", "--scales=1,", "--scales=inf", "--scales=1,x", "--as=png", "--fli"),
+        "--as=cityscapes_submission --overlay_opacity=0.5",
+    ],
+)
 def test_wrong_arguments_end_with_2(wrong: str) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(["--model=a", "--images=b", "--output=c", wrong])
+        main(["--model=a", "--images=b", "--output=c", *wrong.split()])
     assert ended.value.code == 2
 
 
@@ -159,7 +167,7 @@ def test_a_submission_holds_the_label_ids_of_cityscapes(predict: Callable[..., i
 def test_a_real_scene_keeps_its_size(predict: Callable[..., int], cityscapes_sample: Path, tmp_path: Path) -> None:
     pattern = cityscapes_sample / "leftImg8bit" / "train" / "*" / "*_000000_*.png"
     assert predict(pattern, tmp_path, "--as=cityscapes_submission") == 0
-    (written,) = tmp_path.iterdir()
+    (written,) = tmp_path.glob("[!.]*")
     assert written.name == "aachen_000000_000019_leftImg8bit.png"
     ids = read(written)
     assert ids.shape == (1024, 2048)
@@ -203,9 +211,9 @@ def test_a_model_of_other_classes_makes_no_submission(
     assert submit(labels, tmp_path)[0] == 1
     said = capsys.readouterr().err
     assert said.startswith("error: --as=cityscapes_submission needs a model of the 19 classes of Cityscapes")
-    assert said.endswith(": leave --as out, or train on a data set with --labels=cityscapes19\n")
+    assert "--labels=cityscapes19" in said
     assert f"the model's label table {labels.name!r} has others" in said
-    assert not list((tmp_path / "out").glob("*"))
+    assert not [*(tmp_path / "out").iterdir()]
 
 
 def test_a_submission_is_refused_by_the_names_of_the_classes(
@@ -238,15 +246,15 @@ def test_other_tables_have_their_own_colors(tmp_path: Path) -> None:
 
 def deep_pictures(folder: Path) -> dict[str, str]:
     """Name -> what is said of it."""
-    grey = np.linspace(0, 65535, 32 * 64).reshape(32, 64).astype(np.uint16)
-    save(folder / "deep_grey.png", grey)
-    save(folder / "deep_grey2.tif", grey)
-    save(folder / "float.tif", grey.astype(np.float32))
-    rgb = tf.io.encode_png(np.stack([grey] * 3, -1)).numpy()  # Pillow writes no such file
+    gray = np.linspace(0, 65535, 32 * 64).reshape(32, 64).astype(np.uint16)
+    save(folder / "deep_gray.png", gray)
+    save(folder / "deep_gray2.tif", gray)
+    save(folder / "float.tif", gray.astype(np.float32))
+    rgb = tf.io.encode_png(np.stack([gray] * 3, -1)).numpy()  # Pillow writes no such file
     (folder / "deep_rgb.png").write_bytes(rgb)
     return {
-        "deep_grey.png": "deep_color: 16 bits per channel",
-        "deep_grey2.tif": "deep_color: 16 bits per channel",
+        "deep_gray.png": "deep_color: 16 bits per channel",
+        "deep_gray2.tif": "deep_color: 16 bits per channel",
         "deep_rgb.png": "deep_color: 16 bits per channel",
         "float.tif": "unsupported_mode: mode F",
     }
@@ -283,12 +291,12 @@ def test_pictures_that_cannot_be_read_are_named_and_left_out(
     source.mkdir()
     faults = make(source)
     assert predict(source, output) == 1
-    assert capsys.readouterr().out.startswith(f"{output}: 0 of {len(faults)} pictures segmented, {len(faults)} skipped")
+    assert capsys.readouterr().out.startswith(f"{output}: 0 of {len(faults)} images segmented, {len(faults)} skipped")
     assert not files_below(output)
     paint_picture(source / "good.png")
     assert predict(source, output) == 0
     captured = capsys.readouterr()
-    assert captured.out.startswith(f"{output}: 1 of {len(faults) + 1} pictures segmented, {len(faults)} skipped; ")
+    assert captured.out.startswith(f"{output}: 1 of {len(faults) + 1} images segmented, {len(faults)} skipped; ")
     said = sorted(captured.err.splitlines())
     assert len(said) == len(faults)
     for line, name in zip(said, sorted(faults), strict=True):
@@ -342,7 +350,7 @@ def test_the_limit_of_pixels_is_that_of_the_pipeline(
         ("bomb", MAX_IMAGE_PIXELS, "20000x10000 (WxH) is more than 100,000,000 pixels"),
         ("long", 32 * 64, "the file has more than 16,384 bytes"),
     ):
-        assert predict(tmp_path / f"{name}.png", tmp_path / "out", f"--max_image_pixels={limit}") == 1
+        assert predict(tmp_path / f"{name}.png", tmp_path / "out2", f"--max_image_pixels={limit}") == 1
         assert f"{name}.png: too_many_pixels: {found}; skipped\n" in capsys.readouterr().err
 
 
@@ -390,13 +398,86 @@ def test_nothing_to_segment_is_an_error(
     (tmp_path / "notes.txt").touch()
     assert predict(tmp_path, tmp_path.parent / "out") == 1
     (said,) = capsys.readouterr().err.splitlines()
-    assert said.startswith(f"error: {tmp_path}: there is no picture among 1 files")
+    assert said.startswith(f"error: {tmp_path}: none of 1 files is an image")
     assert all(kind in said for kind in TYPES)
     for images in (tmp_path / "absent", tmp_path / "absent" / "*.png"):
         assert predict(images, tmp_path.parent / "out") == 1
-        assert capsys.readouterr().err == (
-            f"error: --images={images}: there is no such file or folder, and nothing matches it\n"
-        )
+        assert capsys.readouterr().err.startswith(f"error: --images={images}: there is no such file or folder")
+
+
+def test_the_same_command_continues_and_keeps_what_is_there(
+    predict: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Corrections of a predicted mask are not lost, and a command that was killed is completed."""
+    ids = {name: paint_picture(tmp_path / "in" / f"{name}.png", seed=seed) for seed, name in enumerate("abc")}
+    output = tmp_path / "out"
+    assert predict(tmp_path / "in", output) == 0
+    whole = files_below(output)
+    corrected = save(output / "ids" / "a.png", np.zeros_like(ids["a"])).read_bytes()
+    (output / "colors" / "b.png").unlink()
+    (output / "overlays" / "c.jpg").unlink()
+    capsys.readouterr()
+    assert predict(f"{tmp_path / 'in'}/", output) == 0
+    assert ": 2 of 3 images segmented, 0 skipped, 1 kept as they were (--overwrite " in capsys.readouterr().out
+    assert files_below(output) == whole
+    assert (output / "ids" / "a.png").read_bytes() == corrected
+    assert predict(tmp_path / "in", output) == 0
+    assert ": 0 of 3 images segmented, 0 skipped, 3 kept " in capsys.readouterr().out
+    assert predict(tmp_path / "in", output, "--overwrite") == 0
+    np.testing.assert_array_equal(read(output / "ids" / "a.png"), ids["a"])
+
+
+@pytest.mark.parametrize(
+    "case", ["a file of the user", "other options", "another model", "other images", "a damaged record"]
+)
+def test_files_of_others_are_replaced_only_with_overwrite(
+    case: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("in", "in2"):
+        paint_picture(tmp_path / folder / "x.png")
+    output, mine = tmp_path / "out", tmp_path / "out" / "ids" / "x.png"
+    command = [f"--model={run}", f"--images={tmp_path / 'in'}", f"--output={output}"]
+    if case != "a file of the user":
+        assert main(command) == 0
+    mine.parent.mkdir(parents=True, exist_ok=True)
+    mine.write_bytes(b"mine")
+    if case == "other options":
+        command.append("--flip")
+    elif case == "other images":
+        command[1] = f"--images={tmp_path / 'in2'}"
+    elif case == "another model":
+        other = describe(size=None, step=99)
+        save_model(str(tmp_path / "best.keras"), make_color_model(other), other)
+        command[0] = f"--model={tmp_path}"
+    elif case == "a damaged record":
+        (output / ".predict.json").write_bytes(bytes(99))
+    capsys.readouterr()
+    assert main(command) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {output}/")
+    assert "--overwrite" in said
+    assert mine.read_bytes() == b"mine"
+    assert main([*command, "--overwrite"]) == 0
+    assert mine.read_bytes() != b"mine"
+    assert main(command) == 0
+
+
+def test_a_command_that_replaces_leaves_no_record_until_it_is_done(
+    predict: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the command that is run again would keep files that were still to be replaced."""
+    for name in "abc":
+        paint_picture(tmp_path / "in" / f"{name}.png")
+    assert predict(tmp_path / "in", tmp_path / "out", "--flip") == 0
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("trainer.inference.pictures.write", stop)
+        assert predict(tmp_path / "in", tmp_path / "out", "--overwrite") == 130
+    assert predict(tmp_path / "in", tmp_path / "out") == 1
+    assert predict(tmp_path / "in", tmp_path / "out", "--overwrite") == 0
 
 
 def test_no_file_is_written_twice_or_over_a_picture(
@@ -406,15 +487,14 @@ def test_no_file_is_written_twice_or_over_a_picture(
     paint_picture(source / "a/x.png")
     paint_picture(source / "b/x.png")
     assert predict(source, tmp_path / "out", "--as=cityscapes_submission") == 1
-    assert capsys.readouterr().err == (
-        f"error: {source}/a/x.png and {source}/b/x.png would both become {tmp_path}/out/x.png: rename one of them\n"
-    )
+    told = f"{source}/a/x.png and {source}/b/x.png would both be written to {tmp_path}/out/x.png: rename one of them"
+    assert capsys.readouterr().err == f"error: {told}\n"
     save(source / "b/x.jpg", np.zeros((8, 8, 3), np.uint8))
     assert predict(source / "b", tmp_path / "out") == 1
-    assert f"would both become {tmp_path}/out/ids/x.png" in capsys.readouterr().err
+    assert f"would both be written to {tmp_path}/out/ids/x.png" in capsys.readouterr().err
     before = (source / "a/x.png").read_bytes()
     assert predict(source / "a/x.png", source / "a", "--as=cityscapes_submission") == 1
-    assert capsys.readouterr().err == f"error: {source}/a/x.png is one of the pictures: choose another --output\n"
+    assert capsys.readouterr().err == f"error: {source}/a/x.png is one of the images: choose another --output\n"
     assert (source / "a/x.png").read_bytes() == before
     assert not (tmp_path / "out").exists()
 
@@ -470,4 +550,4 @@ def test_a_model_that_is_not_there_is_an_error(tmp_path: Path, capsys: pytest.Ca
     paint_picture(tmp_path / "x.png")
     (tmp_path / "run").mkdir()
     assert main([f"--model={tmp_path / 'run'}", f"--images={tmp_path / 'x.png'}", f"--output={tmp_path / 'out'}"]) == 1
-    assert "run holds no best.keras" in capsys.readouterr().err
+    assert "run has no best.keras" in capsys.readouterr().err

@@ -14,6 +14,7 @@ import tensorflow as tf
 from beam_pipelines.contract.normalization import Normalization
 from trainer.models import as_list, build, option_defaults
 from trainer.models.backbones.keras_xception import matching_layers, pretrained_xception
+from trainer.models.errors import ModelError, WeightsError
 from trainer.models.layers import AtrousMaxPool, Convolutions, CropLike, PadToMultiple, ResizeLike
 
 # TensorFlow's tensors take no `copy` keyword yet, which NumPy 2 says wherever Keras saves a variable.
@@ -398,7 +399,7 @@ def test_a_missing_network_is_explained(monkeypatch: pytest.MonkeyPatch) -> None
         pytest.skip("the weights have been downloaded before")
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
-    with pytest.raises(OSError, match=r"could not be downloaded: .* give it as --backbone_weights=PATH$") as caught:
+    with pytest.raises(WeightsError, match=r"could not be downloaded: .*--backbone_weights") as caught:
         pretrained("imagenet")
     assert "http" not in str(caught.value)
 
@@ -409,15 +410,23 @@ def test_a_missing_network_is_explained(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("unet", {}, "unknown model 'unet': one of deeplabv3plus, u2net, u2netp"),
-        ("u2net", {"backbone": "xception65"}, "u2net has no option 'backbone': it has batch_norm_momentum, sync_"),
-        ("deeplabv3plus", {"backbone": "resnet"}, "unknown backbone 'resnet': one of xception65, xception41, keras_"),
-        ("deeplabv3plus", {"output_stride": 4}, "output_stride is 4: it can be 16 or 8"),
-        ("deeplabv3plus", {"backbone_weights": "imagenet"}, "fits keras_xception of width 1 only, and this is xcep"),
+        ("unet", {}, "unknown model 'unet'; the models are deeplabv3plus, u2net, u2netp"),
+        (
+            "u2net",
+            {"backbone": "xception65"},
+            "u2net has no option 'backbone'; its options are batch_norm_",
+        ),
+        (
+            "deeplabv3plus",
+            {"backbone": "resnet"},
+            "unknown backbone 'resnet'; the backbones are xception65, x",
+        ),
+        ("deeplabv3plus", {"output_stride": 4}, "output_stride is 4: set 16 or 8"),
+        ("deeplabv3plus", {"backbone_weights": "imagenet"}, "needs keras_xception of width 1, and the model has xcep"),
         (
             "deeplabv3plus",
             {"backbone": "keras_xception", "width": 0.5, "backbone_weights": "x.h5", "normalization": NORMALIZATION},
-            "and this is keras_xception of width 0.5",
+            "and the model has keras_xception of width 0.5",
         ),
         (
             "deeplabv3plus",
@@ -432,7 +441,7 @@ def test_a_missing_network_is_explained(monkeypatch: pytest.MonkeyPatch) -> None
     ],
 )
 def test_refusals_say_what_there_is(name: str, options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ModelError, match=message):
         build(name, num_classes=2, options=options)
 
 
@@ -442,7 +451,7 @@ def test_no_classes_are_refused() -> None:
 
 
 def test_a_missing_weights_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"there is no file .*absent\.h5; give `none`, `imagenet` or the path"):
+    with pytest.raises(WeightsError, match=r"there is no file .*absent\.h5; set `none`, `imagenet` or the path"):
         pretrained(tmp_path / "absent.h5")
 
 
@@ -452,7 +461,7 @@ def test_a_file_that_does_not_fit_is_refused(name: str, tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"not HDF5")
     else:
         keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)]).save_weights(tmp_path / name)
-    with pytest.raises(ValueError, match=r"does not hold the weights of keras\.applications\.Xception \("):
+    with pytest.raises(ModelError, match=r"does not contain the weights of keras\.applications\.Xception \("):
         pretrained(tmp_path / name)
 
 

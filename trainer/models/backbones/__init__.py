@@ -1,6 +1,6 @@
-"""The backbones of DeepLabV3+: a new one is a module here and a row of `BACKBONES`.
+"""The backbones of DeepLabV3+. A new one is a module in this package and a row of `BACKBONES`.
 
-Nothing is imported before a backbone is built: command lines list their names.
+Their modules are imported when a backbone is built, so that command lines can list the names without waiting.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Features(NamedTuple):
-    """What a decoder takes from a backbone: `low` at stride 4, `high` at the output stride."""
+    """The outputs of a backbone: `low` at stride 4, `high` at the output stride."""
 
     low: Any
     high: Any
@@ -25,14 +25,14 @@ class Features(NamedTuple):
 
 @dataclass(frozen=True)
 class Backbone:
-    """A row of the table. Functions are given as `module:name`, below this package.
+    """A row of the table. Functions are `module:name`, relative to this package.
 
     Attributes:
       builder: (images [B, H, W, 3], convolutions, output_stride=16 or 8, ...) -> Features.
-      fixed: keywords of the builder that make this backbone.
-      options: names of the model's options that the builder takes, too.
-      weights: (source) -> a function that copies pretrained weights into a model of width 1 that has this backbone.
-        `source` is "imagenet" or a file. Raises ValueError for a file that does not fit, OSError where there is none.
+      fixed: keyword arguments of the builder that define this backbone.
+      options: names of the model's options that are keyword arguments of the builder.
+      weights: (source) -> a function that copies pretrained weights to a model of width 1 with this backbone. `source`
+        is "imagenet" or a file. Raises ModelError if the file has other weights, WeightsError if it can't be read.
       pixel_range: (least, most) of the pixels that pretrained weights expect; the model rescales normalized images.
     """
 
@@ -43,14 +43,14 @@ class Backbone:
     pixel_range: tuple[float, float] = (-1.0, 1.0)
 
     def build(self, images: Any, convolutions: Convolutions, *, output_stride: int, **options: Any) -> Features:
-        """Adds the backbone's layers behind `images`."""
+        """Applies the layers of the backbone to `images`."""
         features: Features = _find(self.builder)(
             images, convolutions, output_stride=output_stride, **self.fixed, **options
         )
         return features
 
     def read_weights(self, source: str) -> Callable[[keras.Model], None]:
-        """-> a function that copies the weights of `source` into a model; see `weights`."""
+        """-> a function that copies the weights of `source` to a model; see `weights`."""
         assert self.weights is not None
         copy: Callable[[keras.Model], None] = _find(self.weights)(source)
         return copy

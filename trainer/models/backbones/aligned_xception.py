@@ -14,11 +14,11 @@ from trainer.models.backbones import Features
 from trainer.models.layers import Convolutions
 
 EPSILON = 1e-3  # of batch normalization: batch_norm_epsilon in research/deeplab/core/feature_extractor.py
-STDDEV = 0.09  # of all kernels at the start: weights_initializer_stddev of xception_arg_scope
+STDDEV = 0.09  # of all initial kernels: weights_initializer_stddev of xception_arg_scope
 
 
 class Module(NamedTuple):
-    """Three separable convolutions, the last with the stride, and what is added to them: "conv", "sum" or "none"."""
+    """Three separable convolutions, the last with the stride, and the kind of skip connection: conv, sum or none."""
 
     name: str
     filters: tuple[int, int, int]
@@ -32,15 +32,16 @@ def build(
     """Features of images [B, H, W, 3]: high [B, H / output_stride, W / output_stride, 2048] and
     low [B, H / 4, W / 4, 256], rounded up.
 
-    Once the stride reaches `output_stride`, modules lose their strides, and those behind them are dilated instead:
+    When the stride reaches `output_stride`, further strides are replaced by dilation of the following modules, as in
     stack_blocks_dense of the official code. `low` is the end point entry_flow/block2/.../separable_conv2_pointwise
     (networks_to_feature_maps in feature_extractor.py).
 
-    middle_units: repetitions of the middle flow: figure 4 has 16, which makes 65 layers of weights; the official code's
-    xception_41 has 8.
-    depthwise_relu: ReLU after the batch normalization of each depthwise convolution, as the paper says. The official
-    code, which the released checkpoints were trained with, has it in the last module only
-    (activation_fn_in_separable_conv=False elsewhere): depthwise_relu=False. It changes no parameter count.
+    Args:
+      middle_units: repetitions of the middle flow: 16 in figure 4, which gives 65 layers with weights; 8 in xception_41
+        of the official code.
+      depthwise_relu: whether a ReLU follows the batch normalization of each depthwise convolution, as in the paper. The
+        official code, with which the released checkpoints were trained, has it only in the last module
+        (activation_fn_in_separable_conv=False elsewhere). The number of parameters is the same.
     """
     convolutions = replace(convolutions, epsilon=EPSILON, stddev=STDDEV, depthwise_stddev=STDDEV)
     x = convolutions.conv(images, 32, 3, stride=2, name="entry_conv1")
@@ -71,9 +72,9 @@ def _modules(middle_units: int) -> list[Module]:
 def _apply(
     module: Module, x: Any, convolutions: Convolutions, *, stride: int, rate: int, depthwise_relu: bool
 ) -> tuple[Any, Any]:
-    """-> the module's output, and that of its second separable convolution.
+    """-> the output of the module, and that of its second separable convolution.
 
-    ReLU comes before each separable convolution, but for the last module, where it comes after (xception_module).
+    ReLU precedes each separable convolution, but follows it in the last module (xception_module).
     """
     last = module.skip == "none"
     points = [x]

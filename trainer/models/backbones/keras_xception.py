@@ -1,8 +1,8 @@
 """keras.applications.Xception (Chollet 2017, arXiv 1610.02357, figure 5) made atrous, so that its weights load.
 
-Layers have the names of keras.applications.Xception; the convolutions of its shortcuts, which have none there, are
-blockN_residual here. Two things differ and change no weight: the first two convolutions pad (there they are "valid",
-which shifts the features by three pixels), and strides beyond the output stride are dilations.
+Layers have the names of keras.applications.Xception. The convolutions of shortcuts, which have no fixed names there,
+are blockN_residual here. Two differences do not affect the weights: the first two convolutions pad (there they are
+"valid", which shifts the features by three pixels), and strides beyond the output stride are dilations.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 from keras import layers
 
 from trainer.models.backbones import Features
+from trainer.models.errors import ModelError, WeightsError
 from trainer.models.layers import AtrousMaxPool, Convolutions
 
 EPSILON = 1e-3  # of batch normalization, the default that keras.applications.Xception uses
@@ -27,7 +28,7 @@ NOTOP = "xception_weights_tf_dim_ordering_tf_kernels_notop.h5"  # as keras.appli
 
 def build(images: Any, convolutions: Convolutions, *, output_stride: int) -> Features:
     """Features of images [B, H, W, 3] in -1..1: high [B, H / output_stride, W / output_stride, 2048],
-    low [B, H / 4, W / 4, 256], which is block3_sepconv2_bn, where the aligned Xception gives its own.
+    low [B, H / 4, W / 4, 256] from block3_sepconv2_bn, the same depth as in the aligned Xception.
     """
     convolutions = replace(convolutions, epsilon=EPSILON)
     x = convolutions.conv(images, 32, 3, stride=2, name="block1_conv1")
@@ -48,7 +49,7 @@ def build(images: Any, convolutions: Convolutions, *, output_stride: int) -> Fea
 
 
 def read_weights(source: str) -> Callable[[keras.Model], None]:
-    """-> a function that copies the weights of `source`, see `pretrained_xception`, into a model with this backbone."""
+    """-> a function that copies the weights of `source` (see `pretrained_xception`) to a model with this backbone."""
     pretrained = pretrained_xception(source)
     return lambda model: copy_weights(pretrained, model)
 
@@ -56,8 +57,13 @@ def read_weights(source: str) -> Callable[[keras.Model], None]:
 def pretrained_xception(source: str) -> keras.Model:
     """keras.applications.Xception with the weights of `source`.
 
-    source: "imagenet" (Keras downloads them), or a file that Keras can load: .h5, .weights.h5 or .keras, with or
-    without the classifier. Raises ValueError for a file that does not fit, OSError where there is none to read.
+    Args:
+      source: "imagenet" (Keras downloads them), or a file that Keras can load: .h5, .weights.h5 or .keras, with or
+        without the classifier.
+
+    Raises:
+      ModelError: the file does not contain these weights.
+      WeightsError: there is no such file, or the download failed.
     """
     return _downloaded() if source == "imagenet" else _from_file(Path(source))
 
@@ -69,7 +75,7 @@ def copy_weights(reference: keras.Model, model: keras.Model) -> None:
 
 
 def matching_layers(reference: keras.Model) -> list[tuple[Any, str]]:
-    """Each layer of keras.applications.Xception that has weights, without the classifier, and its name here."""
+    """Pairs of a layer of keras.applications.Xception with weights, except the classifier, and its name here."""
     weighted = [layer for layer in reference.layers if layer.weights and not isinstance(layer, layers.Dense)]
     pairs = [(layer, layer.name) for layer in weighted if layer.name.startswith("block")]
     unnamed = [layer for layer in weighted if not layer.name.startswith("block")]
@@ -84,16 +90,16 @@ def _downloaded() -> keras.Model:
     try:
         return keras.applications.Xception(weights="imagenet", include_top=False)
     except Exception as error:  # Keras raises a bare Exception
-        raise OSError(
-            "the ImageNet weights of keras.applications.Xception could not be downloaded: fetch the file "
-            f"{NOTOP} on a machine with a network and give it as --backbone_weights=PATH"
+        raise WeightsError(
+            "the ImageNet weights of keras.applications.Xception could not be downloaded: download the file "
+            f"{NOTOP} on a machine with a network, and set --backbone_weights to its path"
         ) from error
 
 
 def _from_file(path: Path) -> keras.Model:
     if not path.is_file():
-        raise FileNotFoundError(
-            f"backbone_weights: there is no file {path}; give `none`, `imagenet` or the path of a weights file of "
+        raise WeightsError(
+            f"backbone_weights: there is no file {path}; set `none`, `imagenet` or the path of a weights file of "
             "keras.applications.Xception"
         )
     problems = []
@@ -105,14 +111,14 @@ def _from_file(path: Path) -> keras.Model:
             problems.append(str(error).partition("\n")[0])
         else:
             return model
-    raise ValueError(
-        f"backbone_weights: {path} does not hold the weights of keras.applications.Xception ({problems[0]}); "
-        f"give a file such as {NOTOP}"
+    raise ModelError(
+        f"backbone_weights: {path} does not contain the weights of keras.applications.Xception ({problems[0]}); "
+        f"set the path of a file such as {NOTOP}"
     )
 
 
 def _load(model: keras.Model, path: Path) -> None:
-    """Loads all convolutions from `path`: Keras only warns of some that it leaves as they were."""
+    """Loads `path`. Raises ValueError if a convolution is not in it: Keras leaves it unchanged, with a warning."""
     kernels = [
         variable for layer, _ in matching_layers(model) for variable in layer.weights if len(variable.shape) == 4
     ]
@@ -122,7 +128,7 @@ def _load(model: keras.Model, path: Path) -> None:
         model.load_weights(path)
     for kernel, old in zip(kernels, before, strict=True):
         if np.array_equal(kernel.numpy(), old):
-            raise ValueError(f"nothing for {kernel.path}")
+            raise ValueError(f"it has no weights for {kernel.path}")
 
 
 def _strided_block(
@@ -135,7 +141,7 @@ def _strided_block(
     rate: int,
     relu_first: bool = True,
 ) -> tuple[Any, Any]:
-    """-> the block's output, and what it has before its pooling: separable convolutions, max pooling and a shortcut."""
+    """Separable convolutions, max pooling and a shortcut. -> the block's output, and its features before pooling."""
     name = f"block{block}"
     shortcut = convolutions.conv(x, filters[-1], 1, stride=stride, relu=False, name=f"{name}_residual")
     before = _separables(x, block, filters, convolutions, rate, relu_first=relu_first)
