@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES, LabelTable
-from beam_pipelines.contract.manifest import MINUS_ONES, Manifest
+from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.inputs.sources import Found, Pair
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.rejects import Rejected, meaning_of
@@ -152,7 +152,7 @@ def _notes_on_classes(manifest: Manifest) -> list[str]:
     if share > SUSPICIOUS_IGNORED:
         notes.append(f"is {manifest.labels.name} the right label table (--labels)? So much is seldom ignored")
     notes += _notes_on_table(manifest.labels, pixels)
-    if minus_ones := manifest.additions.get(MINUS_ONES):
+    if minus_ones := manifest.minus_one_pixels:
         notes.append(
             f"warning: {minus_ones:,} pixels of masks are 65535, which is -1 in 16 bits: `ignore: rest` ignored them; "
             "if they are a class, name 65535 in its row"

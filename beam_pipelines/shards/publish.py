@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from beam_pipelines.contract.labels import IGNORE
-from beam_pipelines.contract.manifest import MINUS_ONES, Manifest, PixelFormat, Shard
+from beam_pipelines.contract.manifest import Manifest, PixelFormat, Shard
 from beam_pipelines.contract.moments import Moments
 from beam_pipelines.contract.schema import SchemaError
 from beam_pipelines.errors import BuildError
@@ -88,16 +88,10 @@ def publish(
             "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "seconds": round(time.time() - started, 1),
         },
-        additions=_additions(written),
+        minus_one_pixels=sum(shard.minus_ones for shard in written),
     )
     publish_manifest(workspace, manifest)
     return manifest
-
-
-def _additions(written: Sequence[WrittenShard]) -> dict[str, int]:
-    """Nothing for sound masks: the manifest of a sound data set has no such field."""
-    minus_ones = sum(shard.minus_ones for shard in written)
-    return {MINUS_ONES: minus_ones} if minus_ones else {}
 
 
 def write_pairing(workspace: Workspace, rejected: Sequence[Rejected]) -> None:
