@@ -25,7 +25,7 @@ from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.errors import BuildError, without_worker_tracebacks
 from beam_pipelines.files import cloud, lease, storage, workspace
 from beam_pipelines.files.workspace import Workspace
-from beam_pipelines.graph import Job, build_dataset
+from beam_pipelines.graph import build_dataset
 from beam_pipelines.inputs import sample_scenes
 from beam_pipelines.inputs.placement import check_apart
 from beam_pipelines.inputs.sources import Found, Pair, find_pairs
@@ -96,7 +96,7 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
 def make_pipeline(settings: BuildSettings, beam_options: PipelineOptions, started: float) -> beam.Pipeline:
     """The pipeline of the build, not started yet."""
     pipeline = beam.Pipeline(options=beam_options)
-    build_dataset(pipeline, Job(settings.recipe, Workspace(settings.output), settings.max_rejects, started))
+    build_dataset(pipeline, settings.recipe, Workspace(settings.output), settings.max_rejects, started)
     return pipeline
 
 

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 
 from beam_pipelines.contract import record, tfrecord
 from beam_pipelines.errors import BuildError
-from beam_pipelines.files import storage
 from beam_pipelines.inputs.sources import Pair
 from beam_pipelines.pixels.conform import Sample
 from beam_pipelines.pixels.masks import PLAIN, MaskReading
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.rejects import Rejected
-from beam_pipelines.shards.stage import prepare, to_record
+from beam_pipelines.shards.stage import file_reader, prepare, to_record
 
 SAMPLES = 3
 TRIES = 32  # pairs looked at to find SAMPLES good ones
@@ -36,7 +35,7 @@ def estimate(pairs: Sequence[Pair], recipe: Recipe, reading: MaskReading = PLAIN
     Raises:
       BuildError: the pictures do not have the aspect of --image_size, or not one pair could be read.
     """
-    reader = storage.FileReader(8 * recipe.max_image_pixels)
+    reader = file_reader(recipe)
     samples: list[Sample] = []
     rejected: list[Rejected] = []
     for pair in pairs[:TRIES]:

@@ -15,6 +15,7 @@ import numpy as np
 from beam_pipelines.contract import record, tfrecord
 from beam_pipelines.contract.manifest import Shard
 from beam_pipelines.contract.moments import LEVELS, Moments
+from beam_pipelines.contract.pictures import BYTES_PER_PIXEL
 from beam_pipelines.contract.record import Record
 from beam_pipelines.files import storage
 from beam_pipelines.files.seal import sealed
@@ -59,6 +60,11 @@ class ShardWriter:
     def shard(self, file: str) -> Shard:
         sha256 = self._hash.hexdigest() if self._hash else ""
         return Shard(file=file, examples=self.examples, bytes=self.bytes, sha256=sha256)
+
+
+def file_reader(recipe: Recipe) -> storage.FileReader:
+    """Reads images and masks, of at most so many bytes as pictures of the most pixels can have."""
+    return storage.FileReader(BYTES_PER_PIXEL * recipe.max_image_pixels)
 
 
 def prepare(pair: Pair, recipe: Recipe, reader: storage.FileReader, reading: MaskReading) -> Sample | Rejected:

@@ -11,7 +11,6 @@ import numpy as np
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE, MAX_SOURCE_ID, LabelTable
 from beam_pipelines.errors import BuildError
-from beam_pipelines.files import storage
 from beam_pipelines.inputs.sources import Pair
 from beam_pipelines.pixels.masks import (
     COLORS,
@@ -39,6 +38,7 @@ from beam_pipelines.pixels.masks import (
 )
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.rejects import BadInputError
+from beam_pipelines.shards.stage import file_reader
 
 LOOKED_AT = 48  # masks, shared among the splits by their sizes ...
 LEAST_OF_SPLIT = 8  # ... but so many of each, where it has them
@@ -170,7 +170,7 @@ def _look(pairs: Sequence[Pair], recipe: Recipe) -> list[Mask]:
 
 
 def _read(pairs: Sequence[Pair], recipe: Recipe) -> Iterator[tuple[str, str, StoredMask]]:
-    reader = storage.FileReader(8 * recipe.max_image_pixels)
+    reader = file_reader(recipe)
     try:
         for pair in pairs:
             try:
