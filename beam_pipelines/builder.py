@@ -34,7 +34,7 @@ from beam_pipelines.options import BuildSettings, pipeline_options
 from beam_pipelines.recipe import SCENES, Recipe, input_paths
 from beam_pipelines.shards import leftovers, ownership
 from beam_pipelines.shards.estimate import Estimate, estimate
-from beam_pipelines.shards.plan import ShardPlan, choose_pairs, cut_shards, write_plan
+from beam_pipelines.shards.plan import ShardPlan, choose_pairs, cut_shards, first_keys, write_plan
 from beam_pipelines.shards.publish import check_rejects, write_pairing, write_rejected
 from beam_pipelines.shards.survey import survey
 
@@ -49,6 +49,7 @@ class BuildPlan:
     estimate: Estimate
 
 
+_PAIRING_ONLY = "No file has been decoded yet: images and masks that turn out to be bad count as well"
 Execute = Callable[[beam.Pipeline, progress.Watcher, BuildSettings, Console], "report.Took | None"]
 
 
@@ -75,8 +76,9 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
         plan = make_plan(recipe, place, console)
         lease.check(place.lease)  # finding the pairs may have taken long
         ownership.refuse_foreign(place, [shard.file for shard in plan.shards])
-        if settings.overwrite:  # not before it is clear that there is something to put in its place
-            _check_pairing(plan.found, settings, "The first of them are above; nothing was deleted")
+        _check_space(plan, recipe, place)
+        if settings.overwrite:  # only when there is something to put in its place
+            _check_pairing(plan.found, settings, "The first of them are listed above; nothing was deleted")
             ownership.clear(place)
         _prepare(plan, settings, place, console)
         watcher = progress.Watcher(place, plan.shards, recipe, plan.estimate)
@@ -122,7 +124,10 @@ def _published(place: Workspace, recipe: Recipe, console: Console) -> Manifest |
 
 
 def _say_complete(place: Workspace, console: Console) -> int:
-    console.print(f"{place.root} is complete already; --overwrite builds it again", highlight=False)
+    console.print(
+        f"{place.root} is already complete (the sizes of its shards were checked); --overwrite builds it again",
+        highlight=False,
+    )
     _print_next(place, console)
     return 0
 
@@ -139,7 +144,7 @@ def make_plan(recipe: Recipe, place: Workspace, console: Console) -> BuildPlan:
     """Finds the pairs, splits them into shards, and prints the plan; writes nothing but the embedded scenes, if they
     are the input.
     """
-    inputs = _draw_scenes(place, console) if recipe.input == SCENES else recipe.input
+    inputs = _draw_scenes(recipe, place, console) if recipe.input == SCENES else recipe.input
     if recipe.input != SCENES:
         check_apart(inputs, place.root)
     found = find_pairs(recipe, inputs)
@@ -153,10 +158,11 @@ def make_plan(recipe: Recipe, place: Workspace, console: Console) -> BuildPlan:
     return BuildPlan(found, chosen, shards, expected)
 
 
-def _draw_scenes(place: Workspace, console: Console) -> str:
-    """Draws the embedded scenes beside the data set, those that are not there yet. -> their folder."""
+def _draw_scenes(recipe: Recipe, place: Workspace, console: Console) -> str:
+    """Draws the embedded scenes that the recipe takes, beside the data set, unless they are there. -> their folder."""
     folder = f"{place.root}-source"
-    scenes = sample_scenes.list_scenes()
+    of_splits = [sample_scenes.list_scenes({split: count}) for split, count in sample_scenes.SCENES.items()]
+    scenes = [key for keys in of_splits for key in first_keys(keys, recipe)]
     there = storage.sizes(folder)
     missing = [key for key in scenes if not all(name in there for name in sample_scenes.scene_file_names(key))]
     if missing:
@@ -171,8 +177,9 @@ def _draw_scenes(place: Workspace, console: Console) -> str:
 
 
 def _check_pairing(found: Found, settings: BuildSettings, listed: str) -> None:
-    """Raises BuildError where the pairing problems alone are more than `--max_rejects` allows."""
-    check_rejects(Counter(problem.reason for problem in found.rejected), len(found.pairs), settings.max_rejects, listed)
+    """Raises BuildError if the pairing problems alone are more than `--max_rejects` allows."""
+    reasons = Counter(problem.reason for problem in found.rejected)
+    check_rejects(reasons, len(found.pairs), settings.max_rejects, f"{listed}. {_PAIRING_ONLY}")
 
 
 def _prepare(plan: BuildPlan, settings: BuildSettings, place: Workspace, console: Console) -> None:
@@ -187,7 +194,6 @@ def _prepare(plan: BuildPlan, settings: BuildSettings, place: Workspace, console
     workspace.write_recipe(place, settings.recipe)
     if damaged := leftovers.forget_damaged(plan.shards, settings.recipe, place):
         console.print(leftovers.made_again(damaged), highlight=False)
-    _check_space(plan, settings.recipe, place)
     write_plan(place, plan.shards)
 
 

@@ -8,7 +8,8 @@ from beam_pipelines import stopping  # nothing that takes long: signals are hear
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0 all holds, 1 something does not, 2 there is no data set or the arguments are wrong.
+    """Returns the exit code: 0 if every check passed, 1 if one failed or there is no data set, 2 if an error kept it
+    from checking or the arguments are wrong.
 
     As a command it also ends with 128 + the number of the signal that stopped it.
     """

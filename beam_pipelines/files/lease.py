@@ -41,7 +41,10 @@ def check(path: str) -> None:
 
 @contextlib.contextmanager
 def _hold_local(path: str) -> Iterator[None]:
-    """A lock of the operating system, which ends with the process that holds it, however that ends."""
+    """A lock of the operating system, which ends with the process that holds it, however that ends. If the block leaves
+    nothing beside the file, the file goes, and so do the folders that were made for it.
+    """
+    made = _missing_folders(path)
     try:
         file = _lock(path)
         file.truncate(0)
@@ -49,8 +52,28 @@ def _hold_local(path: str) -> Iterator[None]:
         file.flush()
     except OSError as error:  # also of a file system without locks
         raise cannot_write(os.path.dirname(path), error) from error
+
+    def tidy() -> None:
+        with contextlib.suppress(OSError):
+            if os.listdir(os.path.dirname(path)) == [os.path.basename(path)]:
+                os.remove(path)
+            for folder in made:
+                os.rmdir(folder)
+
     with file:
-        yield
+        try:
+            with stopping.on_stop(tidy):
+                yield
+        finally:
+            tidy()
+
+
+def _missing_folders(path: str) -> list[str]:
+    """The folders that `path` needs and that do not exist, the deepest first."""
+    missing = []
+    while (path := os.path.dirname(path)) and not os.path.lexists(path):
+        missing.append(path)
+    return missing
 
 
 def _lock(path: str) -> TextIO:

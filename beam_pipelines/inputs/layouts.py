@@ -32,7 +32,7 @@ class Layout:
       name: what messages call it.
       image_folder: the folder that has the images.
       image: the pattern of the name of an image, below the input. Its last group is the stem that image and mask share;
-        the groups before it are places of the split's name, of which at most one matches.
+        the groups before it are places of the split's name; a file for which several match must have one split there.
       masks: folder with masks -> the pattern of the name of a mask, with groups like those of `image`; in the order in
         which the folders are preferred.
       mask_names: what the masks below such a folder are called, for messages.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from beam_pipelines.errors import BuildError
@@ -66,15 +67,27 @@ def find_pairs(recipe: Recipe, inputs: str) -> Found:
 
 
 def _by_key(files: Files, pattern: re.Pattern[str]) -> Claims:
-    """The names by split and stem, the stem in Unicode's form NFC: macOS writes NFD, others mostly NFC."""
+    """The names by split and stem, the stem in Unicode's form NFC: macOS writes NFD, others mostly NFC.
+
+    Raises:
+      BuildError: a name is in the folders of two splits.
+    """
     found = defaultdict(list)
     for name in sorted(files):
         match = pattern.fullmatch(name)
         if match:
-            *splits, stem = match.groups()
-            folder = next((split for split in splits if split), "")
-            found[SPLIT_OF_FOLDER.get(folder.lower(), folder), _composed(stem)].append(name)
+            *folders, stem = match.groups()
+            found[_split_of(folders, name), _composed(stem)].append(name)
     return found
+
+
+def _split_of(folders: Sequence[str | None], name: str) -> str:
+    """The split that the folders of the file `name` stand for; "" where there are none."""
+    splits = {SPLIT_OF_FOLDER.get(folder.lower(), folder): folder for folder in folders if folder}
+    if len(splits) > 1:
+        both = " and ".join(f"{folder}/" for folder in splits.values())
+        raise BuildError(f"{name} is in the folders of two splits, {both}: rename one of them")
+    return next(iter(splits), "")
 
 
 def _composed(text: str) -> str:

@@ -53,7 +53,7 @@ def conform(filename: str, image: np.ndarray, ids: np.ndarray, recipe: Recipe) -
     """Raises BadInputError of stage `conform`: sizes that do not fit, ids outside the table, only ignored pixels."""
     if image.shape[:2] != ids.shape:
         raise _bad(
-            "size_mismatch", f"the image has {_size(image.shape[:2])} and the mask {_size(ids.shape)} pixels (WxH)"
+            "size_mismatch", f"the image is {_size(image.shape)} and the mask {_size(ids.shape)} (height x width)"
         )
     check_ids(ids, recipe.labels)
     geometry = fit(ids.shape, recipe.image_size, recipe.aspect)
@@ -73,7 +73,9 @@ def fit(source: tuple[int, int], target: tuple[int, int] | None, aspect: str) ->
     if aspect == "stretch" or abs(ratio - 1) <= ASPECT_TOLERANCE:
         return Geometry(whole, target, target)
     if aspect == "reject":
-        raise _bad("aspect", f"{_size(source)} does not have the shape of {_size(target)} (WxH): give --aspect")
+        raise _bad(
+            "aspect", f"{_size(source)} (height x width) has another aspect ratio than {_size(target)}: give --aspect"
+        )
     if aspect == "pad":
         inner = (target[0], round(target[1] * ratio)) if ratio < 1 else (round(target[0] / ratio), target[1])
         return Geometry(whole, (max(1, inner[0]), max(1, inner[1])), target)
@@ -153,7 +155,7 @@ def _known_bytes(table: LabelTable) -> bytes:
 
 
 def _size(shape: tuple[int, ...]) -> str:
-    return f"{shape[1]}x{shape[0]}"
+    return f"{shape[0]}x{shape[1]}"
 
 
 def _bad(reason: str, detail: str) -> BadInputError:

@@ -90,7 +90,7 @@ def _has_deep_ids(table: LabelTable) -> bool:
 class StoredMask:
     """A mask as its file has it: `samples` [H, W], and the n `values` that occur there. For each of these: the stored
     number and the grey level of 8 and of 16 bits, int64[n] (-1: it has none), and the color of 8 bits, int64[n, 3]
-    (-1: it has none, or is not opaque).
+    (-1: it has none, or is not opaque). `counts`, int64[n], are the pixels of each, or None if they were not counted.
     """
 
     kind: str
@@ -100,9 +100,15 @@ class StoredMask:
     levels: np.ndarray
     deep: np.ndarray
     colors: np.ndarray
+    counts: np.ndarray | None = None
 
     def without_pixels(self) -> StoredMask:
-        return replace(self, samples=self.samples[:0])
+        """The mask with its pixels counted, but not kept."""
+        if self.kind == RGB:
+            counts = np.unique(self.samples, return_counts=True)[1]
+        else:
+            counts = np.bincount(self.samples.reshape(-1))[self.values]
+        return replace(self, samples=self.samples[:0], counts=counts)
 
 
 def decode_mask(data: bytes, table: LabelTable, max_pixels: int, reading: MaskReading) -> np.ndarray:

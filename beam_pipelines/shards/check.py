@@ -137,7 +137,7 @@ def _check(element: tuple[str, Shard], manifest: Manifest, root: str) -> Checked
 def check_shard(split: str, shard: Shard, manifest: Manifest, root: str) -> Checked:
     """Reads a shard record by record; a problem names the shard, the record and the limit."""
     path = storage.join(root, shard.file)
-    cure = f"rebuild the data set or restore the file (sha256 in dataset.json: {shard.sha256})"
+    cure = f"restore the file (its sha256 in dataset.json is {shard.sha256}), or build again with --overwrite"
     tally, problems = Tally(), []
     try:
         with cloud.errors(path):

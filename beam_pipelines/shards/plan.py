@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -58,6 +58,11 @@ def choose_pairs(pairs: Sequence[Pair], recipe: Recipe) -> dict[str, list[Pair]]
     for pair in sorted(pairs, key=lambda pair: _place(pair.key, recipe.seed)):
         by_split[pair.split].append(pair)
     return {split: by_split[split][: recipe.max_pairs] for split in sorted(by_split)}
+
+
+def first_keys(keys: Iterable[str], recipe: Recipe) -> list[str]:
+    """Those of `keys`, all of one split, that `choose_pairs` would take."""
+    return sorted(keys, key=lambda key: _place(key, recipe.seed))[: recipe.max_pairs]
 
 
 def cut_shards(

@@ -25,6 +25,7 @@ from beam_pipelines.rejects import Rejected
 from beam_pipelines.shards.plan import MOMENTS_SPLIT
 from beam_pipelines.shards.receipts import StagedShard
 
+_KEPT = "Shards without a bad pair are kept, unless the command has --overwrite"
 _T = TypeVar("_T")
 
 
@@ -66,7 +67,7 @@ def publish(
     written = sorted(written, key=lambda shard: shard.shard.file)
     rejected = write_rejected(written, workspace)
     examples = sum(shard.shard.examples for shard in written)
-    check_rejects(rejected, examples, max_rejects, f"{workspace.rejected} lists each with its reason")
+    check_rejects(rejected, examples, max_rejects, f"{workspace.rejected} lists each with its reason. {_KEPT}")
     if not moments.pixels:
         raise BuildError(f"every pair of the split {MOMENTS_SPLIT!r} was rejected: {workspace.rejected} says why")
     _check_shards(written, workspace)
@@ -137,9 +138,9 @@ def check_rejects(rejected: Counter[str], examples: int, max_rejects: float, lis
     if share > max_rejects:
         reasons = ", ".join(f"{reason} {times}" for reason, times in rejected.most_common())
         raise BuildError(
-            f"{count} of {count + examples} pairs were rejected ({share:.2%}, and --max_rejects is {max_rejects:.2%}): "
-            f"{reasons}. {listed}. Fix the files, or accept the loss with "
-            f"--max_rejects={_rounded_up(share)}; then run the command again: the other shards are kept"
+            f"{count} of {count + examples} pairs were rejected ({share:.2%}; --max_rejects is {max_rejects:.2%}): "
+            f"{reasons}. {listed}. Fix the files, or accept the loss with --max_rejects={rounded_up(share)}, "
+            "and run the command again"
         )
 
 
@@ -168,6 +169,6 @@ def _pixel_format(written: Sequence[WrittenShard], recipe: Recipe) -> PixelForma
     )
 
 
-def _rounded_up(share: float) -> str:
+def rounded_up(share: float) -> str:
     """`share` as a whole percentage that is not below it."""
     return f"{int(share * 100) + 1}%" if share < 0.99 else "100%"

@@ -12,6 +12,7 @@ import numpy as np
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE, MAX_SOURCE_ID, LabelTable
 from beam_pipelines.errors import BuildError
 from beam_pipelines.inputs.sources import Pair
+from beam_pipelines.pixels import table_fit
 from beam_pipelines.pixels.masks import (
     COLORS,
     CURE,
@@ -46,6 +47,7 @@ THREADS = 4
 SURE = 16  # so many masks of street scenes without one of the commonest ids are not by chance
 _MANY_COLORS = 2  # of a table, not grey: by chance no palette has them
 _MANY_IDS = 4
+_OF_LABEL_IDS = ("cityscapes19", "cityscapes7")
 
 Mask = tuple[str, StoredMask]  # of the key
 
@@ -69,11 +71,11 @@ def survey(chosen: Mapping[str, Sequence[Pair]], recipe: Recipe) -> Surveyed:
         return surveyed
     split_of = {pair.key: split for split, pairs in chosen.items() for pair in pairs}
     notes = [
-        note
+        f"{split}: {note}"
         for split in chosen
         for note in check_table([mask for key, mask in masks if split_of[key] == split], recipe.labels)
     ]
-    return Surveyed(surveyed.reading, (*surveyed.notes, *dict.fromkeys(notes)))
+    return Surveyed(surveyed.reading, (*surveyed.notes, *notes))
 
 
 def decide(masks: Sequence[Mask], table: LabelTable) -> Surveyed:
@@ -118,7 +120,7 @@ def check_table(masks: Sequence[StoredMask], table: LabelTable) -> tuple[str, ..
     if MAX_SOURCE_ID in seen and table.ignore_rest and not table.names(MAX_SOURCE_ID):
         notes.append(f"masks hold {MAX_SOURCE_ID}, which is -1 in 16 bits: `ignore: rest` ignores it")
     notes += _check_binary(masks, table)
-    if table.name in ("cityscapes19", "cityscapes7") and table == BUILTIN_TABLES[table.name]():
+    if table.name in _OF_LABEL_IDS and table_fit.is_builtin(table):
         notes += _check_label_ids(masks, seen, table)
     if table == BUILTIN_TABLES["cityscapes_train_ids"]():
         label_ids = [mask for mask in masks if ((mask.numbers > 18) & (mask.numbers < 34)).any()]
@@ -145,14 +147,26 @@ def _check_binary(masks: Sequence[StoredMask], table: LabelTable) -> list[str]:
 def _check_label_ids(masks: Sequence[StoredMask], seen: set[int], table: LabelTable) -> list[str]:
     if not seen or not seen <= {*range(19), IGNORE}:
         return []
-    said = (
-        f"the {len(masks)} masks looked at hold only {'0 to 18 and 255' if IGNORE in seen else 'ids of 0 to 18'}: "
-        f"train ids of Cityscapes? Table {table.name} takes label ids, 0 to 33, of which vegetation is 21, sky 23 and "
-        "car 26; the table for train ids is --labels=cityscapes_train_ids"
+    others = table_fit.fitting_tables(_pixels_of_ids(masks), table.name)
+    others = others or table_fit.tables_that_name(seen, table.name)
+    labels = " or ".join(f"--labels={name}" for name in others if name not in _OF_LABEL_IDS)
+    ids = "0 to 18 and 255" if IGNORE in seen else f"ids up to {max(seen)}"
+    message = (
+        f"the {len(masks)} masks looked at hold only {ids}: they fit {labels}. {table.name} expects label ids of "
+        "Cityscapes, 0 to 33, in which road is 7, vegetation 21, sky 23 and car 26"
     )
     if IGNORE in seen or (len(masks) >= SURE and len(seen) > _MANY_IDS):
-        raise BuildError(f"{said}; for masks that are right as they are, write the table as a YAML file")
-    return [f"warning: {said}"]
+        raise BuildError(f"{message}; if the masks really hold label ids, write the table as a YAML file")
+    return [f"warning: {message}"]
+
+
+def _pixels_of_ids(masks: Sequence[StoredMask]) -> Counter[int]:
+    """Id as stored -> pixels in all masks of which they were counted."""
+    total: Counter[int] = Counter()
+    for mask in masks:
+        if mask.counts is not None:
+            total.update(dict(zip(mask.numbers.tolist(), mask.counts.tolist(), strict=True)))
+    return total
 
 
 def _sample(chosen: Mapping[str, Sequence[Pair]]) -> list[Pair]:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import os
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions,
 from beam_pipelines.contract.labels import BUILTIN_TABLES
 from beam_pipelines.inputs.sources import find_pairs
 from beam_pipelines.options import DEFAULT_OUTPUT, parse_build, parse_verify, pipeline_options
+from beam_pipelines.options.command import command_of
 from beam_pipelines.recipe import SCENES, Recipe
 from tests.support.builds import make_flat, run_module
 
@@ -22,11 +25,14 @@ def build(*options: str) -> Recipe:
 
 
 def refusal_of(capsys: pytest.CaptureFixture[str], *options: str) -> str:
-    """The last line of what a user sees."""
+    """The line that a user sees."""
     with pytest.raises(SystemExit) as caught:
         parse_build(options)
     assert caught.value.code == 2
-    return capsys.readouterr().err.splitlines()[-1].removeprefix("python -m beam_pipelines.build: error: ")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert line.endswith(" (see --help)")
+    return line.removeprefix("error: ").removesuffix(" (see --help)")
 
 
 def test_without_options_the_embedded_scenes_are_built() -> None:
@@ -254,6 +260,27 @@ def test_one_color_of_the_label_table_changes_the_fingerprint() -> None:
 )
 def test_a_setting_does_not_change_the_fingerprint(option: str) -> None:
     assert build(option).fingerprint == DEFAULT.fingerprint
+
+
+@pytest.mark.parametrize("options", [{name: value} for name, value in OTHER.items()] + [OTHER | {"split_names": ()}])
+def test_the_command_of_a_recipe_gives_that_recipe(options: dict[str, Any]) -> None:
+    """As `verify` prints it; --group_by needs shares."""
+    shares = {"split_fractions": {"train": 0.5, "val": 0.5}} if "group_by" in options else {}
+    shard_size = {"shard_size_mb": 128.0} if options.get("shards") else {}
+    recipe = replace(DEFAULT, **options | shares | shard_size)
+    command = command_of(json.loads(json.dumps(recipe.to_json())), "my out", "--overwrite")
+    assert command is not None
+    settings = parse_build(shlex.split(command)[3:])
+    assert (settings.recipe, settings.output, settings.overwrite) == (recipe, "my out", True)
+
+
+def test_the_encoding_of_masks_beside_png_images_is_in_the_command() -> None:
+    recipe = build("--image_encoding=png", "--mask_encoding=uint8")
+    assert parse_build(shlex.split(command_of(recipe.to_json(), "out") or "")[3:]).recipe == recipe
+
+
+def test_a_recipe_with_a_table_of_the_users_own_has_no_command() -> None:
+    assert command_of(DEFAULT.to_json() | {"labels": "mine"}, "out") is None
 
 
 def test_a_default_given_or_left_out_has_one_fingerprint() -> None:

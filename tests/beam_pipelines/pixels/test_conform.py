@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as npst
 from PIL import Image
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE
-from beam_pipelines.options import ASPECTS, RESIZES
+from beam_pipelines.options.parser import ASPECTS, RESIZES
 from beam_pipelines.pixels.conform import (
     ASPECT_TOLERANCE,
     Geometry,
