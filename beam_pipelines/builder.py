@@ -125,7 +125,7 @@ def _published(place: Workspace, recipe: Recipe, console: Console) -> Manifest |
 
 def _say_complete(place: Workspace, console: Console) -> int:
     console.print(
-        f"{place.root} is already complete (the sizes of its shards were checked); --overwrite builds it again",
+        f"{place.root} is already complete; --overwrite builds it again",
         highlight=False,
     )
     _print_next(place, console)

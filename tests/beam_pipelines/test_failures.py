@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -55,7 +56,7 @@ def test_a_finished_data_set_is_complete_to_its_recipe_and_refused_to_another(
     capsys.readouterr()
 
     assert build(*arguments) == 0
-    assert f"{tmp_path} is complete already; --overwrite builds it again" in capsys.readouterr().out
+    assert f"{tmp_path} is already complete; --overwrite builds it again" in capsys.readouterr().out
     assert everything(tmp_path) == before
 
     assert build(*arguments, "--seed=3", "--mask_encoding=png") == 1
@@ -247,6 +248,26 @@ def test_a_file_size_limit_is_told(source: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "dataset.json").exists()
     assert not list(tmp_path.glob("train*"))
     assert build(f"--input={source}", f"--output={tmp_path}", *ARGUMENTS, "--shards=train=1,val=1") == 0
+
+
+def test_a_build_that_fails_early_leaves_the_output_as_it_was(tmp_path: Path) -> None:
+    """In finding the pairs: an output that did not exist does not exist afterwards, and an empty one is empty."""
+    (tmp_path / "empty").mkdir()
+    for output in (tmp_path / "empty", tmp_path / "new" / "out"):
+        assert build(f"--input={tmp_path / 'nowhere'}", f"--output={output}") == 1
+    assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
+
+
+def test_overwrite_deletes_nothing_where_the_disk_is_too_small(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = (f"--input={source}", f"--output={tmp_path / 'out'}", *ARGUMENTS)
+    assert build(*arguments) == 0
+    before = everything(tmp_path)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
+    assert build(*arguments, "--overwrite", "--seed=3", "--max_pairs=100", "--image_size=256x512") == 1
+    fails(capsys.readouterr(), "the build needs about", "free some space")
+    assert everything(tmp_path) == before
 
 
 def test_an_output_below_a_file_or_in_proc_is_told(

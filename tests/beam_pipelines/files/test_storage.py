@@ -150,7 +150,7 @@ def test_a_build_from_a_bucket_into_a_bucket_is_the_local_one(
     assert "all records read, every check passed" in capsys.readouterr().out
     assert sorted(storage.sizes(output)) == sorted(path.name for path in local.iterdir())
     assert build(f"--input={uploaded}", f"--output={output}", *options) == 0
-    assert "is complete already" in capsys.readouterr().out
+    assert "is already complete" in capsys.readouterr().out
 
 
 def test_the_command_line_does_it_with_the_transform(bucket: str, tmp_path: Path) -> None:

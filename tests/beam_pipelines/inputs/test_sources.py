@@ -745,3 +745,16 @@ def test_odd_names_are_found_and_read(tmp_path, stem) -> None:
     (pair,) = find(lay(tmp_path, f"images/train/{stem}.png", f"masks/train/{stem}.png")).pairs
     assert pair.key == f"train/{stem}"
     assert read(pair.mask) == f"masks/train/{stem}.png".encode()
+
+
+def test_a_file_in_the_folders_of_two_splits_is_refused_by_name(tmp_path: Path) -> None:
+    names = [f"train/{kind}/{folder}/x.png" for kind in ("images", "masks") for folder in ("val", "berlin")]
+    lay(tmp_path, *names)
+    with pytest.raises(BuildError, match=r"^train/images/val/x\.png is in the folders of two splits, train/ and val/"):
+        find_pairs(recipe_of(), str(tmp_path))
+
+
+def test_a_file_in_two_folders_of_one_split_is_of_that_split(tmp_path: Path) -> None:
+    lay(tmp_path, *(f"train/{kind}/Training/x.png" for kind in ("images", "masks")))
+    (pair,) = find_pairs(recipe_of(), str(tmp_path)).pairs
+    assert (pair.key, pair.split) == ("train/x", "train")

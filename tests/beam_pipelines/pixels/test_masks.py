@@ -19,6 +19,7 @@ from PIL import Image
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE, Label, LabelTable
 from beam_pipelines.errors import BuildError
+from beam_pipelines.inputs.sources import find_pairs
 from beam_pipelines.pixels.conform import check_ids
 from beam_pipelines.pixels.masks import (
     COLORS,
@@ -32,8 +33,9 @@ from beam_pipelines.pixels.masks import (
     stored_mask,
 )
 from beam_pipelines.rejects import BadInputError
-from beam_pipelines.shards.survey import Surveyed, check_table, decide
-from tests.support.builds import SHOWN, build, digests, make_flat, make_uneven, no_transform
+from beam_pipelines.shards.plan import choose_pairs
+from beam_pipelines.shards.survey import Surveyed, check_table, decide, survey
+from tests.support.builds import SHOWN, build, digests, make_flat, make_uneven, no_transform, recipe_of
 from tests.support.picture_files import grey_png, saved
 
 CAMVID = BUILTIN_TABLES["camvid11"]()
@@ -396,6 +398,32 @@ def test_train_ids_are_no_label_ids(name: str) -> None:
         check_table(plain(0, 2, 8, 10, 13) * 16, labels)
     assert "--labels=cityscapes_train_ids" in check_table(plain(0, 2, 8, 10, 13), labels)[0]
     assert check_table(plain(7, 8, 11, 21, 23), labels) == ()
+
+
+@pytest.mark.parametrize("name", ["cityscapes19", "cityscapes7"])
+def test_masks_of_camvid_are_not_taken_for_train_ids(name: str, camvid: Path) -> None:
+    """By the pixels of each id: the ids alone fit both tables."""
+    paths = sorted((camvid / "masks" / "val").glob("*.png"))[:4]
+    found = [
+        stored_mask(data, *open_mask(data, LIMIT)).without_pixels() for path in paths for data in [path.read_bytes()]
+    ]
+    (note,) = check_table(found, BUILTIN_TABLES[name]())
+    assert "they fit --labels=camvid11." in note
+
+
+@pytest.mark.parametrize("file", [saved(np.array([[3, 3, 5]], np.uint8)), saved(np.full((2, 2, 3), 9, np.uint8))])
+def test_the_pixels_of_each_value_are_counted(file: bytes) -> None:
+    found = stored_mask(file, *open_mask(file, LIMIT))
+    assert found.without_pixels().counts is not None
+    assert found.without_pixels().counts.tolist() == [int((found.samples == value).sum()) for value in found.values]
+
+
+def test_a_note_on_the_masks_names_its_split(tmp_path: Path) -> None:
+    source = make_flat(tmp_path)
+    recipe = recipe_of("--labels=cityscapes19")
+    chosen = choose_pairs(find_pairs(recipe, str(source)).pairs, recipe)
+    notes = survey({split: pairs[:4] for split, pairs in chosen.items()}, recipe).notes
+    assert [note.partition(":")[0] for note in notes] == ["train", "val"]
 
 
 def test_label_ids_are_no_train_ids() -> None:

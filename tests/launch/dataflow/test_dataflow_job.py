@@ -121,7 +121,7 @@ def test_a_job_builds_the_data_set_of_a_local_build_while_nobody_waits(
     asserted_of_the_job(job, output, tmp_path)
     capsys.readouterr()
     assert launch(service, output, "--no_wait", "--job_labels=team=vision") == 0
-    assert f"{output} is complete already" in capsys.readouterr().out
+    assert f"{output} is already complete" in capsys.readouterr().out
     assert len(service.jobs) == 1
     assert not [name for name in storage.sizes(output) if name.startswith("_")]
     assert build(f"--input={source}", f"--output={tmp_path / 'local'}", *RECIPE) == 0
