@@ -1,4 +1,4 @@
-"""The pipeline: shards are staged, their moments combined, the shards normalized, the data set published."""
+"""The pipeline: stages shards, combines their moments, normalizes the shards, publishes the data set."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class ListShards(beam.PTransform):
 
 
 class StageShards(beam.PTransform):
-    """ShardReference -> StagedShard: its pairs decoded once, conformed, counted, and written as they are."""
+    """ShardReference -> StagedShard: its pairs decoded once, conformed, counted, and written without normalization."""
 
     def __init__(self, recipe: Recipe, workspace: Workspace) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class StageShards(beam.PTransform):
 
 
 class CombineMoments(beam.PTransform):
-    """StagedShard -> the Moments of the split that they are taken of."""
+    """StagedShard -> the Moments of the split `MOMENTS_SPLIT`."""
 
     def expand(self, staged: beam.PCollection[StagedShard]) -> beam.PCollection[Moments]:
         of_split = staged | "OfSplit" >> beam.Filter(lambda shard: shard.split == plan.MOMENTS_SPLIT)

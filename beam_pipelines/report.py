@@ -1,4 +1,4 @@
-"""What a person reads: the plan before the work, and the table after it."""
+"""What the commands print: the plan before a build, and the tables after a build or a verification."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ SHOWN_PROBLEMS = 20
 
 @dataclass(frozen=True)
 class Took:
-    """Seconds of the whole command and of its pipeline, and the images that this run decoded: an earlier one, which
-    was stopped, may have done the others.
+    """Seconds of the whole command and of its pipeline, and the images that this run decoded; an earlier run, which was
+    stopped, may have decoded the others.
     """
 
     total: float
@@ -34,7 +34,7 @@ class Took:
 
 
 def print_found(found: Found, inputs: str, console: Console) -> None:
-    """Says what the input holds, with every note and the pairing problems."""
+    """Prints what the input holds, every note, and the first pairing problems."""
     console.print(f"found {len(found.pairs):,} pairs in {inputs}", highlight=False)
     for note in found.notes:
         console.print(f"  {note}", highlight=False)
@@ -42,13 +42,13 @@ def print_found(found: Found, inputs: str, console: Console) -> None:
 
 
 def print_notes(notes: Sequence[str], console: Console) -> None:
-    """What the masks were found to be, where that is not plain."""
+    """Prints the notes about the masks."""
     for note in notes:
         console.print(f"  {note}", highlight=False, markup=False)
 
 
 def print_problems(rejected: Sequence[Rejected], console: Console) -> None:
-    """The first pairing problems, and how many more there are."""
+    """Prints the first pairing problems, and the number of the others."""
     for problem in rejected[:SHOWN_PROBLEMS]:
         console.print(f"  {problem.reason}: {problem.detail}", highlight=False, markup=False)
     if len(rejected) > SHOWN_PROBLEMS:
@@ -64,7 +64,7 @@ def print_plan(
     recipe: Recipe,
     console: Console,
 ) -> None:
-    """Pairs and shards per split, and the size of the data set in each encoding."""
+    """Prints pairs and shards of each split, and the predicted size of the data set in each encoding."""
     count = Counter(shard.split for shard in shards)
     splits = _table("plan", "split", "pairs", "shards", "MB per shard")
     size = estimate.example_bytes[recipe.image_encoding]
@@ -81,7 +81,7 @@ def print_plan(
 
 
 def print_result(manifest: Manifest, root: str, took: Took, console: Console) -> None:
-    """The closing table."""
+    """Prints the closing table of a build."""
     table = _table(f"data set {root}", "split", "examples", "shards", "bytes")
     for split, shards in manifest.splits.items():
         table.add_row(split, f"{manifest.examples(split):,}", f"{len(shards):,}", readable(manifest.bytes(split)))
@@ -103,7 +103,7 @@ def print_result(manifest: Manifest, root: str, took: Took, console: Console) ->
 
 
 def print_checked(checked: Checked, manifest: Manifest, root: str, problems: Sequence[str], console: Console) -> None:
-    """What was read back of each split, and every problem."""
+    """Prints what was read back of each split, and every problem."""
     table = _table(f"data set {root}", "split", "examples", "shards", "bytes", "mean as stored", "std as stored")
     for split, shards in manifest.splits.items():
         tally = checked.tallies.get(split)
@@ -135,7 +135,7 @@ def readable(size: float) -> str:
 
 
 def _notes_on_classes(manifest: Manifest) -> list[str]:
-    """What looks like the wrong label table: much that is ignored, classes without a pixel."""
+    """Notes on ignored pixels, on classes without a pixel, and on what looks like the wrong label table."""
     pixels = manifest.class_pixels[manifest.moments_split]
     ignored = manifest.ignored_pixels[manifest.moments_split]
     share = ignored / max(1, sum(pixels) + ignored)
@@ -144,12 +144,12 @@ def _notes_on_classes(manifest: Manifest) -> list[str]:
     if absent:
         notes.append(f"no pixel in {manifest.moments_split}: {', '.join(absent)}")
     if share > table_fit.SUSPICIOUS_IGNORED:
-        notes.append(f"is {manifest.labels.name} the right label table (--labels)? So much is seldom ignored")
+        notes.append(f"that is unusually much: is {manifest.labels.name} the right label table (--labels)?")
     notes += _notes_on_table(manifest.labels, pixels)
     if minus_ones := manifest.minus_one_pixels:
         notes.append(
             f"warning: {minus_ones:,} pixels of masks are 65535, which is -1 in 16 bits: `ignore: rest` ignored them; "
-            "if they are a class, name 65535 in its row"
+            "if they belong to a class, add 65535 to its ids"
         )
     return notes
 
@@ -171,7 +171,7 @@ def _notes_on_table(table: LabelTable, pixels: Sequence[int]) -> list[str]:
 
 
 def _pixels_of_ids(table: LabelTable, pixels: Sequence[int]) -> dict[int, int]:
-    """Id -> pixels; empty where a class with pixels has several ids, since nothing tells which of them it has."""
+    """Id -> pixels; empty if a class with pixels has several ids, since nothing tells which of them it has."""
     found = [(row.source_ids, count) for row, count in zip(table.classes, pixels, strict=True) if count]
     return {} if any(len(ids) > 1 for ids, _ in found) else {ids[0]: count for ids, count in found}
 

@@ -1,4 +1,4 @@
-"""One verification from beginning to end: manifest, pipeline, table, exit code."""
+"""One verification: reads the manifest, runs the pipeline, prints the table, and returns the exit code."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _missing(dataset: str) -> str:
 
 
 def _cure(manifest: Manifest, place: Workspace) -> str:
-    """How to get a sound data set again: what was rejected once is accepted again."""
+    """How to repair the data set. As many pairs may be rejected as before."""
     rejected = sum(manifest.rejected.values())
     share = rejected / max(1, rejected + sum(map(manifest.examples, manifest.splits)))
     options = ["--overwrite", *([f"--max_rejects={rounded_up(share)}"] if share > MAX_REJECTS else [])]
@@ -73,7 +73,7 @@ def _cure(manifest: Manifest, place: Workspace) -> str:
 
 
 def _check(manifest: Manifest, place: Workspace, options: PipelineOptions, in_process: bool) -> Checked:
-    """The result comes back by a file: not every runner runs in this process."""
+    """Passes the result through a file, since not every runner runs in this process."""
     with _result_path(place, in_process) as path:
         with beam.Pipeline(options=options) as pipeline:
             checked = pipeline | "CheckShards" >> CheckShards(manifest, place.root)
@@ -83,8 +83,8 @@ def _check(manifest: Manifest, place: Workspace, options: PipelineOptions, in_pr
 
 @contextlib.contextmanager
 def _result_path(place: Workspace, in_process: bool) -> Iterator[str]:
-    """Beside the shards, which every worker reaches; for this machine's own workers elsewhere: a local data set may be
-    read-only.
+    """A path that every worker can write: beside the shards, or in a temporary folder if the workers are in this
+    process, since a local data set may be read-only.
     """
     if in_process and storage.is_local(place.root):
         with tempfile.TemporaryDirectory() as folder:

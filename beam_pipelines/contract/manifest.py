@@ -41,7 +41,7 @@ Encoded = bytes  # `Manifest.bytes` hides the type in the class
 
 
 class ManifestError(UserError, ValueError):
-    """A manifest that is missing, damaged, or of a version that this code does not know."""
+    """A manifest that does not exist, is damaged, or has a version that this code does not know."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: str | Encoded, name: str = FILE_NAME) -> Manifest:
-        """Raises ManifestError, which calls the manifest `name`, where it can't be read or contradicts itself."""
+        """Raises ManifestError, in which the manifest is called `name`, if it can't be read or contradicts itself."""
         found, contradictions = read(text, name)
         if contradictions:
             more = f" (and {len(contradictions) - 1} more)" if len(contradictions) > 1 else ""
@@ -101,7 +101,7 @@ _PARTS = [name for name in _FIELDS if name not in (*INSIDE, *_ADDITIONS)]  # in 
 
 
 def _default_of(name: str) -> Any:
-    """That of a field of `Manifest`; msgspec.NODEFAULT where it has none."""
+    """The default of a field of `Manifest`; msgspec.NODEFAULT if it has none."""
     each = _FIELDS[name]
     if each.default_factory is not dataclasses.MISSING:
         return each.default_factory()
@@ -119,11 +119,11 @@ class _Version(msgspec.Struct):
 
 _Parts = _struct("_Parts", _PARTS, bases=(_Version,), forbid_unknown_fields=True)
 _Additions = _struct("_Additions", _ADDITIONS)
-_WithAdditions = msgspec.defstruct("_WithAdditions", [("additions", _Additions)])
+_WithAdditions: Any = msgspec.defstruct("_WithAdditions", [("additions", _Additions)])
 
 
 def _json_of(manifest: Manifest) -> dict[str, Any]:
-    """What differs from its default, by the names in the JSON."""
+    """The JSON of all values that differ from their defaults."""
     values = {name: getattr(manifest, name) for name in (*_PARTS, *_ADDITIONS)}
     values |= {name: form.json_of(manifest) for name, form in FORMS.items()}
     values = {name: value for name, value in values.items() if value != _default_of(name)}
@@ -135,11 +135,11 @@ _CURE = "restore the file or build the data set again"
 
 
 def read(text: str | bytes, name: str = FILE_NAME) -> tuple[Manifest, list[str]]:
-    """-> the manifest, and where its numbers contradict each other: nobody should trust them, but to `verify` they
-    tell what is wrong.
+    """-> the manifest, and the places where its numbers contradict each other. `verify` prints these; other readers
+    refuse such a manifest.
 
     Raises:
-      ManifestError: it has another version, a field of another type, range or form, or one that leads nowhere.
+      ManifestError: it has another version, a field of another type, range or form, or one that refers to nothing.
     """
     try:
         _check_version(schema.decode(_Version, text, name).format_version, name)
@@ -160,7 +160,7 @@ def _check_version(version: object, name: str) -> None:
 
 
 def _check_references(parts: Any, name: str) -> None:
-    """Raises SchemaError where one part names what another one does not have, or the moments are of nothing."""
+    """Raises SchemaError if a part names something that another part does not have, or if there are no moments."""
     splits = parts.splits.keys()
     for path, named in (
         ("moments.split", {parts.moments.split}),
@@ -196,7 +196,7 @@ def _manifest_of(parts: Any, name: str) -> Manifest:
 
 
 def _contradictions(manifest: Manifest) -> Iterator[str]:
-    """The laws between the fields: every pixel of an example is of a class or ignored, and so on."""
+    """Violated relations between fields: every pixel of an example belongs to a class or is ignored, and so on."""
     pixels, moments = manifest.pixels, manifest.moments
     for split, shards in manifest.splits.items():
         classes = manifest.class_pixels[split]
@@ -221,7 +221,7 @@ def _problems_of_shard(shard: Shard, pixels: PixelFormat) -> Iterator[str]:
 
 
 def _differences(parts: Any, manifest: Manifest) -> Iterator[str]:
-    """Where numbers that follow from others are not what follows."""
+    """Numbers that differ from what follows from other fields."""
     moments = ("pixels", "sums", "sums_of_squares", "mean", "std")
     compared = {
         "pixels.normalized": (parts.pixels.normalized, manifest.pixels.normalized),
@@ -237,7 +237,7 @@ def _differences(parts: Any, manifest: Manifest) -> Iterator[str]:
 
 
 def not_built(folder: str) -> str:
-    """What to tell a user whose `folder` has no manifest."""
+    """The message for a `folder` without a manifest."""
     return (
         f"{folder} has no {FILE_NAME}: there is no data set, or its build did not finish. "
         "Run the same `python -m beam_pipelines.build` command again; it resumes where it stopped"

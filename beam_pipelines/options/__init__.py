@@ -1,4 +1,4 @@
-"""The command line, parsed once: argv -> a frozen Recipe, settings, and what is left for Beam."""
+"""The command line, parsed once: argv -> a frozen Recipe, settings, and the arguments for Beam."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class BuildSettings:
-    """A parsed command line. `beam_args` is what only Beam understands."""
+    """A parsed command line of `beam_pipelines.build`. `beam_args` are the arguments for Beam."""
 
     recipe: Recipe
     output: str
@@ -54,26 +54,26 @@ class VerifySettings:
 
 
 def parse_build(argv: Sequence[str] | None = None, prog: str = "python -m beam_pipelines.build") -> BuildSettings:
-    """Raises SystemExit with a message where the arguments don't fit together; `prog` is whose arguments they are."""
+    """Parses the arguments of the command `prog`. Raises SystemExit, after a message, if they are wrong."""
     parser = build_parser(prog)
     args, beam_args = parser.parse_known_args(argv)
     if args.input == "":
-        parser.error("--input is empty: name a folder or archives, or leave the option out for the embedded scenes")
+        parser.error("--input is empty: name a folder or archives, or omit the option to build the embedded scenes")
     if args.input and not args.output:
-        parser.error("--output is needed with --input: the folder (local or gs://) for the data set")
+        parser.error("--input needs --output: the folder, local or gs://, for the data set")
     inputs = [_checked_path(parser, "--input", path) for path in _input_paths(args.input)] if args.input else []
     output = _checked_path(parser, "--output", args.output or DEFAULT_OUTPUT)
     _check_reach(parser, args.runner, "--input", inputs)
     _check_reach(parser, args.runner, "--output", [args.output or DEFAULT_OUTPUT])
     if args.shards and args.shard_size_mb:
-        parser.error("--shards and --shard_size_mb both set the number of shards: give one")
+        parser.error("--shards and --shard_size_mb both set the number of shards: give only one of them")
     try:
         labels = load_labels(args.labels)
         split_names, split_fractions = values.splits(args.splits)
     except (LabelTableError, argparse.ArgumentTypeError) as error:
         parser.error(str(error))
     if args.group_by and not split_fractions:
-        parser.error("--group_by keeps groups together when --splits=train=0.8,val=0.2 assigns them: give --splits")
+        parser.error("--group_by needs shares in --splits, such as --splits=train=0.8,val=0.2")
     recipe = Recipe(
         input=",".join(inputs) if inputs else SCENES,
         annotations=args.annotations,
@@ -106,7 +106,7 @@ def parse_build(argv: Sequence[str] | None = None, prog: str = "python -m beam_p
 
 
 def parse_verify(argv: Sequence[str] | None = None) -> VerifySettings:
-    """Raises SystemExit with a message where the arguments are wrong."""
+    """Raises SystemExit, after a message, if the arguments are wrong."""
     parser = verify_parser()
     args, beam_args = parser.parse_known_args(argv)
     dataset = _checked_path(parser, "DATASET", args.dataset)
@@ -119,7 +119,7 @@ def _input_paths(text: str) -> list[str]:
 
 
 def _checked_path(parser: argparse.ArgumentParser, option: str, text: str) -> str:
-    """`_path(text)`; ends with a message where it can't name anything that is read or written here."""
+    """`_path(text)`; exits with a message if the path can't be read or written."""
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):/", text)
     shown = f"{option}={text}" if option.startswith("-") else f"{option} {text}"
     if not text:
@@ -129,12 +129,12 @@ def _checked_path(parser: argparse.ArgumentParser, option: str, text: str) -> st
     if text.startswith("file:"):
         parser.error(f"{shown}: give the plain path, {text.removeprefix('file:').removeprefix('//')}")
     if scheme and not re.match(r"gs://[^/]", text):
-        parser.error(f"{shown}: {scheme[1]}: is not read or written; give a local path, or gs://BUCKET/FOLDER")
+        parser.error(f"{shown}: {scheme[1]}: is not supported; give a local path, or gs://BUCKET/FOLDER")
     return _path(text)
 
 
 def _path(text: str) -> str:
-    """Without a slash at the end; shells do not expand the ~ of `--output=~/x`."""
+    """The path with ~ expanded, which shells don't do in `--output=~/x`, and without a trailing slash."""
     return os.path.expanduser(text).rstrip("/") or "/"
 
 
@@ -143,9 +143,9 @@ def _with_runner(runner: str, beam_args: Sequence[str]) -> tuple[str, ...]:
 
 
 def _check_reach(parser: argparse.ArgumentParser, runner: str, option: str, paths: Sequence[str]) -> None:
-    """Ends with a message where the runner's workers can't reach one of `paths`."""
+    """Exits with a message if the runner's workers can't reach one of `paths`."""
     row = runners.runner_of(runner)
     for path in paths:
         if row.buckets_only and not path.startswith("gs://"):
-            limit = f"{row.title}'s workers can't reach {path}"
-            parser.error(f"{option}: {limit}: it must be in a bucket, gs://BUCKET/FOLDER")
+            limit = f"the workers of {row.title} can't reach {path}"
+            parser.error(f"{option}: {limit}: give a path in a bucket, gs://BUCKET/FOLDER")

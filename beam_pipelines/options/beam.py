@@ -1,4 +1,4 @@
-"""What the build does not know of a command line is Beam's: checked, and given to Beam."""
+"""The arguments that the build does not know: checks them, and turns them into Beam's options."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 def pipeline_options(beam_args: Sequence[str], known: Sequence[str] = ()) -> PipelineOptions:
-    """Beam's view of the arguments, after the defaults of their runner.
+    """Beam's options: the defaults of the runner, then the arguments.
 
     Raises:
-      SystemExit: 2, after a message: an argument that neither this project nor Beam knows; it may have been meant for
-        one of the build's, of Beam's or of `known`.
+      SystemExit: 2, after a message, if neither this project nor Beam knows an argument. The message suggests a similar
+        option of the build, of Beam, or of `known`.
     """
     from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
     from apache_beam.runners.runner import create_runner
@@ -43,7 +43,7 @@ def pipeline_options(beam_args: Sequence[str], known: Sequence[str] = ()) -> Pip
 
 
 def _wrong(message: str) -> SystemExit:
-    """Says why, and gives the end by wrong arguments; Python's own would be the exit code 1."""
+    """Prints the message. -> SystemExit with code 2; Python would exit with 1 after a message."""
     print(f"error: {message}", file=sys.stderr)
     stopped = SystemExit(message)
     stopped.code = 2
@@ -53,4 +53,4 @@ def _wrong(message: str) -> SystemExit:
 def _unknown_option(argument: str, known: Sequence[str]) -> str:
     name = argument.split("=")[0]
     near = difflib.get_close_matches(name, [option for option in known if option != name], n=1)
-    return f"unknown option {name}" + (f"; did you mean {near[0]}?" if near else "; --help lists what there is")
+    return f"unknown option {name}" + (f"; did you mean {near[0]}?" if near else "; --help lists all options")

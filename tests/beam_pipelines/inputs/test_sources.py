@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files.listing import list_local
-from beam_pipelines.files.storage import FileReader
+from beam_pipelines.files.reader import FileReader
 from beam_pipelines.inputs import layouts
 from beam_pipelines.inputs.layouts import Layout
 from beam_pipelines.inputs.sources import Found, find_pairs

@@ -19,9 +19,11 @@ from hypothesis.extra import numpy as npst
 from PIL import Image
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES
-from beam_pipelines.files.storage import FileReader, member_path
+from beam_pipelines.files.reader import FileReader, member_path
 from beam_pipelines.pixels.decode import decode_image
-from beam_pipelines.pixels.masks import KINDS, MaskReading, decode_mask
+from beam_pipelines.pixels.mask_readings import MaskReading
+from beam_pipelines.pixels.masks import decode_mask
+from beam_pipelines.pixels.stored_masks import KINDS
 from beam_pipelines.rejects import BadInputError
 from tests.support.picture_files import PNG_SIGNATURE, RGB, chunk, grey_png, png_of, saved
 

@@ -21,17 +21,9 @@ from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE, Label, LabelT
 from beam_pipelines.errors import BuildError
 from beam_pipelines.inputs.sources import find_pairs
 from beam_pipelines.pixels.conform import check_ids
-from beam_pipelines.pixels.masks import (
-    COLORS,
-    IDS,
-    KINDS,
-    LEVELS,
-    MaskReading,
-    decode_mask,
-    open_mask,
-    reading_of,
-    stored_mask,
-)
+from beam_pipelines.pixels.mask_readings import COLORS, IDS, LEVELS, MaskReading, reading_of
+from beam_pipelines.pixels.masks import decode_mask
+from beam_pipelines.pixels.stored_masks import KINDS, open_mask, stored_mask
 from beam_pipelines.rejects import BadInputError
 from beam_pipelines.shards.plan import choose_pairs
 from beam_pipelines.shards.survey import Surveyed, check_table, decide, survey
@@ -183,7 +175,7 @@ def _without_colors(ways: tuple[str, ...], *_: object) -> tuple[str, ...]:
 
 BROKEN: dict[str, tuple[str, object]] = {
     "takes the first way": ("beam_pipelines.pixels.masks.agree", lambda *_: True),
-    "does not stretch": ("beam_pipelines.pixels.masks.all_ways", lambda _: (IDS, COLORS)),
+    "does not stretch": ("beam_pipelines.pixels.mask_readings.all_ways", lambda _: (IDS, COLORS)),
     "does not look at colors": ("beam_pipelines.shards.survey._by_evidence", _without_colors),
 }
 
@@ -320,11 +312,11 @@ def test_one_bit_beside_masks_of_8_bits_is_refused_unless_it_is_said_what_it_is(
     mask = np.where(np.arange(64).reshape(8, 8) % 3, 255, 0)
     one_bit = grey_png(mask // 255, 1)
     assert np.array_equal(decode_mask(one_bit, labels, LIMIT, reading_of(LEVELS)), mask)
-    with pytest.raises(BuildError, match=r"1 of 14 masks looked at can be read as ids or as levels"):
+    with pytest.raises(BuildError, match=r"1 of 14 examined masks can be read as ids or as levels"):
         surveyed([*beside, one_bit], labels)
     with pytest.raises(BadInputError, match=r"can be read as ids or as levels; .*--masks_are=ids"):
         decode_mask(one_bit, labels, LIMIT, surveyed(beside, labels).reading)
-    with pytest.raises(BuildError, match=r"1 of 1 masks looked at can be read as ids or as levels"):
+    with pytest.raises(BuildError, match=r"1 of 1 examined masks can be read as ids or as levels"):
         surveyed([one_bit], labels)
 
 
@@ -374,7 +366,7 @@ def test_a_build_that_could_read_its_masks_in_two_ways_is_refused(
     arguments = (f"--input={source}", f"--labels={table_file}", "--image_size=native", "--image_encoding=uint8")
     with no_transform():
         assert build(*arguments, f"--output={tmp_path / 'out'}") == 1
-        assert "16 of 16 masks looked at can be read as ids or as levels" in capsys.readouterr().err
+        assert "16 of 16 examined masks can be read as ids or as levels" in capsys.readouterr().err
         assert build(*arguments, f"--output={tmp_path / 'out'}", "--masks_are=ids") == 0
         assert build(*arguments, f"--output={tmp_path / 'out'}", "--masks_are=levels") == 1
     assert "masks_are: ids, not levels" in capsys.readouterr().err
