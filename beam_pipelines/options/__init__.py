@@ -147,5 +147,5 @@ def _check_reach(parser: argparse.ArgumentParser, runner: str, option: str, path
     row = runners.runner_of(runner)
     for path in paths:
         if row.buckets_only and not path.startswith("gs://"):
-            limit = f"the workers of {row.title} can't reach {path}"
+            limit = f"{row.title}'s workers can't reach {path}"
             parser.error(f"{option}: {limit}: give a path in a bucket, gs://BUCKET/FOLDER")

@@ -109,8 +109,8 @@ def test_a_half_finished_build_of_another_recipe_is_refused_and_overwritten_on_d
     assert build(*arguments, "--image_encoding=float16") == 1
     fails(
         capsys.readouterr(),
-        "holds a half-finished build of another recipe (image_encoding: uint8, not float16)",
-        "finish that one with its own command",
+        "holds an unfinished build of another recipe (image_encoding: uint8, not float16)",
+        "finish it with its own command",
     )
     assert everything(tmp_path / "out") == before
     options = ("--image_encoding=float16", "--overwrite", "--max_rejects=50%")
@@ -158,7 +158,7 @@ def test_of_two_builds_at_once_the_second_is_refused_and_the_first_ends_well(
             capsys.readouterr(),
             f"another build is writing to {tmp_path} ",
             f'"process": {first.pid}',
-            "wait for it, or choose another --output",
+            "wait for it to end, or choose another --output",
         )
         _, errors = first.communicate()
     assert (first.returncode, errors) == (0, "")
@@ -319,7 +319,7 @@ def test_a_bucket_without_an_account_is_told(source: Path) -> None:
     done = run_module("build", f"--input={source}", output, *ARGUMENTS, env=without_account())
     assert done.returncode == 1
     is_sentence(done.stderr)
-    assert "gs://no-such-bucket/out: there is no Google account to use it with; log in with `gcloud auth" in done.stderr
+    assert "gs://no-such-bucket/out: no Google account is set up; log in with `gcloud auth" in done.stderr
 
 
 def test_a_manifest_that_is_not_one_is_refused(

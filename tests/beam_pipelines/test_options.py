@@ -142,18 +142,18 @@ def test_verify_asks_for_a_data_set(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        (["--input=in"], "--output is needed with --input: the folder (local or gs://) for the data set"),
+        (["--input=in"], "--input needs --output: the folder, local or gs://, for the data set"),
         (
             ["--shards=train=1", "--shard_size_mb=2"],
-            "--shards and --shard_size_mb both set the number of shards: give one",
+            "--shards and --shard_size_mb both set the number of shards: give only one of them",
         ),
         (
             ["--group_by=x"],
-            "--group_by keeps groups together when --splits=train=0.8,val=0.2 assigns them: give --splits",
+            "--group_by needs shares in --splits, such as --splits=train=0.8,val=0.2",
         ),
         (
             ["--group_by=x", "--splits=train,val"],
-            "--group_by keeps groups together when --splits=train=0.8,val=0.2 assigns them: give --splits",
+            "--group_by needs shares in --splits, such as --splits=train=0.8,val=0.2",
         ),
         (["--splits=train=0.8,val=0.3"], "--splits=train=0.8,val=0.3: the shares add up to 1.1, not to 1"),
         (["--splits=train=0.8,val"], "--splits=train=0.8,val: expected NAME=NUMBER,NAME=NUMBER"),
@@ -178,8 +178,7 @@ def test_verify_asks_for_a_data_set(capsys: pytest.CaptureFixture[str]) -> None:
         *(
             (
                 [f"--input={path}", "--output=out"],
-                f"--input={path}: {path.partition(':')[0]}: is not read or written; "
-                "give a local path, or gs://BUCKET/FOLDER",
+                f"--input={path}: {path.partition(':')[0]}: is not supported; give a local path, or gs://BUCKET/FOLDER",
             )
             for path in ("s3://b/x", "https://host/x.zip", "az://x", "hdfs://x", "gs:/b/x", "gs:///x")
         ),
@@ -393,8 +392,8 @@ def test_on_dataflow_verify_refuses_a_data_set_on_this_machine(capsys: pytest.Ca
         ("--imput=in", "; did you mean --input?"),
         ("--image-size=256x512", "; did you mean --image_size?"),
         ("--direct_num_worker=2", "; did you mean --direct_num_workers?"),
-        ("--qqqqqq", "; --help lists what there is"),
-        ("folder", "; --help lists what there is"),
+        ("--qqqqqq", "; --help lists all options"),
+        ("folder", "; --help lists all options"),
     ],
 )
 def test_an_unknown_option_ends_the_program_with_the_nearest_known_one(
@@ -410,7 +409,7 @@ def test_an_unknown_option_ends_the_program_with_the_nearest_known_one(
 def test_an_unknown_option_ends_the_command_with_2_and_one_line(module: str, tmp_path: Path) -> None:
     done = run_module(module, tmp_path if module == "verify" else f"--output={tmp_path}", "--qqqqqq")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: unknown option --qqqqqq; --help lists what there is\n"
+    assert done.stderr == "error: unknown option --qqqqqq; --help lists all options\n"
 
 
 def test_an_unknown_runner_ends_the_program_with_2(capsys: pytest.CaptureFixture[str]) -> None:

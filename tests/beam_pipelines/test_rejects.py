@@ -71,7 +71,13 @@ BAD: dict[str, tuple[tuple[str, bytes] | None, bytes | None, str, str, str]] = {
     "cut_mask": (("png", encoded(NOISE)), GOOD_MASK[: len(GOOD_MASK) // 2], "decode", "truncated", "the file has"),
     "damaged": (("png", damaged()), GOOD_MASK, "decode", "corrupt", "the file has"),
     "text": (("png", b"<html>404</html>"), GOOD_MASK, "decode", "not_an_image", "it begins with b'<html>40'"),
-    "jpeg_mask": (("png", encoded(NOISE)), encoded(NOISE, "JPEG"), "decode", "mask_format", "only PNG keeps ids"),
+    "jpeg_mask": (
+        ("png", encoded(NOISE)),
+        encoded(NOISE, "JPEG"),
+        "decode",
+        "mask_format",
+        "only PNG is read, as it keeps ids",
+    ),
     "other_size": (
         ("png", encoded(NOISE[:16])),
         GOOD_MASK,

@@ -362,7 +362,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("ignored_pixels.train", None, "ignored_pixels.train: expected int, found null"),
     ("ignored_pixels", {"train": 0}, 'ignored_pixels: names "val" and `splits` has "train, val"'),
     ("labels.labels", [], "labels: label table 'small': it has no classes"),
-    ("labels.labels.1.train_id", 0, "labels: label table 'small': train ids must be 0 to 1 without a gap or a repeat"),
+    ("labels.labels.1.train_id", 0, "labels: label table 'small': train ids must be 0 to 1 without gaps or repeats"),
     ("labels.labels.1.train_id", True, "labels.labels[1].train_id: expected int, found true"),
     ("labels.labels.0.color.0", 256, "labels.labels[0].color[0]: expected int <= 255, found 256"),
     ("labels.labels.0.color", [1, 2], "labels.labels[0].color: expected array of length 3, found [1, 2]"),

@@ -272,7 +272,7 @@ def test_colors_of_camvid_in_a_palette_of_any_order_are_read_by_color(masks: lis
     found = surveyed(files, CAMVID)
     assert found.reading.ways == (COLORS,)
     assert found.notes == (
-        "masks: 12 palette: read by the colors of the table; to read them another way, give --masks_are",
+        "masks: 12 palette: the colors are those of the table; to read them another way, give --masks_are",
     )
     for file, mask in zip(files, masks, strict=True):
         assert np.array_equal(decode_mask(file, CAMVID, LIMIT, found.reading), mask)
@@ -282,9 +282,7 @@ def test_ids_of_camvid_as_rgb_are_ids_and_that_is_said(masks: list[np.ndarray]) 
     files = [saved(np.repeat(mask[..., None], 3, axis=-1)) for mask in masks]
     found = surveyed(files, CAMVID)
     assert COLORS not in found.reading.ways
-    assert found.notes == (
-        "masks: 12 RGB: the numbers as stored are the ids; to read them another way, give --masks_are",
-    )
+    assert found.notes == ("masks: 12 RGB: the stored numbers are the ids; to read them another way, give --masks_are",)
     for file, mask in zip(files, masks, strict=True):
         assert np.array_equal(decode_mask(file, CAMVID, LIMIT, found.reading), mask)
 
@@ -406,8 +404,9 @@ def test_masks_of_camvid_are_not_taken_for_train_ids(name: str, camvid: Path) ->
 @pytest.mark.parametrize("file", [saved(np.array([[3, 3, 5]], np.uint8)), saved(np.full((2, 2, 3), 9, np.uint8))])
 def test_the_pixels_of_each_value_are_counted(file: bytes) -> None:
     found = stored_mask(file, *open_mask(file, LIMIT))
-    assert found.without_pixels().counts is not None
-    assert found.without_pixels().counts.tolist() == [int((found.samples == value).sum()) for value in found.values]
+    counts = found.without_pixels().counts
+    assert counts is not None
+    assert counts.tolist() == [int((found.samples == value).sum()) for value in found.values]
 
 
 def test_a_note_on_the_masks_names_its_split(tmp_path: Path) -> None:
@@ -513,7 +512,7 @@ def test_ids_of_8_bits_in_16_are_not_ignored_as_the_rest() -> None:
     deep = [imagecodecs.png_encode(np.array([[0, 1]], np.uint16) * np.uint16(factor)) for factor in (1, 1, 257)]
     reading = MaskReading((IDS,), ("grey",))
     assert decode_mask(deep[0], labels, LIMIT, reading).tolist() == [[0, 1]]
-    with pytest.raises(BadInputError, match="ids of 8 bits that were converted to 16"):
+    with pytest.raises(BadInputError, match="were 8-bit ids converted to 16 bits"):
         decode_mask(deep[2], labels, LIMIT, reading)
 
 

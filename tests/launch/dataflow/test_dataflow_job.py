@@ -94,7 +94,7 @@ def test_without_an_account_the_command_says_how_to_log_in_and_does_not_wait(tmp
         done = subprocess.run(command, cwd=PROJECT, env=clean, capture_output=True, text=True, check=False)
         assert done.returncode == 1
         assert done.stderr == (
-            "error: gs://street/out/mine: there is no Google account to use it with; log in with "
+            "error: gs://street/out/mine: no Google account is set up; log in with "
             "`gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS\n"
         )
         assert time.monotonic() - start < 15
@@ -189,7 +189,7 @@ def test_a_job_that_runs_is_followed_and_not_doubled(
         in capsys.readouterr().err
     )
     assert launch(service, output, IMAGE, "--seed=3") == 1
-    assert "holds a half-finished build of another recipe (seed: 0, not 3)" in capsys.readouterr().err
+    assert "holds an unfinished build of another recipe (seed: 0, not 3)" in capsys.readouterr().err
 
     job.script = [("JOB_STATE_RUNNING", {"images": 3}, [])] * 4 + [("JOB_STATE_CANCELLED", {}, [])]
     assert launch(service, output, IMAGE) == 1
