@@ -56,7 +56,7 @@ def claim(workspace: Workspace, overwrite: bool) -> None:
         if overwrite:
             return
         raise BuildError(
-            f"{workspace.build} is a half-finished build of an earlier version, which this one can't resume: finish it "
+            f"{workspace.build} is an unfinished build of an earlier version, which this one can't resume: finish it "
             "with that version, choose another --output, or --overwrite to delete it first"
         )
     raise BuildError(

@@ -375,7 +375,7 @@ def test_on_dataflow_a_path_on_this_machine_is_refused(
 ) -> None:
     refusal = refusal_of(capsys, f"--runner={runner}", *options)
     assert refusal.startswith(found)
-    assert refusal.endswith(": it must be in a bucket, gs://BUCKET/FOLDER")
+    assert refusal.endswith(": give a path in a bucket, gs://BUCKET/FOLDER")
     assert parse_build(["--runner=FlinkRunner", *options])
 
 
@@ -435,6 +435,6 @@ def test_a_runner_that_is_not_there_is_a_sentence(option: str, capsys: pytest.Ca
         pipeline_options([f"{option}=.runners/nope"])
     assert stopped.value.code == 2
     assert capsys.readouterr().err == (
-        f"error: {option}=.runners/nope: there is no such file; "
-        "`make runners` downloads or compiles it where possible\n"
+        f"error: {option}=.runners/nope: the file does not exist; "
+        "`make runners` downloads or compiles it, if that is possible\n"
     )

@@ -79,7 +79,7 @@ def test_an_explicit_train_id_goes_before_the_order_of_the_rows(tmp_path: Path) 
         ("classes: [{name: car, ids: [26], train_id: 255}]", "class 0 (car): `train_id` 255 marks ignored pixels"),
         (
             "classes: [{name: car, ids: [26]}]\nignore: [{name: void, ids: [0], train_id: 3}]",
-            "ignore 0 (void): `train_id` is 3, and ignored rows have none",
+            "ignore 0 (void): `train_id` is 3, but ignored rows have none",
         ),
     ],
 )
@@ -128,8 +128,8 @@ ROAD = "{name: road, ids: [7]}"
         (f"classes: [{ROAD}]\nignore: others", "label table 'mine': `ignore` must be a list or `rest`, found 'others'"),
         (f"classes: [{ROAD}]\nignore: 0", "label table 'mine': `ignore` must be a list or `rest`, found 0"),
         (
-            "classes: [{name: road, ids: [7], color: [0, 0, 0]}]",
-            "class 0: unknown keys ['color']; known: name, ids, train_id, color, category",
+            "classes: [{name: road, ids: [7], colour: [0, 0, 0]}]",
+            "class 0: unknown keys ['colour']; known: name, ids, train_id, color, category",
         ),
         ("classes: [{name: road, ids: 7}]", "class 0: `ids` must be a list of integers, found 7"),
         ("classes: [{name: road, ids: [true]}]", "class 0: `ids` must be a list of integers, found ['true']"),
@@ -166,8 +166,8 @@ def test_a_file_that_is_no_table_is_refused_with_the_reason(tmp_path: Path, text
         (b"classes: [", "line 1: expected the node content, but found '<stream end>'"),
         (b"classes:\n- name: road\n\tids: [7]", "line 3: found character '\\t' that cannot start any token"),
         (b"classes:\n- \x00", "line 2: the control character 0x00 is not allowed"),
-        ("classes: []".encode("utf-16"), "line 1: the file is not text in UTF-8"),
-        (b"\x89PNG\r\n", "line 1: the file is not text in UTF-8"),
+        ("classes: []".encode("utf-16"), "line 1: the file is not UTF-8 text"),
+        (b"\x89PNG\r\n", "line 1: the file is not UTF-8 text"),
         (b"classes:\n" + b"[" * 100_000, "line 2: could not find expected ':'"),
         (b"classes: " + b"[" * 30 + b"]" * 30, "line 1: lists and mappings are nested more than 20 deep"),
         (b"classes:\n- name: a\n  ids: [1]\n  ids: [2]", "line 4: the key 'ids' is repeated"),
@@ -207,7 +207,7 @@ def test_a_train_id_is_an_integer(tmp_path: Path, train_id: str) -> None:
 
 def test_255_classes_are_the_most(tmp_path: Path) -> None:
     rows = "".join(f"- {{name: c{index}, ids: [{index}]}}\n" for index in range(256))
-    with pytest.raises(LabelTableError, match="256 classes, and 255 is the most"):
+    with pytest.raises(LabelTableError, match="256 classes, but at most 255 are possible"):
         load(tmp_path, "classes:\n" + rows)
     assert load(tmp_path, "classes:\n" + rows.rpartition("- ")[0]).num_classes == 255
 

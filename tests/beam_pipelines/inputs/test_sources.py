@@ -158,7 +158,9 @@ def test_splits_takes_images_without_masks_and_lists_each(tree) -> None:
 
 
 def test_splits_of_which_no_image_has_a_mask_are_refused(tree) -> None:
-    assert re.search(r"no image has a mask of its name; the first .*has no mask", refused(tree, "--splits=train_extra"))
+    assert re.search(
+        r"no image has a mask with its name; the first .*has no mask", refused(tree, "--splits=train_extra")
+    )
 
 
 def test_splits_that_are_not_there_are_named(tree) -> None:
@@ -167,9 +169,7 @@ def test_splits_that_are_not_there_are_named(tree) -> None:
 
 
 def test_shares_are_refused_where_the_folders_have_splits(tree) -> None:
-    text = (
-        "--splits has shares, but the folders already have splits (test, train, train_extra, val): name those to take"
-    )
+    text = "--splits has shares, but the folders already have splits (test, train, train_extra, val): name the ones to build"
     assert refused(tree, SHARES) == text
 
 
@@ -177,7 +177,7 @@ def test_images_without_annotations_are_told_from_nothing_at_all(tmp_path) -> No
     root = lay(tmp_path, "leftImg8bit/train/aachen/aachen_000000_000019_leftImg8bit.png")
     text = refused(root)
     assert "images of the layout Cityscapes (leftImg8bit/) but no masks of it (gtFine/SPLIT/CITY/*_labelIds.png" in text
-    assert text.endswith("add gtFine_trainvaltest.zip, or what is in it, to --input")
+    assert text.endswith("add gtFine_trainvaltest.zip, or its content, to --input")
 
 
 def test_the_tree_may_stand_in_folders_of_any_depth(tree, tmp_path) -> None:
@@ -362,7 +362,7 @@ def test_folders_without_splits_need_shares(tmp_path) -> None:
 
 def test_images_partly_in_split_folders_are_refused(tmp_path) -> None:
     lay(flat(tmp_path, ["loose"]), "images/train/a.png", "masks/train/a.png")
-    text = "some images are in folders of splits, and others, such as loose, are not: move them into one"
+    text = "some images are in folders of splits, and others, such as loose, are not: move these into one"
     assert refused(tmp_path) == text
     assert refused(tmp_path, SHARES) == text
 
@@ -467,7 +467,7 @@ def test_two_folders_of_masks_are_refused(tmp_path) -> None:
 
 def test_no_name_in_common_is_refused_with_the_first_problem(tmp_path) -> None:
     root = lay(tmp_path, "images/train/a.png", "masks/train/a_mask.png")
-    text = f"{root}: no image has a mask of its name; the first problem: images/train/a.png has no mask"
+    text = f"{root}: no image has a mask with its name; the first problem: images/train/a.png has no mask"
     assert refused(root) == text
 
 
@@ -518,7 +518,7 @@ def test_a_new_layout_is_one_row(tmp_path, monkeypatch) -> None:
     rough = find_pairs(replace(recipe_of("--splits=test"), annotations="rough"), str(tmp_path))
     assert [pair.mask for pair in rough.pairs] == [f"{tmp_path}/rough/test/a_ids.png"]
     assert refused(tmp_path / "photos").endswith(f": give --input={tmp_path}")
-    assert "is for Cityscapes or Sunny" in refused(lay(tmp_path / "none"), "--annotations=gtFine")
+    assert "is only for Cityscapes or Sunny" in refused(lay(tmp_path / "none"), "--annotations=gtFine")
 
 
 def test_a_missing_folder_is_named(tmp_path) -> None:
