@@ -116,7 +116,7 @@ def decide(masks: Sequence[Mask], table: LabelTable) -> Surveyed:
 
 
 def check_table(masks: Sequence[StoredMask], table: LabelTable) -> tuple[str, ...]:
-    """What is odd about the ids, for the output. Raises BuildError if they are certainly those of another table."""
+    """Notes on unexpected ids. Raises BuildError if the ids are certainly those of another table."""
     seen = {int(number) for mask in masks for number in mask.numbers} - {-1}
     notes = []
     if MAX_SOURCE_ID in seen and table.ignore_rest and not table.names(MAX_SOURCE_ID):

@@ -169,8 +169,7 @@ def test_splits_that_are_not_there_are_named(tree) -> None:
 
 
 def test_shares_are_refused_where_the_folders_have_splits(tree) -> None:
-    text = "--splits has shares, but the folders already have splits (test, train, train_extra, val): name the ones to build"
-    assert refused(tree, SHARES) == text
+    assert "the folders already have splits (test, train, train_extra, val): name" in refused(tree, SHARES)
 
 
 def test_images_without_annotations_are_told_from_nothing_at_all(tmp_path) -> None:
