@@ -272,7 +272,7 @@ def test_colors_of_camvid_in_a_palette_of_any_order_are_read_by_color(masks: lis
     found = surveyed(files, CAMVID)
     assert found.reading.ways == (COLORS,)
     assert found.notes == (
-        "masks: 12 palette: the colors are those of the table; to read them another way, give --masks_are",
+        "masks: 12 palette: the colors are those of the table; to read them in another way, give --masks_are",
     )
     for file, mask in zip(files, masks, strict=True):
         assert np.array_equal(decode_mask(file, CAMVID, LIMIT, found.reading), mask)
@@ -282,7 +282,9 @@ def test_ids_of_camvid_as_rgb_are_ids_and_that_is_said(masks: list[np.ndarray]) 
     files = [saved(np.repeat(mask[..., None], 3, axis=-1)) for mask in masks]
     found = surveyed(files, CAMVID)
     assert COLORS not in found.reading.ways
-    assert found.notes == ("masks: 12 RGB: the stored numbers are the ids; to read them another way, give --masks_are",)
+    assert found.notes == (
+        "masks: 12 RGB: the stored numbers are the ids; to read them in another way, give --masks_are",
+    )
     for file, mask in zip(files, masks, strict=True):
         assert np.array_equal(decode_mask(file, CAMVID, LIMIT, found.reading), mask)
 
@@ -298,7 +300,7 @@ def test_indices_of_one_palette_that_is_not_the_tables_are_ids(masks: list[np.nd
     for file, mask in zip(files, masks, strict=True):
         assert np.array_equal(decode_mask(file, CAMVID, LIMIT, found.reading), mask)
     moved = palette_png(np.asarray(Image.open(io.BytesIO(files[0])).convert("RGB")), [*range(12)][::-1], 0)
-    with pytest.raises(BadInputError, match="its indices are no ids"):
+    with pytest.raises(BadInputError, match="its indices are not ids"):
         decode_mask(moved, CAMVID, LIMIT, found.reading)
     with pytest.raises(BuildError, match="palettes of the masks differ in their order"):
         surveyed([*files, moved], CAMVID)
@@ -349,7 +351,7 @@ def test_a_build_of_masks_that_were_stored_again_has_the_same_bytes(
         restore_in_colors(source)
         assert build(*arguments, f"--output={tmp_path / 'after'}", f"--masks_are={masks_are}") == 0
     assert digests(tmp_path / "before") == digests(tmp_path / "after")
-    said = "16 palette: read by the colors" if masks_are == "auto" else "masks: --masks_are=colors"
+    said = "16 palette: the colors are those" if masks_are == "auto" else "masks: --masks_are=colors"
     assert said in capsys.readouterr().out
 
 
@@ -520,5 +522,5 @@ def test_masks_of_0_and_255_among_those_of_0_and_1_are_told() -> None:
     binary = TABLES["binary without colors"]
     files = [saved(np.array([pair], np.uint8)) for pair in ((0, 1), (0, 255))]
     ordinary, odd = (stored_mask(file, *open_mask(file, LIMIT)) for file in files)
-    assert "warning: 1 of 4 masks" in check_table([ordinary] * 3 + [odd], binary)[0]
+    assert "warning: 1 of 4 examined masks" in check_table([ordinary] * 3 + [odd], binary)[0]
     assert not check_table([ordinary] * 4, binary)

@@ -276,7 +276,7 @@ def test_a_staged_shard_that_is_damaged_before_it_is_finished_is_staged_again(
     if damage == "flipped":  # no size tells it: the checksums do, when the shard is read
         assert code == 1
         assert errors.count("\n") == 1
-        assert "run the same command again which stages it again" in errors
+        assert "run the same command again, which stages it again" in errors
         code = build(*arguments)
     assert code == 0
     assert (output / FIRST).read_bytes() == expected
