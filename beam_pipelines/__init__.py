@@ -1,1 +1,1 @@
-"""Street-scene segmentation data, from pictures and masks to normalized, sharded, self-describing TFRecords."""
+"""Street-scene segmentation data, from images and masks to normalized, sharded, self-describing TFRecords."""

@@ -1,4 +1,4 @@
-"""`python -m beam_pipelines.build`: from pictures and masks to a data set."""
+"""`python -m beam_pipelines.build`: from images and masks to a data set."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import gc
 import time
 from collections.abc import Sequence
 
-from beam_pipelines import stopping  # nothing that takes long: signals are heard after this
+from beam_pipelines import stopping  # imports nothing slow: signals are handled after this
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0 the data set is there, 1 it is not, 2 (SystemExit) the arguments are wrong.
+    """Returns the exit code: 0 if the data set exists, 1 if it does not, 2 (SystemExit) if the arguments are wrong.
 
-    As a command it also ends with 128 + the number of the signal that stopped it.
+    As a command it also exits with 128 + the number of the signal that stopped it.
     """
     from beam_pipelines.options import parse_build
 
     started = time.time()
     settings = parse_build(argv)
-    # Beam takes a second to import: --help and a mistyped option end before this.
-    gc.disable()  # it has nothing to find among imported modules, and looks at all of them, again and again
+    # Beam takes a second to import; --help and wrong options exit before that.
+    gc.disable()  # it would scan all imported modules again and again, and find nothing
     from beam_pipelines.builder import run
 
     gc.freeze()

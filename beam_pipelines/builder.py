@@ -1,4 +1,4 @@
-"""One build from beginning to end: find, plan, claim the folder, run the pipeline, report."""
+"""One build, from finding the pairs to the closing table."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.errors import BuildError, without_worker_tracebacks
 from beam_pipelines.files import cloud, lease, storage, workspace
 from beam_pipelines.files.workspace import Workspace
-from beam_pipelines.graph import Job, build_dataset
+from beam_pipelines.graph import build_dataset
 from beam_pipelines.inputs import sample_scenes
 from beam_pipelines.inputs.placement import check_apart
 from beam_pipelines.inputs.sample_scenes import drawing
@@ -33,14 +33,14 @@ from beam_pipelines.options import BuildSettings, pipeline_options
 from beam_pipelines.recipe import SCENES, Recipe, input_paths
 from beam_pipelines.shards import leftovers, ownership
 from beam_pipelines.shards.estimate import Estimate, estimate
-from beam_pipelines.shards.plan import ShardPlan, choose_pairs, cut_shards, write_plan
+from beam_pipelines.shards.plan import ShardPlan, choose_pairs, cut_shards, first_keys, write_plan
 from beam_pipelines.shards.publish import check_rejects, write_pairing, write_rejected
 from beam_pipelines.shards.survey import survey
 
 
 @dataclass(frozen=True)
 class BuildPlan:
-    """All that is known before the work starts."""
+    """The result of planning, before any shard is written."""
 
     found: Found
     chosen: Mapping[str, Sequence[Pair]]
@@ -48,6 +48,7 @@ class BuildPlan:
     estimate: Estimate
 
 
+_PAIRING_ONLY = "No file has been decoded yet: images and masks that turn out to be bad count as well"
 Execute = Callable[[beam.Pipeline, progress.Watcher, BuildSettings, Console], "report.Took | None"]
 
 
@@ -69,13 +70,14 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
     ownership.claim(place, settings.overwrite)
     with lease.hold(place.lease):
         if not settings.overwrite and (manifest := _published(place, recipe, console)):
-            _tidy(manifest, settings, place, console)  # what a build that was killed at its end left undone
+            _tidy(manifest, settings, place, console)  # a build that was killed at its end left this undone
             return _say_complete(place, console)
         plan = make_plan(recipe, place, console)
-        lease.check(place.lease)  # finding the pairs may have taken long
+        lease.check(place.lease)  # finding the pairs may have taken minutes
         ownership.refuse_foreign(place, [shard.file for shard in plan.shards])
-        if settings.overwrite:  # not before it is clear that there is something to put in its place
-            _check_pairing(plan.found, settings, "The first of them are above; nothing was deleted")
+        _check_space(plan, recipe, place)
+        if settings.overwrite:  # only when there is something to put in its place
+            _check_pairing(plan.found, settings, "The first of them are listed above; nothing was deleted")
             ownership.clear(place)
         _prepare(plan, settings, place, console)
         watcher = progress.Watcher(place, plan.shards, recipe, plan.estimate)
@@ -85,7 +87,7 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
         lease.check(place.lease)
         manifest = workspace.read_manifest(place)
         if manifest is None:
-            raise BuildError(f"the pipeline ended without {place.manifest}; its log (--verbose) says why")
+            raise BuildError(f"the pipeline ended without {place.manifest}; its log (--verbose) tells the reason")
         _tidy(manifest, settings, place, console)
     report.print_result(manifest, place.root, replace(took, total=time.time() - started), console)
     _print_next(place, console)
@@ -93,14 +95,14 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
 
 
 def make_pipeline(settings: BuildSettings, beam_options: PipelineOptions, started: float) -> beam.Pipeline:
-    """The pipeline of the build, not started yet."""
+    """The pipeline of the build, before it is run. `started` is the time.time() at which the command began."""
     pipeline = beam.Pipeline(options=beam_options)
-    build_dataset(pipeline, Job(settings.recipe, Workspace(settings.output), settings.max_rejects, started))
+    build_dataset(pipeline, settings.recipe, Workspace(settings.output), settings.max_rejects, started)
     return pipeline
 
 
 def _is_complete(settings: BuildSettings, place: Workspace) -> bool:
-    """Whether there is nothing left to do; only looks, so that it needs no lease."""
+    """Whether there is nothing left to do. Only reads, and so needs no lease."""
     has_ended = not storage.exists(place.journal)
     manifest = workspace.finished_build(place, settings.recipe, check_sizes=has_ended)
     if manifest is None or not has_ended:
@@ -109,7 +111,7 @@ def _is_complete(settings: BuildSettings, place: Workspace) -> bool:
 
 
 def _published(place: Workspace, recipe: Recipe, console: Console) -> Manifest | None:
-    """The manifest of a build that has only to be tidied up; None where a part of the data set is to be made again."""
+    """The manifest of a build that only has to be cleaned up; None if a part of the data set has to be built again."""
     has_ended = not storage.exists(place.journal)
     manifest = workspace.finished_build(place, recipe, check_sizes=has_ended)
     if manifest is None or has_ended:
@@ -121,13 +123,16 @@ def _published(place: Workspace, recipe: Recipe, console: Console) -> Manifest |
 
 
 def _say_complete(place: Workspace, console: Console) -> int:
-    console.print(f"{place.root} is complete already; --overwrite builds it again", highlight=False)
+    console.print(
+        f"{place.root} is already complete; --overwrite builds it again",
+        highlight=False,
+    )
     _print_next(place, console)
     return 0
 
 
 def _tidy(manifest: Manifest, settings: BuildSettings, place: Workspace, console: Console) -> None:
-    """What comes after the manifest: the transform_fn, and the end of all that only the build needed."""
+    """The steps after the manifest: writes the transform_fn, and deletes what is not needed after the build."""
     if settings.transform_fn:
         _write_transform(manifest, place, console)
     lease.check(place.lease)
@@ -135,10 +140,10 @@ def _tidy(manifest: Manifest, settings: BuildSettings, place: Workspace, console
 
 
 def make_plan(recipe: Recipe, place: Workspace, console: Console) -> BuildPlan:
-    """Finds the pairs, splits them into shards, and prints the plan; writes nothing but the embedded scenes, if they
-    are the input.
+    """Finds the pairs, divides them into shards, and prints the plan. Writes nothing, except the embedded scenes if
+    they are the input.
     """
-    inputs = _draw_scenes(place, console) if recipe.input == SCENES else recipe.input
+    inputs = _draw_scenes(recipe, place, console) if recipe.input == SCENES else recipe.input
     if recipe.input != SCENES:
         check_apart(inputs, place.root)
     found = find_pairs(recipe, inputs)
@@ -152,10 +157,11 @@ def make_plan(recipe: Recipe, place: Workspace, console: Console) -> BuildPlan:
     return BuildPlan(found, chosen, shards, expected)
 
 
-def _draw_scenes(place: Workspace, console: Console) -> str:
-    """Draws the embedded scenes beside the data set, those that are not there yet. -> their folder."""
+def _draw_scenes(recipe: Recipe, place: Workspace, console: Console) -> str:
+    """Draws the embedded scenes that the recipe takes, beside the data set, unless they are there. -> their folder."""
     folder = f"{place.root}-source"
-    scenes = sample_scenes.list_scenes()
+    of_splits = [sample_scenes.list_scenes({split: count}) for split, count in sample_scenes.SCENES.items()]
+    scenes = [key for keys in of_splits for key in first_keys(keys, recipe)]
     there = storage.sizes(folder)
     missing = [key for key in scenes if not all(name in there for name in sample_scenes.scene_file_names(key))]
     if missing:
@@ -165,12 +171,17 @@ def _draw_scenes(place: Workspace, console: Console) -> str:
 
 
 def _check_pairing(found: Found, settings: BuildSettings, listed: str) -> None:
-    """Raises BuildError where the pairing problems alone are more than `--max_rejects` allows."""
-    check_rejects(Counter(problem.reason for problem in found.rejected), len(found.pairs), settings.max_rejects, listed)
+    """Raises BuildError if the pairing problems alone are more than `--max_rejects` allows."""
+    reasons = Counter(problem.reason for problem in found.rejected)
+    check_rejects(reasons, len(found.pairs), settings.max_rejects, f"{listed}. {_PAIRING_ONLY}")
 
 
 def _prepare(plan: BuildPlan, settings: BuildSettings, place: Workspace, console: Console) -> None:
-    """Writes down what the pipeline reads, forgets what can't be believed, and refuses what can't end well."""
+    """Writes the files that the pipeline reads, and deletes the receipts of damaged shards.
+
+    Raises:
+      BuildError: the pairing problems alone are more than `--max_rejects` allows.
+    """
     for line in leftovers.say_damaged(place):
         console.print(line, highlight=False)
     ownership.start(place, [shard.file for shard in plan.shards])
@@ -181,12 +192,11 @@ def _prepare(plan: BuildPlan, settings: BuildSettings, place: Workspace, console
     workspace.write_recipe(place, settings.recipe)
     if damaged := leftovers.forget_damaged(plan.shards, settings.recipe, place):
         console.print(leftovers.made_again(damaged), highlight=False)
-    _check_space(plan, settings.recipe, place)
     write_plan(place, plan.shards)
 
 
 def _check_space(plan: BuildPlan, recipe: Recipe, place: Workspace) -> None:
-    """Raises BuildError where a local disk can't hold the data set and what is staged for it."""
+    """Raises BuildError if a local disk has too little space for the data set and its staged shards."""
     if not storage.is_local(place.root):
         return
     pairs = sum(len(shard.pairs) for shard in plan.shards)
@@ -203,13 +213,13 @@ def _check_space(plan: BuildPlan, recipe: Recipe, place: Workspace) -> None:
 def execute(
     pipeline: beam.Pipeline, watcher: progress.Watcher, settings: BuildSettings, console: Console
 ) -> report.Took:
-    """Runs the pipeline, waits for its end, and shows how far it is."""
+    """Runs the pipeline to its end, and shows its progress."""
     remote = not storage.is_local(settings.output)
     shown = progress.shown(watcher, settings.recipe.normalized, console, remote)
 
     def say(reason: str) -> None:
         lease.check(Workspace(settings.output).lease)
-        console.print(f"the run failed ({reason}); resuming from the finished shards", highlight=False)
+        console.print(f"the run failed ({reason}); continuing from the finished shards", highlight=False)
 
     with shown, without_worker_tracebacks(settings.verbose):
         before, start = watcher.look(), time.time()
@@ -219,27 +229,29 @@ def execute(
 
 
 def _write_transform(manifest: Manifest, place: Workspace, console: Console) -> None:
-    """In a process of its own: TensorFlow stays out of this one, and so does what tensorflow-transform does to it."""
+    """Runs in a separate process, so that this one does not load TensorFlow."""
     if not manifest.pixels.uniform:
-        console.print("no transform_fn: its graph needs one image size, and these pictures have several")
+        console.print("no transform_fn is written: its graph needs one image size, and these images have several")
         return
     if leftovers.transform_is_whole(place):
         return
     command = [sys.executable, "-m", "beam_pipelines.metadata.transform_fn", place.root]
-    with console.status("making transform_fn"), _scratch(place) as scratch:
+    with console.status("writing transform_fn"), _scratch(place) as scratch:
         environment = os.environ | {"TMPDIR": scratch}
         arguments = [*command, str(os.getpid())]
         done = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise BuildError(
-            f"the data set is complete, but its transform_fn could not be made; run the same command again. "
-            f"`{' '.join(command)}` ended with {done.returncode}: {done.stderr.strip().rpartition(chr(10))[2]}"
+            f"the data set is complete, but writing its transform_fn failed; run the same command again. "
+            f"`{' '.join(command)}` exited with {done.returncode}: {done.stderr.strip().rpartition(chr(10))[2]}"
         )
 
 
 @contextlib.contextmanager
 def _scratch(place: Workspace) -> Iterator[str]:
-    """A local folder for temporary files, below a local data set: the next build removes what a killed one left."""
+    """A local folder for temporary files. It is below the data set if that is local, so that the next build removes
+    what a killed one left.
+    """
     if storage.is_local(place.root):
         folder = os.path.abspath(place.scratch)
         os.makedirs(folder, exist_ok=True)

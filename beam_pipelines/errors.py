@@ -1,4 +1,4 @@
-"""What ends a build, as a sentence for people; it survives the runners, which pass errors on as text."""
+"""The error that ends a build with a sentence for the user. Runners pass errors on as text; it is found there again."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _MARK = "BuildError: "
 
 
 class BuildError(UserError):
-    """A reason to stop that the user can do something about. The message says what was found and what to do."""
+    """An error that the user can fix. The message says what was found and what to do."""
 
 
 def as_build_error(error: BaseException) -> BuildError | None:
-    """The BuildError that `error` is or quotes; None where it is a fault of the program.
+    """The BuildError that `error` is or quotes; None if it is a fault of the program.
 
-    Runners raise their own errors with the worker's traceback as text: its line `...BuildError: MESSAGE` is the
-    one line that is looked for (a BuildError's message has no line breaks that matter beyond the first).
+    Runners raise their own errors, with the worker's traceback as text. The message is taken from the traceback's line
+    `...BuildError: MESSAGE`, so only the first line of a message is kept.
     """
     if isinstance(error, BuildError):
         return error
@@ -32,14 +32,14 @@ def as_build_error(error: BaseException) -> BuildError | None:
 
 
 def first_line(error: object) -> str:
-    """The first line of its text; its type where it has none."""
+    """The first line of the error's text, or the name of its type if it has no text."""
     lines = str(error).splitlines()
     return lines[0] if lines else type(error).__name__
 
 
 @contextlib.contextmanager
 def without_worker_tracebacks(verbose: bool) -> Iterator[None]:
-    """Keeps off stderr what Beam's threads print there of an error that they raise as well."""
+    """Drops the tracebacks that Beam's threads print on stderr for errors that Beam raises as well."""
     if verbose:
         yield
         return
@@ -52,7 +52,7 @@ def without_worker_tracebacks(verbose: bool) -> Iterator[None]:
 
 
 class _TracebackFilter(io.TextIOBase):
-    """A stream that drops tracebacks; Beam prints each by one call."""
+    """A stream that drops tracebacks; Beam prints each of them with a single call."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream, self._dropped = stream, False

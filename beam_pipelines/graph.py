@@ -1,16 +1,14 @@
-"""The pipeline: shards are staged, their moments combined, the shards normalized, the data set published."""
+"""The pipeline: stages shards, combines their moments, normalizes the shards, publishes the data set."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.contract.moments import Moments
-from beam_pipelines.files import storage
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.pixels.conform import Sample
 from beam_pipelines.pixels.measure import CombineClassPixelsFn, CombineMomentsFn
@@ -21,55 +19,48 @@ from beam_pipelines.shards.finish import finish_shard
 from beam_pipelines.shards.plan import ShardReference
 from beam_pipelines.shards.publish import WrittenShard, publish
 from beam_pipelines.shards.receipts import StagedShard
-from beam_pipelines.shards.stage import stage_shard
+from beam_pipelines.shards.stage import file_reader, stage_shard
 
 METRICS = "beam_pipelines"
 
 
-@dataclass(frozen=True)
-class Job:
-    """What every step of one build knows. `started` is the time.time() at which the command began."""
-
-    recipe: Recipe
-    workspace: Workspace
-    max_rejects: float
-    started: float
-
-
-def build_dataset(root: beam.Pipeline, job: Job) -> beam.PCollection[Manifest]:
-    """The whole graph."""
-    staged = root | "ListShards" >> ListShards(job) | "StageShards" >> StageShards(job)
+def build_dataset(
+    root: beam.Pipeline, recipe: Recipe, workspace: Workspace, max_rejects: float, started: float
+) -> beam.PCollection[Manifest]:
+    """The whole graph. `started` is the time.time() at which the command began."""
+    staged = root | "ListShards" >> ListShards(workspace.plan) | "StageShards" >> StageShards(recipe, workspace)
     moments = staged | "CombineMoments" >> CombineMoments()
     class_pixels = staged | "CombineClassPixels" >> CombineClassPixels()
-    written = staged | "FinishShards" >> FinishShards(job, moments)
-    return written | "PublishDataset" >> PublishDataset(job, moments, class_pixels)
+    written = staged | "FinishShards" >> FinishShards(recipe, workspace, moments)
+    publishing = PublishDataset(recipe, workspace, moments, class_pixels, max_rejects, started)
+    return written | "PublishDataset" >> publishing
 
 
 class ListShards(beam.PTransform):
     """The plan's file -> ShardReference of every shard, spread over the workers. Only these cross a shuffle."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, plan_path: str) -> None:
         super().__init__()
-        self._job = job
+        self._plan_path = plan_path
 
     def expand(self, root: beam.Pipeline) -> beam.PCollection[ShardReference]:
-        paths = root | "PlanFile" >> beam.Create([self._job.workspace.plan])
+        paths = root | "PlanFile" >> beam.Create([self._plan_path])
         return paths | "ReadPlan" >> beam.FlatMap(plan.list_shards) | "Spread" >> beam.Reshuffle()
 
 
 class StageShards(beam.PTransform):
-    """ShardReference -> StagedShard: its pairs decoded once, conformed, counted, and written as they are."""
+    """ShardReference -> StagedShard: its pairs decoded once, conformed, counted, and written without normalization."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, recipe: Recipe, workspace: Workspace) -> None:
         super().__init__()
-        self._job = job
+        self._recipe, self._workspace = recipe, workspace
 
     def expand(self, shards: beam.PCollection[ShardReference]) -> beam.PCollection[StagedShard]:
-        return shards | "Stage" >> beam.ParDo(StageShardFn(self._job))
+        return shards | "Stage" >> beam.ParDo(StageShardFn(self._recipe, self._workspace))
 
 
 class CombineMoments(beam.PTransform):
-    """StagedShard -> the Moments of the split that they are taken of."""
+    """StagedShard -> the Moments of the split `MOMENTS_SPLIT`."""
 
     def expand(self, staged: beam.PCollection[StagedShard]) -> beam.PCollection[Moments]:
         of_split = staged | "OfSplit" >> beam.Filter(lambda shard: shard.split == plan.MOMENTS_SPLIT)
@@ -87,22 +78,33 @@ class CombineClassPixels(beam.PTransform):
 class FinishShards(beam.PTransform):
     """StagedShard -> WrittenShard, normalized; without normalization the staged shard is the final one."""
 
-    def __init__(self, job: Job, moments: beam.PCollection[Moments]) -> None:
+    def __init__(self, recipe: Recipe, workspace: Workspace, moments: beam.PCollection[Moments]) -> None:
         super().__init__()
-        self._job, self._moments = job, moments
+        self._recipe, self._workspace, self._moments = recipe, workspace, moments
 
     def expand(self, staged: beam.PCollection[StagedShard]) -> beam.PCollection[WrittenShard]:
-        if not self._job.recipe.normalized:
+        if not self._recipe.normalized:
             return staged | "AsWritten" >> beam.Map(lambda shard: WrittenShard.of(shard, shard.shard))
-        return staged | "Normalize" >> beam.ParDo(FinishShardFn(self._job), beam.pvalue.AsSingleton(self._moments))
+        finish = FinishShardFn(self._recipe, self._workspace)
+        return staged | "Normalize" >> beam.ParDo(finish, beam.pvalue.AsSingleton(self._moments))
 
 
 class PublishDataset(beam.PTransform):
     """All WrittenShards -> the Manifest, written last."""
 
-    def __init__(self, job: Job, moments: beam.PCollection[Moments], class_pixels: beam.PCollection) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        workspace: Workspace,
+        moments: beam.PCollection[Moments],
+        class_pixels: beam.PCollection,
+        max_rejects: float,
+        started: float,
+    ) -> None:
         super().__init__()
-        self._job, self._moments, self._class_pixels = job, moments, class_pixels
+        self._recipe, self._workspace = recipe, workspace
+        self._moments, self._class_pixels = moments, class_pixels
+        self._max_rejects, self._started = max_rejects, started
 
     def expand(self, written: beam.PCollection[WrittenShard]) -> beam.PCollection[Manifest]:
         everything = written | "Gather" >> beam.combiners.ToList()
@@ -110,28 +112,28 @@ class PublishDataset(beam.PTransform):
             publish,
             beam.pvalue.AsSingleton(self._moments),
             beam.pvalue.AsDict(self._class_pixels),
-            recipe=self._job.recipe,
-            workspace=self._job.workspace,
-            max_rejects=self._job.max_rejects,
-            started=self._job.started,
+            recipe=self._recipe,
+            workspace=self._workspace,
+            max_rejects=self._max_rejects,
+            started=self._started,
         )
 
 
 class StageShardFn(beam.DoFn):
     """Decodes, conforms and counts a shard's pairs; counts images, rejects by reason, bytes and milliseconds."""
 
-    def __init__(self, job: Job) -> None:
-        self._job = job
+    def __init__(self, recipe: Recipe, workspace: Workspace) -> None:
+        self._recipe, self._workspace = recipe, workspace
 
     def setup(self) -> None:
-        self._reader = storage.FileReader(8 * self._job.recipe.max_image_pixels)
+        self._reader = file_reader(self._recipe)
         self._images = Metrics.counter(METRICS, "images")
         self._bytes = Metrics.counter(METRICS, "staged_bytes")
         self._milliseconds = Metrics.distribution(METRICS, "decode_milliseconds")
 
     def process(self, reference: ShardReference) -> Iterator[StagedShard]:
         shard = plan.read_shard(reference)
-        staged = stage_shard(shard, self._job.recipe, self._job.workspace, self._reader, self._count)
+        staged = stage_shard(shard, self._recipe, self._workspace, self._reader, self._count)
         self._bytes.inc(staged.shard.bytes)
         yield staged
 
@@ -149,15 +151,15 @@ class StageShardFn(beam.DoFn):
 class FinishShardFn(beam.DoFn):
     """Normalizes staged shards into their final files; counts images and bytes."""
 
-    def __init__(self, job: Job) -> None:
-        self._job = job
+    def __init__(self, recipe: Recipe, workspace: Workspace) -> None:
+        self._recipe, self._workspace = recipe, workspace
 
     def setup(self) -> None:
         self._images = Metrics.counter(METRICS, "normalized_images")
         self._bytes = Metrics.counter(METRICS, "written_bytes")
 
     def process(self, staged: StagedShard, moments: Moments) -> Iterator[WrittenShard]:
-        shard = finish_shard(staged, moments, self._job.recipe, self._job.workspace)
+        shard = finish_shard(staged, moments, self._recipe, self._workspace)
         self._images.inc(shard.examples)
         self._bytes.inc(shard.bytes)
         yield WrittenShard.of(staged, shard)

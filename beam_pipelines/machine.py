@@ -1,4 +1,4 @@
-"""What the machine offers that this process runs on."""
+"""The machine that this process runs on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a running build is, seen from outside: it looks at the files, so that it works with every runner."""
+"""The progress of a running build, measured by the files that it has written, so that it works with every runner."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from beam_pipelines.shards.plan import ShardPlan
 
 _LOCAL_SECONDS = 0.5
 _REMOTE_SECONDS = 10.0  # a listing is a request that costs money
-_LINE_SECONDS = 10.0  # between lines, where the output is no terminal
+_LINE_SECONDS = 10.0  # between lines, if the output is not a terminal
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,16 @@ class State:
 
 
 class Watched(Protocol):
-    """What knows how far a build is: `images` are those that it has to decode."""
+    """Measures the progress of a build; `images` is the number of images that it decodes."""
 
     images: int
 
     def look(self) -> State:
-        """Raises OSError or BuildError if it can't be determined now."""
+        """Raises OSError or BuildError if the state can't be determined now."""
 
 
 class Watcher:
-    """Estimates the State of a build: whole shards by their receipts, those being written by their size."""
+    """Estimates the State of a build: by the receipts of whole shards, and by the sizes of those being written."""
 
     def __init__(self, workspace: Workspace, shards: Sequence[ShardPlan], recipe: Recipe, estimate: Estimate) -> None:
         self._workspace = workspace
@@ -67,14 +67,14 @@ class Watcher:
         return State(decoded, min(self.images, finished + being_finished), staged_size + final_size)
 
     def receipts(self) -> int:
-        """Receipts of staged and of finished shards: each is a piece of work that need not be done again."""
+        """The number of receipts of staged and of finished shards: each stands for work that need not be done again."""
         return sum(map(names.is_receipt, storage.sizes(self._workspace.root)))
 
     def _whole(self, files: dict[str, int], receipt: Callable[[str], str]) -> int:
         return sum(pairs for file, pairs in self._pairs.items() if receipt(file) in files)
 
     def _being_written(self, files: dict[str, int], folder: str, example_bytes: float) -> int:
-        """Images in files that still have their temporary names."""
+        """Images in files that still have temporary names."""
         sizes = (
             size
             for name, size in files.items()
@@ -87,7 +87,7 @@ class Watcher:
 
 @contextlib.contextmanager
 def shown(watcher: Watched, normalized: bool, console: Console, remote: bool) -> Iterator[None]:
-    """Shows progress while the block runs: bars in a terminal, else a line now and then."""
+    """Shows progress while the block runs: bars in a terminal, otherwise a line every few seconds."""
     stop = threading.Event()
     show = _show_bars if console.is_terminal else _show_lines
     thread = threading.Thread(target=show, args=(watcher, normalized, console, stop, remote), daemon=True)
@@ -131,7 +131,7 @@ def _states(watcher: Watched, stop: threading.Event, seconds: float) -> Iterator
         try:
             state = watcher.look()
         except (OSError, BuildError):
-            continue  # a file that went while it was looked at; the next look sees more
+            continue  # a file disappeared meanwhile; the next look will do
         first = first or state
         elapsed = max(time.monotonic() - start, 1e-9)
         images = state.decoded - first.decoded

@@ -1,4 +1,4 @@
-"""The recipe: all that decides the bytes of a data set, besides the pictures themselves."""
+"""The recipe: everything that determines the bytes of a data set, besides the images and masks."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any
 
 from beam_pipelines.contract.labels import LabelTable
 
-SCENES = "(embedded scenes)"  # the input where none is given: the embedded scenes
+SCENES = "(embedded scenes)"  # the input if none is given
 
 
 def input_paths(text: str) -> list[str]:
-    """The paths in an --input: commas separate them, unless the whole is the name of something on this machine."""
+    """The paths in an --input, separated by commas; a path that exists is one path, even if it has commas."""
     return [text] if os.path.lexists(text) else text.split(",")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """All that decides the bytes of a data set, besides the pictures themselves.
+    """Everything that determines the bytes of a data set, besides the images and masks.
 
     `image_size` is (height, width), or None for native. `shards` and `split_fractions` are split -> number.
     """
@@ -49,7 +49,7 @@ class Recipe:
         value["labels"] = self.labels.name
         value["split_fractions"], value["shards"] = dict(self.split_fractions), dict(self.shards)
         if self.masks_are == "auto":
-            del value["masks_are"]  # as data sets have it that were built before there was a choice
+            del value["masks_are"]  # the same recipe as before the option existed
         return value
 
     @property
@@ -72,7 +72,7 @@ class Recipe:
 
     @property
     def staged_format(self) -> str:
-        """The image format of the first pass, which does not know the moments yet."""
+        """The image format of staged shards, which are written before the moments are known."""
         return "raw_uint8" if self.normalized else self.image_format
 
 

@@ -1,4 +1,4 @@
-"""Pairs that can't become a record: each has a stage, a reason and a detail, and is written to `rejected.jsonl`."""
+"""Pairs that can't become records: each is written to `rejected.jsonl` with a stage, a reason and a detail."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ REASONS = {
     "missing_image": "a mask without an image",
     "missing_mask": "an image without a mask",
     "duplicate_key": "two files claim the same key",
-    "unreadable": "the file is missing or can't be opened",
+    "unreadable": "the file does not exist or can't be opened",
     "empty_file": "the file has no bytes",
     "bad_zip_member": "the archive's checksum or compression is broken",
-    "not_an_image": "not a picture of a format that is read",
-    "truncated": "the picture ends too early",
-    "corrupt": "the picture's data is damaged",
+    "not_an_image": "not an image of a supported format",
+    "truncated": "the file ends too early",
+    "corrupt": "the file's data is damaged",
     "animated": "more than one frame",
     "too_many_pixels": "larger than --max_image_pixels, perhaps a decompression bomb",
-    "transparent": "pixels that are not opaque have no defined color",
-    "deep_color": "more than 8 bits per channel that 8 bits can't hold",
+    "transparent": "pixels that are not opaque, so their color is not defined",
+    "deep_color": "more than 8 bits per channel, with values that 8 bits can't hold",
     "unsupported_mode": "a pixel format that has no usual conversion to RGB",
-    "rotated": "an EXIF orientation that the mask may or may not share",
-    "mask_format": "a mask that is not a PNG of ids or of the table's colors",
-    "ambiguous_mask": "a mask whose storage can be read as other classes too: --masks_are decides",
-    "contradictory_mask": "a mask that is stored otherwise than the masks of its data set, and means something else so",
-    "size_mismatch": "image and mask differ in size",
+    "rotated": "an EXIF orientation that the other file may not share",
+    "mask_format": "a mask that is not a PNG file with ids or with the table's colors",
+    "ambiguous_mask": "a mask that can be read in two ways, with different classes: give --masks_are",
+    "contradictory_mask": "a mask that is stored differently than the others, so that it would be misread",
+    "size_mismatch": "image and mask have different sizes",
     "aspect": "another aspect ratio than --image_size, and --aspect=reject",
     "unknown_ids": "ids that the label table does not name",
     "unknown_colors": "colors that the label table does not name",
@@ -39,22 +39,22 @@ REASONS = {
 }
 
 
-# Names that reasons had in data sets and receipts of earlier versions.
+# Names of reasons in data sets and receipts of earlier versions.
 _RENAMED = {"deep_colour": "deep_color", "unknown_colours": "unknown_colors"}
 
 
 def reason_of(name: str) -> str:
-    """The reason that is called `name`, in this version or an earlier one."""
+    """The present name of the reason `name`, which may be that of an earlier version."""
     return _RENAMED.get(name, name)
 
 
 def meaning_of(name: str) -> str:
-    """What the reason called `name` means, for people."""
+    """The explanation of the reason `name`, for messages."""
     return REASONS.get(reason_of(name), "a reason that this version does not know")
 
 
 class BadInputError(Exception):
-    """Something is wrong with one pair. `stage` is pair, read, decode or conform; `reason` a key of `REASONS`."""
+    """A fault of one pair. `stage` is pair, read, decode or conform; `reason` is a key of `REASONS`."""
 
     def __init__(self, stage: str, reason: str, detail: str) -> None:
         if reason not in REASONS:
@@ -65,7 +65,7 @@ class BadInputError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Rejected:
-    """A line of `rejected.jsonl`. `image` and `mask` are paths; None where that partner is missing."""
+    """A line of `rejected.jsonl`. `image` and `mask` are paths; None if the partner is missing."""
 
     key: str
     split: str
@@ -89,7 +89,7 @@ class Rejected:
 
 
 class RejectedFields(msgspec.Struct, forbid_unknown_fields=True):
-    """What the JSON of a `Rejected` holds."""
+    """The JSON of a `Rejected`."""
 
     key: str
     split: str

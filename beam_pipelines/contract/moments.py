@@ -15,7 +15,7 @@ LEVELS = 256
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """How often each value occurs in each channel: `histogram` is int64[3, 256]. A value with an exact `+`.
+    """The number of pixels of each value in each channel, `histogram` int64[3, 256]. `+` is exact.
 
     The sums below are Python integers, so nothing is rounded before the one division at the end; Python divides
     integers correctly rounded. `mean` and `std` are of pixel / 255, and `std` is the population's (divided by n).
@@ -54,7 +54,7 @@ class Moments:
 
     @property
     def mean(self) -> tuple[float, ...]:
-        """Mean of pixel / 255 of each channel. Raises ValueError where no pixel was counted."""
+        """Mean of pixel / 255 of each channel. Raises ValueError if no pixel was counted."""
         scale = 255 * self._counted()
         return tuple(total / scale for total in self.sums)
 
@@ -70,7 +70,7 @@ class Moments:
 
     @property
     def normalization(self) -> Normalization:
-        """The normalization by these moments. Raises ValueError where no pixel was counted."""
+        """The normalization by these moments. Raises ValueError if no pixel was counted."""
         return Normalization(self.mean, self.std)
 
     def _counted(self) -> int:

@@ -32,11 +32,11 @@ class Normalization:
 
     @property
     def divisor(self) -> np.ndarray:
-        """float64[C]: the std of pixel / 255, and 1 where that is 0."""
+        """float64[C]: the std of pixel / 255, or 1 for a channel of which it is 0."""
         return np.array([value or 1.0 for value in self.std], np.float64)
 
     def table(self) -> np.ndarray:
-        """float64[C, 256]: what each value 0..255 of each channel becomes."""
+        """float64[C, 256]: the normalized value of each value 0..255, by channel."""
         return np.asarray((np.arange(_LEVELS) / 255.0 - self.center[:, None]) / self.divisor[:, None])
 
     def shift_and_factor(self) -> tuple[np.ndarray, np.ndarray]:
@@ -44,15 +44,15 @@ class Normalization:
         return self.center.astype(np.float32) * 255, 1 / (255 * self.divisor.astype(np.float32))
 
     def to_pixels(self, image: np.ndarray) -> np.ndarray:
-        """The inverse: normalized [..., C] -> uint8[..., C], rounded; what is not a number becomes 0."""
+        """The inverse: normalized [..., C] -> uint8[..., C], rounded; NaN becomes 0."""
         levels = np.rint((np.asarray(image, np.float64) * self.divisor + self.center) * 255)
         return np.asarray(np.clip(np.nan_to_num(levels, nan=0.0), 0, 255), np.uint8)
 
     def change_to(self, other: Normalization) -> tuple[np.ndarray, np.ndarray]:
-        """float64[C] each: image * scale + offset is normalized by `other` where `image` is normalized by this one."""
+        """float64[C] each: image * scale + offset is normalized by `other` if `image` is normalized by this one."""
         return self.divisor / other.divisor, (self.center - other.center) / other.divisor
 
     def rescaling(self, least: float, most: float) -> tuple[list[float], list[float]]:
-        """(scale, offset), C numbers each: image * scale + offset is in `least`..`most` where pixels are in 0..255."""
+        """(scale, offset), C numbers each: image * scale + offset is in `least`..`most` for pixels in 0..255."""
         span = most - least
         return [span * float(value) for value in self.divisor], [span * value + least for value in self.mean]

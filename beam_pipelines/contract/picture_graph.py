@@ -79,13 +79,13 @@ class _File(NamedTuple):
         text = tf.strings.join([file, b"\0" * _PADDING])
         return cls(file, text, tf.io.decode_raw(text, tf.uint8), tf.cast(tf.strings.length(file), tf.int64))
 
-    def bytes(self, at: Any, length: int) -> Any:
+    def slices(self, at: Any, length: int) -> Any:
         """Those from each place on: string, of the shape of `at`."""
         return tf.strings.substr(self.text, at, tf.zeros_like(at) + length)
 
     def has(self, at: Any, mark: bytes) -> Any:
         """Whether `mark` stands at each place, bool, of the shape of `at`."""
-        return tf.equal(self.bytes(at, len(mark)), mark)
+        return tf.equal(self.slices(at, len(mark)), mark)
 
     def numbers(self, places: Any) -> Any:
         """Unsigned, of the bytes at int64[..., 1, 2 or 4], the lowest first -> int64[...]."""
@@ -99,8 +99,8 @@ class _File(NamedTuple):
 
 class _Header(NamedTuple):
     """What is found before the pixels are decoded: `kind`, how that is done; `opaque`, whether no pixel can be
-    transparent; where EXIF and XMP begin and end, int64[N, 2]; what is wrong, that which counts more than an orientation
-    and that which counts less.
+    transparent; where EXIF and XMP begin and end, int64[N, 2]; what is wrong that counts more than an orientation, and
+    what counts less.
     """
 
     fault: Any
@@ -298,7 +298,7 @@ def _png_header(file: _File, max_pixels: int) -> _Header:
         lambda at: at + _CHUNK <= file.size,
         lambda at: tf.where(file.has(at + 4, b"IEND"), file.size, end(at) + 4),
     )
-    names, begins, ends = file.bytes(places + 4, 4), places + 8, end(places)
+    names, begins, ends = file.slices(places + 4, 4), places + 8, end(places)
     named = {name: tf.equal(names, name) for name in _PNG_CHUNKS}
     spans = tf.stack([begins, ends], 1)
     is_exif = named[b"eXIf"] & (ends - begins >= 10)

@@ -37,7 +37,7 @@ NUMBERS = ("image/channels", "image/height", "image/width")
 BLOBS = ("image/encoded", "image/segmentation/class/encoded")
 MAX_FIELD_NUMBER = (1 << 29) - 1
 MAX_SIZE = 2**31 - 1  # of a height or width: what PNG can say
-MAX_PIXELS = 2**29  # of a picture: what TensorFlow's PNG decoder takes
+MAX_PIXELS = 2**29  # of an image: the limit of TensorFlow's PNG decoder
 DEFLATE_RATIO = 1032  # the most bytes that one byte of a PNG can become
 
 _PNG_START = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
@@ -99,13 +99,13 @@ def check(record: Record) -> None:
     """
     height, width = record.height, record.width
     if not (0 < height <= MAX_SIZE and 0 < width <= MAX_SIZE and height * width <= MAX_PIXELS):
-        raise RecordError(f"a size of {height}x{width}, and a picture has 1 to {MAX_PIXELS:,} pixels")
+        raise RecordError(f"a size of {height}x{width}, but an image has 1 to {MAX_PIXELS:,} pixels")
     _check_pixels("image", record.image, record.image_format, (height, width), CHANNELS)
     _check_pixels("mask", record.mask, record.mask_format, (height, width), 1)
 
 
 def least_bytes(image_format: str, mask_format: str, height: int | None, width: int | None) -> int:
-    """The fewest bytes that the pixels of a record take."""
+    """The least number of bytes that the pixels of a record need."""
     size = (height or 1, width or 1)
     return _least_bytes(image_format, size, CHANNELS) + _least_bytes(mask_format, size, 1)
 
@@ -173,7 +173,7 @@ def _parse_pixels(encoded: tf.Tensor, pixel_format: str, shape: tf.Tensor, chann
         # Its header holds width and height: no more memory is taken than the record's size says.
         width_height = tf.io.decode_raw(tf.strings.substr(encoded, 16, 8), tf.int32, little_endian=False)
         same = tf.debugging.assert_equal(tf.cast(width_height[::-1], tf.int64), shape, "a PNG of another size")
-        with tf.control_dependencies([] if same is None else [same]):  # None where it ran at once
+        with tf.control_dependencies([] if same is None else [same]):  # None if it ran at once
             return tf.io.decode_png(encoded, channels=channels)
     pixels = tf.io.decode_raw(encoded, tf.dtypes.as_dtype(RAW_DTYPES[pixel_format]))
     return tf.reshape(pixels, tf.concat([shape, [channels]], 0))

@@ -1,7 +1,7 @@
-"""Reads JSON into typed values: what is of another type, form or range is refused with its place and its value.
+"""Reads JSON into typed values. A value of another type, form or range is refused with its place.
 
-A document is described by types alone: `msgspec.Struct` with `forbid_unknown_fields`, `tuple` for arrays, and
-`Annotated` for ranges and forms. What a receipt or a description holds is read the same way:
+A document is described by its types: `msgspec.Struct` with `forbid_unknown_fields`, `tuple` for arrays, and
+`Annotated` for ranges and forms:
 
     class _Receipt(msgspec.Struct, forbid_unknown_fields=True):
         digest: Digest
@@ -25,11 +25,11 @@ from beam_pipelines.contract.errors import UserError
 
 _T = TypeVar("_T")
 
-MAX_COUNT = 2**53  # every integer up to here survives a reader whose numbers are doubles
-MAX_SIZE = 2**31 - 1  # of a height or width: what PNG can say
+MAX_COUNT = 2**53  # integers up to here are exact in readers that use doubles
+MAX_SIZE = 2**31 - 1  # of a height or width in a PNG file
 MAX_DEPTH = 64  # of objects and arrays inside each other
 _SHOWN = 60  # characters of a wrong value in a message
-_TRIED = 1000  # keys that are tried to find the one that an error is about
+_TRIED = 1000  # keys that are tried to find the one of an error
 
 _HEX = r"\A[0-9a-f]{64}\Z"
 _PLAIN = r"\A(?!\.\.?\Z)[^/\x00-\x1f\x7f]+\Z"
@@ -63,8 +63,8 @@ Crc = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 
 
 class SchemaError(UserError, ValueError):
-    """JSON that is not what its type says. `path` is the place of the wrong value, as `splits.train.shards[3].bytes`,
-    empty for the whole document.
+    """JSON that does not fit its type. `path` is the place of the wrong value, such as `splits.train.shards[3].bytes`;
+    it is empty for the whole document.
     """
 
     def __init__(self, name: str, path: str, problem: str) -> None:
@@ -76,11 +76,11 @@ class SchemaError(UserError, ValueError):
 
 
 def decode(kind: type[_T], text: str | bytes, name: str) -> _T:
-    """JSON -> a value of the type `kind`. Numbers are exact: neither a boolean nor a float is taken for an integer.
+    """JSON -> a value of the type `kind`. Numbers are exact: neither a boolean nor a float is accepted as an integer.
 
     Raises:
-      SchemaError: `text`, which the message calls `name`, is no JSON, is not of this type, has a key twice, or is
-        nested deeper than `MAX_DEPTH`.
+      SchemaError: `text` is not JSON, is not of this type, repeats a key, or is nested deeper than `MAX_DEPTH`. The
+        message calls it `name`.
     """
     try:
         value = msgspec.json.decode(text)
@@ -97,7 +97,7 @@ def decode(kind: type[_T], text: str | bytes, name: str) -> _T:
 
 
 def convert(kind: type[_T], value: Any, name: str) -> _T:
-    """The same for JSON that is decoded already."""
+    """The same for JSON that is already decoded."""
     _check_nesting(value, name)
     try:
         return msgspec.convert(value, kind)
@@ -106,7 +106,7 @@ def convert(kind: type[_T], value: Any, name: str) -> _T:
 
 
 def shown(value: object) -> str:
-    """`value` for a message: its JSON, shortened."""
+    """`value` as JSON, shortened for a message."""
     text = json.dumps(value, ensure_ascii=False, default=repr)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 

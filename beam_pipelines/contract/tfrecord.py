@@ -21,17 +21,17 @@ _MASK_DELTA = 0xA282EAD8
 
 
 class CorruptRecordError(UserError, ValueError):
-    """A TFRecord file that can't be read on; the message names the file, the record and the byte."""
+    """A damaged TFRecord file; the message names the file, the record and the byte."""
 
 
 class Readable(Protocol):
-    """What records are read from."""
+    """A stream of records."""
 
     def read(self, size: int, /) -> bytes: ...
 
 
 class Seekable(Readable, Protocol):
-    """What single bytes are read from."""
+    """A stream that can be read at any position."""
 
     def seek(self, position: int, /) -> object: ...
 
@@ -43,23 +43,23 @@ def masked_crc(data: bytes) -> int:
 
 
 def header_of(record: bytes) -> bytes:
-    """The 12 bytes that stand before `record`."""
+    """The 12 bytes before `record`."""
     length = struct.pack("<Q", len(record))
     return length + struct.pack("<I", masked_crc(length))
 
 
 def footer_of(record: bytes) -> bytes:
-    """The 4 bytes that follow `record`."""
+    """The 4 bytes after `record`."""
     return struct.pack("<I", masked_crc(record))
 
 
 def framed_bytes(record_bytes: int) -> int:
-    """Size in a file of a record of `record_bytes`."""
+    """Bytes in a file of a record of `record_bytes`."""
     return HEADER_BYTES + record_bytes + FOOTER_BYTES
 
 
 def read_records(file: Readable, name: str) -> Iterator[bytes]:
-    """Yields each record of `file`, checked; `name` is what error messages call it.
+    """Yields each record of `file`, checked; `name` is its name in error messages.
 
     Raises:
       CorruptRecordError: a checksum does not fit, a record is longer than `MAX_RECORD_BYTES`, or the file ends inside
@@ -104,7 +104,9 @@ def _length(header: bytes, where: str) -> int:
     if length_crc != masked_crc(header[:8]):
         raise CorruptRecordError(f"{where}: length checksum mismatch")
     if length > MAX_RECORD_BYTES:
-        raise CorruptRecordError(f"{where}: a length of {length:,} bytes, and {MAX_RECORD_BYTES:,} is the most")
+        raise CorruptRecordError(
+            f"{where}: a length of {length:,} bytes, but at most {MAX_RECORD_BYTES:,} are possible"
+        )
     return int(length)
 
 
@@ -113,7 +115,7 @@ def _cut_off(where: str, length: int) -> CorruptRecordError:
 
 
 def _read(file: Readable, length: int) -> bytes:
-    """Up to `length` bytes, fewer where the file ends."""
+    """Up to `length` bytes, fewer at the end of the file."""
     if length <= _READ_BYTES:
         return file.read(length)
     parts = []

@@ -1,4 +1,4 @@
-"""What zip archives hold: the names of their members, checked."""
+"""The members of zip archives, with their names checked."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from beam_pipelines.files import cloud
 from beam_pipelines.files.refusals import ARCHIVE_ERRORS, cannot_read, root_cause
 from beam_pipelines.files.storage import open_read
 
-_AGAIN = "make the archive again"
+_AGAIN = "create the archive again"
 
 
 @dataclass(frozen=True)
 class Member:
-    """A file in an archive. `name` has slashes and no `./`; `stored` is what the archive calls it."""
+    """A file in an archive. `name` has slashes and no `./`; `stored` is the name in the archive."""
 
     name: str
     stored: str
@@ -25,7 +25,7 @@ class Member:
 
 
 def is_archive(name: str) -> bool:
-    """Whether `name` ends as that of a zip archive, in any case."""
+    """Whether `name` ends in `.zip`, in any case."""
     return name.lower().endswith(".zip")
 
 
@@ -33,7 +33,7 @@ def list_members(archive: str) -> Iterator[Member]:
     """Yields the files in a zip archive.
 
     Raises:
-      BuildError: it is no zip archive, the end of it is missing, or a member has a name that is not valid.
+      BuildError: it is not a zip archive, is truncated, or has a member with an invalid name.
     """
     try:
         with cloud.errors(archive), open_read(archive) as file, zipfile.ZipFile(file) as opened:
@@ -47,9 +47,9 @@ def list_members(archive: str) -> Iterator[Member]:
             f"{archive}: the member name {error.object!r} is not UTF-8; rename it, and {_AGAIN}"
         ) from error
     except NotImplementedError as error:
-        raise BuildError(f"{archive} can't be read: {error}; versions to 6.3 are read; {_AGAIN}") from error
+        raise BuildError(f"{archive} can't be read: {error}; versions up to 6.3 are supported; {_AGAIN}") from error
     except ARCHIVE_ERRORS as error:
-        raise BuildError(f"{archive} is not a zip archive, or was cut off: {error}; download it again") from error
+        raise BuildError(f"{archive} is not a zip archive, or is truncated: {error}; download it again") from error
     for info in members:
         name = _checked_name(archive, info)
         if not name.endswith("/"):  # an entry for a folder, as .NET writes it
@@ -57,7 +57,7 @@ def list_members(archive: str) -> Iterator[Member]:
 
 
 def _checked_name(archive: str, info: zipfile.ZipInfo) -> str:
-    """With slashes for the backslashes of .NET's archives."""
+    """The name with slashes; .NET writes backslashes."""
     name = info.filename.replace("\\", "/").removeprefix("./")
     problem = next((problem for problem, holds in _name_problems(name, info.orig_filename) if holds), None)
     if problem:

@@ -1,4 +1,4 @@
-"""Google Cloud as a build meets it: the account that is logged in, and refusals as sentences with a cure."""
+"""Google Cloud: the account that is logged in, and errors as sentences with a fix."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _NO_ACCOUNT = ("DefaultCredentialsError", "RefreshError", "InvalidOperation")  #
 
 
 def find_account(scopes: Sequence[str] | None = None) -> Any:
-    """The google.auth credentials that are set up: of a file, of gcloud's login, or of a machine in the cloud.
+    """The google.auth credentials: of a key file, of gcloud's login, or of a machine in the cloud.
 
     Raises:
-      google.auth.exceptions.DefaultCredentialsError: there is none; raised within seconds.
+      google.auth.exceptions.DefaultCredentialsError: there are none; raised within seconds.
     """
-    # Elsewhere nothing answers at the address of the cloud's metadata server: three questions of three seconds each
-    # would be a stall. They are read when google.auth looks there for the first time.
+    # Outside the cloud, the metadata server does not answer: three requests of three seconds each would be a stall.
+    # google.auth reads these variables at its first request.
     os.environ.setdefault("GCE_METADATA_TIMEOUT", "2")
     os.environ.setdefault("GCE_METADATA_DETECT_RETRIES", "1")
     import google.auth
@@ -34,8 +34,8 @@ def find_account(scopes: Sequence[str] | None = None) -> Any:
 
 
 def check_login(*paths: str) -> None:
-    """Raises BuildError where one of `paths` is in a bucket and no Google account is set up: Beam looks for one for
-    20 s, and then continues without. An emulator needs none.
+    """Raises BuildError if one of `paths` is in a bucket and no Google account is set up: Beam would
+    search for 20 s, and then continue without one. An emulator needs no account.
     """
     remote = [path for path in paths if path.startswith("gs://")]
     if not remote or "STORAGE_EMULATOR_HOST" in os.environ:
@@ -45,13 +45,13 @@ def check_login(*paths: str) -> None:
     try:
         find_account()
     except DefaultCredentialsError as error:
-        raise BuildError(f"{remote[0]}: there is no Google account to use it with; {LOGIN}") from error
+        raise BuildError(f"{remote[0]}: no Google account is set up; {LOGIN}") from error
 
 
 @contextlib.contextmanager
 def errors(path: str) -> Iterator[None]:
-    """Turns what the cloud answers about `path`, and that nothing answers, into a BuildError with a cure; other errors
-    pass. What may pass by itself the clients have asked again, with backoff, before it comes here.
+    """Turns an error of the cloud about `path`, or a missing answer, into a BuildError with a fix; other errors pass.
+    The clients have already retried transient errors, with backoff.
     """
     try:
         yield
@@ -63,7 +63,7 @@ def errors(path: str) -> Iterator[None]:
 
 
 def refusal(path: str, error: BaseException) -> BuildError | None:
-    """What `error` of a google client or of Beam says about `path`; None where it comes from elsewhere."""
+    """An error of a Google client or of Beam about `path`, as a BuildError; None if `error` is of another kind."""
     answer = _answer(error)
     if answer is None:
         return None
@@ -73,16 +73,16 @@ def refusal(path: str, error: BaseException) -> BuildError | None:
 
 
 def status_of(error: BaseException) -> int | None:
-    """The HTTP status that `error` of a google client or of Beam stands for; 401 where there are no credentials."""
+    """The HTTP status of an error of a Google client or of Beam, 401 for missing credentials; None for other errors."""
     answer = _answer(error)
     return answer[0] if answer else None
 
 
 def _answer(error: BaseException) -> tuple[int, str] | None:
-    """(HTTP status, what was said); NO_ANSWER if none came, and None if the error comes from elsewhere."""
+    """(HTTP status, message), the status NO_ANSWER if the cloud did not answer; None for other errors."""
     if type(error).__name__ in _NO_ACCOUNT:
         return 401, first_line(error)
-    # What Beam's errors are about, by file: for batches a bare status. And the last error of a client that gave up.
+    # The errors of single files that a Beam error holds (for batches a bare status), or the last error of a client.
     causes = [*(getattr(error, "exception_details", None) or {}).values(), getattr(error, "cause", None)]
     for cause in causes:
         if isinstance(cause, int):
@@ -98,7 +98,7 @@ def _answer(error: BaseException) -> tuple[int, str] | None:
 
 
 def _said(error: BaseException) -> str:
-    """The message of the answer, without the request, which the user did not write."""
+    """The message of the answer, without the request."""
     with contextlib.suppress(AttributeError, LookupError, TypeError, ValueError):
         return first_line(error.response.json()["error"]["message"])  # type: ignore[attr-defined]
     return re.sub(r"^(\d{3} )?([A-Z]+ \S+: )?|: \('Request failed.*", "", first_line(error))

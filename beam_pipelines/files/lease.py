@@ -1,4 +1,4 @@
-"""One build at a time in one folder: the second is refused, and the claim of a killed one lapses."""
+"""One build at a time in a folder: a second one is refused, and the lease of a killed one expires."""
 
 from __future__ import annotations
 
@@ -19,42 +19,65 @@ from beam_pipelines.files import cloud, storage
 from beam_pipelines.files.refusals import cannot_write
 
 HEARTBEAT_SECONDS = 20
-LAPSE_SECONDS = 90  # without a heartbeat; longer than any pause of a living build
+LAPSE_SECONDS = 90  # without a heartbeat; longer than any pause of a running build
 _lost: set[str] = set()  # leases that this process held until another build took them
 
 
 @contextlib.contextmanager
 def hold(path: str) -> Iterator[None]:
-    """Holds the lease at `path` for the block. Raises BuildError where another build holds it."""
+    """Holds the lease at `path` for the block. Raises BuildError if another build holds it."""
     with _hold_local(path) if storage.is_local(path) else _hold_object(path):
         yield
 
 
 def check(path: str) -> None:
-    """Raises BuildError where this process has lost the lease at `path`: what is in the folder is another build's."""
+    """Raises BuildError if this process has lost the lease at `path`: the folder belongs to another build now."""
     if path in _lost:
         raise BuildError(
-            f"another build took {_folder(path)} after {LAPSE_SECONDS} s in which this one could not renew its lease; "
-            "wait for it, and run the same command again"
+            f"another build is writing to {_folder(path)}: this one could not renew its lease for {LAPSE_SECONDS} s; "
+            "wait for the other one to end, and run the same command again"
         )
 
 
 @contextlib.contextmanager
 def _hold_local(path: str) -> Iterator[None]:
-    """A lock of the operating system, which ends with the process that holds it, however that ends."""
+    """A lock of the operating system, which is released however the process ends. If the block leaves no other file in
+    the folder, the lease is removed, and so are the folders that were created for it.
+    """
+    made = _missing_folders(path)
     try:
         file = _lock(path)
         file.truncate(0)
         file.write(_owner())
         file.flush()
-    except OSError as error:  # also of a file system without locks
+    except OSError as error:  # also raised by a file system without locks
         raise cannot_write(os.path.dirname(path), error) from error
+
+    def tidy() -> None:
+        with contextlib.suppress(OSError):
+            if os.listdir(os.path.dirname(path)) == [os.path.basename(path)]:
+                os.remove(path)
+            for folder in made:
+                os.rmdir(folder)
+
     with file:
-        yield
+        try:
+            with stopping.on_stop(tidy):
+                yield
+        finally:
+            tidy()
+
+
+def _missing_folders(path: str) -> list[str]:
+    """The folders that `path` needs and that do not exist, the deepest first."""
+    missing = []
+    while (path := os.path.dirname(path)) and not os.path.lexists(path):
+        missing.append(path)
+    return missing
 
 
 def _lock(path: str) -> TextIO:
-    """-> the file at `path`, locked until it is closed. Raises OSError, and BuildError where another process has it."""
+    """-> the file at `path`, locked until it is closed. Raises OSError, or BuildError if another process has it."""
     while True:
         with contextlib.ExitStack() as opened:
             os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -64,7 +87,7 @@ def _lock(path: str) -> TextIO:
             except BlockingIOError as error:
                 file.seek(0)
                 raise BuildError(_held(path, file.read() or "another process")) from error
-            # A build deletes its lease while it holds it: what was opened before that is nobody's lease any more.
+            # A build deletes its lease while it holds it: a file that was opened before that is no longer the lease.
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
                     opened.pop_all()
@@ -77,7 +100,7 @@ def _not_through_a_link(path: str, flags: int) -> int:
 
 @contextlib.contextmanager
 def _hold_object(path: str) -> Iterator[None]:
-    """An object whose every version is conditional on the one before it, renewed by a heartbeat."""
+    """An object that a heartbeat renews; each version is written only if the one before it is still there."""
     blob, owner = _blob(path), _owner()
     with cloud.errors(path):
         _claim(blob, owner, path)
@@ -91,7 +114,7 @@ def _hold_object(path: str) -> Iterator[None]:
         beat.join()
         if path not in _lost:
             with contextlib.suppress(Exception):
-                blob.delete(if_generation_match=blob.generation)  # not a successor's
+                blob.delete(if_generation_match=blob.generation)  # but not the lease of a later build
 
     try:
         with stopping.on_stop(give_up):
@@ -101,21 +124,21 @@ def _hold_object(path: str) -> Iterator[None]:
 
 
 def _claim(blob: Any, owner: str, path: str) -> None:
-    """Makes the object ours; afterwards `blob.generation` is that of our version."""
+    """Writes our lease; afterwards `blob.generation` is that of our version."""
     generation = 0
     if blob.exists():
         blob.reload()
         age = time.time() - blob.updated.timestamp()
         if age < LAPSE_SECONDS:
-            wait = f"{age:.0f} s ago; if that one was killed, start again in {LAPSE_SECONDS - age:.0f} s"
-            raise BuildError(_held(path, f"{blob.download_as_text()}, last seen {wait}"))
+            wait = f"if that one was killed, run the same command again in {LAPSE_SECONDS - age:.0f} s"
+            raise BuildError(_held(path, f"{blob.download_as_text()}, last seen {age:.0f} s ago; {wait}"))
         generation = blob.generation
     if not _write(blob, owner, generation):
         raise BuildError(_held(path, "another build that started at the same moment"))
 
 
 def _write(blob: Any, owner: str, generation: int) -> bool:
-    """Writes the version that comes after `generation`, of which 0 is none. False where another build was faster."""
+    """Writes a version if the current one is `generation`, 0 for none. -> False if another build was faster."""
     from google.api_core.exceptions import NotFound, PreconditionFailed
 
     try:
@@ -127,16 +150,16 @@ def _write(blob: Any, owner: str, generation: int) -> bool:
             return False  # that build has ended already
         if found != owner:
             return False
-        blob.reload()  # it is ours: the answer to it was lost, and the client asked again
+        blob.reload()  # it is ours: the response was lost, and the client retried
     return True
 
 
 def _renew(blob: Any, owner: str, path: str, stop: threading.Event) -> None:
     while not stop.wait(HEARTBEAT_SECONDS):
-        # A heartbeat that fails, for whatever reason, is made up for by the next one: it lapses only after several.
+        # A failed heartbeat does no harm, whatever the reason: the lease expires only after several.
         with contextlib.suppress(Exception):
             if not _write(blob, owner, blob.generation):
-                _lost.add(path)  # it lapsed, and another build has it: that one's heartbeat counts now
+                _lost.add(path)  # it expired, and another build holds it now
                 return
 
 
@@ -154,7 +177,7 @@ def _owner() -> str:
 
 
 def _held(path: str, owner: str) -> str:
-    return f"another build is writing to {_folder(path)} ({owner}): wait for it, or choose another --output"
+    return f"another build is writing to {_folder(path)} ({owner}): wait for it to end, or choose another --output"
 
 
 def _folder(path: str) -> str:

@@ -1,4 +1,4 @@
-"""Lists local folders: regular files, each folder once, and which names belong to other programs."""
+"""Lists the regular files below local folders, and tells which names belong to other programs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files.refusals import cannot_read
 
-# Folders that systems and NAS devices keep for themselves; every hidden folder is left alone as well.
+# Folders of operating systems and NAS devices; hidden folders are skipped as well.
 _SYSTEM_FOLDERS = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found"}
 _SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini"}
 
@@ -26,11 +26,11 @@ def is_visible(name: str) -> bool:
 def list_local(folder: str) -> Iterator[tuple[str, int]]:
     """Yields (path below `folder`, bytes) of the regular files below it, and of broken links, with 0 bytes.
 
-    Links are followed. A folder that several paths lead to is listed once, under the path with the fewest links, then
-    the fewest parts, then the first by name: so that loops end and the choice never depends on the file system.
+    Links are followed. A folder with several paths is listed once, under the path with the fewest links, then the
+    fewest parts, then the first name. So loops end, and the result does not depend on the file system.
 
     Raises:
-      BuildError: `folder` is no folder, or one below it can't be listed.
+      BuildError: `folder` is not a folder, or a folder below it can't be listed.
     """
     if not os.path.isdir(folder):
         raise BuildError(f"{folder} is not a folder" if os.path.exists(folder) else f"{folder} does not exist")
@@ -56,7 +56,7 @@ def list_local(folder: str) -> Iterator[tuple[str, int]]:
 
 
 def _file_size(entry: os.DirEntry[str]) -> int | None:
-    """Bytes of a regular file, 0 of a broken link: reading it names it; None for pipes, sockets and devices."""
+    """Bytes of a regular file; 0 for a broken link, which is reported when it is read; None for pipes and devices."""
     try:
         found = entry.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""What storage refuses, local and in the cloud: one table of codes with their cures, and the sentences made of it."""
+"""Errors of local storage and of the cloud: a table of codes with their fixes, and the messages made from it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _SPACE = "free some space, or choose a smaller --image_encoding"
 
 @dataclass(frozen=True, kw_only=True)
 class Refusal:
-    """What to do about a code.
+    """An error code and its fixes.
 
     Attributes:
-      codes: numbers of operating system errors, or HTTP statuses, which are larger than those.
-      read: the cure where something was to be read or listed.
-      write: the cure where something was to be written.
-      of_one_file: whether only the file that was read is at fault: its pair is rejected, and the build continues.
+      codes: errno values, or HTTP statuses, which are larger than these.
+      read: the fix after a failed read or listing.
+      write: the fix after a failed write.
+      of_one_file: whether only the file at hand is at fault, so that its pair is rejected and the build continues.
       resumes: whether to say that finished shards are kept.
     """
 
@@ -90,7 +90,7 @@ _OF_CODE = {code: row for row in REFUSALS for code in row.codes}
 _LATER = Refusal(codes=(), read="run the same command again later", write="run the same command again later")
 _UNKNOWN = Refusal(codes=())
 
-# What Python raises for a zip archive that is damaged, encrypted, or of a kind that it does not know.
+# What Python raises for a zip archive that is damaged, encrypted, or not supported.
 ARCHIVE_ERRORS = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
     *(EOFError, ValueError, OverflowError, RuntimeError),  # NotImplementedError is a RuntimeError
@@ -103,7 +103,7 @@ def refusal_of(error: OSError) -> Refusal:
 
 
 def refusal_of_status(status: int) -> Refusal:
-    """The row for an HTTP status; one that is not in the table is worth another try later."""
+    """The row for an HTTP status; one that is not in the table may go away later."""
     return _OF_CODE.get(status, _LATER)
 
 
@@ -115,7 +115,7 @@ def cannot_write(path: str, error: OSError) -> BuildError:
 
 
 def cannot_read(path: str, error: OSError, done: str = "read") -> BuildError:
-    """The `BuildError` for a `path` that could not be read, or whatever else was to be `done`."""
+    """The `BuildError` for a `path` that could not be `done`: read, or listed."""
     return BuildError(f"{path} can't be {done}: {error.strerror or error}; {refusal_of(error).read}")
 
 

@@ -1,4 +1,4 @@
-"""A text that says itself whether it is whole: its last line is the CRC-32C of the lines before."""
+"""Texts with a checksum: the last line is the CRC-32C of the lines before it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _T = TypeVar("_T")
 
 
 def sealed(text: str) -> bytes:
-    """The text with the line that vouches for it, as UTF-8."""
+    """The text as UTF-8, with its checksum line."""
     body = text.encode() if text.endswith("\n") or not text else f"{text}\n".encode()
     return body + last_line(google_crc32c.value(body))
 
@@ -25,7 +25,7 @@ def last_line(crc: int) -> bytes:
 
 
 def unsealed(data: bytes | None) -> str | None:
-    """The text that was sealed; None where there is none, or where it is empty, cut or changed."""
+    """The text without its checksum line; None if there is no data, or if it is cut off or changed."""
     if not data:
         return None
     start = data.rfind(_MARK.encode())
@@ -39,7 +39,7 @@ def unsealed(data: bytes | None) -> str | None:
 
 
 def decoded(kind: type[_T], data: bytes | None, name: str) -> _T | None:
-    """The JSON of the type `kind` that was sealed; None where there is none, or it is damaged or of another type."""
+    """Sealed JSON of the type `kind`; None if there is no data, or if it is damaged or of another type."""
     text = unsealed(data)
     try:
         return None if text is None else schema.decode(kind, text, name)

@@ -1,4 +1,4 @@
-"""The data set's folder: what stands where, whose it is, and what a build finds there when it starts."""
+"""The data set's folder: its layout, and what a build finds there when it starts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from beam_pipelines.rejects import FILE_NAME as REJECTED
 TRANSFORM_FOLDERS = ("transform_fn", "transformed_metadata")  # the names that tensorflow-transform looks for
 TRANSFORM_FILES = f"{TRANSFORM_FOLDERS[0]}/files.json"
 TRANSFORM_GRAPH = f"{TRANSFORM_FOLDERS[0]}/saved_model.pb"
-# Names below the data set's folder. All in BUILD is needed until the data set is published, and not after that.
+# Names below the data set's folder. Everything in BUILD is deleted after the data set is published.
 BUILD = "_build"
 JOURNAL = f"{BUILD}/journal.json"
 RECIPE = f"{BUILD}/recipe.json"
@@ -39,28 +39,28 @@ _BEGINNING = 200  # bytes in which a manifest names its format version
 
 
 def staged_receipt(file: str) -> str:
-    """The name of the receipt that says that the shard `file` is staged."""
+    """The name of the receipt of the staged shard `file`."""
     return f"{STAGED}/{file}{_RECEIPT}"
 
 
 def finished_receipt(file: str) -> str:
-    """The name of the receipt that says that the shard `file` is finished."""
+    """The name of the receipt of the finished shard `file`."""
     return f"{FINISHED}/{file}{_RECEIPT}"
 
 
 def is_receipt(name: str) -> bool:
-    """Whether `name`, below the data set's folder, is that of a shard's receipt."""
+    """Whether the file `name`, below the data set's folder, is a shard's receipt."""
     return name.startswith((f"{STAGED}/", f"{FINISHED}/")) and name.endswith(f".tfrecord{_RECEIPT}")
 
 
 def names_of_shard(file: str) -> tuple[str, str, str]:
-    """What BUILD holds of the shard `file`: staged, and both receipts."""
+    """The files of the shard `file` in BUILD: the staged shard, and both receipts."""
     return f"{STAGED}/{file}", staged_receipt(file), finished_receipt(file)
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """Paths below the data set's folder `root`. A receipt says that its shard is whole, and what it counted."""
+    """Paths below the data set's folder `root`. A receipt is written after its shard, and holds what was counted."""
 
     root: str
 
@@ -90,12 +90,12 @@ class Workspace:
 
     @property
     def journal(self) -> str:
-        """The list of what this build may write outside `_build`; where it stands, `_build` is ours."""
+        """The list of what this build may write outside `_build`; it marks `_build` as made by a build."""
         return storage.join(self.root, JOURNAL)
 
     @property
     def published(self) -> str:
-        """The digest of the manifest, until `_build` goes."""
+        """The digest of the manifest, until `_build` is deleted."""
         return storage.join(self.root, PUBLISHED)
 
     @property
@@ -113,16 +113,16 @@ class Workspace:
 
     @property
     def transform_graph(self) -> str:
-        """The file of the transform_fn that is written last."""
+        """The last file of the transform_fn to be written."""
         return storage.join(self.root, TRANSFORM_GRAPH)
 
     def writing(self, path: str) -> contextlib.AbstractContextManager[BinaryIO]:
-        """`storage.writing`, the temporary name in `_build`."""
+        """`storage.writing`, with the temporary file in `_build`."""
         below = path.removeprefix(storage.join(self.root, ""))
         return storage.writing(path, storage.join(self.root, TEMPORARIES, below))
 
     def write(self, path: str, data: bytes) -> None:
-        """`storage.write`, the temporary name in `_build`."""
+        """`storage.write`, with the temporary file in `_build`."""
         with self.writing(path) as file:
             file.write(data)
 
@@ -140,7 +140,7 @@ class Workspace:
 
 
 def read_manifest(workspace: Workspace) -> Manifest | None:
-    """None where the data set is not published. Raises ManifestError."""
+    """None if the data set is not published. Raises ManifestError."""
     data = storage.read_bytes(workspace.manifest)
     if data is None:
         return None
@@ -152,23 +152,23 @@ def read_manifest(workspace: Workspace) -> Manifest | None:
 
 
 def manifest_is_ours(workspace: Workspace) -> bool:
-    """Whether `dataset.json`, whole or not and of whatever version, is no other tool's: only ours begins like that,
-    and one that is empty is nobody's.
+    """Whether a build wrote `dataset.json`, whatever its version and even if it is damaged: it names its format version
+    at the beginning, or it is empty.
     """
     data = storage.read_bytes(workspace.manifest) or b""
     return not data.strip(b"\0 \n") or b'"format_version"' in data[:_BEGINNING]
 
 
 def publish_manifest(workspace: Workspace, manifest: Manifest) -> None:
-    """Makes the data set exist. The digest comes first: a resumed build knows by it whether the manifest is whole."""
+    """Writes the manifest, after its digest, by which a resumed build checks the manifest."""
     data = manifest.to_json().encode()
     workspace.write(workspace.published, sealed(hashlib.sha256(data).hexdigest()))
     workspace.write(workspace.manifest, data)
 
 
 def journal_is_ours(workspace: Workspace) -> bool:
-    """Whether `_build` has our journal: whole, without content after a power loss, or damaged beside a list that is
-    whole. A file of that name that nothing of ours stands by is somebody else's.
+    """Whether the journal in `_build` was written by a build: it is whole, or empty after a power loss, or damaged and
+    another list of a build is whole. Any other file of that name may be the user's.
     """
     data = storage.read_bytes(workspace.journal)
     if data is None:
@@ -180,18 +180,18 @@ def journal_is_ours(workspace: Workspace) -> bool:
 
 
 def transform_is_ours(workspace: Workspace) -> bool:
-    """Whether the transform_fn, of which there is no list, is a graph that a build wrote: it takes histograms."""
+    """Whether a transform_fn without a list of its files was written by a build: its graph takes histograms."""
     data = storage.read_bytes(workspace.transform_graph)
     return data is not None and b"histogram" in data
 
 
 def manifest_is_damaged(workspace: Workspace) -> bool:
-    """Whether a build that did not end has published a manifest that is not what it wrote."""
+    """Whether the manifest of an unfinished build differs from what that build wrote."""
     data = storage.read_bytes(workspace.manifest)
     if data is None or not journal_is_ours(workspace):
         return False
     digest = unsealed(storage.read_bytes(workspace.published))
-    if digest is None:  # nothing vouches for it but its own form
+    if digest is None:  # there is no digest to compare with
         try:
             read_manifest(workspace)
         except ManifestError:
@@ -201,11 +201,11 @@ def manifest_is_damaged(workspace: Workspace) -> bool:
 
 
 def finished_build(workspace: Workspace, recipe: Recipe, check_sizes: bool = True) -> Manifest | None:
-    """The manifest of a finished build of the same recipe; None where there is none.
+    """The manifest of a finished build of the same recipe; None if there is no finished build.
 
     Raises:
-      BuildError: another recipe's data set, finished or half-finished, is in the folder; or, with `check_sizes`, a
-        shard is missing or has another size.
+      BuildError: the folder holds a data set of another recipe, finished or not; or, with `check_sizes`, a shard is
+        missing or has another size.
     """
     try:
         found = None if manifest_is_damaged(workspace) else read_manifest(workspace)
@@ -228,13 +228,14 @@ def finished_build(workspace: Workspace, recipe: Recipe, check_sizes: bool = Tru
     for shard in (shard for shards in found.splits.values() for shard in shards):
         if there.get(shard.file) != shard.bytes:
             raise BuildError(
-                f"{workspace.final(shard.file)} is missing or truncated: restore it, or build again with --overwrite"
+                f"{workspace.final(shard.file)} is missing or has another size than the {shard.bytes:,} bytes in "
+                f"{manifest.FILE_NAME}: restore it, or build again with --overwrite"
             )
     return found
 
 
 def write_recipe(workspace: Workspace, recipe: Recipe) -> None:
-    """Says whose half-finished build this is."""
+    """Records the recipe of an unfinished build."""
     value = {"fingerprint": recipe.fingerprint, "recipe": recipe.to_json()}
     workspace.write(workspace.recipe, sealed(json.dumps(value, indent=2)))
 
@@ -247,17 +248,17 @@ class _RecipeFields(msgspec.Struct, forbid_unknown_fields=True):
 def _refuse_other_recipe(workspace: Workspace, recipe: Recipe) -> None:
     found = decoded(_RecipeFields, storage.read_bytes(workspace.recipe), workspace.recipe)
     if found is None:
-        return  # a damaged one is written again; each receipt says what its shard was made of
+        return  # a damaged one is written again; receipts have the digest of their plan
     if found.fingerprint != recipe.fingerprint:
         raise BuildError(
-            f"{workspace.root} holds a half-finished build of another recipe "
-            f"({_differences(found.recipe, recipe)}): finish that one with its own command, "
+            f"{workspace.root} holds an unfinished build of another recipe "
+            f"({_differences(found.recipe, recipe)}): finish it with its own command, "
             "choose another --output, or --overwrite to delete it first"
         )
 
 
 def _differences(found: dict[str, object], recipe: Recipe) -> str:
-    """The options that differ, as `name: theirs, not ours`."""
+    """The options that differ, as `name: found, not given`."""
     ours = {"masks_are": "auto", **json.loads(json.dumps(recipe.to_json()))}
     theirs = {"masks_are": "auto", **json.loads(json.dumps(found))}
     different = [f"{name}: {theirs.get(name)}, not {ours[name]}" for name in ours if theirs.get(name) != ours[name]]

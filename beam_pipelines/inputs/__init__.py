@@ -1,1 +1,1 @@
-"""Finds the pictures, their masks and the label table."""
+"""Finds images, their masks and the label table."""

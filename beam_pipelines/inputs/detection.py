@@ -1,4 +1,4 @@
-"""Which layout an input has, and what to say where it has none."""
+"""Detects the layout of an input, and explains why there is none."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import storage
+from beam_pipelines.files.reader import is_member
 from beam_pipelines.inputs import layouts
 from beam_pipelines.inputs.layouts import Layout, is_picture, listed
 
@@ -18,15 +19,15 @@ Files = Mapping[str, tuple[str, int]]  # name below the input -> (path, bytes)
 
 
 def detect(files: Files, annotations: str | None, inputs: str) -> tuple[Layout, re.Pattern[str]]:
-    """-> the layout of which `files` have images and masks, and the pattern of its masks.
+    """-> the layout that has images and masks in `files`, and the pattern of the masks.
 
     Raises:
-      BuildError: there is none, it has two folders with masks, or it does not have the `annotations` asked for.
+      BuildError: no layout fits, it has two folders with masks, or it does not have the given `annotations`.
     """
     there = [layout for layout in layouts.LAYOUTS if any(map(layout.image.fullmatch, files))]
     if annotations and not any(annotations in layout.masks for layout in there):
         names = listed([layout.name for layout in layouts.LAYOUTS if layout.choice])
-        raise BuildError(f"--annotations={annotations} is for {names}, and {inputs} does not have that layout")
+        raise BuildError(f"--annotations={annotations} is only for {names}, and {inputs} does not have that layout")
     for layout in there:
         folders = _mask_folders(layout, files, annotations)
         if len(folders) > 1 and not layout.choice:
@@ -37,14 +38,14 @@ def detect(files: Files, annotations: str | None, inputs: str) -> tuple[Layout, 
 
 
 def other_images(files: Files, layout: Layout) -> list[str]:
-    """A note for each other layout of which `files` have images as well."""
+    """A note for each other layout that has images in `files` as well."""
     others = {other.name: other.image for other in layouts.LAYOUTS if other is not layout}
     counts = {
         name: sum(bool(image.fullmatch(file)) and not layout.image.fullmatch(file) for file in files)
         for name, image in others.items()
     }
     return [
-        f"{count:,} images of the layout {name} left out, the input is read as {layout.name}"
+        f"{count:,} images of the layout {name} are left out: the input is read as {layout.name}"
         for name, count in counts.items()
         if count
     ]
@@ -56,7 +57,7 @@ def _mask_folders(layout: Layout, files: Files, annotations: str | None) -> list
 
 
 def _nothing_found(files: Files, there: Sequence[Layout], annotations: str | None, inputs: str) -> str:
-    """What is wrong with an input that has no layout's images and masks, and the cure."""
+    """Why no layout fits the input, and what to do."""
     right = _folder_below(files) or _folder_above(inputs)
     if right:
         return f" is not the folder with the images and the masks: give --input={right}"
@@ -72,10 +73,10 @@ def _nothing_found(files: Files, there: Sequence[Layout], annotations: str | Non
 
 
 def _folder_below(files: Files) -> str | None:
-    """The first folder below the input that has images and masks of a layout."""
+    """The first folder below the input that has the images and masks of a layout."""
     found = defaultdict(set)
     for name, (path, _) in files.items():
-        if storage.is_member(path) or not is_picture(name):
+        if is_member(path) or not is_picture(name):
             continue
         parts = name.split("/")
         for rest in ("/".join(parts[depth:]) for depth in range(1, len(parts) - 1)):
@@ -87,7 +88,7 @@ def _folder_below(files: Files) -> str | None:
 
 
 def _folder_above(inputs: str) -> str | None:
-    """The nearest of the folders above a local input that has images and masks of a layout."""
+    """The nearest folder above a local input that has the images and masks of a layout."""
     folder = os.path.abspath(inputs)
     if not storage.is_local(inputs) or not os.path.isdir(folder):
         return None

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import archives, listing, storage
+from beam_pipelines.files.reader import member_path
 from beam_pipelines.inputs import layouts
 from beam_pipelines.inputs.detection import Files
 from beam_pipelines.recipe import input_paths
@@ -16,7 +17,7 @@ def list_inputs(inputs: str) -> Files:
     """The visible files of `inputs` (comma-separated folders and zip archives): name -> (path, bytes).
 
     Raises:
-      BuildError: an input does not exist, can't be read, or holds a picture that another one holds too.
+      BuildError: an input does not exist or can't be read, or two inputs hold the same image.
     """
     files: dict[str, tuple[str, int]] = {}
     sources = input_paths(inputs)
@@ -25,16 +26,16 @@ def list_inputs(inputs: str) -> Files:
             raise BuildError(f"{source} does not exist; commas in --input={inputs} separate its paths")
         packed = archives.is_archive(source) and not (storage.is_local(source) and os.path.isdir(source))
         found = _list_zip(source) if packed else _list_folder(source.rstrip("/") or "/")
-        # Only pictures: each archive of Cityscapes has a README and a license.txt.
+        # Only images and masks: each archive of Cityscapes has a README and a license.txt.
         twice = {name for name in files.keys() & found.keys() if layouts.is_picture(name)}
         if twice:
-            raise BuildError(f"--input={inputs}: {min(twice)} is in more than one of them; name each file once")
+            raise BuildError(f"--input={inputs}: {min(twice)} is in more than one of these paths; give each file once")
         files |= found
     return files
 
 
 def _list_folder(folder: str) -> Files:
-    """The folder's files; if no image stands where a layout has one, also those of the zip archives in it."""
+    """The folder's files; if none of them is an image of a layout, also those in its zip archives."""
     names = {name: (storage.join(folder, name), size) for name, size in storage.list_files(folder) if _visible(name)}
     if layouts.has_images(names):
         return names
@@ -51,16 +52,15 @@ def _list_zip(archive: str) -> Files:
             continue
         other = members.setdefault(member.name, member)
         if (other.bytes, other.crc) != (member.bytes, member.crc) and layouts.is_picture(member.name):
-            raise BuildError(f"{archive} holds {member.name} twice, with different bytes: make the archive again")
+            raise BuildError(f"{archive} holds {member.name} twice, with different bytes: create the archive again")
     top = _wrapping_folder(members)
     return {
-        name.removeprefix(top): (storage.member_path(archive, member.stored), member.bytes)
-        for name, member in members.items()
+        name.removeprefix(top): (member_path(archive, member.stored), member.bytes) for name, member in members.items()
     }
 
 
 def _wrapping_folder(names: Iterable[str]) -> str:
-    """`FOLDER/` if an archive holds a layout below one folder, as file managers pack; otherwise ""."""
+    """`FOLDER/` if the archive holds a layout in a single folder, as file managers create them; otherwise ""."""
     tops = {name.partition("/")[0] for name in names}
     if len(tops) != 1 or any(map(layouts.is_part, names)):
         return ""
@@ -69,10 +69,10 @@ def _wrapping_folder(names: Iterable[str]) -> str:
 
 
 def _visible(name: str) -> bool:
-    """Whether `name` is not hidden, and not one of the files that file managers leave behind.
+    """Whether `name` is neither hidden nor left behind by a file manager.
 
     Raises:
-      BuildError: the name is not UTF-8, so that no list or record could hold it.
+      BuildError: the name is not UTF-8, so no list or record can hold it.
     """
     try:
         name.encode()

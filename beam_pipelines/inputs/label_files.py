@@ -1,4 +1,4 @@
-"""Label tables by name, or from a YAML file of the user's."""
+"""Loads label tables, built-in or from a user's YAML file."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE, Label, LabelTable, LabelTableError
 from beam_pipelines.files.refusals import cannot_read
 
-_README = "beam_pipelines/README.md shows what such a file looks like"
+_README = "beam_pipelines/README.md has an example"
 _MAX_BYTES = 1_000_000
 _MAX_DEPTH = 20
 _TEXT_KEYS = ("name", "category")
 
 
 def load_labels(name: str) -> LabelTable:
-    """A built-in table by its name, or the user's from a YAML file. Raises LabelTableError."""
+    """The built-in table called `name`, or the table in the YAML file `name`. Raises LabelTableError."""
     if name in BUILTIN_TABLES:
         return BUILTIN_TABLES[name]()
     if not os.path.exists(name):
@@ -41,8 +41,8 @@ class _FileError(Exception):
 
 
 def read_table(path: str) -> Any:
-    """The mappings, lists and scalars of a YAML file. Names stay the text that stands there (`no`, `007`, `12:30`),
-    and only whole decimal numbers become integers. Raises OSError, or _FileError with the line.
+    """The mappings, lists and scalars of a YAML file. Names remain text (`no`, `007`, `12:30`), and only whole decimal
+    numbers become integers. Raises OSError, or _FileError with the line.
     """
     with open(path, "rb") as file:
         data = file.read(_MAX_BYTES + 1)
@@ -52,16 +52,16 @@ def read_table(path: str) -> Any:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise _FileError(
-            data.count(b"\n", 0, error.start) + 1, "the file is not text in UTF-8: save it as such"
+            data.count(b"\n", 0, error.start) + 1, "the file is not UTF-8 text: save it as UTF-8"
         ) from error
     odd = next((place for place, letter in enumerate(text) if letter < " " and letter not in "\t\r\n"), None)
     if odd is not None:
-        raise _FileError(text.count("\n", 0, odd) + 1, f"the control character {ord(text[odd]):#04x} is no text")
+        raise _FileError(text.count("\n", 0, odd) + 1, f"the control character {ord(text[odd]):#04x} is not allowed")
     return _parse(text)
 
 
 def _parse(text: str) -> Any:
-    """The one document of a YAML text, from its events: nothing is resolved, expanded or made recursively."""
+    """The single document of a YAML text, built from its events, so that nothing is resolved or expanded."""
     import yaml
 
     try:
@@ -71,9 +71,9 @@ def _parse(text: str) -> Any:
         for event in events:
             line = event.start_mark.line + 1
             if isinstance(event, yaml.AliasEvent):
-                raise _FileError(line, f"*{event.anchor} is an alias: write out what it stands for")
+                raise _FileError(line, f"*{event.anchor} is an alias: write out its value")
             if getattr(event, "tag", None) not in (None, "!", "tag:yaml.org,2002:str"):
-                raise _FileError(line, f"{event.tag} is a tag: leave it out")
+                raise _FileError(line, f"{event.tag} is a tag: remove it")
             if isinstance(event, yaml.ScalarEvent):
                 stack[-1].add(_scalar(event, stack[-1].key), line)
             elif isinstance(event, yaml.CollectionStartEvent):
@@ -97,7 +97,7 @@ def _parse(text: str) -> Any:
 
 
 class _Collection:
-    """A mapping or list that is being filled; `key` is the key in the mapping that what comes next belongs to."""
+    """A mapping or list that is being filled; `key` is the mapping's key of the next value."""
 
     def __init__(self, made: Any, key: str | None) -> None:
         self._made, self.key = made, key
@@ -109,7 +109,7 @@ class _Collection:
             if isinstance(value, (dict, list)):
                 raise _FileError(line, "a mapping or list can't be a key")
             if str(value) in self._made:
-                raise _FileError(line, f"the key {str(value)!r} stands here a second time")
+                raise _FileError(line, f"the key {str(value)!r} is repeated")
             self.key = str(value)
         else:
             self._made[self.key] = value
@@ -117,7 +117,7 @@ class _Collection:
 
 
 def _scalar(event: Any, key: str | None) -> Any:
-    """Text where it is quoted, a key or a name; else whole numbers are integers and nothing is None."""
+    """Text if it is quoted, a key or a name; otherwise whole numbers become integers, and an empty value None."""
     text: str = event.value
     plain = event.implicit[0] and not event.style and key is not None and key not in _TEXT_KEYS
     if plain and re.fullmatch(r"-?(0|[1-9][0-9]*)", text):
@@ -127,7 +127,7 @@ def _scalar(event: Any, key: str | None) -> Any:
 
 def _labels_from_yaml(value: Any, name: str) -> LabelTable:
     if not isinstance(value, dict) or not isinstance(value.get("classes"), list):
-        raise LabelTableError(f"label table {name!r}: a mapping with a list `classes` was expected")
+        raise LabelTableError(f"label table {name!r}: expected a mapping with a list `classes`")
     unknown = value.keys() - {"name", "classes", "ignore"}
     if unknown:
         raise LabelTableError(f"label table {name!r}: unknown keys {sorted(unknown)}; known: name, classes, ignore")
@@ -137,15 +137,15 @@ def _labels_from_yaml(value: Any, name: str) -> LabelTable:
         raise LabelTableError(f"label table {name!r}: `ignore` must be a list or `rest`, found {ignore!r}")
     if len(value["classes"]) > IGNORE:
         raise LabelTableError(
-            f"label table {name!r}: {len(value['classes'])} classes, and {IGNORE} is the most, as the train id "
+            f"label table {name!r}: {len(value['classes'])} classes, but at most {IGNORE} are possible, as train id "
             f"{IGNORE} marks ignored pixels: merge some, or list them under `ignore`"
         )
     rows = [_label(row, index, f"class {index}") for index, row in enumerate(value["classes"])]
     for index, label in enumerate(rows):
         if label.train_id == IGNORE:
             raise LabelTableError(
-                f"class {index} ({label.name}): `train_id` {IGNORE} marks ignored pixels, which no model learns: list "
-                "the row under `ignore`, or leave out its `train_id`"
+                f"class {index} ({label.name}): `train_id` {IGNORE} marks ignored pixels: list the row under "
+                "`ignore`, or remove its `train_id`"
             )
     for index, row in enumerate([] if ignore_rest else ignore):
         if isinstance(row, int):
@@ -153,8 +153,8 @@ def _labels_from_yaml(value: Any, name: str) -> LabelTable:
         label = _label(row, IGNORE, f"ignore {index}")
         if label.train_id != IGNORE:
             raise LabelTableError(
-                f"ignore {index} ({label.name}): `train_id` is {label.train_id}, and ignored rows have none: list the "
-                "row under `classes`, or leave out its `train_id`"
+                f"ignore {index} ({label.name}): `train_id` is {label.train_id}, but ignored rows have none: list the "
+                "row under `classes`, or remove its `train_id`"
             )
         rows.append(label)
     return LabelTable(name=str(value.get("name") or name), labels=tuple(rows), ignore_rest=ignore_rest)
@@ -162,7 +162,7 @@ def _labels_from_yaml(value: Any, name: str) -> LabelTable:
 
 def _label(row: Any, train_id: int, where: str) -> Label:
     if not isinstance(row, dict) or "name" not in row or "ids" not in row:
-        raise LabelTableError(f"{where}: a mapping with at least `name` and `ids` was expected, found {row!r}")
+        raise LabelTableError(f"{where}: expected a mapping with at least `name` and `ids`, found {row!r}")
     unknown = row.keys() - {"name", "ids", "train_id", "color", "category"}
     if unknown:
         raise LabelTableError(f"{where}: unknown keys {sorted(unknown)}; known: name, ids, train_id, color, category")

@@ -1,5 +1,5 @@
-"""The layouts of folders that a build reads. A new layout is one row of `LAYOUTS`: detection, `--annotations`, the
-messages, and the folders where no output may stand are derived from the rows.
+"""The folder layouts that a build reads. A new layout is a row of `LAYOUTS`: detection, `--annotations`, messages, and
+the folders that must not hold the output are derived from the rows.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SPLIT_OF_FOLDER = {
 }
 _SPLIT = "|".join(SPLIT_OF_FOLDER)
 _TYPE = "|".join(IMAGE_TYPES)
-_FLAGS = re.IGNORECASE | re.DOTALL  # a name may hold line breaks
+_FLAGS = re.IGNORECASE | re.DOTALL  # a name may contain line breaks
 _PICTURE = re.compile(rf".+\.(?:{_TYPE})", _FLAGS)
 
 
@@ -29,16 +29,16 @@ class Layout:
     """A way to arrange images and masks in folders.
 
     Attributes:
-      name: what messages call it.
+      name: its name in messages.
       image_folder: the folder that has the images.
       image: the pattern of the name of an image, below the input. Its last group is the stem that image and mask share;
-        the groups before it are places of the split's name, of which at most one matches.
-      masks: folder with masks -> the pattern of the name of a mask, with groups like those of `image`; in the order in
-        which the folders are preferred.
-      mask_names: what the masks below such a folder are called, for messages.
-      choice: whether `--annotations` chooses one of the mask folders; otherwise only one of them may be there.
-      unlabeled: splits whose masks are placeholders; `--splits` takes them.
-      cure: what to do where there are images and no masks.
+        the groups before it are places of the split's name; a file for which several match must have one split there.
+      masks: folder with masks -> the pattern of the name of a mask, with groups like those of `image`; preferred
+        folders come first.
+      mask_names: the names of masks below such a folder, for messages.
+      choice: whether `--annotations` chooses one of the mask folders; otherwise only one of them may exist.
+      unlabeled: splits whose masks are placeholders; they are built only if `--splits` names them.
+      cure: what to do if there are images but no masks.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Layout:
 
     @property
     def folders(self) -> str:
-        """The folders that it consists of, for messages."""
+        """The folders of the layout, for messages."""
         return f"{self.image_folder}/ with {listed([f'{folder}/' for folder in self.masks])}"
 
     @property
@@ -77,7 +77,7 @@ LAYOUTS = (
         mask_names="SPLIT/CITY/*_labelIds.png",
         choice=True,
         unlabeled=frozenset({"test"}),
-        cure="add gtFine_trainvaltest.zip, or what is in it, to --input",
+        cure="add gtFine_trainvaltest.zip, or its content, to --input",
     ),
     Layout(
         name="folders",
@@ -95,17 +95,17 @@ PICTURE_FOLDERS = {  # in lower case
 
 
 def is_picture(name: str) -> bool:
-    """Whether `name` ends as that of a picture."""
+    """Whether `name` ends like that of an image file."""
     return _PICTURE.fullmatch(name) is not None
 
 
 def has_images(names: Iterable[str]) -> bool:
-    """Whether any of `names` is that of an image in a layout."""
+    """Whether any of `names` is an image of a layout."""
     return any(layout.image.fullmatch(name) for name in names for layout in LAYOUTS)
 
 
 def is_part(name: str) -> bool:
-    """Whether `name` is that of an image or a mask in a layout."""
+    """Whether `name` is an image or a mask of a layout."""
     return any(pattern.fullmatch(name) for layout in LAYOUTS for pattern in layout.patterns)
 
 

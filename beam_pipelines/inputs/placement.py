@@ -1,4 +1,4 @@
-"""Keeps the data set and the pictures apart: neither may stand where the build writes or deletes the other."""
+"""Keeps the data set and its input apart, so that a build neither writes into nor deletes the input."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _CURE = "choose an --output beside the input"
 
 
 def check_apart(inputs: str, output: str) -> None:
-    """Compares real paths, with links resolved; an output elsewhere below an input holds nothing that is looked for.
+    """Compares paths with their links resolved. An output below an input is allowed outside the folders of images.
 
     Raises:
-      BuildError: output and input are one folder, the output is among the pictures or below an archive, or the input
+      BuildError: output and input are the same folder, the output is among the images or below an archive, or the input
         is in a folder that a build deletes.
     """
     target = _real(output)
@@ -30,10 +30,10 @@ def check_apart(inputs: str, output: str) -> None:
         if inside and is_archive(source) and not os.path.isdir(source):
             raise BuildError(f"--output={output} is below the archive {path}: {_CURE}")
         if inside and PICTURE_FOLDERS & {part.lower() for part in inside}:
-            raise BuildError(f"--output={output} is among the pictures of the input {path}: {_CURE}")
+            raise BuildError(f"--output={output} is among the images of the input {path}: {_CURE}")
         around = _below(target, source)
         if around and around[0] in (BUILD, *TRANSFORM_FOLDERS):
-            raise BuildError(f"the input {path} is in a folder that builds in --output={output} delete: {_CURE}")
+            raise BuildError(f"the input {path} is in a folder that a build with --output={output} deletes: {_CURE}")
 
 
 def _real(path: str) -> str:
@@ -41,6 +41,6 @@ def _real(path: str) -> str:
 
 
 def _below(folder: str, path: str) -> list[str]:
-    """The parts of `path` below `folder`; none where it is not below it."""
+    """The parts of `path` below `folder`; empty if it is not below it."""
     start = storage.join(folder, "")
     return path.removeprefix(start).split("/") if path.startswith(start) and path != start else []

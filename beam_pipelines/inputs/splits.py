@@ -1,4 +1,4 @@
-"""Which splits of an input are taken, and to which split a pair goes where the folders have none."""
+"""Selects the splits of an input, and assigns pairs to splits if the folders have none."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Claims = Mapping[tuple[str, str], list[str]]  # (split or "", stem) -> the names
 def select_splits(
     images: Claims, masks: Claims, recipe: Recipe, layout: Layout
 ) -> tuple[set[tuple[str, str]], list[str]]:
-    """-> the (split, stem) of the splits to take, and notes about those that are left out.
+    """-> the (split, stem) of the selected splits, and notes on those that are left out.
 
     Raises:
-      BuildError: the splits of the recipe are not those of the folders.
+      BuildError: the recipe and the folders have different splits.
     """
     keys = images.keys() | masks.keys()
     there = Counter(split for split, _ in images)
@@ -31,14 +31,14 @@ def select_splits(
         return {key for key in keys if key[0] in recipe.split_names}, []
     with_masks = Counter(split for split, _ in masks)
     reasons = {split: _reason_to_leave_out(split, with_masks, layout) for split in sorted(there)}
-    notes = [f"{split}: {there[split]:,} images left out, {reason}" for split, reason in reasons.items() if reason]
+    notes = [f"{split}: {there[split]:,} images are left out, {reason}" for split, reason in reasons.items() if reason]
     for split in sorted(with_masks.keys() - there.keys()):
-        notes.append(f"{split}: {with_masks[split]:,} masks left out, none of them has an image")
+        notes.append(f"{split}: {with_masks[split]:,} masks are left out, none of them has an image")
     return {key for key in keys if reasons.get(key[0]) == ""}, notes
 
 
 def assigned_split(keys: set[tuple[str, str]], recipe: Recipe) -> Callable[[str], str]:
-    """-> a function stem -> split by the hash of the stem, or of what --group_by finds in it.
+    """-> a function that assigns a stem to a split, by the hash of the stem or of the text that --group_by finds in it.
 
     Raises:
       BuildError: the folders have no splits, and the recipe has no shares.
@@ -47,8 +47,8 @@ def assigned_split(keys: set[tuple[str, str]], recipe: Recipe) -> Callable[[str]
         return str
     if not recipe.split_fractions:
         raise BuildError(
-            "the folders have no train/ and val/: give --splits=train=0.8,val=0.2 (and perhaps --group_by=REGEX, "
-            "to keep the pictures of one drive or city in one split)"
+            "the folders have no splits (train/, val/): give --splits=train=0.8,val=0.2, and --group_by=REGEX to "
+            "keep the images of a drive or a city in one split"
         )
 
     def assign(stem: str) -> str:
@@ -66,11 +66,13 @@ def _check_splits(there: Counter[str], images: Claims, recipe: Recipe) -> None:
     if "" in there:
         if len(there) > 1:
             loose = next(stem for split, stem in images if not split)
-            raise BuildError(f"some images are in split folders and some, like {loose}, are not: move them into one")
+            raise BuildError(
+                f"some images are in folders of splits, and others, such as {loose}, are not: move these into one"
+            )
         return
     names = ", ".join(sorted(there))
     if recipe.split_fractions:
-        raise BuildError(f"--splits has shares, but the folders have splits already ({names}): name those to take")
+        raise BuildError(f"--splits has shares, but the folders already have splits ({names}): name the ones to build")
     missing = set(recipe.split_names) - there.keys()
     if missing:
         raise BuildError(f"--splits names {', '.join(sorted(missing))}; the input has {names}")
@@ -78,7 +80,7 @@ def _check_splits(there: Counter[str], images: Claims, recipe: Recipe) -> None:
 
 def _reason_to_leave_out(split: str, with_masks: Counter[str], layout: Layout) -> str:
     if split in layout.unlabeled:
-        return "their annotations are placeholders (--splits takes them)"
+        return "their annotations are placeholders (give --splits to build them)"
     return "" if split in with_masks else "none of them has a mask"
 
 
@@ -88,5 +90,5 @@ def _group_of(stem: str, group_by: str | None) -> str:
     match = re.search(group_by, stem)
     group = match and match.group(1 if match.re.groups else 0)
     if not group:
-        raise BuildError(f"--group_by={group_by} finds nothing in {stem!r}: every key needs a group")
+        raise BuildError(f"--group_by={group_by} matches nothing in {stem!r}: every key needs a group")
     return group

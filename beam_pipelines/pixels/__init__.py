@@ -1,1 +1,1 @@
-"""One picture and its mask: pure functions over bytes and arrays."""
+"""One image and its mask: pure functions of bytes and arrays."""

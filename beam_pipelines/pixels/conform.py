@@ -1,4 +1,4 @@
-"""Converts a decoded pair to the size and the ids of the data set: one geometry, two interpolations."""
+"""Converts a decoded pair to the size and the train ids of the data set: one geometry, two interpolations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from beam_pipelines.contract.labels import IGNORE, MAX_SOURCE_ID, UNKNOWN, Label
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.rejects import BadInputError
 
-ASPECT_TOLERANCE = 0.01  # aspect ratios that differ by less are the same: the picture is stretched by so little
+ASPECT_TOLERANCE = 0.01  # aspect ratios that differ by less count as the same: the image is stretched
 _FILTERS = {
     "area": Image.Resampling.BOX,
     "bilinear": Image.Resampling.BILINEAR,
@@ -22,8 +22,8 @@ _FILTERS = {
 
 @dataclass(frozen=True)
 class Sample:
-    """A pair as it is written: `image` uint8[H, W, 3] RGB, `mask` uint8[H, W] of train ids. `minus_ones` counts pixels
-    of the mask's file, see `count_minus_ones`.
+    """A pair as it is written: `image` uint8[H, W, 3] RGB, `mask` uint8[H, W] of train ids. For `minus_ones` see
+    `count_minus_ones`.
     """
 
     filename: str
@@ -34,8 +34,8 @@ class Sample:
 
 @dataclass(frozen=True)
 class Geometry:
-    """What happens to a pair: crop `box` (left, top, right, bottom), resize it to `inner` (height, width), and
-    pad that to (height, width) `size`, with the picture in the middle.
+    """The geometry of a pair: crop it to `box` (left, top, right, bottom), resize that to `inner` (height, width), and
+    pad it on all sides to `size` (height, width).
     """
 
     box: tuple[int, int, int, int]
@@ -50,10 +50,10 @@ class Geometry:
 
 
 def conform(filename: str, image: np.ndarray, ids: np.ndarray, recipe: Recipe) -> Sample:
-    """Raises BadInputError of stage `conform`: sizes that do not fit, ids outside the table, only ignored pixels."""
+    """Raises BadInputError of stage `conform`: wrong sizes, unknown ids, or only ignored pixels."""
     if image.shape[:2] != ids.shape:
         raise _bad(
-            "size_mismatch", f"the image has {_size(image.shape[:2])} and the mask {_size(ids.shape)} pixels (WxH)"
+            "size_mismatch", f"the image is {_size(image.shape)} and the mask {_size(ids.shape)} (height x width)"
         )
     check_ids(ids, recipe.labels)
     geometry = fit(ids.shape, recipe.image_size, recipe.aspect)
@@ -69,11 +69,13 @@ def fit(source: tuple[int, int], target: tuple[int, int] | None, aspect: str) ->
     whole = (0, 0, width, height)
     if target is None:
         return Geometry(whole, source, source)
-    ratio = (width * target[0]) / (height * target[1])  # above 1: the picture is wider than the target
+    ratio = (width * target[0]) / (height * target[1])  # above 1: the image is wider than the target
     if aspect == "stretch" or abs(ratio - 1) <= ASPECT_TOLERANCE:
         return Geometry(whole, target, target)
     if aspect == "reject":
-        raise _bad("aspect", f"{_size(source)} does not have the shape of {_size(target)} (WxH): give --aspect")
+        raise _bad(
+            "aspect", f"{_size(source)} (height x width) has another aspect ratio than {_size(target)}: give --aspect"
+        )
     if aspect == "pad":
         inner = (target[0], round(target[1] * ratio)) if ratio < 1 else (round(target[0] / ratio), target[1])
         return Geometry(whole, (max(1, inner[0]), max(1, inner[1])), target)
@@ -90,7 +92,7 @@ def conform_image(image: np.ndarray, geometry: Geometry, resize: str) -> np.ndar
 
 
 def conform_mask(ids: np.ndarray, table: LabelTable, geometry: Geometry) -> np.ndarray:
-    """Ids [H, W] -> uint8[h, w] of train ids, each taken from the source pixel in which its centre lies."""
+    """Ids [H, W] -> uint8[h, w] of train ids, each taken from the source pixel that contains its center."""
     left, top, right, bottom = geometry.box
     rows = top + _nearest(bottom - top, geometry.inner[0])
     columns = left + _nearest(right - left, geometry.inner[1])
@@ -99,14 +101,14 @@ def conform_mask(ids: np.ndarray, table: LabelTable, geometry: Geometry) -> np.n
 
 
 def count_minus_ones(ids: np.ndarray, table: LabelTable) -> int:
-    """Pixels of -1 in 16 bits that are ignored only because `ignore: rest` ignores all that the table does not name."""
+    """Pixels of 65535, -1 in 16 bits, that are ignored only by `ignore: rest`, as the table does not name the id."""
     if ids.dtype == np.uint8 or not table.ignore_rest or table.names(MAX_SOURCE_ID):
         return 0
     return int(np.count_nonzero(ids == MAX_SOURCE_ID))
 
 
 def check_ids(ids: np.ndarray, table: LabelTable) -> None:
-    """Raises BadInputError that names the ids in `ids` (uint8 or uint16) that the table does not."""
+    """Raises BadInputError, with the ids, if `ids` (uint8 or uint16) has ids that the table does not name."""
     if ids.dtype == np.uint8:
         present = np.frombuffer(ids.tobytes().translate(None, _known_bytes(table)), np.uint8)
     else:
@@ -144,7 +146,7 @@ def _mean_of_blocks(image: np.ndarray, down: int, across: int) -> np.ndarray:
 
 
 def _nearest(source: int, target: int) -> np.ndarray:
-    """The index of the source pixel in which the centre of each target pixel lies; exact, in integers."""
+    """The index of the source pixel that contains the center of each target pixel; exact, in integers."""
     return (2 * np.arange(target) + 1) * source // (2 * target)
 
 
@@ -153,7 +155,7 @@ def _known_bytes(table: LabelTable) -> bytes:
 
 
 def _size(shape: tuple[int, ...]) -> str:
-    return f"{shape[1]}x{shape[0]}"
+    return f"{shape[0]}x{shape[1]}"
 
 
 def _bad(reason: str, detail: str) -> BadInputError:

@@ -1,4 +1,4 @@
-"""Encoded images -> arrays, with what is wrong as a reason to reject the pair. The rule itself: `contract.pictures`."""
+"""Encoded images -> arrays; faults become reasons to reject the pair. The rules are in `contract.pictures`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counts what is written: pixel values for mean and std, and pixels of each class; and Beam's exact sums of both."""
+"""Counts pixel values, for mean and std, and pixels of each class, and sums the counts exactly in Beam."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from beam_pipelines.contract.moments import CHANNELS, LEVELS, Moments
 
 
 def moments_of(image: np.ndarray) -> Moments:
-    """Of uint8[H, W, 3]."""
+    """The Moments of an image, uint8[H, W, 3]."""
     counts = Image.fromarray(image).histogram()
     return Moments(np.array(counts, np.int64).reshape(CHANNELS, LEVELS))
 
 
 def class_pixels_of(mask: np.ndarray) -> np.ndarray:
-    """How often each train id occurs in `mask` (uint8[H, W]) -> int64[256]; the last is IGNORE."""
+    """int64[256]: the number of pixels of each train id in `mask` (uint8[H, W]); the last is IGNORE."""
     return np.array(Image.fromarray(mask).histogram(), np.int64)
 
 
 class CombineMomentsFn(beam.CombineFn):
-    """Sums Moments: exact, so that every grouping and order gives the same bits."""
+    """Sums Moments. The sum is exact, so that every grouping and order gives the same bits."""
 
     def create_accumulator(self) -> Moments:
         return Moments.zero()

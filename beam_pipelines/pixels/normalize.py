@@ -1,4 +1,4 @@
-"""(x / 255 - mean) / std, as a look-up: there are only 3 x 256 results, each computed once in float64."""
+"""(x / 255 - mean) / std by a lookup table of its 3 x 256 results, computed in float64."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Estimates what a build will write, from a few of its pairs: bytes of an example in each encoding, and shapes."""
+"""Estimates the size of an example in each encoding, from a few pairs."""
 
 from __future__ import annotations
 
@@ -9,34 +9,35 @@ from dataclasses import dataclass
 
 from beam_pipelines.contract import record, tfrecord
 from beam_pipelines.errors import BuildError
-from beam_pipelines.files import storage
 from beam_pipelines.inputs.sources import Pair
 from beam_pipelines.pixels.conform import Sample
-from beam_pipelines.pixels.masks import PLAIN, MaskReading
+from beam_pipelines.pixels.mask_readings import PLAIN, MaskReading
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.rejects import Rejected
-from beam_pipelines.shards.stage import prepare, to_record
+from beam_pipelines.shards.stage import file_reader, prepare, to_record
 
 SAMPLES = 3
-TRIES = 32  # pairs looked at to find SAMPLES good ones
+TRIES = 32  # pairs that are tried to find SAMPLES good ones
 _VALUE_BYTES = {"float32": 4, "float16": 2, "uint8": 1}
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """`example_bytes`: image encoding -> mean bytes of a framed record, with the recipe's mask encoding."""
+    """`example_bytes`: image encoding -> mean bytes of a framed record with the recipe's mask encoding. `staged_bytes`
+    are those of a staged record, 0 if shards are not staged.
+    """
 
     example_bytes: dict[str, float]
     staged_bytes: float
 
 
 def estimate(pairs: Sequence[Pair], recipe: Recipe, reading: MaskReading = PLAIN) -> Estimate:
-    """From the first good pairs of `pairs`, which a hash has shuffled.
+    """Estimates from the first good pairs of `pairs`, which are shuffled.
 
     Raises:
-      BuildError: the pictures do not have the aspect of --image_size, or not one pair could be read.
+      BuildError: the images have another aspect ratio than --image_size, or no pair could be read.
     """
-    reader = storage.FileReader(8 * recipe.max_image_pixels)
+    reader = file_reader(recipe)
     samples: list[Sample] = []
     rejected: list[Rejected] = []
     for pair in pairs[:TRIES]:
@@ -70,8 +71,8 @@ def _nothing_usable(rejected: Sequence[Rejected]) -> str:
     first = rejected[0]
     if set(reasons) == {"aspect"}:
         return (
-            f"the pictures do not have the shape of --image_size: {first.key}: {first.detail}. Choose "
-            "--aspect=crop (crop around the center), pad, or stretch; or --image_size=native"
+            f"the images have another aspect ratio than --image_size: {first.key}: {first.detail}. Choose "
+            "--aspect=crop (around the center), pad or stretch, or --image_size=native"
         )
     found = ", ".join(f"{reason} ({count})" for reason, count in reasons.most_common())
     return f"none of the first {len(rejected)} pairs can be used: {found}. The first: {first.key}: {first.detail}"

@@ -1,4 +1,4 @@
-"""Finishes shards: a staged shard is streamed through normalization into its final file."""
+"""Normalizes staged shards into their final files."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from beam_pipelines.shards.stage import ShardWriter
 
 
 def finish_shard(staged: StagedShard, moments: Moments, recipe: Recipe, workspace: Workspace) -> Shard:
-    """Streams a staged shard through normalization into its final file. The staged one stays until the data set is
-    published: other moments, after a picture was fixed, can then be applied without decoding anything again.
+    """Streams a staged shard through normalization into its final file. The staged shard is kept until the data set is
+    published: if a fixed image changes the moments, the other shards need not be decoded again.
 
-    A shard that an earlier run finished with the same moments is not finished again.
+    A shard that an earlier run finished with the same moments is kept.
     """
     if not moments.pixels:
-        return staged.shard  # every pair was rejected that the moments are taken of: publishing ends with that
+        return staged.shard  # every pair of the moments' split was rejected: publishing reports that
     digest = hashlib.sha256(staged.plan_digest.encode() + moments.histogram.tobytes()).hexdigest()
     done = _finished_before(staged.shard.file, digest, workspace)
     if done:
@@ -63,9 +63,9 @@ def _finished_before(file: str, digest: str, workspace: Workspace) -> Shard | No
 
 @contextlib.contextmanager
 def _staged_again(staged: StagedShard, workspace: Workspace) -> Iterator[None]:
-    """Deletes the receipt of a staged shard that can't be read, so that it is staged again."""
+    """If a staged shard can't be read, deletes its receipt, so that the next run stages it again."""
     try:
         yield
     except (tfrecord.CorruptRecordError, FileNotFoundError) as error:
         storage.delete([workspace.staged_receipt(staged.shard.file)])
-        raise BuildError(f"{error}: run the same command again to stage it again") from error
+        raise BuildError(f"{error}: run the same command again, which stages it again") from error

@@ -1,4 +1,4 @@
-"""What an earlier run left is checked, size and content, before it is believed; what fails is made again."""
+"""Checks size and content of what an earlier run left, before it is used; damaged parts are built again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from beam_pipelines.files.seal import decoded, unsealed
 from beam_pipelines.files.workspace import TRANSFORM_FILES, Workspace, manifest_is_damaged, transform_is_ours
 from beam_pipelines.machine import cores
 from beam_pipelines.recipe import Recipe
-from beam_pipelines.shards import ownership
+from beam_pipelines.shards.own_files import TransformFiles
 from beam_pipelines.shards.plan import ShardPlan
 from beam_pipelines.shards.receipts import finished_receipt, staged_receipt
 
@@ -22,7 +22,7 @@ _NAMED = 3  # shards in a message
 
 
 def forget_damaged(shards: Sequence[ShardPlan], recipe: Recipe, workspace: Workspace) -> dict[str, str]:
-    """Reads each shard that has a receipt, and deletes the receipts that don't fit. -> file -> its damage."""
+    """Reads each shard that has a receipt, and deletes the receipts of damaged shards. -> file -> its damage."""
     there = storage.sizes(workspace.root)
     files = [shard.file for shard in shards]
     staged = [(file, names.staged_receipt(file)) for file in files]
@@ -39,27 +39,27 @@ def forget_damaged(shards: Sequence[ShardPlan], recipe: Recipe, workspace: Works
 
 
 def made_again(damaged: Mapping[str, str]) -> str:
-    """The line that says so: how many shards, which, and why."""
+    """A line that tells how many shards are built again, which, and why."""
     reasons = ", ".join(f"{reason} {count}" for reason, count in Counter(damaged.values()).most_common())
     more = ", ..." if len(damaged) > _NAMED else ""
     return (
-        f"made again: {len(damaged)} shards that an earlier run left damaged ({reasons}): "
+        f"building {len(damaged)} shards again, which an earlier run left damaged ({reasons}): "
         f"{', '.join(sorted(damaged)[:_NAMED])}{more}"
     )
 
 
 def say_damaged(workspace: Workspace) -> Iterator[str]:
-    """A line for each list of a build that did not end which is damaged; each is written again."""
+    """A line for each damaged list of an unfinished build; the lists are written again."""
     for path in (workspace.journal, workspace.recipe, workspace.plan, workspace.pairing):
         data = storage.read_bytes(path)
         if data is not None and unsealed(data) is None:
-            yield f"written again: {path}, which an earlier run left damaged"
+            yield f"writing {path} again, which an earlier run left damaged"
     if manifest_is_damaged(workspace):
-        yield f"made again: {workspace.manifest}, which an earlier run left damaged"
+        yield f"writing {workspace.manifest} again, which an earlier run left damaged"
 
 
 def damaged_files(manifest: Manifest, workspace: Workspace) -> list[str]:
-    """The shards whose bytes are not those that the manifest names."""
+    """The shards whose bytes differ from the manifest."""
     shards = [shard for split in manifest.splits.values() for shard in split]
     with ThreadPoolExecutor(cores() if storage.is_local(workspace.root) else 1) as pool:
         same = pool.map(lambda shard: storage.holds(workspace.final(shard.file), shard.bytes, shard.sha256), shards)
@@ -67,16 +67,16 @@ def damaged_files(manifest: Manifest, workspace: Workspace) -> list[str]:
 
 
 def transform_is_whole(workspace: Workspace) -> bool:
-    """Whether the transform_fn is there, with the bytes that its list names. One that an earlier version wrote has no
-    list, and is believed.
+    """Whether the transform_fn exists with the bytes that its list names. One of an earlier version has no list, and is
+    not checked.
 
     Raises:
-      BuildError: its list is damaged, and nothing else says whose the files are.
+      BuildError: its list is damaged, and no other list names the files.
     """
     data = storage.read_bytes(workspace.transform_files)
     if data is None:
         return transform_is_ours(workspace) and not storage.exists(workspace.journal)
-    files = decoded(ownership.TransformFiles, data, workspace.transform_files)
+    files = decoded(TransformFiles, data, workspace.transform_files)
     if files is not None:
         return all(_fits(storage.join(workspace.root, name), *state) for name, state in files.items())
     if storage.exists(workspace.journal):
@@ -86,7 +86,7 @@ def transform_is_whole(workspace: Workspace) -> bool:
 
 
 def _damage(file: str, name: str, recipe: Recipe, workspace: Workspace, there: Mapping[str, int]) -> str | None:
-    """What is wrong with a shard of an earlier run, or with its receipt."""
+    """The damage of a shard of an earlier run, or of its receipt; None if there is none."""
     is_staged = name == names.staged_receipt(file)
     receipt = (staged_receipt if is_staged else finished_receipt)(file, workspace)
     if receipt is None:

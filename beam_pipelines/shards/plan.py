@@ -1,4 +1,4 @@
-"""Splits the pairs into shards, by identity alone, and keeps the plan in a file that the pipeline reads."""
+"""Divides the pairs into shards, by hashes of their keys, and writes the plan that the pipeline reads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -19,17 +19,17 @@ from beam_pipelines.files import cloud, storage
 from beam_pipelines.files.seal import last_line, unsealed
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.inputs.sources import Pair
-from beam_pipelines.pixels.masks import PLAIN, MaskReading
+from beam_pipelines.pixels.mask_readings import PLAIN, MaskReading
 from beam_pipelines.recipe import Recipe
 
-MIN_SHARDS = 16  # of a split, where it has the pairs: work for many workers, and a shuffle of files for the reader
+MIN_SHARDS = 16  # of a split with enough pairs: work for many workers, and files for the reader to shuffle
 MIN_SHARD_PAIRS = 4
 MOMENTS_SPLIT = "train"
 
 
 @dataclass(frozen=True)
 class ShardPlan:
-    """The pairs that go, in this order, into one file. `digest` is of the recipe and of all that is listed here."""
+    """The pairs of one file, in their order. `digest` is that of the recipe and of all other fields."""
 
     split: str
     index: int
@@ -45,7 +45,7 @@ class ShardPlan:
 
 @dataclass(frozen=True)
 class ShardReference:
-    """Where a shard's line is in the plan file: what travels through the pipeline in place of the paths."""
+    """The place of a shard's line in the plan file: it passes through the pipeline in place of the paths."""
 
     path: str
     offset: int
@@ -53,29 +53,38 @@ class ShardReference:
 
 
 def choose_pairs(pairs: Sequence[Pair], recipe: Recipe) -> dict[str, list[Pair]]:
-    """Split -> its pairs in the global shuffle's order, that of a hash of (seed, key); the first --max_pairs."""
+    """Split -> its first --max_pairs pairs in the order of the global shuffle, by a hash of (seed, key)."""
     by_split = defaultdict(list)
     for pair in sorted(pairs, key=lambda pair: _place(pair.key, recipe.seed)):
         by_split[pair.split].append(pair)
     return {split: by_split[split][: recipe.max_pairs] for split in sorted(by_split)}
 
 
+def first_keys(keys: Iterable[str], recipe: Recipe) -> list[str]:
+    """Those of `keys`, all of one split, that `choose_pairs` would take."""
+    return sorted(keys, key=lambda key: _place(key, recipe.seed))[: recipe.max_pairs]
+
+
 def cut_shards(
     chosen: Mapping[str, Sequence[Pair]], recipe: Recipe, example_bytes: float, reading: MaskReading = PLAIN
 ) -> list[ShardPlan]:
-    """Shards of each split, their numbers of pairs equal to ±1, with the way to read their masks.
+    """The shards of each split, whose numbers of pairs differ by at most 1, with the way to read their masks.
 
     Raises:
-      BuildError: there is no split to take the moments of, or --shards does not fit the splits.
+      BuildError: there is no split to compute the moments of, or --shards does not fit the splits.
     """
     empty = recipe.split_fractions.keys() - chosen.keys()
     if empty:
-        raise BuildError(f"--splits: the hash gave no pair to {', '.join(sorted(empty))}: too few pairs or groups")
+        raise BuildError(f"--splits: the hash assigned no pair to {', '.join(sorted(empty))}: too few pairs or groups")
     if MOMENTS_SPLIT not in chosen:
-        raise BuildError(f"mean and std are those of the split {MOMENTS_SPLIT!r}; the input has {', '.join(chosen)}")
+        raise BuildError(
+            f"mean and std are computed on the split {MOMENTS_SPLIT!r}, but the input has only {', '.join(chosen)}"
+        )
     strange = recipe.shards.keys() ^ chosen.keys() if recipe.shards else ()
     if strange:
-        raise BuildError(f"--shards must name each split ({', '.join(chosen)}) once: {', '.join(sorted(strange))}?")
+        raise BuildError(
+            f"--shards must name each split ({', '.join(chosen)}) once; wrong or missing: {', '.join(sorted(strange))}"
+        )
     shards = []
     for split, pairs in chosen.items():
         count = recipe.shards.get(split) or _shard_count(len(pairs), example_bytes, recipe.shard_size_mb)
@@ -88,7 +97,7 @@ def cut_shards(
 
 
 def write_plan(workspace: Workspace, shards: Sequence[ShardPlan]) -> None:
-    """One JSON line for each shard, and the seal."""
+    """Writes a JSON line for each shard, and the checksum line."""
     crc = 0
     with workspace.writing(workspace.plan) as file:
         for shard in shards:
@@ -100,14 +109,14 @@ def write_plan(workspace: Workspace, shards: Sequence[ShardPlan]) -> None:
         file.write(last_line(crc))
 
 
-# A line as `write_plan` has it: split, index, count, digest, the fields of each pair, and those of the mask reading.
+# A line of `write_plan`: split, index, count, digest, the fields of each pair, and those of the mask reading.
 _Pair = tuple[str, str, str, str, str, Count, int]
 _Reading = tuple[tuple[str, ...], tuple[str, ...], tuple[tuple[int, int, int, int], ...]]
 _Line: Any = tuple[PlainName, Count, Count, str, tuple[_Pair, ...], _Reading]
 
 
 def list_shards(path: str) -> Iterator[ShardReference]:
-    """The shards of a plan file. Raises BuildError, at its end, where it is damaged."""
+    """Yields the shards of a plan file. Raises BuildError, at its end, if it is damaged."""
     offset, crc, line, whole = 0, 0, b"", False
     with cloud.errors(path), storage.open_read(path) as file:
         for line in file:
@@ -116,11 +125,11 @@ def list_shards(path: str) -> Iterator[ShardReference]:
                 yield ShardReference(path, offset, len(line))
             offset, crc = offset + len(line), google_crc32c.extend(crc, line)
     if not whole:
-        raise BuildError(f"{path} is damaged: something else changed it; run the same command again")
+        raise BuildError(f"{path} is damaged: another program changed it; run the same command again")
 
 
 def list_files(path: str) -> list[str]:
-    """The shard files of a plan that an earlier run left; none where it is not there, or damaged."""
+    """The shard files in the plan of an earlier run; empty if there is no plan, or if it is damaged."""
     text = unsealed(storage.read_bytes(path)) or ""
     try:
         lines = [schema.decode(_Line, line, path) for line in text.split("\n")[:-1]]
@@ -130,19 +139,19 @@ def list_files(path: str) -> list[str]:
 
 
 def file_name(split: str, index: int, count: int) -> str:
-    """Of a shard."""
+    """The name of a shard's file."""
     return f"{split}-{index:05d}-of-{count:05d}.tfrecord"
 
 
 def read_shard(reference: ShardReference) -> ShardPlan:
-    """Reads one line of the plan file. Raises BuildError where it is damaged."""
+    """Reads one line of the plan file. Raises BuildError if it is damaged."""
     with cloud.errors(reference.path), storage.open_read(reference.path) as file:
         file.seek(reference.offset)
         text = file.read(reference.length)
     try:
         line: Any = schema.decode(_Line, text, f"{reference.path}: line at byte {reference.offset:,}")
     except SchemaError as error:
-        raise BuildError(f"{error}; run the same command again, which writes it again") from error
+        raise BuildError(f"{error}; run the same command again, which writes the plan again") from error
     split, index, count, digest, pairs, (ways, kinds, palette) = line
     reading = MaskReading(tuple(ways), tuple(kinds), tuple(map(tuple, palette)))
     return ShardPlan(split, index, count, tuple(Pair(*pair) for pair in pairs), digest, reading)

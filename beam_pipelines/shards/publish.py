@@ -1,4 +1,4 @@
-"""Makes the data set exist: lists what was rejected, checks that every shard is there, writes the manifest last."""
+"""Publishes the data set: lists the rejected pairs, checks that every shard exists, and writes the manifest last."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from beam_pipelines.contract.labels import IGNORE
-from beam_pipelines.contract.manifest import MINUS_ONES, Manifest, PixelFormat, Shard
+from beam_pipelines.contract.manifest import Manifest, PixelFormat, Shard
 from beam_pipelines.contract.moments import Moments
 from beam_pipelines.contract.schema import SchemaError
 from beam_pipelines.errors import BuildError
@@ -25,13 +25,14 @@ from beam_pipelines.rejects import Rejected
 from beam_pipelines.shards.plan import MOMENTS_SPLIT
 from beam_pipelines.shards.receipts import StagedShard
 
+_KEPT = "Shards without a bad pair are kept, unless the command has --overwrite"
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class WrittenShard:
-    """A final shard, and what publishing has to know of it: `rejected` counts its rejected pairs by reason, and
-    `minus_ones` is the sum of its samples'.
+    """A final shard with what publishing needs: `rejected` counts its rejected pairs by reason, and `minus_ones` is the
+    sum over its samples.
     """
 
     split: str
@@ -56,19 +57,21 @@ def publish(
     max_rejects: float,
     started: float,
 ) -> Manifest:
-    """Writes `rejected.jsonl` and, if all is well, `dataset.json`. May be called again with the same result.
+    """Writes `rejected.jsonl` and, if all is well, `dataset.json`. It may be called again, with the same result.
 
     Raises:
-      BuildError: more pairs were rejected than `max_rejects`, a shard is missing, or the lease was lost (which only the
-        process that held it can tell: a worker elsewhere can't).
+      BuildError: more pairs were rejected than `max_rejects` allows, a shard is missing, or the lease was lost
+        (only the process that holds the lease notices that, a remote worker does not).
     """
     lease.check(workspace.lease)
     written = sorted(written, key=lambda shard: shard.shard.file)
     rejected = write_rejected(written, workspace)
     examples = sum(shard.shard.examples for shard in written)
-    check_rejects(rejected, examples, max_rejects, f"{workspace.rejected} lists each with its reason")
+    check_rejects(rejected, examples, max_rejects, f"{workspace.rejected} lists each with its reason. {_KEPT}")
     if not moments.pixels:
-        raise BuildError(f"every pair of the split {MOMENTS_SPLIT!r} was rejected: {workspace.rejected} says why")
+        raise BuildError(
+            f"every pair of the split {MOMENTS_SPLIT!r} was rejected: {workspace.rejected} has the reasons"
+        )
     _check_shards(written, workspace)
     classes = recipe.labels.num_classes
     manifest = Manifest(
@@ -88,25 +91,19 @@ def publish(
             "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "seconds": round(time.time() - started, 1),
         },
-        additions=_additions(written),
+        minus_one_pixels=sum(shard.minus_ones for shard in written),
     )
     publish_manifest(workspace, manifest)
     return manifest
 
 
-def _additions(written: Sequence[WrittenShard]) -> dict[str, int]:
-    """Nothing for sound masks: the manifest of a sound data set has no such field."""
-    minus_ones = sum(shard.minus_ones for shard in written)
-    return {MINUS_ONES: minus_ones} if minus_ones else {}
-
-
 def write_pairing(workspace: Workspace, rejected: Sequence[Rejected]) -> None:
-    """Keeps the pairing problems for `publish`, one JSON line each, and the seal."""
+    """Writes the pairing problems for `publish`, a JSON line for each, and the checksum line."""
     workspace.write(workspace.pairing, sealed("".join(problem.to_json() + "\n" for problem in rejected)))
 
 
 def write_rejected(written: Sequence[WrittenShard], workspace: Workspace) -> Counter[str]:
-    """All lines of `rejected.jsonl`: pairing problems, then those of each shard in turn. -> counts by reason."""
+    """Writes `rejected.jsonl`: the pairing problems, then the rejected pairs of each shard. -> counts by reason."""
     reasons: Counter[str] = Counter()
     with workspace.writing(workspace.rejected) as file:
         for problem in _all_rejected(written, workspace):
@@ -131,21 +128,21 @@ def _read_needed(path: str, read: Callable[[str, str], _T]) -> _T:
     with contextlib.suppress(SchemaError):
         if text is not None:
             return read(text, path)
-    raise BuildError(f"{path} is gone or damaged: something else changed the folder; run the same command again")
+    raise BuildError(f"{path} is missing or damaged: another program changed the folder; run the same command again")
 
 
 def check_rejects(rejected: Counter[str], examples: int, max_rejects: float, listed: str) -> None:
-    """Raises BuildError where more than the share `max_rejects` of all pairs is rejected; says how to accept them, and
-    in the sentence `listed` where each of them is named.
+    """Raises BuildError if more than the share `max_rejects` of all pairs is rejected. The message tells how to accept
+    them; the sentence `listed` tells where they are listed.
     """
     count = sum(rejected.values())
     share = count / max(1, count + examples)
     if share > max_rejects:
         reasons = ", ".join(f"{reason} {times}" for reason, times in rejected.most_common())
         raise BuildError(
-            f"{count} of {count + examples} pairs were rejected ({share:.2%}, and --max_rejects is {max_rejects:.2%}): "
-            f"{reasons}. {listed}. Fix the files, or accept the loss with "
-            f"--max_rejects={_rounded_up(share)}; then run the command again: the other shards are kept"
+            f"{count} of {count + examples} pairs were rejected ({share:.2%}; --max_rejects is {max_rejects:.2%}): "
+            f"{reasons}. {listed}. Fix the files, or accept the loss with --max_rejects={rounded_up(share)}, "
+            "and run the command again"
         )
 
 
@@ -157,12 +154,12 @@ def _check_shards(written: Sequence[WrittenShard], workspace: Workspace) -> None
             state = "is missing" if found is None else f"has {found:,} bytes"
             raise BuildError(
                 f"{workspace.final(shard.shard.file)} {state}, and {shard.shard.bytes:,} bytes were written: "
-                "something else changed the folder; run the same command again"
+                "another program changed the folder; run the same command again"
             )
 
 
 def _pixel_format(written: Sequence[WrittenShard], recipe: Recipe) -> PixelFormat:
-    """The one size that all records share, or None."""
+    """Height and width, each None if the records differ in it."""
     used = [shard for shard in written if shard.shard.examples]
     heights = {height for shard in used for height in shard.heights}
     widths = {width for shard in used for width in shard.widths}
@@ -174,6 +171,6 @@ def _pixel_format(written: Sequence[WrittenShard], recipe: Recipe) -> PixelForma
     )
 
 
-def _rounded_up(share: float) -> str:
-    """`share` as a whole percentage that is not below it."""
+def rounded_up(share: float) -> str:
+    """`share` as a whole percentage, rounded up."""
     return f"{int(share * 100) + 1}%" if share < 0.99 else "100%"

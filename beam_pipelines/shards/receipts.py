@@ -1,4 +1,4 @@
-"""Receipts: a file beside each staged and each finished shard that says that it is whole, and what it holds."""
+"""Receipts: a file for each staged and each finished shard, written after it, with what the shard holds."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from beam_pipelines.rejects import Rejected, RejectedFields
 
 @dataclass(frozen=True, kw_only=True)
 class StagedShard:
-    """A shard whose pairs are decoded and counted. `heights` and `widths` are the least and the largest; `crc32c` is of
-    the whole file.
+    """A shard whose pairs are decoded and counted. `heights` and `widths` are (least, largest); `crc32c` is that of the
+    file.
     """
 
     plan_digest: str
@@ -67,7 +67,7 @@ class StagedShard:
 
 @dataclass(frozen=True, kw_only=True)
 class FinishedShard:
-    """A final shard, and the `digest` of what it was made of; `crc32c` is of the whole file."""
+    """A final shard. `digest` is that of its plan and the moments; `crc32c` is that of the file."""
 
     digest: str
     shard: Shard
@@ -84,7 +84,7 @@ class FinishedShard:
         return cls(digest=fields.digest, shard=shard, crc32c=fields.crc32c)
 
 
-# What the JSON of a receipt holds, as `to_json` writes it.
+# The JSON of receipts, as `to_json` writes it.
 
 
 class _Fields(msgspec.Struct, forbid_unknown_fields=True):
@@ -95,7 +95,7 @@ class _ShardFields(_Fields):
     file: PlainName
     examples: Count
     bytes: Count
-    sha256: Annotated[str, msgspec.Meta(pattern=r"\A([0-9a-f]{64})?\Z")]  # empty where only this build reads the file
+    sha256: Annotated[str, msgspec.Meta(pattern=r"\A([0-9a-f]{64})?\Z")]  # empty if only this build reads the file
 
 
 _Row = Annotated[tuple[Count, ...], msgspec.Meta(min_length=LEVELS, max_length=LEVELS)]
@@ -121,12 +121,12 @@ class _FinishedFields(_Fields):
 
 
 def staged_receipt(file: str, workspace: Workspace) -> StagedShard | None:
-    """None where there is no receipt, or where it is damaged."""
+    """None if there is no receipt, or if it is damaged."""
     return _receipt(StagedShard.from_json, workspace.staged_receipt(file), file)
 
 
 def finished_receipt(file: str, workspace: Workspace) -> FinishedShard | None:
-    """None where there is no receipt, or where it is damaged."""
+    """None if there is no receipt, or if it is damaged."""
     return _receipt(FinishedShard.from_json, workspace.finished_receipt(file), file)
 
 

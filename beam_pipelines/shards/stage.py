@@ -15,14 +15,17 @@ import numpy as np
 from beam_pipelines.contract import record, tfrecord
 from beam_pipelines.contract.manifest import Shard
 from beam_pipelines.contract.moments import LEVELS, Moments
+from beam_pipelines.contract.pictures import BYTES_PER_PIXEL
 from beam_pipelines.contract.record import Record
 from beam_pipelines.files import storage
+from beam_pipelines.files.reader import FileReader
 from beam_pipelines.files.seal import sealed
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.inputs.sources import Pair
 from beam_pipelines.pixels.conform import Sample, conform
 from beam_pipelines.pixels.decode import decode_image
-from beam_pipelines.pixels.masks import MaskReading, decode_mask
+from beam_pipelines.pixels.mask_readings import MaskReading
+from beam_pipelines.pixels.masks import decode_mask
 from beam_pipelines.pixels.measure import class_pixels_of, moments_of
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.rejects import BadInputError, Rejected
@@ -31,13 +34,13 @@ from beam_pipelines.shards.receipts import StagedShard, staged_receipt
 
 PNG_LEVEL = 3  # of zlib: a quarter of the time of level 6 for 4 % more bytes
 
-OnPair = Callable[[Sample | Rejected, float], None]  # what became of a pair, and the seconds it took
+OnPair = Callable[[Sample | Rejected, float], None]  # the result for a pair, and the seconds it took
 
 
 class ShardWriter:
-    """Writes records in TFRecord framing to `file`, and keeps count of them, their bytes, their CRC-32C and SHA-256.
+    """Writes records in TFRecord framing to `file`, and computes their number, bytes, CRC-32C and SHA-256.
 
-    A file that only this build reads can do without the last: `hashed` False.
+    Without `hashed` there is no SHA-256: a file that only the build reads does not need it.
     """
 
     def __init__(self, file: BinaryIO, hashed: bool = True) -> None:
@@ -61,8 +64,13 @@ class ShardWriter:
         return Shard(file=file, examples=self.examples, bytes=self.bytes, sha256=sha256)
 
 
-def prepare(pair: Pair, recipe: Recipe, reader: storage.FileReader, reading: MaskReading) -> Sample | Rejected:
-    """Reads, decodes and conforms one pair; nothing that is wrong with it gets past here."""
+def file_reader(recipe: Recipe) -> FileReader:
+    """A reader of images and masks, which refuses files that are too large for `max_image_pixels`."""
+    return FileReader(BYTES_PER_PIXEL * recipe.max_image_pixels)
+
+
+def prepare(pair: Pair, recipe: Recipe, reader: FileReader, reading: MaskReading) -> Sample | Rejected:
+    """Reads, decodes and conforms one pair; every fault of the pair becomes a Rejected."""
     try:
         image = decode_image(reader.read(pair.image), recipe.max_image_pixels)
         ids = decode_mask(reader.read(pair.mask), recipe.labels, recipe.max_image_pixels, reading)
@@ -80,7 +88,7 @@ def prepare(pair: Pair, recipe: Recipe, reader: storage.FileReader, reading: Mas
 
 
 def stage_shard(
-    plan: ShardPlan, recipe: Recipe, workspace: Workspace, reader: storage.FileReader, on_pair: OnPair
+    plan: ShardPlan, recipe: Recipe, workspace: Workspace, reader: FileReader, on_pair: OnPair
 ) -> StagedShard:
     """Writes a shard's pairs as they are, unnormalized: the final shard, unless the recipe normalizes.
 
@@ -115,9 +123,7 @@ def to_record(sample: Sample, image_format: str, mask_format: str) -> Record:
     )
 
 
-def _samples(
-    plan: ShardPlan, recipe: Recipe, reader: storage.FileReader, on_pair: OnPair
-) -> Iterator[Sample | Rejected]:
+def _samples(plan: ShardPlan, recipe: Recipe, reader: FileReader, on_pair: OnPair) -> Iterator[Sample | Rejected]:
     for pair in plan.pairs:
         start = time.perf_counter()
         sample = prepare(pair, recipe, reader, plan.reading)
@@ -127,7 +133,7 @@ def _samples(
 
 @dataclass
 class _Contents:
-    """What the pairs of a shard turned out to be."""
+    """Counts of the pairs of a shard."""
 
     moments: Moments = field(default_factory=Moments.zero)
     class_pixels: np.ndarray = field(default_factory=lambda: np.zeros(LEVELS, np.int64))
@@ -169,7 +175,7 @@ def _pixels(array: np.ndarray, pixel_format: str) -> bytes:
 
 
 def _staged_before(plan: ShardPlan, recipe: Recipe, workspace: Workspace) -> StagedShard | None:
-    """The receipt of an earlier run, if it is of the same plan and its shard is still there."""
+    """The receipt of an earlier run, if it has the same plan and its shard still exists."""
     staged = staged_receipt(plan.file, workspace)
     if staged is None or staged.plan_digest != plan.digest:
         return None

@@ -1,4 +1,4 @@
-"""Looks at the first masks of a data set, in the plan's order, and decides how all of them are read."""
+"""Examines the first masks of a data set, in the plan's order, and decides how all masks are read."""
 
 from __future__ import annotations
 
@@ -11,55 +11,59 @@ import numpy as np
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE, MAX_SOURCE_ID, LabelTable
 from beam_pipelines.errors import BuildError
-from beam_pipelines.files import storage
 from beam_pipelines.inputs.sources import Pair
-from beam_pipelines.pixels.masks import (
+from beam_pipelines.pixels import table_fit
+from beam_pipelines.pixels.mask_readings import (
     COLORS,
     CURE,
     DEEP,
-    GREY,
     IDS,
-    KINDS,
     LEVELS,
     OPTION,
-    PALETTE,
-    RGB,
     MaskReading,
-    StoredMask,
     agree,
     all_ways,
     contradiction,
     credible,
+    reading_of,
+)
+from beam_pipelines.pixels.stored_masks import (
+    GRAY,
+    KINDS,
+    PALETTE,
+    RGB,
+    StoredMask,
     described,
     open_mask,
     palette_of,
-    reading_of,
     stored_mask,
     together,
 )
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.rejects import BadInputError
+from beam_pipelines.shards.stage import file_reader
 
-LOOKED_AT = 48  # masks, shared among the splits by their sizes ...
-LEAST_OF_SPLIT = 8  # ... but so many of each, where it has them
+LOOKED_AT = 48  # masks, divided among the splits in proportion to their sizes ...
+LEAST_OF_SPLIT = 8  # ... but at least so many of each split
 THREADS = 4
-SURE = 16  # so many masks of street scenes without one of the commonest ids are not by chance
-_MANY_COLORS = 2  # of a table, not grey: by chance no palette has them
+SURE = 16  # in so many masks of street scenes, none of the commonest ids is missing by chance
+_MANY_COLORS = 2  # of the table, not gray; no palette has so many by chance
 _MANY_IDS = 4
+_OF_LABEL_IDS = ("cityscapes19", "cityscapes7")
 
-Mask = tuple[str, StoredMask]  # of the key
+Mask = tuple[str, StoredMask]  # key and mask
 
 
 @dataclass(frozen=True)
 class Surveyed:
-    """How the masks are read, and what to say of it."""
+    """How the masks are read, and what to print about it."""
 
     reading: MaskReading
     notes: tuple[str, ...]
 
 
 def survey(chosen: Mapping[str, Sequence[Pair]], recipe: Recipe) -> Surveyed:
-    """Raises BuildError where masks can be read in two ways, or can't be what the label table expects."""
+    """Raises BuildError if masks can be read in two ways, or can't hold what the label table expects."""
     masks = _look(_sample(chosen), recipe)
     if recipe.masks_are == "auto":
         surveyed = decide(masks, recipe.labels)
@@ -69,25 +73,25 @@ def survey(chosen: Mapping[str, Sequence[Pair]], recipe: Recipe) -> Surveyed:
         return surveyed
     split_of = {pair.key: split for split, pairs in chosen.items() for pair in pairs}
     notes = [
-        note
+        f"{split}: {note}"
         for split in chosen
         for note in check_table([mask for key, mask in masks if split_of[key] == split], recipe.labels)
     ]
-    return Surveyed(surveyed.reading, (*surveyed.notes, *dict.fromkeys(notes)))
+    return Surveyed(surveyed.reading, (*surveyed.notes, *notes))
 
 
 def decide(masks: Sequence[Mask], table: LabelTable) -> Surveyed:
-    """The ways of reading that fit every mask, less those that evidence speaks against where they disagree."""
+    """Keeps the ways of reading that fit every mask; if these disagree, drops those that the evidence contradicts."""
     palettes = [mask for _, mask in masks if mask.kind == PALETTE]
     alone = not palettes or _reordered(palettes) or contradiction(together(palettes), table) is not None
     found = [(key, mask, credible(mask, table, all_ways(table), alone)) for key, mask in masks]
-    found = [each for each in found if each[2]]  # a mask that fits no way is rejected when its turn comes
+    found = [each for each in found if each[2]]  # a mask that can't be read in any way is rejected later
     contradicted = [(key, why) for key, mask in masks if (why := contradiction(mask, table, alone))]
     if contradicted and not found:
         key, why = contradicted[0]
         raise BuildError(
-            f"{len(contradicted)} of {len(masks)} masks looked at are palettes whose indices can't be ids, like "
-            f"{key}: {why}; {CURE}"
+            f"{len(contradicted)} of {len(masks)} examined masks are palette images whose indices can't be ids, such "
+            f"as {key}: {why}; {CURE}"
         )
     if not found:
         return Surveyed(MaskReading(all_ways(table), ()), ())
@@ -98,7 +102,7 @@ def decide(masks: Sequence[Mask], table: LabelTable) -> Surveyed:
     if not orderly and (ways == (IDS,) or (not ways and _some_only_ids(found))):
         raise BuildError(_reordered_palettes())
     entries = {(index, *color) for mask in usable if mask.kind == PALETTE for index, color in palette_of(mask)}
-    if not ways:  # a mixture: each mask by whatever way is certain for it
+    if not ways:  # a mixture: each mask is read in the way that is certain for it
         palette = tuple(sorted(entries)) if orderly else ()
         return Surveyed(MaskReading(all_ways(table), kinds, palette), (_mixture(usable),))  # type: ignore[arg-type]
     split = [each for each in found if not agree({way: each[2][way] for way in ways}, table)]
@@ -112,47 +116,59 @@ def decide(masks: Sequence[Mask], table: LabelTable) -> Surveyed:
 
 
 def check_table(masks: Sequence[StoredMask], table: LabelTable) -> tuple[str, ...]:
-    """What is odd about the ids, for the output. Raises BuildError where they are certainly those of another table."""
+    """Notes on unexpected ids. Raises BuildError if the ids are certainly those of another table."""
     seen = {int(number) for mask in masks for number in mask.numbers} - {-1}
     notes = []
     if MAX_SOURCE_ID in seen and table.ignore_rest and not table.names(MAX_SOURCE_ID):
         notes.append(f"masks hold {MAX_SOURCE_ID}, which is -1 in 16 bits: `ignore: rest` ignores it")
     notes += _check_binary(masks, table)
-    if table.name in ("cityscapes19", "cityscapes7") and table == BUILTIN_TABLES[table.name]():
+    if table.name in _OF_LABEL_IDS and table_fit.is_builtin(table):
         notes += _check_label_ids(masks, seen, table)
     if table == BUILTIN_TABLES["cityscapes_train_ids"]():
         label_ids = [mask for mask in masks if ((mask.numbers > 18) & (mask.numbers < 34)).any()]
         if len(label_ids) * 2 > len(masks) and max(seen) < 34:
             raise BuildError(
-                f"{len(label_ids)} of {len(masks)} masks looked at hold ids of 19 to 33: they are label ids of "
+                f"{len(label_ids)} of {len(masks)} examined masks hold ids from 19 to 33: they are label ids of "
                 "Cityscapes, not train ids; give --labels=cityscapes19 or cityscapes7"
             )
     return tuple(notes)
 
 
 def _check_binary(masks: Sequence[StoredMask], table: LabelTable) -> list[str]:
-    """Masks of 0 and 255 among those of 0 and 1: the same picture as a binary mask, or ignored pixels?"""
+    """Masks of 0 and 255 among masks of 0 and 1: is 255 another way to store 1, or does it mark ignored pixels?"""
     ids = {source_id for row in table.classes for source_id in row.source_ids}
     odd = [mask for mask in masks if set(mask.numbers.tolist()) == {0, IGNORE}]
     if ids != {0, 1} or not 0 < len(odd) < len(masks) or table.train_id_of[IGNORE] != IGNORE:
         return []
     return [
-        f"warning: {len(odd)} of {len(masks)} masks looked at hold 0 and 255, others 0 and 1: 255 is read as ignored; "
-        "if it means 1, store these masks like the others"
+        f"warning: {len(odd)} of {len(masks)} examined masks hold 0 and 255, the others 0 and 1: 255 is read as "
+        "ignored; if it means 1, store these masks like the others"
     ]
 
 
 def _check_label_ids(masks: Sequence[StoredMask], seen: set[int], table: LabelTable) -> list[str]:
     if not seen or not seen <= {*range(19), IGNORE}:
         return []
-    said = (
-        f"the {len(masks)} masks looked at hold only {'0 to 18 and 255' if IGNORE in seen else 'ids of 0 to 18'}: "
-        f"train ids of Cityscapes? Table {table.name} takes label ids, 0 to 33, of which vegetation is 21, sky 23 and "
-        "car 26; the table for train ids is --labels=cityscapes_train_ids"
+    others = table_fit.fitting_tables(_pixels_of_ids(masks), table.name)
+    others = others or table_fit.tables_that_name(seen, table.name)
+    labels = " or ".join(f"--labels={name}" for name in others if name not in _OF_LABEL_IDS)
+    ids = "0 to 18 and 255" if IGNORE in seen else f"ids up to {max(seen)}"
+    message = (
+        f"the {len(masks)} examined masks hold only {ids}: they fit {labels}. {table.name} expects label ids of "
+        "Cityscapes, 0 to 33, in which road is 7, vegetation 21, sky 23 and car 26"
     )
     if IGNORE in seen or (len(masks) >= SURE and len(seen) > _MANY_IDS):
-        raise BuildError(f"{said}; for masks that are right as they are, write the table as a YAML file")
-    return [f"warning: {said}"]
+        raise BuildError(f"{message}; if the masks really hold label ids, write the table as a YAML file")
+    return [f"warning: {message}"]
+
+
+def _pixels_of_ids(masks: Sequence[StoredMask]) -> Counter[int]:
+    """Id as stored -> its pixels in all masks; masks whose pixels were not counted are left out."""
+    total: Counter[int] = Counter()
+    for mask in masks:
+        if mask.counts is not None:
+            total.update(dict(zip(mask.numbers.tolist(), mask.counts.tolist(), strict=True)))
+    return total
 
 
 def _sample(chosen: Mapping[str, Sequence[Pair]]) -> list[Pair]:
@@ -162,7 +178,7 @@ def _sample(chosen: Mapping[str, Sequence[Pair]]) -> list[Pair]:
 
 
 def _look(pairs: Sequence[Pair], recipe: Recipe) -> list[Mask]:
-    """The masks of `pairs` that can be read, in their order."""
+    """The readable masks of `pairs`, in their order."""
     with ThreadPoolExecutor(THREADS) as pool:
         parts = list(pool.map(lambda start: list(_read(pairs[start::THREADS], recipe)), range(THREADS)))
     by_key = {(key, path): mask for part in parts for key, path, mask in part}
@@ -170,21 +186,21 @@ def _look(pairs: Sequence[Pair], recipe: Recipe) -> list[Mask]:
 
 
 def _read(pairs: Sequence[Pair], recipe: Recipe) -> Iterator[tuple[str, str, StoredMask]]:
-    reader = storage.FileReader(8 * recipe.max_image_pixels)
+    reader = file_reader(recipe)
     try:
         for pair in pairs:
             try:
                 data = reader.read(pair.mask)
                 mask = stored_mask(data, *open_mask(data, recipe.max_image_pixels))
             except BadInputError:
-                continue  # rejected when its turn comes
+                continue  # the pair is rejected later
             yield pair.key, pair.mask, mask.without_pixels()
     finally:
         reader.close()
 
 
 def _reordered(masks: Sequence[StoredMask]) -> bool:
-    """Whether palettes have an index with two colors, or a color at two indices (unless one palette repeats it)."""
+    """Whether palettes disagree: an index with two colors, or a color at two indices (unless one palette has both)."""
     palettes = [palette_of(mask) for mask in masks if mask.kind == PALETTE]
     entries = {entry for palette in palettes for entry in palette}
     times = [Counter(color for _, color in palette) for palette in palettes]
@@ -208,7 +224,7 @@ def _by_evidence(ways: tuple[str, ...], masks: Sequence[StoredMask], orderly: bo
 
 
 def _colors_of(masks: Sequence[StoredMask]) -> set[tuple[int, ...]]:
-    """The colors that occur and are not grey."""
+    """The colors that occur and are not gray."""
     colors = {tuple(color) for mask in masks for color in mask.colors.tolist()}
     return {color for color in colors if len(set(color)) > 1}
 
@@ -218,34 +234,35 @@ def _ambiguous(
 ) -> str:
     key, mask, _ = split[0]
     names = " or as ".join(way for way in ways if way != DEEP)
-    return f"{len(split)} of {looked_at} masks looked at can be read as {names}, like {key}: {described(mask)}; {CURE}"
+    count = f"{len(split)} of {looked_at} examined masks"
+    return f"{count} can be read as {names}, such as {key}: {described(mask)}; {CURE}"
 
 
 def _reordered_palettes() -> str:
     return (
-        "the palettes of the masks differ in their order: an index is one color here and another there, so indices "
-        f"are no ids, and the label table does not have the colors. Give the table the colors, or {OPTION}=ids"
+        "the palettes of the masks differ in their order: the same index has different colors, so the indices are not "
+        f"ids, and the label table has no colors for them. Add the colors to the table, or give {OPTION}=ids"
     )
 
 
 def _mixture(masks: Sequence[StoredMask]) -> str:
     return (
-        f"masks: a mixture ({_counts(masks)}); a mask that fits the table in one way only is read that way, any other "
-        "is rejected"
+        f"masks: a mixture ({_counts(masks)}); a mask that fits the table in exactly one way is read in that way, any "
+        "other is rejected"
     )
 
 
 def _notes(ways: tuple[str, ...], masks: Sequence[StoredMask]) -> tuple[str, ...]:
     kinds = {mask.kind for mask in masks}
-    if (kinds == {GREY} and IDS in ways) or (kinds == {RGB} and ways == (COLORS,)):
+    if (kinds == {GRAY} and IDS in ways) or (kinds == {RGB} and ways == (COLORS,)):
         return ()
     how = {
-        IDS: "the numbers as stored are the ids",
-        LEVELS: "the grey levels as shown are the ids",
-        DEEP: "the grey levels of 16 bits are the ids",
+        IDS: "the stored numbers are the ids",
+        LEVELS: "the gray levels, as shown, are the ids",
+        DEEP: "the 16-bit gray levels are the ids",
     }
-    text = "read by the colors of the table" if COLORS in ways else how[ways[0]]
-    return (f"masks: {_counts(masks)}: {text}; to read them another way, give {OPTION}",)
+    text = "the colors are those of the table" if COLORS in ways else how[ways[0]]
+    return (f"masks: {_counts(masks)}: {text}; to read them in another way, give {OPTION}",)
 
 
 def _counts(masks: Sequence[StoredMask]) -> str:

@@ -212,6 +212,18 @@ def test_without_an_input_the_drawn_scenes_are_built_and_drawn_only_once(
     assert published(output) == first
 
 
+def test_only_the_scenes_that_the_plan_takes_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sample_scenes.SCENES, "train", 5)
+    monkeypatch.setitem(sample_scenes.SCENES, "val", 4)
+    arguments = ("--max_pairs=2", "--image_size=32x64", "--no_transform_fn")
+    assert build(f"--output={tmp_path / 'few'}", *arguments) == 0
+    assert len(list((tmp_path / "few-source").rglob("*_leftImg8bit.png"))) == 4
+    assert build(f"--output={tmp_path / 'all'}", *arguments[1:]) == 0  # draws them all
+    (tmp_path / "all-source").rename(tmp_path / "some-source")
+    assert build(f"--output={tmp_path / 'some'}", *arguments) == 0  # and takes the same
+    assert digests(tmp_path / "some") == digests(tmp_path / "few")
+
+
 def cityscapes_half(source: Path, name: str) -> Pixels:
     image = np.asarray(Image.open(source / name), np.int64)
     mask = name.replace("leftImg8bit.png", "gtFine_labelIds.png").replace("leftImg8bit", "gtFine")

@@ -78,10 +78,8 @@ def test_street_scenes_read_by_their_own_table_need_no_warning(name: str) -> Non
 def test_ids_of_another_built_in_table_are_told_with_its_name() -> None:
     labels = table("cityscapes_train_ids")
     (note,) = _notes_on_table(labels, read_by(labels, ids_of("camvid11")))
-    assert note == (
-        "warning: wall fills 30% of what is not ignored: is cityscapes_train_ids the right label table (--labels)? "
-        "The ids fit camvid11"
-    )
+    assert note.startswith("warning: wall fills 30% of the pixels that are not ignored")
+    assert note.endswith("The ids fit camvid11.")
 
 
 def test_real_masks_of_camvid_are_told_so(camvid: Path) -> None:
@@ -100,8 +98,8 @@ def test_one_small_class_everywhere_and_no_road_is_told_for_every_table(name: st
     pixels = [0] * labels.num_classes
     pixels[small.train_id], pixels[-1] = 70, 30
     (note,) = _notes_on_table(labels, pixels)
-    assert note.startswith(f"warning: {small.name} fills 70% of what is not ignored, and ")
-    assert f"nothing: is {name} the right label table (--labels)?" in note
+    assert note.startswith(f"warning: {small.name} fills 70% of the pixels that are not ignored, and there is no ")
+    assert f"Is {name} the right label table (--labels)?" in note
 
 
 def test_a_table_of_the_users_own_is_not_judged() -> None:

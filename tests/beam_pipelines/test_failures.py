@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -55,7 +56,7 @@ def test_a_finished_data_set_is_complete_to_its_recipe_and_refused_to_another(
     capsys.readouterr()
 
     assert build(*arguments) == 0
-    assert f"{tmp_path} is complete already; --overwrite builds it again" in capsys.readouterr().out
+    assert f"{tmp_path} is already complete; --overwrite builds it again" in capsys.readouterr().out
     assert everything(tmp_path) == before
 
     assert build(*arguments, "--seed=3", "--mask_encoding=png") == 1
@@ -108,8 +109,8 @@ def test_a_half_finished_build_of_another_recipe_is_refused_and_overwritten_on_d
     assert build(*arguments, "--image_encoding=float16") == 1
     fails(
         capsys.readouterr(),
-        "holds a half-finished build of another recipe (image_encoding: uint8, not float16)",
-        "finish that one with its own command",
+        "holds an unfinished build of another recipe (image_encoding: uint8, not float16)",
+        "finish it with its own command",
     )
     assert everything(tmp_path / "out") == before
     options = ("--image_encoding=float16", "--overwrite", "--max_rejects=50%")
@@ -157,7 +158,7 @@ def test_of_two_builds_at_once_the_second_is_refused_and_the_first_ends_well(
             capsys.readouterr(),
             f"another build is writing to {tmp_path} ",
             f'"process": {first.pid}',
-            "wait for it, or choose another --output",
+            "wait for it to end, or choose another --output",
         )
         _, errors = first.communicate()
     assert (first.returncode, errors) == (0, "")
@@ -249,6 +250,26 @@ def test_a_file_size_limit_is_told(source: Path, tmp_path: Path) -> None:
     assert build(f"--input={source}", f"--output={tmp_path}", *ARGUMENTS, "--shards=train=1,val=1") == 0
 
 
+def test_a_build_that_fails_early_leaves_the_output_as_it_was(tmp_path: Path) -> None:
+    """In finding the pairs: an output that did not exist does not exist afterwards, and an empty one is empty."""
+    (tmp_path / "empty").mkdir()
+    for output in (tmp_path / "empty", tmp_path / "new" / "out"):
+        assert build(f"--input={tmp_path / 'nowhere'}", f"--output={output}") == 1
+    assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
+
+
+def test_overwrite_deletes_nothing_where_the_disk_is_too_small(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = (f"--input={source}", f"--output={tmp_path / 'out'}", *ARGUMENTS)
+    assert build(*arguments) == 0
+    before = everything(tmp_path)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
+    assert build(*arguments, "--overwrite", "--seed=3", "--max_pairs=100", "--image_size=256x512") == 1
+    fails(capsys.readouterr(), "the build needs about", "free some space")
+    assert everything(tmp_path) == before
+
+
 def test_an_output_below_a_file_or_in_proc_is_told(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -283,7 +304,7 @@ def test_an_input_that_is_not_there_or_has_nothing_is_told(tmp_path: Path, capsy
     fails(capsys.readouterr(), "found neither Cityscapes (leftImg8bit/ with gtFine/", "among 0 files")
     (tmp_path / "cut.zip").write_bytes(b"PK\x03\x04 and no more")
     assert build(f"--input={tmp_path / 'cut.zip'}", f"--output={output}") == 1
-    fails(capsys.readouterr(), "is not a zip archive, or was cut off", "download it again")
+    fails(capsys.readouterr(), "is not a zip archive, or is truncated", "download it again")
     assert not (output / "dataset.json").exists()
 
 
@@ -298,7 +319,7 @@ def test_a_bucket_without_an_account_is_told(source: Path) -> None:
     done = run_module("build", f"--input={source}", output, *ARGUMENTS, env=without_account())
     assert done.returncode == 1
     is_sentence(done.stderr)
-    assert "gs://no-such-bucket/out: there is no Google account to use it with; log in with `gcloud auth" in done.stderr
+    assert "gs://no-such-bucket/out: no Google account is set up; log in with `gcloud auth" in done.stderr
 
 
 def test_a_manifest_that_is_not_one_is_refused(

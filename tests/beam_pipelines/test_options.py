@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import os
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions,
 from beam_pipelines.contract.labels import BUILTIN_TABLES
 from beam_pipelines.inputs.sources import find_pairs
 from beam_pipelines.options import DEFAULT_OUTPUT, parse_build, parse_verify, pipeline_options
+from beam_pipelines.options.command import command_of
 from beam_pipelines.recipe import SCENES, Recipe
 from tests.support.builds import make_flat, run_module
 
@@ -22,11 +25,14 @@ def build(*options: str) -> Recipe:
 
 
 def refusal_of(capsys: pytest.CaptureFixture[str], *options: str) -> str:
-    """The last line of what a user sees."""
+    """The line that a user sees."""
     with pytest.raises(SystemExit) as caught:
         parse_build(options)
     assert caught.value.code == 2
-    return capsys.readouterr().err.splitlines()[-1].removeprefix("python -m beam_pipelines.build: error: ")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert line.endswith(" (see --help)")
+    return line.removeprefix("error: ").removesuffix(" (see --help)")
 
 
 def test_without_options_the_embedded_scenes_are_built() -> None:
@@ -136,18 +142,18 @@ def test_verify_asks_for_a_data_set(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        (["--input=in"], "--output is needed with --input: the folder (local or gs://) for the data set"),
+        (["--input=in"], "--input needs --output: the folder, local or gs://, for the data set"),
         (
             ["--shards=train=1", "--shard_size_mb=2"],
-            "--shards and --shard_size_mb both set the number of shards: give one",
+            "--shards and --shard_size_mb both set the number of shards: give only one of them",
         ),
         (
             ["--group_by=x"],
-            "--group_by keeps groups together when --splits=train=0.8,val=0.2 assigns them: give --splits",
+            "--group_by needs shares in --splits, such as --splits=train=0.8,val=0.2",
         ),
         (
             ["--group_by=x", "--splits=train,val"],
-            "--group_by keeps groups together when --splits=train=0.8,val=0.2 assigns them: give --splits",
+            "--group_by needs shares in --splits, such as --splits=train=0.8,val=0.2",
         ),
         (["--splits=train=0.8,val=0.3"], "--splits=train=0.8,val=0.3: the shares add up to 1.1, not to 1"),
         (["--splits=train=0.8,val"], "--splits=train=0.8,val: expected NAME=NUMBER,NAME=NUMBER"),
@@ -172,8 +178,7 @@ def test_verify_asks_for_a_data_set(capsys: pytest.CaptureFixture[str]) -> None:
         *(
             (
                 [f"--input={path}", "--output=out"],
-                f"--input={path}: {path.partition(':')[0]}: is not read or written; "
-                "give a local path, or gs://BUCKET/FOLDER",
+                f"--input={path}: {path.partition(':')[0]}: is not supported; give a local path, or gs://BUCKET/FOLDER",
             )
             for path in ("s3://b/x", "https://host/x.zip", "az://x", "hdfs://x", "gs:/b/x", "gs:///x")
         ),
@@ -254,6 +259,27 @@ def test_one_color_of_the_label_table_changes_the_fingerprint() -> None:
 )
 def test_a_setting_does_not_change_the_fingerprint(option: str) -> None:
     assert build(option).fingerprint == DEFAULT.fingerprint
+
+
+@pytest.mark.parametrize("options", [{name: value} for name, value in OTHER.items()] + [OTHER | {"split_names": ()}])
+def test_the_command_of_a_recipe_gives_that_recipe(options: dict[str, Any]) -> None:
+    """As `verify` prints it; --group_by needs shares."""
+    shares = {"split_fractions": {"train": 0.5, "val": 0.5}} if "group_by" in options else {}
+    shard_size = {"shard_size_mb": 128.0} if options.get("shards") else {}
+    recipe = replace(DEFAULT, **options | shares | shard_size)
+    command = command_of(json.loads(json.dumps(recipe.to_json())), "my out", "--overwrite")
+    assert command is not None
+    settings = parse_build(shlex.split(command)[3:])
+    assert (settings.recipe, settings.output, settings.overwrite) == (recipe, "my out", True)
+
+
+def test_the_encoding_of_masks_beside_png_images_is_in_the_command() -> None:
+    recipe = build("--image_encoding=png", "--mask_encoding=uint8")
+    assert parse_build(shlex.split(command_of(recipe.to_json(), "out") or "")[3:]).recipe == recipe
+
+
+def test_a_recipe_with_a_table_of_the_users_own_has_no_command() -> None:
+    assert command_of(DEFAULT.to_json() | {"labels": "mine"}, "out") is None
 
 
 def test_a_default_given_or_left_out_has_one_fingerprint() -> None:
@@ -349,7 +375,7 @@ def test_on_dataflow_a_path_on_this_machine_is_refused(
 ) -> None:
     refusal = refusal_of(capsys, f"--runner={runner}", *options)
     assert refusal.startswith(found)
-    assert refusal.endswith(": it must be in a bucket, gs://BUCKET/FOLDER")
+    assert refusal.endswith(": give a path in a bucket, gs://BUCKET/FOLDER")
     assert parse_build(["--runner=FlinkRunner", *options])
 
 
@@ -366,8 +392,8 @@ def test_on_dataflow_verify_refuses_a_data_set_on_this_machine(capsys: pytest.Ca
         ("--imput=in", "; did you mean --input?"),
         ("--image-size=256x512", "; did you mean --image_size?"),
         ("--direct_num_worker=2", "; did you mean --direct_num_workers?"),
-        ("--qqqqqq", "; --help lists what there is"),
-        ("folder", "; --help lists what there is"),
+        ("--qqqqqq", "; --help lists all options"),
+        ("folder", "; --help lists all options"),
     ],
 )
 def test_an_unknown_option_ends_the_program_with_the_nearest_known_one(
@@ -383,7 +409,7 @@ def test_an_unknown_option_ends_the_program_with_the_nearest_known_one(
 def test_an_unknown_option_ends_the_command_with_2_and_one_line(module: str, tmp_path: Path) -> None:
     done = run_module(module, tmp_path if module == "verify" else f"--output={tmp_path}", "--qqqqqq")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: unknown option --qqqqqq; --help lists what there is\n"
+    assert done.stderr == "error: unknown option --qqqqqq; --help lists all options\n"
 
 
 def test_an_unknown_runner_ends_the_program_with_2(capsys: pytest.CaptureFixture[str]) -> None:
@@ -409,6 +435,6 @@ def test_a_runner_that_is_not_there_is_a_sentence(option: str, capsys: pytest.Ca
         pipeline_options([f"{option}=.runners/nope"])
     assert stopped.value.code == 2
     assert capsys.readouterr().err == (
-        f"error: {option}=.runners/nope: there is no such file; "
-        "`make runners` downloads or compiles it where possible\n"
+        f"error: {option}=.runners/nope: the file does not exist; "
+        "`make runners` downloads or compiles it, if that is possible\n"
     )

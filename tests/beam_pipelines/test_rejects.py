@@ -71,13 +71,19 @@ BAD: dict[str, tuple[tuple[str, bytes] | None, bytes | None, str, str, str]] = {
     "cut_mask": (("png", encoded(NOISE)), GOOD_MASK[: len(GOOD_MASK) // 2], "decode", "truncated", "the file has"),
     "damaged": (("png", damaged()), GOOD_MASK, "decode", "corrupt", "the file has"),
     "text": (("png", b"<html>404</html>"), GOOD_MASK, "decode", "not_an_image", "it begins with b'<html>40'"),
-    "jpeg_mask": (("png", encoded(NOISE)), encoded(NOISE, "JPEG"), "decode", "mask_format", "only PNG keeps ids"),
+    "jpeg_mask": (
+        ("png", encoded(NOISE)),
+        encoded(NOISE, "JPEG"),
+        "decode",
+        "mask_format",
+        "only PNG is read, as it keeps ids",
+    ),
     "other_size": (
         ("png", encoded(NOISE[:16])),
         GOOD_MASK,
         "conform",
         "size_mismatch",
-        "the image has 64x16 and the mask 64x32 pixels (WxH)",
+        "the image is 16x64 and the mask 32x64 (height x width)",
     ),
     "no_mask": (("png", encoded(NOISE)), None, "pair", "missing_mask", "has no mask"),
     "no_image": (None, GOOD_MASK, "pair", "missing_image", "has no image"),
@@ -204,10 +210,11 @@ def test_above_the_budget_nothing_is_published_and_the_second_run_decodes_nothin
     arguments = (f"--input={source}", f"--output={output}", *ARGUMENTS)
     assert build(*arguments) == 1
     message = capsys.readouterr().err
-    assert message.startswith("error: 3 of 24 pairs were rejected (12.50%, and --max_rejects is 1.00%): ")
+    assert message.startswith("error: 3 of 24 pairs were rejected (12.50%; --max_rejects is 1.00%): ")
     assert "not_an_image 2, all_ignore 1" in message
     assert f"{output}/rejected.jsonl lists each with its reason" in message
-    assert "--max_rejects=13%; then run the command again: the other shards are kept" in message
+    assert "kept, unless the command has --overwrite" in message
+    assert "--max_rejects=13%" in message
     assert sorted(line["key"] for line in rejected_of(output)) == [
         "train/train_0002",
         "train/train_0011",
@@ -299,7 +306,11 @@ def test_overwrite_deletes_nothing_where_too_many_pairs_lack_a_partner(
     before = {path.name: path.read_bytes() for path in output.iterdir() if path.is_file()}
     (source / "masks" / "train" / "train_0001.png").unlink()
     assert build(*arguments, "--overwrite") == 1
-    assert "missing_mask 1. The first of them are above; nothing was deleted. Fix" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert (
+        "missing_mask 1. The first of them are listed above; nothing was deleted. No file has been decoded" in message
+    )
+    assert "kept" not in message
     assert {path.name: path.read_bytes() for path in output.iterdir() if path.is_file()} == before
     assert build(*arguments, "--overwrite", "--max_rejects=7%") == 0
     assert [line["key"] for line in rejected_of(output)] == ["train/train_0001"]

@@ -156,7 +156,7 @@ def test_a_build_that_was_killed_after_publishing_is_tidied_up(tmp_path: Path) -
     before = states(output, "*.tfrecord")
     done = run_module("build", *arguments)
     assert done.returncode == 0, done.stderr
-    assert "is complete already" in done.stdout
+    assert "is already complete" in done.stdout
     assert (output / "dataset.json").read_bytes() == manifest
     assert states(output, "*.tfrecord") == before
     assert (output / "transform_fn" / "saved_model.pb").exists()

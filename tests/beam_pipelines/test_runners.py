@@ -91,7 +91,7 @@ def test_a_remote_job_that_can_not_be_cancelled_is_told(
     pipeline = beam.Pipeline(runner=DeafRunner(state), options=PipelineOptions(options))
     with pytest.raises(ValueError, match="lost from sight"):
         runners.run_to_end(pipeline, lambda: 0, print)
-    told = "warning: the job could not be cancelled (nobody answers): it may still write; cancel it where it runs\n"
+    told = "warning: the job could not be canceled (nobody answers): it may still write; cancel it in the cluster\n"
     assert capsys.readouterr().err == (told if warned else "")
 
 
@@ -107,7 +107,7 @@ def test_what_no_other_run_can_fix_is_raised_at_once(tmp_path: Path) -> None:
 
 def test_a_worker_that_dies_over_and_over_is_a_sentence() -> None:
     with (
-        pytest.raises(BuildError, match="a worker process died before it had finished one more shard"),
+        pytest.raises(BuildError, match="a worker process died before it finished another shard"),
         without_worker_tracebacks(False),
     ):
         runners.run_to_end(pipeline_of(lambda _: os._exit(9), *PROCESSES), lambda: 0, lambda _: None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +17,7 @@ import pytest
 from beam_pipelines.contract import record, tfrecord
 from beam_pipelines.contract.record import Record
 from beam_pipelines.verify import main as verify
-from tests.support.builds import build, make_flat, make_uneven, run_module
+from tests.support.builds import build, digests, make_flat, make_uneven, run_module
 
 pytestmark = pytest.mark.usefixtures("without_transform")
 
@@ -131,11 +132,32 @@ def test_the_command_line_tells_by_its_exit_code(copy: Callable[..., Path], tmp_
     assert done.returncode == 1
     assert f"problem: {VAL}: can't be read" in done.stdout
     assert done.stderr == ""
-    for folder in (tmp_path / "nowhere", tmp_path):
+    told = {
+        tmp_path / "nowhere": "does not exist\n",
+        tmp_path: "has no dataset.json: there is no data set, or its build ",
+    }
+    for folder, problem in told.items():
         done = run_module("verify", folder)
-        assert done.returncode == 2
-        assert done.stderr.startswith(f"error: {folder} has no dataset.json: there is no data set, or its build did ")
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"error: {folder} {problem}")
         assert done.stderr.count("\n") == 1
+
+
+def test_the_command_that_builds_again_is_named_and_gives_a_sound_data_set(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    source, output = make_flat(tmp_path / "in", train=4, val=1), tmp_path / "out"
+    (source / "masks" / "train" / "train_0001.png").unlink()
+    arguments = (f"--input={source}", f"--output={output}", "--labels=camvid11", "--image_size=32x64")
+    assert build(*arguments, "--max_rejects=30%") == 0
+    before = digests(output)
+    shard = next(output.glob("train*.tfrecord"))
+    shard.write_bytes(shard.read_bytes()[:-1] + b"x")
+    capsys.readouterr()
+    assert verify([str(output)]) == 1
+    (command,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("python -m ")]
+    assert build(*shlex.split(command)[3:]) == 0
+    assert digests(output) == before
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
@@ -148,7 +170,10 @@ def test_a_flipped_byte_is_found(copy: Callable[..., Path], encoding: str, capsy
     found = problems(dataset, capsys)
     assert any(line.startswith(f"{TRAIN}: record 1 at byte ") and "data checksum mismatch" in line for line in found)
     sha256 = json.loads((dataset / "dataset.json").read_text())["splits"]["train"]["shards"][1]["sha256"]
-    assert any(f"rebuild the data set or restore the file (sha256 in dataset.json: {sha256})" in line for line in found)
+    assert any(
+        f"restore the file (its sha256 in dataset.json is {sha256}), or build again with --overwrite" in line
+        for line in found
+    )
 
 
 def test_a_flipped_byte_of_a_length_is_found(copy: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:

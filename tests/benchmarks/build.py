@@ -155,11 +155,11 @@ def run_bare(source: Path, args: argparse.Namespace) -> float:
 
     from beam_pipelines.contract import record
     from beam_pipelines.contract.moments import Moments
-    from beam_pipelines.files import storage
+    from beam_pipelines.files.reader import FileReader
     from beam_pipelines.inputs.sources import find_pairs
     from beam_pipelines.options import parse_build
     from beam_pipelines.pixels.conform import Sample
-    from beam_pipelines.pixels.masks import PLAIN
+    from beam_pipelines.pixels.mask_readings import PLAIN
     from beam_pipelines.pixels.measure import class_pixels_of, moments_of
     from beam_pipelines.pixels.normalize import Normalizer
     from beam_pipelines.shards.finish import normalized
@@ -170,7 +170,7 @@ def run_bare(source: Path, args: argparse.Namespace) -> float:
     pairs = find_pairs(recipe, recipe.input).pairs
 
     def decode(own: Any) -> Any:
-        reader = storage.FileReader(8 * recipe.max_image_pixels)
+        reader = FileReader(8 * recipe.max_image_pixels)
         samples, moments, counts = [], Moments.zero(), np.zeros(256, np.int64)
         for pair in own:
             sample = prepare(pair, recipe, reader, PLAIN)

@@ -215,7 +215,7 @@ def test_a_killed_worker_costs_what_it_was_at(
         assert not (tmp_path / "dataset.json").exists()
         printed, _ = finished(process)
     if not runner.startswith("Flink"):  # which may try again by itself
-        assert "; resuming from the finished shards" in printed
+        assert "; continuing from the finished shards" in printed
     assert published(tmp_path) == undisturbed
     names = {path.name for path in tmp_path.rglob("*")}
     assert names == {"dataset.json", "rejected.jsonl", *undisturbed[0]}
@@ -250,5 +250,5 @@ def test_a_worker_pool_that_is_not_there_is_a_sentence(
     with started(source, tmp_path, "train=1,val=1", options) as process:
         _, errors = process.communicate(timeout=100)
     assert process.returncode == 1
-    assert errors.startswith("error: the runner stopped answering (UNAVAILABLE: ")
+    assert errors.startswith("error: the runner stopped responding (UNAVAILABLE: ")
     assert errors.count("\n") == 1

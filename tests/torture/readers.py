@@ -75,7 +75,7 @@ def verified_records() -> Reader:
     """What `verify` does with a record; a problem that it lists is a refusal."""
     from beam_pipelines.contract import record, tfrecord
     from beam_pipelines.contract.manifest import Manifest
-    from beam_pipelines.shards.check import RecordChecker
+    from beam_pipelines.shards.record_check import RecordChecker
 
     checker = RecordChecker(Manifest.from_json((GOLDEN / "dataset.json").read_bytes()))
 
@@ -118,7 +118,8 @@ def images() -> Reader:
 
 def masks() -> Reader:
     from beam_pipelines.contract.labels import BUILTIN_TABLES
-    from beam_pipelines.pixels.masks import MaskReading, all_ways, decode_mask
+    from beam_pipelines.pixels.mask_readings import MaskReading, all_ways
+    from beam_pipelines.pixels.masks import decode_mask
     from beam_pipelines.rejects import BadInputError
 
     table = BUILTIN_TABLES["camvid11"]()
@@ -140,7 +141,7 @@ def masks() -> Reader:
 def zips() -> Reader:
     from beam_pipelines.errors import BuildError
     from beam_pipelines.files.archives import list_members
-    from beam_pipelines.files.storage import FileReader, member_path
+    from beam_pipelines.files.reader import FileReader, member_path
     from beam_pipelines.rejects import BadInputError
 
     def read(data: bytes, path: Path) -> dict[str, bytes]:
@@ -199,7 +200,8 @@ def sealed_lists() -> Reader:
     """What stands in a build's folder beside the receipts, with a seal that fits: what is wrong is no list."""
     from beam_pipelines.files.seal import sealed
     from beam_pipelines.files.workspace import Workspace
-    from beam_pipelines.shards import leftovers, ownership
+    from beam_pipelines.shards import leftovers
+    from beam_pipelines.shards.own_files import listed
 
     def read(data: bytes, path: Path) -> list[str]:
         place = Workspace(str(path.with_suffix(".dataset")))
@@ -207,7 +209,7 @@ def sealed_lists() -> Reader:
             Path(file).parent.mkdir(parents=True, exist_ok=True)
             Path(file).write_bytes(sealed(_text(data).encode().decode()))
         leftovers.transform_is_whole(place)
-        names = ownership.listed(place)
+        names = listed(place)
         if any(name.startswith("/") or ".." in name.split("/") for name in names):
             raise AssertionError(names)
         return names

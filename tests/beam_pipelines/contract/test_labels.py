@@ -192,9 +192,9 @@ ROAD, CAR = label("road", [7], 0, (128, 64, 128)), label("car", [26], 1, (0, 0, 
     [
         ([], "it has no classes"),
         ([label("void", [0], IGNORE)], "it has no classes"),
-        ([ROAD, label("car", [26], 2)], "train ids must be 0 to 1 without a gap or a repeat, found [0, 2]"),
-        ([ROAD, label("car", [26], 0)], "train ids must be 0 to 1 without a gap or a repeat, found [0, 0]"),
-        ([label("car", [26], 1)], "train ids must be 0 to 0 without a gap or a repeat, found [1]"),
+        ([ROAD, label("car", [26], 2)], "train ids must be 0 to 1 without gaps or repeats, found [0, 2]"),
+        ([ROAD, label("car", [26], 0)], "train ids must be 0 to 1 without gaps or repeats, found [0, 0]"),
+        ([label("car", [26], 1)], "train ids must be 0 to 0 without gaps or repeats, found [1]"),
         ([ROAD, label("car", [26, 7], 1)], "source id 7 is used 2 times"),
         ([ROAD, label("void", [7, 7], IGNORE)], "source id 7 is used 3 times"),
         ([ROAD, label("car", [26], 1, ROAD.color)], "class color (128, 64, 128) is used 2 times"),
@@ -202,7 +202,7 @@ ROAD, CAR = label("road", [7], 0, (128, 64, 128)), label("car", [26], 1, (0, 0, 
         (
             [ROAD, label("car", [-1, 65536], 1)],
             "source ids outside 0 to 65535: [-1, 65536]; "
-            "-1 is 255 in a mask of 8 bits and 65535 in one of 16: list these",
+            "-1 is stored as 255 in 8 bits and as 65535 in 16 bits: list these",
         ),
     ],
 )
@@ -214,7 +214,7 @@ def test_a_table_that_cannot_be_is_refused_with_the_reason(labels: list[Label], 
 
 def test_more_classes_than_a_mask_can_hold_are_refused() -> None:
     rows = [label(f"class {index}", [index], index if index < IGNORE else index + 1) for index in range(256)]
-    with pytest.raises(LabelTableError, match="256 classes, and 255 is the most that uint8 masks with an ignore id"):
+    with pytest.raises(LabelTableError, match="256 classes, but uint8 masks with an ignored id can hold at most 255"):
         table(*rows)
     assert table(*rows[:255]).num_classes == 255
 

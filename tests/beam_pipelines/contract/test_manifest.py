@@ -5,7 +5,7 @@ import io
 import json
 import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import MISSING, Field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +183,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
         rejected=draw(st.dictionaries(names, counts, max_size=3)),
         timing=draw(st.dictionaries(names, values, max_size=3)),
         additions=draw(st.dictionaries(names, values, max_size=2)),
+        minus_one_pixels=draw(counts),
     )
 
 
@@ -286,6 +287,10 @@ def places(value: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return found
 
 
+def has_default(field: Field[Any]) -> bool:
+    return not (field.default is field.default_factory is MISSING)
+
+
 def refusal_of(text: str) -> str | None:
     try:
         Manifest.from_json(text)
@@ -357,7 +362,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("ignored_pixels.train", None, "ignored_pixels.train: expected int, found null"),
     ("ignored_pixels", {"train": 0}, 'ignored_pixels: names "val" and `splits` has "train, val"'),
     ("labels.labels", [], "labels: label table 'small': it has no classes"),
-    ("labels.labels.1.train_id", 0, "labels: label table 'small': train ids must be 0 to 1 without a gap or a repeat"),
+    ("labels.labels.1.train_id", 0, "labels: label table 'small': train ids must be 0 to 1 without gaps or repeats"),
     ("labels.labels.1.train_id", True, "labels.labels[1].train_id: expected int, found true"),
     ("labels.labels.0.color.0", 256, "labels.labels[0].color[0]: expected int <= 255, found 256"),
     ("labels.labels.0.color", [1, 2], "labels.labels[0].color: expected array of length 3, found [1, 2]"),
@@ -378,6 +383,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("recipe", None, "recipe: expected object, found null"),
     ("timing", [], "timing: expected object, found []"),
     ("additions", 1, "additions: expected object, found 1"),
+    ("additions", {"minus_one_pixels": -1}, "additions.minus_one_pixels: expected int >= 0, found -1"),
     ("format", 1, "has a field format, which this version does not know"),
 ]
 
@@ -420,6 +426,19 @@ def test_what_a_later_version_adds_is_read_and_written_again() -> None:
     assert manifest.additions == {"repairs": [{"file": "a"}]}
     assert Manifest.from_json(manifest.to_json()) == manifest
     assert "additions" not in small_manifest().to_json()
+
+
+def test_a_field_that_earlier_versions_may_ignore_is_an_addition() -> None:
+    manifest = replace(small_manifest(), minus_one_pixels=7, additions={"repairs": 1})
+    assert json.loads(manifest.to_json())["additions"] == {"repairs": 1, "minus_one_pixels": 7}
+    assert Manifest.from_json(manifest.to_json()) == manifest
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Manifest) if has_default(field)])
+def test_a_field_with_a_default_is_not_written_and_may_be_missing(name: str) -> None:
+    text = small_manifest().to_json()
+    assert f'"{name}"' not in text
+    assert getattr(Manifest.from_json(text), name) == getattr(small_manifest(), name)
 
 
 def test_the_formats_of_the_manifest_are_those_of_the_records() -> None:

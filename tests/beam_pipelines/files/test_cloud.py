@@ -284,7 +284,7 @@ def test_without_one_shard_nothing_is_published(
     there = storage.sizes(output)
     assert "dataset.json" not in there
     assert not [name for name in there if name.startswith(SHARD)]
-    assert verify([output]) == 2
+    assert verify([output]) == 1
     assert "did not finish" in sentence(capsys)
     assert build(*arguments) == 0
     assert shards(output, tmp_path / "made") == local
@@ -406,7 +406,7 @@ def test_without_an_account_the_command_says_how_to_log_in(
         done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
         assert questions(silent) == 1, "each of them waits for two seconds"
     assert done.stderr == (
-        f"error: {path}: there is no Google account to use it with; log in with `gcloud auth application-default "
+        f"error: {path}: no Google account is set up; log in with `gcloud auth application-default "
         "login`, or set GOOGLE_APPLICATION_CREDENTIALS\n"
     )
     assert done.returncode == code

@@ -13,6 +13,7 @@ import pytest
 
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import lease, refusals, storage
+from beam_pipelines.files.reader import FileReader
 from beam_pipelines.files.refusals import LOGIN
 from beam_pipelines.rejects import BadInputError
 from beam_pipelines.verify import main as verify
@@ -109,13 +110,13 @@ def test_a_broken_link_is_listed_and_named_when_it_is_read(tmp_path: Path) -> No
     (tmp_path / "picture.png").symlink_to(tmp_path / "nowhere")
     assert storage.sizes(str(tmp_path)) == {"picture.png": 0}
     with pytest.raises(BadInputError) as caught:
-        storage.FileReader(100).read(str(tmp_path / "picture.png"))
+        FileReader(100).read(str(tmp_path / "picture.png"))
     assert (caught.value.stage, caught.value.reason) == ("read", "unreadable")
 
 
 def test_an_object_that_is_not_there_is_one_bad_file(bucket: str) -> None:
     with pytest.raises(BadInputError) as caught:
-        storage.FileReader(100).read(f"{bucket}/nothing.png")
+        FileReader(100).read(f"{bucket}/nothing.png")
     assert (caught.value.stage, caught.value.reason) == ("read", "unreadable")
 
 
@@ -150,7 +151,7 @@ def test_a_build_from_a_bucket_into_a_bucket_is_the_local_one(
     assert "all records read, every check passed" in capsys.readouterr().out
     assert sorted(storage.sizes(output)) == sorted(path.name for path in local.iterdir())
     assert build(f"--input={uploaded}", f"--output={output}", *options) == 0
-    assert "is complete already" in capsys.readouterr().out
+    assert "is already complete" in capsys.readouterr().out
 
 
 def test_the_command_line_does_it_with_the_transform(bucket: str, tmp_path: Path) -> None:

@@ -79,14 +79,14 @@ def test_an_explicit_train_id_goes_before_the_order_of_the_rows(tmp_path: Path) 
         ("classes: [{name: car, ids: [26], train_id: 255}]", "class 0 (car): `train_id` 255 marks ignored pixels"),
         (
             "classes: [{name: car, ids: [26]}]\nignore: [{name: void, ids: [0], train_id: 3}]",
-            "ignore 0 (void): `train_id` is 3, and ignored rows have none",
+            "ignore 0 (void): `train_id` is 3, but ignored rows have none",
         ),
     ],
 )
 def test_a_row_is_a_class_or_ignored_and_its_train_id_says_the_same(tmp_path: Path, rows: str, told: str) -> None:
     with pytest.raises(LabelTableError, match=re.escape(told)) as caught:
         load(tmp_path, rows)
-    assert "leave out its `train_id`" in str(caught.value)
+    assert "remove its `train_id`" in str(caught.value)
 
 
 def test_a_built_in_table_may_be_written_as_a_file(tmp_path: Path) -> None:
@@ -105,25 +105,25 @@ ROAD = "{name: road, ids: [7]}"
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("", "label table 'mine': a mapping with a list `classes` was expected"),
-        ("[1]", "label table 'mine': a mapping with a list `classes` was expected"),
-        ("classes: 5", "label table 'mine': a mapping with a list `classes` was expected"),
+        ("", "label table 'mine': expected a mapping with a list `classes`"),
+        ("[1]", "label table 'mine': expected a mapping with a list `classes`"),
+        ("classes: 5", "label table 'mine': expected a mapping with a list `classes`"),
         (
             f"classes: [{ROAD}]\nignored: [1]\nversion: 2",
             "label table 'mine': unknown keys ['ignored', 'version']; known: name, classes, ignore",
         ),
-        ("classes: [road]", "class 0: a mapping with at least `name` and `ids` was expected, found 'road'"),
+        ("classes: [road]", "class 0: expected a mapping with at least `name` and `ids`, found 'road'"),
         (
             f"classes: [{ROAD}, {{name: car}}]",
-            "class 1: a mapping with at least `name` and `ids` was expected, found {'name': 'car'}",
+            "class 1: expected a mapping with at least `name` and `ids`, found {'name': 'car'}",
         ),
         (
             f"classes: [{ROAD}]\nignore: [{{ids: [1]}}]",
-            "ignore 0: a mapping with at least `name` and `ids` was expected, found {'ids': [1]}",
+            "ignore 0: expected a mapping with at least `name` and `ids`, found {'ids': [1]}",
         ),
         (
             f"classes: [{ROAD}]\nignore: [0, [1, 2]]",
-            "ignore 1: a mapping with at least `name` and `ids` was expected, found [1, 2]",
+            "ignore 1: expected a mapping with at least `name` and `ids`, found [1, 2]",
         ),
         (f"classes: [{ROAD}]\nignore: others", "label table 'mine': `ignore` must be a list or `rest`, found 'others'"),
         (f"classes: [{ROAD}]\nignore: 0", "label table 'mine': `ignore` must be a list or `rest`, found 0"),
@@ -150,7 +150,7 @@ ROAD = "{name: road, ids: [7]}"
         (f"classes: [{ROAD}]\nignore: [7]", "label table 'mine': source id 7 is used 2 times"),
         (
             f"classes: [{ROAD}, {{name: car, ids: [26], train_id: 5}}]",
-            "label table 'mine': train ids must be 0 to 1 without a gap or a repeat, found [0, 5]",
+            "label table 'mine': train ids must be 0 to 1 without gaps or repeats, found [0, 5]",
         ),
     ],
 )
@@ -165,13 +165,13 @@ def test_a_file_that_is_no_table_is_refused_with_the_reason(tmp_path: Path, text
     [
         (b"classes: [", "line 1: expected the node content, but found '<stream end>'"),
         (b"classes:\n- name: road\n\tids: [7]", "line 3: found character '\\t' that cannot start any token"),
-        (b"classes:\n- \x00", "line 2: the control character 0x00 is no text"),
-        ("classes: []".encode("utf-16"), "line 1: the file is not text in UTF-8"),
-        (b"\x89PNG\r\n", "line 1: the file is not text in UTF-8"),
+        (b"classes:\n- \x00", "line 2: the control character 0x00 is not allowed"),
+        ("classes: []".encode("utf-16"), "line 1: the file is not UTF-8 text"),
+        (b"\x89PNG\r\n", "line 1: the file is not UTF-8 text"),
         (b"classes:\n" + b"[" * 100_000, "line 2: could not find expected ':'"),
         (b"classes: " + b"[" * 30 + b"]" * 30, "line 1: lists and mappings are nested more than 20 deep"),
-        (b"classes:\n- name: a\n  ids: [1]\n  ids: [2]", "line 4: the key 'ids' stands here a second time"),
-        (b"classes: []\nclasses: []", "line 2: the key 'classes' stands here a second time"),
+        (b"classes:\n- name: a\n  ids: [1]\n  ids: [2]", "line 4: the key 'ids' is repeated"),
+        (b"classes: []\nclasses: []", "line 2: the key 'classes' is repeated"),
         (b"a: &a [x]\nb: [*a, *a]", "line 2: *a is an alias"),
         (b"classes: !!python/object:os.system {}", "line 1: tag:yaml.org,2002:python/object:os.system is a tag"),
         (b"? [a]\n: b", "line 1: a mapping or list can't be a key"),
@@ -184,7 +184,7 @@ def test_what_is_no_table_is_told_with_the_line(tmp_path: Path, data: bytes, pro
     with pytest.raises(LabelTableError) as caught:
         load_labels(str(path))
     assert str(caught.value).startswith(f"--labels={path}, {problem}")
-    assert str(caught.value).endswith("; beam_pipelines/README.md shows what such a file looks like")
+    assert str(caught.value).endswith("; beam_pipelines/README.md has an example")
 
 
 @pytest.mark.parametrize("name", ["no", "on", "007", "12:30", "1e3", "null", "~", "0x10", "2001-01-01", "yes", ".5"])
@@ -207,7 +207,7 @@ def test_a_train_id_is_an_integer(tmp_path: Path, train_id: str) -> None:
 
 def test_255_classes_are_the_most(tmp_path: Path) -> None:
     rows = "".join(f"- {{name: c{index}, ids: [{index}]}}\n" for index in range(256))
-    with pytest.raises(LabelTableError, match="256 classes, and 255 is the most"):
+    with pytest.raises(LabelTableError, match="256 classes, but at most 255 are possible"):
         load(tmp_path, "classes:\n" + rows)
     assert load(tmp_path, "classes:\n" + rows.rpartition("- ")[0]).num_classes == 255
 

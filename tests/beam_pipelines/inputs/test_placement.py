@@ -15,13 +15,13 @@ from beam_pipelines.inputs.placement import check_apart
     [
         ("set", "set", "is the input"),
         ("set", "link", "is the input"),
-        ("set", "link/images/out", "is among the pictures"),
-        ("set", "set/leftImg8bit", "is among the pictures"),
+        ("set", "link/images/out", "is among the images"),
+        ("set", "set/leftImg8bit", "is among the images"),
         ("set.zip", "set.zip/out", "is below the archive"),
-        ("out/_build/set", "out", "is in a folder that builds in"),
-        ("out/transform_fn", "out", "is in a folder that builds in"),
+        ("out/_build/set", "out", "is in a folder that a build with"),
+        ("out/transform_fn", "out", "is in a folder that a build with"),
         ("gs://bucket/set", "gs://bucket/set/", "is the input"),
-        ("gs://bucket/set", "gs://bucket/set/masks/out", "is among the pictures"),
+        ("gs://bucket/set", "gs://bucket/set/masks/out", "is among the images"),
     ],
 )
 def test_where_they_clash_they_are_refused(tmp_path: Path, given: str, output: str, problem: str) -> None:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files.listing import list_local
-from beam_pipelines.files.storage import FileReader
+from beam_pipelines.files.reader import FileReader
 from beam_pipelines.inputs import layouts
 from beam_pipelines.inputs.layouts import Layout
 from beam_pipelines.inputs.sources import Found, find_pairs
@@ -30,8 +30,8 @@ from tests.support.builds import recipe_of
 IMAGE_TYPES = ("jpg", "jpeg", "jpe", "jfif", "png", "bmp", "tif", "tiff", "webp")
 CITIES = {"train": ("aachen", "bochum"), "val": ("munster",), "test": ("berlin",), "train_extra": ("augsburg",)}
 PER_CITY = 2
-LEFT_OUT_TEST = "test: 2 images left out, their annotations are placeholders (--splits takes them)"
-LEFT_OUT_EXTRA = "train_extra: 2 images left out, none of them has a mask"
+LEFT_OUT_TEST = "test: 2 images are left out, their annotations are placeholders (give --splits to build them)"
+LEFT_OUT_EXTRA = "train_extra: 2 images are left out, none of them has a mask"
 SHARES = "--splits=train=0.8,val=0.2"
 
 
@@ -158,7 +158,9 @@ def test_splits_takes_images_without_masks_and_lists_each(tree) -> None:
 
 
 def test_splits_of_which_no_image_has_a_mask_are_refused(tree) -> None:
-    assert re.search(r"no image has a mask of its name; the first .*has no mask", refused(tree, "--splits=train_extra"))
+    assert re.search(
+        r"no image has a mask with its name; the first .*has no mask", refused(tree, "--splits=train_extra")
+    )
 
 
 def test_splits_that_are_not_there_are_named(tree) -> None:
@@ -167,17 +169,14 @@ def test_splits_that_are_not_there_are_named(tree) -> None:
 
 
 def test_shares_are_refused_where_the_folders_have_splits(tree) -> None:
-    text = (
-        "--splits has shares, but the folders have splits already (test, train, train_extra, val): name those to take"
-    )
-    assert refused(tree, SHARES) == text
+    assert "the folders already have splits (test, train, train_extra, val): name" in refused(tree, SHARES)
 
 
 def test_images_without_annotations_are_told_from_nothing_at_all(tmp_path) -> None:
     root = lay(tmp_path, "leftImg8bit/train/aachen/aachen_000000_000019_leftImg8bit.png")
     text = refused(root)
     assert "images of the layout Cityscapes (leftImg8bit/) but no masks of it (gtFine/SPLIT/CITY/*_labelIds.png" in text
-    assert text.endswith("add gtFine_trainvaltest.zip, or what is in it, to --input")
+    assert text.endswith("add gtFine_trainvaltest.zip, or its content, to --input")
 
 
 def test_the_tree_may_stand_in_folders_of_any_depth(tree, tmp_path) -> None:
@@ -228,7 +227,7 @@ def test_unpacked_pictures_are_taken_before_the_archives_beside_them(tree, tmp_p
 def test_a_picture_in_two_inputs_is_refused(tree) -> None:
     text = refused(f"{tree},{tree}")
     assert text.startswith(f"--input={tree},{tree}: gtCoarse/train/aachen/")
-    assert text.endswith("is in more than one of them; name each file once")
+    assert text.endswith("is in more than one of these paths; give each file once")
 
 
 def test_the_real_sample_of_cityscapes_is_found(cityscapes_sample) -> None:
@@ -274,14 +273,14 @@ def test_a_split_without_masks_is_left_out_with_a_note(tmp_path) -> None:
     lay(tmp_path, "images/train/a.png", "masks/train/a.png", "images/test/b.png")
     found = find(tmp_path)
     assert splits(found) == {"train": 1}
-    assert found.notes == ("test: 1 images left out, none of them has a mask",)
+    assert found.notes == ("test: 1 images are left out, none of them has a mask",)
 
 
 def test_a_split_without_images_is_left_out_with_a_note(tmp_path) -> None:
     lay(tmp_path, "images/train/a.png", "masks/train/a.png", "masks/val/b.png", "masks/val/c.png")
     found = find(tmp_path)
     assert splits(found) == {"train": 1}
-    assert found.notes == ("val: 2 masks left out, none of them has an image",)
+    assert found.notes == ("val: 2 masks are left out, none of them has an image",)
 
 
 @pytest.mark.parametrize("extension", [*IMAGE_TYPES, *(name.upper() for name in IMAGE_TYPES)])
@@ -356,13 +355,13 @@ def flat(root: Path, stems: list[str]) -> Path:
 
 def test_folders_without_splits_need_shares(tmp_path) -> None:
     text = refused(flat(tmp_path, ["a", "b"]))
-    assert text.startswith("the folders have no train/ and val/: give --splits=train=0.8,val=0.2")
+    assert text.startswith("the folders have no splits (train/, val/): give --splits=train=0.8,val=0.2")
     assert "--group_by=REGEX" in text
 
 
 def test_images_partly_in_split_folders_are_refused(tmp_path) -> None:
     lay(flat(tmp_path, ["loose"]), "images/train/a.png", "masks/train/a.png")
-    text = "some images are in split folders and some, like loose, are not: move them into one"
+    text = "some images are in folders of splits, and others, such as loose, are not: move these into one"
     assert refused(tmp_path) == text
     assert refused(tmp_path, SHARES) == text
 
@@ -409,7 +408,7 @@ def test_groups_stay_together(many) -> None:
 @pytest.mark.parametrize("group_by", [r"city\d", r"x*", r"(city)?_00001"])
 def test_a_key_without_a_group_is_refused(tmp_path, group_by) -> None:
     root = flat(tmp_path, ["drive_00001"])
-    text = f"--group_by={group_by} finds nothing in 'drive_00001': every key needs a group"
+    text = f"--group_by={group_by} matches nothing in 'drive_00001': every key needs a group"
     assert refused(root, SHARES, f"--group_by={group_by}") == text
 
 
@@ -429,7 +428,7 @@ def test_missing_partners_and_keys_claimed_twice_are_listed(tmp_path) -> None:
             "train",
             "pair",
             "duplicate_key",
-            "images/train/twice.PNG and images/train/twice.jpg have one key",
+            "images/train/twice.PNG and images/train/twice.jpg have the same key",
         ),
         ("val/orphan", "val", "pair", "missing_image", "masks/val/orphan.png has no image"),
     ]
@@ -445,7 +444,7 @@ def test_a_mask_in_both_orders_of_the_folders_is_claimed_twice(tmp_path) -> None
     lay(tmp_path, "images/train/a.png", "masks/train/a.png", "train/masks/a.png")
     lay(tmp_path, "images/train/b.png", "masks/train/b.png")
     (bad,) = find(tmp_path).rejected
-    assert (bad.reason, bad.detail) == ("duplicate_key", "masks/train/a.png and train/masks/a.png have one key")
+    assert (bad.reason, bad.detail) == ("duplicate_key", "masks/train/a.png and train/masks/a.png have the same key")
 
 
 @given(st.sets(st.sampled_from("abcdefghij"), min_size=1), st.sets(st.sampled_from("abcdefghij"), min_size=1))
@@ -467,7 +466,7 @@ def test_two_folders_of_masks_are_refused(tmp_path) -> None:
 
 def test_no_name_in_common_is_refused_with_the_first_problem(tmp_path) -> None:
     root = lay(tmp_path, "images/train/a.png", "masks/train/a_mask.png")
-    text = f"{root}: no image has a mask of its name; the first problem: images/train/a.png has no mask"
+    text = f"{root}: no image has a mask with its name; the first problem: images/train/a.png has no mask"
     assert refused(root) == text
 
 
@@ -490,7 +489,7 @@ def test_images_of_another_layout_are_left_out_with_a_note(tree, tmp_path) -> No
     lay(tmp_path, *cityscapes_names(), "images/train/a.png", "masks/train/a.png")
     found = find(tmp_path)
     assert keys(found) == keys(find(tree))
-    assert found.notes[0] == "1 images of the layout folders left out, the input is read as Cityscapes"
+    assert found.notes[0] == "1 images of the layout folders are left out: the input is read as Cityscapes"
 
 
 NEW_LAYOUT = Layout(
@@ -512,11 +511,13 @@ def test_a_new_layout_is_one_row(tmp_path, monkeypatch) -> None:
     lay(tmp_path, *(f"{kind}/{split}/a_ids.png" for kind in ("exact", "rough") for split in ("train", "test")))
     found = find(tmp_path)
     assert [pair.mask for pair in found.pairs] == [f"{tmp_path}/exact/train/a_ids.png"]
-    assert found.notes == ("test: 1 images left out, their annotations are placeholders (--splits takes them)",)
+    assert found.notes == (
+        "test: 1 images are left out, their annotations are placeholders (give --splits to build them)",
+    )
     rough = find_pairs(replace(recipe_of("--splits=test"), annotations="rough"), str(tmp_path))
     assert [pair.mask for pair in rough.pairs] == [f"{tmp_path}/rough/test/a_ids.png"]
     assert refused(tmp_path / "photos").endswith(f": give --input={tmp_path}")
-    assert "is for Cityscapes or Sunny" in refused(lay(tmp_path / "none"), "--annotations=gtFine")
+    assert "is only for Cityscapes or Sunny" in refused(lay(tmp_path / "none"), "--annotations=gtFine")
 
 
 def test_a_missing_folder_is_named(tmp_path) -> None:
@@ -528,16 +529,16 @@ def test_a_missing_folder_is_named(tmp_path) -> None:
 def test_what_is_not_a_zip_archive_is_refused(tmp_path) -> None:
     path = tmp_path / "page.zip"
     path.write_bytes(b"<html>log in first</html>")
-    assert refused(path) == (f"{path} is not a zip archive, or was cut off: File is not a zip file; download it again")
+    assert refused(path) == (f"{path} is not a zip archive, or is truncated: File is not a zip file; download it again")
 
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.9, 0.999])
 def test_a_zip_archive_that_was_cut_off_is_refused(tree, tmp_path, share) -> None:
     path = pack(tmp_path / "cut.zip", tree, "leftImg8bit", "gtFine", method=zipfile.ZIP_STORED)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
-    assert refused(path).startswith(f"{path} is not a zip archive, or was cut off: ")
+    assert refused(path).startswith(f"{path} is not a zip archive, or is truncated: ")
     # Named by the folder that it lies in, too.
-    assert refused(tmp_path).startswith(f"{path} is not a zip archive, or was cut off: ")
+    assert refused(tmp_path).startswith(f"{path} is not a zip archive, or is truncated: ")
 
 
 # What stands in real folders and archives
@@ -630,7 +631,7 @@ def test_names_pair_across_unicode_forms_and_twins_are_named(tmp_path) -> None:
     lay(tmp_path, f"images/train/{decomposed}.jpg")
     (bad,) = find(tmp_path).rejected
     assert bad.reason == "duplicate_key"
-    assert bad.detail.endswith("have one key; only their Unicode form differs")
+    assert bad.detail.endswith("have the same key; only their Unicode form differs")
 
 
 @pytest.mark.parametrize("prefix", ["", "./", "my set-main/"])
@@ -745,3 +746,16 @@ def test_odd_names_are_found_and_read(tmp_path, stem) -> None:
     (pair,) = find(lay(tmp_path, f"images/train/{stem}.png", f"masks/train/{stem}.png")).pairs
     assert pair.key == f"train/{stem}"
     assert read(pair.mask) == f"masks/train/{stem}.png".encode()
+
+
+def test_a_file_in_the_folders_of_two_splits_is_refused_by_name(tmp_path: Path) -> None:
+    names = [f"train/{kind}/{folder}/x.png" for kind in ("images", "masks") for folder in ("val", "berlin")]
+    lay(tmp_path, *names)
+    with pytest.raises(BuildError, match=r"^train/images/val/x\.png is in the folders of two splits, train/ and val/"):
+        find_pairs(recipe_of(), str(tmp_path))
+
+
+def test_a_file_in_two_folders_of_one_split_is_of_that_split(tmp_path: Path) -> None:
+    lay(tmp_path, *(f"train/{kind}/Training/x.png" for kind in ("images", "masks")))
+    (pair,) = find_pairs(recipe_of(), str(tmp_path)).pairs
+    assert (pair.key, pair.split) == ("train/x", "train")

@@ -127,7 +127,7 @@ def test_of_pixels_as_stored_it_is_the_table_and_comes_back_when_it_is_deleted(
     assert not (output / "transform_fn").exists()
     capsys.readouterr()
     assert build(*arguments, "--image_encoding=uint8") == 0
-    assert "is complete already" in capsys.readouterr().out
+    assert "is already complete" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in output.iterdir() if path.is_file()} == kept
 
     manifest, pixels = images_of(output, "val")

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as npst
 from PIL import Image
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE
-from beam_pipelines.options import ASPECTS, RESIZES
+from beam_pipelines.options.parser import ASPECTS, RESIZES
 from beam_pipelines.pixels.conform import (
     ASPECT_TOLERANCE,
     Geometry,
@@ -285,7 +285,7 @@ def test_the_other_filters_are_those_of_pillow(resize, source, target) -> None:
 def test_an_aspect_that_does_not_fit_is_refused_unless_told_otherwise() -> None:
     stage, reason, detail = refused(noise((36, 48)), np.zeros((36, 48), np.uint8), size=(32, 64))
     assert (stage, reason) == ("conform", "aspect")
-    assert detail == "48x36 does not have the shape of 64x32 (WxH): give --aspect"
+    assert detail == "36x48 (height x width) has another aspect ratio than 32x64: give --aspect"
 
 
 @pytest.mark.parametrize("aspect", ASPECTS)
@@ -297,7 +297,7 @@ def test_aspects_that_differ_by_less_than_the_tolerance_are_stretched(aspect) ->
 
 
 def test_an_image_and_a_mask_of_two_sizes_are_refused() -> None:
-    expected = ("conform", "size_mismatch", "the image has 20x10 and the mask 10x20 pixels (WxH)")
+    expected = ("conform", "size_mismatch", "the image is 10x20 and the mask 20x10 (height x width)")
     assert refused(noise((10, 20)), np.zeros((20, 10), np.uint8)) == expected
 
 

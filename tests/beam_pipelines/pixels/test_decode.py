@@ -19,9 +19,11 @@ from hypothesis.extra import numpy as npst
 from PIL import Image
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES
-from beam_pipelines.files.storage import FileReader, member_path
+from beam_pipelines.files.reader import FileReader, member_path
 from beam_pipelines.pixels.decode import decode_image
-from beam_pipelines.pixels.masks import KINDS, MaskReading, decode_mask
+from beam_pipelines.pixels.mask_readings import MaskReading
+from beam_pipelines.pixels.masks import decode_mask
+from beam_pipelines.pixels.stored_masks import KINDS
 from beam_pipelines.rejects import BadInputError
 from tests.support.picture_files import PNG_SIGNATURE, RGB, chunk, grey_png, png_of, saved
 
@@ -543,7 +545,7 @@ def test_colors_that_are_not_opaque_are_refused() -> None:
 
 @pytest.mark.parametrize("kind", ["JPEG", "BMP", "TIFF", "WEBP"])
 def test_only_png_keeps_ids(kind) -> None:
-    expected = ("mask_format", f"the mask is a {kind} file: only PNG keeps ids exactly")
+    expected = ("mask_format", f"the mask is a {kind} file: only PNG is read, as it keeps ids exactly")
     assert refused(saved(noise(), kind), DECODERS["mask"]) == expected
 
 
@@ -551,7 +553,7 @@ def test_only_png_keeps_ids(kind) -> None:
 def test_colors_of_16_bits_are_no_mask(channels) -> None:
     reason, detail = refused(imagecodecs.png_encode(np.zeros((4, 4, channels), np.uint16)), DECODERS["mask"])
     assert reason == "mask_format"
-    assert detail.endswith("with 16 bits: ids or colors were expected")
+    assert detail.endswith("with 16 bits: expected ids or colors")
 
 
 def test_masks_of_camvid_and_cityscapes_have_the_ids_that_pillow_reads(camvid, cityscapes_sample) -> None:

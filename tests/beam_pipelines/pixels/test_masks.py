@@ -19,21 +19,15 @@ from PIL import Image
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE, Label, LabelTable
 from beam_pipelines.errors import BuildError
+from beam_pipelines.inputs.sources import find_pairs
 from beam_pipelines.pixels.conform import check_ids
-from beam_pipelines.pixels.masks import (
-    COLORS,
-    IDS,
-    KINDS,
-    LEVELS,
-    MaskReading,
-    decode_mask,
-    open_mask,
-    reading_of,
-    stored_mask,
-)
+from beam_pipelines.pixels.mask_readings import COLORS, IDS, LEVELS, MaskReading, reading_of
+from beam_pipelines.pixels.masks import decode_mask
+from beam_pipelines.pixels.stored_masks import KINDS, open_mask, stored_mask
 from beam_pipelines.rejects import BadInputError
-from beam_pipelines.shards.survey import Surveyed, check_table, decide
-from tests.support.builds import SHOWN, build, digests, make_flat, make_uneven, no_transform
+from beam_pipelines.shards.plan import choose_pairs
+from beam_pipelines.shards.survey import Surveyed, check_table, decide, survey
+from tests.support.builds import SHOWN, build, digests, make_flat, make_uneven, no_transform, recipe_of
 from tests.support.picture_files import grey_png, saved
 
 CAMVID = BUILTIN_TABLES["camvid11"]()
@@ -181,7 +175,7 @@ def _without_colors(ways: tuple[str, ...], *_: object) -> tuple[str, ...]:
 
 BROKEN: dict[str, tuple[str, object]] = {
     "takes the first way": ("beam_pipelines.pixels.masks.agree", lambda *_: True),
-    "does not stretch": ("beam_pipelines.pixels.masks.all_ways", lambda _: (IDS, COLORS)),
+    "does not stretch": ("beam_pipelines.pixels.mask_readings.all_ways", lambda _: (IDS, COLORS)),
     "does not look at colors": ("beam_pipelines.shards.survey._by_evidence", _without_colors),
 }
 
@@ -278,7 +272,7 @@ def test_colors_of_camvid_in_a_palette_of_any_order_are_read_by_color(masks: lis
     found = surveyed(files, CAMVID)
     assert found.reading.ways == (COLORS,)
     assert found.notes == (
-        "masks: 12 palette: read by the colors of the table; to read them another way, give --masks_are",
+        "masks: 12 palette: the colors are those of the table; to read them in another way, give --masks_are",
     )
     for file, mask in zip(files, masks, strict=True):
         assert np.array_equal(decode_mask(file, CAMVID, LIMIT, found.reading), mask)
@@ -289,7 +283,7 @@ def test_ids_of_camvid_as_rgb_are_ids_and_that_is_said(masks: list[np.ndarray]) 
     found = surveyed(files, CAMVID)
     assert COLORS not in found.reading.ways
     assert found.notes == (
-        "masks: 12 RGB: the numbers as stored are the ids; to read them another way, give --masks_are",
+        "masks: 12 RGB: the stored numbers are the ids; to read them in another way, give --masks_are",
     )
     for file, mask in zip(files, masks, strict=True):
         assert np.array_equal(decode_mask(file, CAMVID, LIMIT, found.reading), mask)
@@ -306,7 +300,7 @@ def test_indices_of_one_palette_that_is_not_the_tables_are_ids(masks: list[np.nd
     for file, mask in zip(files, masks, strict=True):
         assert np.array_equal(decode_mask(file, CAMVID, LIMIT, found.reading), mask)
     moved = palette_png(np.asarray(Image.open(io.BytesIO(files[0])).convert("RGB")), [*range(12)][::-1], 0)
-    with pytest.raises(BadInputError, match="its indices are no ids"):
+    with pytest.raises(BadInputError, match="its indices are not ids"):
         decode_mask(moved, CAMVID, LIMIT, found.reading)
     with pytest.raises(BuildError, match="palettes of the masks differ in their order"):
         surveyed([*files, moved], CAMVID)
@@ -318,11 +312,11 @@ def test_one_bit_beside_masks_of_8_bits_is_refused_unless_it_is_said_what_it_is(
     mask = np.where(np.arange(64).reshape(8, 8) % 3, 255, 0)
     one_bit = grey_png(mask // 255, 1)
     assert np.array_equal(decode_mask(one_bit, labels, LIMIT, reading_of(LEVELS)), mask)
-    with pytest.raises(BuildError, match=r"1 of 14 masks looked at can be read as ids or as levels"):
+    with pytest.raises(BuildError, match=r"1 of 14 examined masks can be read as ids or as levels"):
         surveyed([*beside, one_bit], labels)
     with pytest.raises(BadInputError, match=r"can be read as ids or as levels; .*--masks_are=ids"):
         decode_mask(one_bit, labels, LIMIT, surveyed(beside, labels).reading)
-    with pytest.raises(BuildError, match=r"1 of 1 masks looked at can be read as ids or as levels"):
+    with pytest.raises(BuildError, match=r"1 of 1 examined masks can be read as ids or as levels"):
         surveyed([one_bit], labels)
 
 
@@ -357,7 +351,7 @@ def test_a_build_of_masks_that_were_stored_again_has_the_same_bytes(
         restore_in_colors(source)
         assert build(*arguments, f"--output={tmp_path / 'after'}", f"--masks_are={masks_are}") == 0
     assert digests(tmp_path / "before") == digests(tmp_path / "after")
-    said = "16 palette: read by the colors" if masks_are == "auto" else "masks: --masks_are=colors"
+    said = "16 palette: the colors are those" if masks_are == "auto" else "masks: --masks_are=colors"
     assert said in capsys.readouterr().out
 
 
@@ -372,7 +366,7 @@ def test_a_build_that_could_read_its_masks_in_two_ways_is_refused(
     arguments = (f"--input={source}", f"--labels={table_file}", "--image_size=native", "--image_encoding=uint8")
     with no_transform():
         assert build(*arguments, f"--output={tmp_path / 'out'}") == 1
-        assert "16 of 16 masks looked at can be read as ids or as levels" in capsys.readouterr().err
+        assert "16 of 16 examined masks can be read as ids or as levels" in capsys.readouterr().err
         assert build(*arguments, f"--output={tmp_path / 'out'}", "--masks_are=ids") == 0
         assert build(*arguments, f"--output={tmp_path / 'out'}", "--masks_are=levels") == 1
     assert "masks_are: ids, not levels" in capsys.readouterr().err
@@ -396,6 +390,33 @@ def test_train_ids_are_no_label_ids(name: str) -> None:
         check_table(plain(0, 2, 8, 10, 13) * 16, labels)
     assert "--labels=cityscapes_train_ids" in check_table(plain(0, 2, 8, 10, 13), labels)[0]
     assert check_table(plain(7, 8, 11, 21, 23), labels) == ()
+
+
+@pytest.mark.parametrize("name", ["cityscapes19", "cityscapes7"])
+def test_masks_of_camvid_are_not_taken_for_train_ids(name: str, camvid: Path) -> None:
+    """By the pixels of each id: the ids alone fit both tables."""
+    paths = sorted((camvid / "masks" / "val").glob("*.png"))[:4]
+    found = [
+        stored_mask(data, *open_mask(data, LIMIT)).without_pixels() for path in paths for data in [path.read_bytes()]
+    ]
+    (note,) = check_table(found, BUILTIN_TABLES[name]())
+    assert "they fit --labels=camvid11." in note
+
+
+@pytest.mark.parametrize("file", [saved(np.array([[3, 3, 5]], np.uint8)), saved(np.full((2, 2, 3), 9, np.uint8))])
+def test_the_pixels_of_each_value_are_counted(file: bytes) -> None:
+    found = stored_mask(file, *open_mask(file, LIMIT))
+    counts = found.without_pixels().counts
+    assert counts is not None
+    assert counts.tolist() == [int((found.samples == value).sum()) for value in found.values]
+
+
+def test_a_note_on_the_masks_names_its_split(tmp_path: Path) -> None:
+    source = make_flat(tmp_path)
+    recipe = recipe_of("--labels=cityscapes19")
+    chosen = choose_pairs(find_pairs(recipe, str(source)).pairs, recipe)
+    notes = survey({split: pairs[:4] for split, pairs in chosen.items()}, recipe).notes
+    assert [note.partition(":")[0] for note in notes] == ["train", "val"]
 
 
 def test_label_ids_are_no_train_ids() -> None:
@@ -493,7 +514,7 @@ def test_ids_of_8_bits_in_16_are_not_ignored_as_the_rest() -> None:
     deep = [imagecodecs.png_encode(np.array([[0, 1]], np.uint16) * np.uint16(factor)) for factor in (1, 1, 257)]
     reading = MaskReading((IDS,), ("grey",))
     assert decode_mask(deep[0], labels, LIMIT, reading).tolist() == [[0, 1]]
-    with pytest.raises(BadInputError, match="ids of 8 bits that were converted to 16"):
+    with pytest.raises(BadInputError, match="were 8-bit ids converted to 16 bits"):
         decode_mask(deep[2], labels, LIMIT, reading)
 
 
@@ -501,5 +522,5 @@ def test_masks_of_0_and_255_among_those_of_0_and_1_are_told() -> None:
     binary = TABLES["binary without colors"]
     files = [saved(np.array([pair], np.uint8)) for pair in ((0, 1), (0, 255))]
     ordinary, odd = (stored_mask(file, *open_mask(file, LIMIT)) for file in files)
-    assert "warning: 1 of 4 masks" in check_table([ordinary] * 3 + [odd], binary)[0]
+    assert "warning: 1 of 4 examined masks" in check_table([ordinary] * 3 + [odd], binary)[0]
     assert not check_table([ordinary] * 4, binary)

@@ -81,7 +81,7 @@ def test_a_damaged_leftover_is_made_again(
     assert shown.err == ""
     for file in files:
         if not file.endswith("published.json"):
-            assert re.search(rf"(made|written) again: .*{Path(file).name.removesuffix('.tfrecord.json')}", shown.out)
+            assert re.search(rf"(building|writing) .*{Path(file).name.removesuffix('.tfrecord.json')}", shown.out)
     assert published(output) == published(whole)
     assert (output / "rejected.jsonl").read_bytes() == (whole / "rejected.jsonl").read_bytes()
     assert not (output / "_build").exists()

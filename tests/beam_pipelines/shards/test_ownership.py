@@ -13,6 +13,7 @@ import pytest
 from beam_pipelines.files.seal import sealed, unsealed
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.shards import leftovers, ownership
+from beam_pipelines.shards.own_files import listed, write_journal
 from tests.support.builds import build, make_flat, make_uneven, no_transform, published
 from tests.support.killed_builds import DAMAGES, FIRST, VAL, command, killed
 from tests.support.matrix import standing_for
@@ -102,7 +103,7 @@ def test_another_tools_build_folder_is_nobodys_earlier_version(
     (tmp_path / "_build").mkdir()
     (tmp_path / "_build" / "recipe.json").write_text(text)
     assert build(*command(source, tmp_path, "uint8"), "--overwrite") == 1
-    assert "no list of this build names" in capsys.readouterr().err
+    assert "no build wrote" in capsys.readouterr().err
     assert (tmp_path / "_build" / "recipe.json").read_text() == text
 
 
@@ -206,7 +207,7 @@ def test_a_journal_that_names_what_no_build_writes_names_nothing(tmp_path: Path,
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_bytes(sealed(text))
     (tmp_path / "mine").write_text("mine")
-    assert set(ownership.listed(place)) == {"rejected.jsonl", "dataset.json"}
+    assert set(listed(place)) == {"rejected.jsonl", "dataset.json"}
     assert not leftovers.transform_is_whole(place)
     ownership.clear(place)
     assert (tmp_path / "mine").exists()
@@ -226,7 +227,7 @@ def test_damage_in_a_transform_fn_is_noticed(tmp_path: Path, name: str, damage: 
         (tmp_path / each).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / each).write_bytes(content)
     Path(place.transform_files).write_bytes(sealed(json.dumps(files)))
-    ownership.write_journal(place, [*TRANSFORM, "transform_fn/files.json"])
+    write_journal(place, [*TRANSFORM, "transform_fn/files.json"])
     assert leftovers.transform_is_whole(place)
     path = tmp_path / name
     path.write_bytes(DAMAGES[damage](path.read_bytes()))
@@ -275,7 +276,7 @@ def test_a_staged_shard_that_is_damaged_before_it_is_finished_is_staged_again(
     if damage == "flipped":  # no size tells it: the checksums do, when the shard is read
         assert code == 1
         assert errors.count("\n") == 1
-        assert "run the same command again to stage it again" in errors
+        assert "run the same command again, which stages it again" in errors
         code = build(*arguments)
     assert code == 0
     assert (output / FIRST).read_bytes() == expected

@@ -134,8 +134,8 @@ def test_shards_sets_the_numbers_and_files_are_named_after_them() -> None:
 @pytest.mark.parametrize(
     ("shards", "message"),
     [
-        ("train=2", r"--shards must name each split \(train, val\) once: val\?"),
-        ("train=2,val=1,test=4", r"--shards must name each split \(train, val\) once: test\?"),
+        ("train=2", r"--shards must name each split \(train, val\) once; wrong or missing: val"),
+        ("train=2,val=1,test=4", r"--shards must name each split \(train, val\) once; wrong or missing: test"),
         ("train=11,val=1", "--shards=train=11 is more than its 10 pairs"),
     ],
 )
@@ -145,7 +145,9 @@ def test_shards_that_do_not_fit_the_splits_are_refused(shards, message) -> None:
 
 
 def test_without_the_split_of_the_moments_there_is_no_plan() -> None:
-    with pytest.raises(BuildError, match="mean and std are those of the split 'train'; the input has test, val"):
+    with pytest.raises(
+        BuildError, match="mean and std are computed on the split 'train', but the input has only test, val"
+    ):
         shards_of([pair("a", "val"), pair("b", "test")])
 
 
@@ -222,5 +224,5 @@ def test_a_damaged_line_is_told_with_its_place(tmp_path: Path, line: bytes, prob
     with pytest.raises(BuildError) as caught:
         read_shard(ShardReference(str(tmp_path / "plan"), 0, len(line)))
     assert str(caught.value).startswith(f"{tmp_path}/plan: line at byte 0: ")
-    assert str(caught.value).endswith("; run the same command again, which writes it again")
+    assert str(caught.value).endswith("; run the same command again, which writes the plan again")
     assert problem in str(caught.value)

@@ -95,7 +95,7 @@ def test_without_an_account_the_command_says_how_to_log_in_and_does_not_wait(tmp
         done = subprocess.run(command, cwd=PROJECT, env=clean, capture_output=True, text=True, check=False)
         assert done.returncode == 1
         assert done.stderr == (
-            "error: gs://street/out/mine: there is no Google account to use it with; log in with "
+            "error: gs://street/out/mine: no Google account is set up; log in with "
             "`gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS\n"
         )
         assert time.monotonic() - start < 15
@@ -122,7 +122,7 @@ def test_a_job_builds_the_data_set_of_a_local_build_while_nobody_waits(
     asserted_of_the_job(job, output, tmp_path)
     capsys.readouterr()
     assert launch(service, output, "--no_wait", "--job_labels=team=vision") == 0
-    assert f"{output} is complete already" in capsys.readouterr().out
+    assert f"{output} is already complete" in capsys.readouterr().out
     assert len(service.jobs) == 1
     assert not [name for name in storage.sizes(output) if name.startswith("_")]
     assert build(f"--input={source}", f"--output={tmp_path / 'local'}", *RECIPE) == 0
@@ -190,7 +190,7 @@ def test_a_job_that_runs_is_followed_and_not_doubled(
         in capsys.readouterr().err
     )
     assert launch(service, output, IMAGE, "--seed=3") == 1
-    assert "holds a half-finished build of another recipe (seed: 0, not 3)" in capsys.readouterr().err
+    assert "holds an unfinished build of another recipe (seed: 0, not 3)" in capsys.readouterr().err
 
     job.script = [("JOB_STATE_RUNNING", {"images": 3}, [])] * 4 + [("JOB_STATE_CANCELLED", {}, [])]
     assert launch(service, output, IMAGE) == 1

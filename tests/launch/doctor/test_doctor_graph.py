@@ -9,14 +9,16 @@ from pathlib import Path
 import pytest
 
 from beam_pipelines import graph
+from beam_pipelines.files.workspace import Workspace
+from beam_pipelines.recipe import Recipe
 from launch.dataflow.worker import make_worker
 from launch.errors import LaunchError
 from tests.support.diagnosis import found_by
 
 
 def test_a_step_that_can_not_be_pickled_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    def initialize(step: graph.StageShardFn, job: graph.Job) -> None:
-        step._job, step.numbers = job, (number for number in range(3))
+    def initialize(step: graph.StageShardFn, recipe: Recipe, workspace: Workspace) -> None:
+        step._recipe, step._workspace, step.numbers = recipe, workspace, (number for number in range(3))
 
     monkeypatch.setattr(graph.StageShardFn, "__init__", initialize)
     message = found_by("graph")["graph"]

@@ -1,0 +1,126 @@
+"""Reads whole files, and members of zip archives without extracting them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import zipfile
+from typing import BinaryIO
+
+from beam_pipelines.errors import first_line
+from beam_pipelines.files import cloud
+from beam_pipelines.files.refusals import ARCHIVE_ERRORS, refusal_of, refusal_of_status
+from beam_pipelines.files.storage import is_local, open_raw, open_read
+from beam_pipelines.rejects import BadInputError
+
+_MEMBER = re.compile(r"(\.zip)!/", re.IGNORECASE)  # ARCHIVE.zip!/MEMBER names a member of an archive
+_LARGE_MEMBER = 1 << 20  # bytes; the beginning of a larger member is checked before the rest is decompressed
+_SIGNATURES = (
+    b"\x89PNG",
+    b"\xff\xd8\xff",
+    b"BM",
+    b"II",
+    b"MM",
+    b"RIFF",
+)  # the beginnings of the image formats that are read
+_BAD_BZIP2 = "Invalid data stream"  # an OSError of Python without an error number
+
+
+def member_path(archive: str, member: str) -> str:
+    """The path of an archive's member, as plans have it."""
+    return f"{archive}!/{member}"
+
+
+def is_member(path: str) -> bool:
+    """Whether `path` names a member of an archive."""
+    return _MEMBER.search(path) is not None
+
+
+def modified(path: str) -> int:
+    """When a local file, or the archive that it is a member of, was last changed, in ns; 0 if nothing tells."""
+    if not is_local(path):
+        return 0
+    archive, _ = _split_member(path)
+    try:
+        return os.stat(archive).st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _split_member(path: str) -> tuple[str, str]:
+    """-> (archive, member) of a path in a plan; (path, "") of a plain file."""
+    found = _MEMBER.search(path)
+    return (path[: found.end(1)], path[found.end() :]) if found else (path, "")
+
+
+class FileReader:
+    """Reads whole files, and members of zip archives in place. Not shared between threads."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._archives: dict[str, tuple[BinaryIO, zipfile.ZipFile]] = {}
+
+    def read(self, path: str) -> bytes:
+        """Raises BadInputError of stage `read` if only this file is at fault."""
+        archive, member = _split_member(path)
+        try:
+            data = self._read_member(path, archive, member) if member else self._read_file(path)
+        except ARCHIVE_ERRORS as error:
+            if not member:
+                raise
+            raise BadInputError("read", "bad_zip_member", f"{path}: {first_line(error)}") from error
+        except (OSError, KeyError) as error:
+            if member and str(error) == _BAD_BZIP2:
+                raise BadInputError("read", "bad_zip_member", f"{path}: {error}") from error
+            if isinstance(error, OSError) and not refusal_of(error).of_one_file:
+                self.close()  # a broken connection, not a fault of the file: the bundle fails and is retried
+                with cloud.errors(path):
+                    raise
+            raise BadInputError("read", "unreadable", f"{path}: {first_line(error)}") from error
+        except Exception as error:
+            status = cloud.status_of(error)
+            if status is not None and refusal_of_status(status).of_one_file:
+                raise BadInputError("read", "unreadable", str(cloud.refusal(path, error))) from error
+            with cloud.errors(path):
+                raise
+        if not data:
+            raise BadInputError("read", "empty_file", f"{path} has no bytes")
+        if len(data) > self._max_bytes:
+            raise self._too_large(path)
+        return data
+
+    def close(self) -> None:
+        for file, archive in self._archives.values():
+            archive.close()
+            file.close()
+        self._archives.clear()
+
+    def _read_file(self, path: str) -> bytes:
+        with open_raw(path) as file:
+            return file.read(self._max_bytes + 1)
+
+    def _read_member(self, path: str, archive: str, member: str) -> bytes:
+        """The member's bytes; only the first ones if it is large and does not begin like an image."""
+        opened = self._opened(archive)
+        size = opened.getinfo(member).file_size
+        if size > self._max_bytes:
+            raise self._too_large(path)
+        if size > _LARGE_MEMBER:
+            with opened.open(member) as file:
+                head = file.read(64)
+            if not head.startswith(_SIGNATURES):
+                return head
+        with opened.open(member) as file:
+            return file.read(self._max_bytes + 1)
+
+    def _too_large(self, path: str) -> BadInputError:
+        return BadInputError("read", "too_many_pixels", f"{path} has more than {self._max_bytes:,} bytes")
+
+    def _opened(self, archive: str) -> zipfile.ZipFile:
+        if archive not in self._archives:
+            with contextlib.ExitStack() as opened:
+                file = opened.enter_context(open_read(archive))
+                self._archives[archive] = (file, zipfile.ZipFile(file))
+                opened.pop_all()  # both are kept, for `close`
+        return self._archives[archive][1]

@@ -1,0 +1,151 @@
+"""The command line, parsed once: argv -> a frozen Recipe, settings, and the arguments for Beam."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from beam_pipelines import runners
+from beam_pipelines.contract.labels import LabelTableError
+from beam_pipelines.inputs.label_files import load_labels
+from beam_pipelines.options import values
+from beam_pipelines.options.beam import pipeline_options
+from beam_pipelines.options.parser import DEFAULT_OUTPUT, build_parser, verify_parser
+from beam_pipelines.options.values import positive
+from beam_pipelines.recipe import SCENES, Recipe, input_paths
+
+__all__ = [
+    "DEFAULT_OUTPUT",
+    "BuildSettings",
+    "VerifySettings",
+    "build_parser",
+    "parse_build",
+    "parse_verify",
+    "pipeline_options",
+    "positive",
+    "verify_parser",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildSettings:
+    """A parsed command line of `beam_pipelines.build`. `beam_args` are the arguments for Beam."""
+
+    recipe: Recipe
+    output: str
+    max_rejects: float
+    overwrite: bool
+    transform_fn: bool
+    plan_only: bool
+    verbose: bool
+    beam_args: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifySettings:
+    """A parsed command line of `beam_pipelines.verify`."""
+
+    dataset: str
+    verbose: bool
+    beam_args: tuple[str, ...]
+
+
+def parse_build(argv: Sequence[str] | None = None, prog: str = "python -m beam_pipelines.build") -> BuildSettings:
+    """Parses the arguments of the command `prog`. Raises SystemExit, after a message, if they are wrong."""
+    parser = build_parser(prog)
+    args, beam_args = parser.parse_known_args(argv)
+    if args.input == "":
+        parser.error("--input is empty: name a folder or archives, or omit the option to build the embedded scenes")
+    if args.input and not args.output:
+        parser.error("--input needs --output: the folder, local or gs://, for the data set")
+    inputs = [_checked_path(parser, "--input", path) for path in _input_paths(args.input)] if args.input else []
+    output = _checked_path(parser, "--output", args.output or DEFAULT_OUTPUT)
+    _check_reach(parser, args.runner, "--input", inputs)
+    _check_reach(parser, args.runner, "--output", [args.output or DEFAULT_OUTPUT])
+    if args.shards and args.shard_size_mb:
+        parser.error("--shards and --shard_size_mb both set the number of shards: give only one of them")
+    try:
+        labels = load_labels(args.labels)
+        split_names, split_fractions = values.splits(args.splits)
+    except (LabelTableError, argparse.ArgumentTypeError) as error:
+        parser.error(str(error))
+    if args.group_by and not split_fractions:
+        parser.error("--group_by needs shares in --splits, such as --splits=train=0.8,val=0.2")
+    recipe = Recipe(
+        input=",".join(inputs) if inputs else SCENES,
+        annotations=args.annotations,
+        split_names=split_names,
+        split_fractions=split_fractions,
+        group_by=args.group_by,
+        labels=labels,
+        image_size=args.image_size,
+        resize=args.resize,
+        aspect=args.aspect,
+        image_encoding=args.image_encoding,
+        mask_encoding=args.mask_encoding or ("png" if args.image_encoding == "png" else "uint8"),
+        shard_size_mb=args.shard_size_mb or 128.0,
+        shards=args.shards or {},
+        seed=args.seed,
+        max_pairs=args.max_pairs,
+        max_image_pixels=args.max_image_pixels,
+        masks_are=args.masks_are,
+    )
+    return BuildSettings(
+        recipe=recipe,
+        output=output,
+        max_rejects=args.max_rejects,
+        overwrite=args.overwrite,
+        transform_fn=not args.no_transform_fn,
+        plan_only=args.plan,
+        verbose=args.verbose,
+        beam_args=_with_runner(args.runner, beam_args),
+    )
+
+
+def parse_verify(argv: Sequence[str] | None = None) -> VerifySettings:
+    """Raises SystemExit, after a message, if the arguments are wrong."""
+    parser = verify_parser()
+    args, beam_args = parser.parse_known_args(argv)
+    dataset = _checked_path(parser, "DATASET", args.dataset)
+    _check_reach(parser, args.runner, "DATASET", [args.dataset])
+    return VerifySettings(dataset=dataset, verbose=args.verbose, beam_args=_with_runner(args.runner, beam_args))
+
+
+def _input_paths(text: str) -> list[str]:
+    return input_paths(os.path.expanduser(text))
+
+
+def _checked_path(parser: argparse.ArgumentParser, option: str, text: str) -> str:
+    """`_path(text)`; exits with a message if the path can't be read or written."""
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):/", text)
+    shown = f"{option}={text}" if option.startswith("-") else f"{option} {text}"
+    if not text:
+        parser.error(f"{option}: a path is empty; commas separate the paths of --input")
+    if not text.isprintable() and any("\ud800" <= char <= "\udfff" for char in text):
+        parser.error(f"{option}: the path {text!r} is not UTF-8: rename it")
+    if text.startswith("file:"):
+        parser.error(f"{shown}: give the plain path, {text.removeprefix('file:').removeprefix('//')}")
+    if scheme and not re.match(r"gs://[^/]", text):
+        parser.error(f"{shown}: {scheme[1]}: is not supported; give a local path, or gs://BUCKET/FOLDER")
+    return _path(text)
+
+
+def _path(text: str) -> str:
+    """The path with ~ expanded, which shells don't do in `--output=~/x`, and without a trailing slash."""
+    return os.path.expanduser(text).rstrip("/") or "/"
+
+
+def _with_runner(runner: str, beam_args: Sequence[str]) -> tuple[str, ...]:
+    return (f"--runner={runner}", *beam_args)
+
+
+def _check_reach(parser: argparse.ArgumentParser, runner: str, option: str, paths: Sequence[str]) -> None:
+    """Exits with a message if the runner's workers can't reach one of `paths`."""
+    row = runners.runner_of(runner)
+    for path in paths:
+        if row.buckets_only and not path.startswith("gs://"):
+            limit = f"{row.title}'s workers can't reach {path}"
+            parser.error(f"{option}: {limit}: give a path in a bucket, gs://BUCKET/FOLDER")

@@ -1,0 +1,56 @@
+"""The arguments that the build does not know: checks them, and turns them into Beam's options."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from beam_pipelines import runners
+from beam_pipelines.options.parser import build_parser
+
+if TYPE_CHECKING:
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+
+def pipeline_options(beam_args: Sequence[str], known: Sequence[str] = ()) -> PipelineOptions:
+    """Beam's options: the defaults of the runner, then the arguments.
+
+    Raises:
+      SystemExit: 2, after a message, if neither this project nor Beam knows an argument. The message suggests a similar
+        option of the build, of Beam, or of `known`.
+    """
+    from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+    from apache_beam.runners.runner import create_runner
+
+    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
+    for view in PipelineOptions.__subclasses__():
+        view._add_argparse_args(parser)
+    _, unknown = parser.parse_known_args(list(beam_args))
+    if unknown:
+        options_of_all = [*known, *build_parser()._option_string_actions, *parser._option_string_actions]
+        raise _wrong(_unknown_option(unknown[0], options_of_all))
+    if problem := runners.missing_program(beam_args):
+        raise _wrong(problem)
+    options = PipelineOptions([*runners.runner_in(beam_args).defaults(), *beam_args])
+    try:
+        create_runner(options.view_as(StandardOptions).runner)
+    except (ValueError, ImportError) as error:
+        raise _wrong(str(error).splitlines()[0]) from error
+    return options
+
+
+def _wrong(message: str) -> SystemExit:
+    """Prints the message. -> SystemExit with code 2; Python would exit with 1 after a message."""
+    print(f"error: {message}", file=sys.stderr)
+    stopped = SystemExit(message)
+    stopped.code = 2
+    return stopped
+
+
+def _unknown_option(argument: str, known: Sequence[str]) -> str:
+    name = argument.split("=")[0]
+    near = difflib.get_close_matches(name, [option for option in known if option != name], n=1)
+    return f"unknown option {name}" + (f"; did you mean {near[0]}?" if near else "; --help lists all options")

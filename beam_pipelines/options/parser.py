@@ -1,0 +1,182 @@
+"""The options of the commands, with their defaults and their help."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
+
+from beam_pipelines import runners
+from beam_pipelines.contract.labels import BUILTIN_TABLES
+from beam_pipelines.inputs.layouts import ANNOTATIONS, LAYOUTS, listed
+from beam_pipelines.options import values
+
+DEFAULT_OUTPUT = "out/scenes"
+MAX_REJECTS = 0.01
+RESIZES = ("area", "bilinear", "bicubic", "lanczos")
+ASPECTS = ("reject", "crop", "pad", "stretch")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Prints errors as one line; argparse would print the usage of all options first."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message} (see --help)\n")
+
+
+def build_parser(prog: str = "python -m beam_pipelines.build") -> argparse.ArgumentParser:
+    """The parser of `python -m beam_pipelines.build`, or of a command `prog` with the same options."""
+    parser = _Parser(
+        prog=prog,
+        description="Builds a normalized, sharded, self-describing segmentation data set from images and masks. "
+        "Without --input it draws street scenes and builds from these.",
+        epilog="All other options are passed to Apache Beam: --runner=DataflowRunner --project=..., "
+        "--direct_num_workers=8, and so on.",
+        allow_abbrev=False,
+    )
+    _add_input(parser.add_argument_group("input"))
+    _add_pixels(parser.add_argument_group("records"))
+    _add_output(parser.add_argument_group("output"))
+    _add_running(parser.add_argument_group("running"))
+    return parser
+
+
+def verify_parser() -> argparse.ArgumentParser:
+    """The parser of `python -m beam_pipelines.verify`."""
+    parser = _Parser(
+        prog="python -m beam_pipelines.verify",
+        description="Reads every record of a data set and checks it: checksums, counts, shapes, ids, moments. "
+        "Exit code 0: every check passed; 1: a check failed, or there is no data set; 2: an error, or wrong arguments.",
+        epilog="All other options are passed to Apache Beam.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("dataset", metavar="DATASET", help="the data set's folder, local or gs://")
+    _add_running(parser)
+    return parser
+
+
+def _add_input(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--input",
+        metavar="PATHS",
+        help="a folder, zip archives, or both, separated by commas, local or gs://, with images and masks laid out as "
+        + listed([f"{layout.name} ({layout.folders})" for layout in LAYOUTS]),
+    )
+    group.add_argument(
+        "--labels",
+        metavar="TABLE",
+        default="cityscapes19",
+        help=f"{', '.join(BUILTIN_TABLES)}, or a YAML file (default: cityscapes19)",
+    )
+    group.add_argument(
+        "--masks_are",
+        choices=["auto", "ids", "levels", "colors"],
+        default="auto",
+        help="how to read masks: ids (the stored numbers: gray samples, palette indices), levels (the gray levels that "
+        "a viewer shows), or colors (those of the table); auto decides by the first masks and refuses ambiguous ones "
+        "(default: auto)",
+    )
+    group.add_argument(
+        "--annotations",
+        choices=ANNOTATIONS,
+        help=f"which masks of {listed([layout.name for layout in LAYOUTS if layout.choice])} to read (default: the "
+        "first of these that exists)",
+    )
+    group.add_argument(
+        "--splits",
+        metavar="SPLITS",
+        default="",
+        help="the splits to build (train,val); or, if the folders have no splits, the shares that a hash of the key "
+        "assigns (train=0.8,val=0.2). Default: all splits with true annotations",
+    )
+    group.add_argument(
+        "--group_by",
+        metavar="REGEX",
+        type=values.regex,
+        help="with shares in --splits: keys in which this expression finds the same text (in its first group, if it "
+        "has one) stay in one split",
+    )
+    group.add_argument(
+        "--max_pairs", metavar="N", type=values.positive(int), help="build at most N pairs of each split"
+    )
+    group.add_argument(
+        "--max_image_pixels",
+        metavar="N",
+        type=values.positive(int),
+        default=100_000_000,
+        help="reject larger images before they are decoded (default: 100000000)",
+    )
+
+
+def _add_pixels(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--image_size",
+        metavar="HxW",
+        type=values.image_size,
+        default=(256, 512),
+        help="height x width, or native (default: 256x512)",
+    )
+    group.add_argument(
+        "--resize",
+        choices=RESIZES,
+        default="area",
+        help="filter for images; masks are always resized by nearest neighbor (default: area)",
+    )
+    group.add_argument(
+        "--aspect",
+        choices=ASPECTS,
+        default="reject",
+        help="images of another aspect ratio: reject them, crop them around the center, pad them (with edge pixels "
+        "that the mask ignores), or stretch them (default: reject)",
+    )
+    group.add_argument(
+        "--image_encoding",
+        choices=["float32", "float16", "uint8", "png"],
+        default="float32",
+        help="float32 and float16 store normalized pixels, (x/255 - mean)/std; uint8 and png store the original "
+        "pixels, and the reader normalizes them with the same moments (default: float32)",
+    )
+    group.add_argument(
+        "--mask_encoding",
+        choices=["uint8", "png"],
+        help="how train ids are stored (default: uint8, or png with --image_encoding=png)",
+    )
+
+
+def _add_output(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--output", metavar="DIR", help=f"the data set's folder, local or gs:// (default: {DEFAULT_OUTPUT})"
+    )
+    group.add_argument(
+        "--shard_size_mb", metavar="MB", type=values.positive(float), help="target size of a shard in MB (default: 128)"
+    )
+    group.add_argument(
+        "--shards",
+        metavar="SPLIT=N,...",
+        type=values.shards,
+        help="number of shards of each split, instead of a size: train=32,val=8",
+    )
+    group.add_argument("--seed", type=int, default=0, help="seed of the global shuffle (default: 0)")
+    group.add_argument(
+        "--max_rejects",
+        metavar="SHARE",
+        type=values.share,
+        default=MAX_REJECTS,
+        help="publish nothing if a larger share of the pairs is bad, 0.01 or 1%% (default: 1%%)",
+    )
+    group.add_argument("--overwrite", action="store_true", help="replace what an earlier build wrote to --output")
+    group.add_argument(
+        "--no_transform_fn",
+        action="store_true",
+        help="do not write the tensorflow-transform graph that normalizes images",
+    )
+    group.add_argument("--plan", action="store_true", help="print the plan of the build with its sizes, and exit")
+
+
+def _add_running(group: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
+    group.add_argument(
+        "--runner",
+        default="DirectRunner",
+        help=f"{', '.join(runner.names[0] for runner in runners.RUNNERS)}, or another of Beam's "
+        "(default: DirectRunner, with all cores)",
+    )
+    group.add_argument("--verbose", action="store_true", help="show Beam's log")

@@ -1,0 +1,161 @@
+"""The content of a mask file, without its meaning: samples, and the number, gray level and color of each value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import Image
+
+from beam_pipelines.contract.pictures import is_turned, load, opaque, open_header, png_pixels
+from beam_pipelines.pixels.decode import bad, refused_at_decode
+
+GRAY, SHALLOW, PALETTE, RGB = "grey", "shallow grey", "palette", "RGB"  # as plans have them
+KINDS = {
+    GRAY: "gray with 8 or 16 bits",
+    SHALLOW: "gray with 1, 2 or 4 bits",
+    PALETTE: "palette",
+    RGB: "RGB",
+}
+_PNG_GREY = 0  # a color type; bit depth and color type are the bytes 24 and 25 of a PNG
+NONE = -1  # in `StoredMask`: a sample that has no such number
+_RGB_CODE = np.array([1 << 16, 1 << 8, 1], np.uint32)
+
+
+@dataclass(frozen=True)
+class StoredMask:
+    """A mask as stored: `samples` [H, W], and the n `values` that occur there. Of each value: the stored number, the
+    gray level in 8 and in 16 bits, int64[n] (-1: none), and the color in 8 bits, int64[n, 3] (-1: none, or not opaque).
+    `counts`, int64[n], are the pixels of each value, or None if they were not counted.
+    """
+
+    kind: str
+    samples: np.ndarray
+    values: np.ndarray
+    numbers: np.ndarray
+    levels: np.ndarray
+    deep: np.ndarray
+    colors: np.ndarray
+    counts: np.ndarray | None = None
+
+    def without_pixels(self) -> StoredMask:
+        """The mask with the counts of its pixels in place of the pixels."""
+        if self.kind == RGB:
+            counts = np.unique(self.samples, return_counts=True)[1]
+        else:
+            counts = np.bincount(self.samples.reshape(-1))[self.values]
+        return replace(self, samples=self.samples[:0], counts=counts)
+
+
+@refused_at_decode()
+def open_mask(data: bytes, max_pixels: int) -> tuple[Image.Image, np.ndarray | None]:
+    """-> the header, and the pixels of a gray mask without alpha: samples as stored; less than 8 bits are stretched."""
+    header = open_header(data, max_pixels)
+    if header.format != "PNG":
+        raise bad("mask_format", f"the mask is a {header.format} file: only PNG is read, as it keeps ids exactly")
+    if is_turned(header, data):
+        raise bad("rotated", "the EXIF orientation of the mask is not 1: turn the mask upright (and check its image)")
+    if data[25] != _PNG_GREY:
+        return header, None
+    pixels = png_pixels(data)
+    # An id that is marked as transparent (tRNS) adds a second channel; it is still an id.
+    return header, pixels[..., 0] if pixels.ndim == 3 else pixels
+
+
+@refused_at_decode()
+def stored_mask(data: bytes, image: Image.Image, pixels: np.ndarray | None) -> StoredMask:
+    """The content of the file, without its meaning."""
+    bits = data[24]
+    if pixels is not None:
+        return _gray(pixels, bits)
+    load(image, data)
+    if image.mode == "P":
+        return _palette(image)
+    if image.mode == "LA" and bits == 8:
+        return _gray(opaque(image)[..., 0], bits)
+    if image.mode in ("RGB", "RGBA") and bits == 8:
+        return _rgb(opaque(image))
+    raise bad("mask_format", f"the mask has mode {image.mode} with {bits} bits: expected ids or colors")
+
+
+def together(masks: Sequence[StoredMask]) -> StoredMask:
+    """A mask without pixels that has all palette entries of `masks`."""
+    entries = sorted({entry for mask in masks for entry in zip(*map(np.ndarray.tolist, _entries(mask)), strict=True)})
+    numbers, levels, *colors = (np.array(column, np.int64) for column in zip(*entries, strict=True))
+    none = np.empty(0, np.int64)
+    return StoredMask(PALETTE, none, numbers, numbers, levels, _deepened(levels), np.stack(colors, axis=-1))
+
+
+def _entries(mask: StoredMask) -> tuple[np.ndarray, ...]:
+    return mask.numbers, mask.levels, *mask.colors.T
+
+
+def palette_of(stored: StoredMask) -> list[tuple[int, tuple[int, ...]]]:
+    """(index, RGB) of each entry that is used."""
+    return list(zip(stored.numbers.tolist(), map(tuple, stored.colors.tolist()), strict=True))
+
+
+def described(stored: StoredMask) -> str:
+    """The kind and the values of the mask, for messages."""
+    numbers = stored.numbers if stored.kind != RGB else stored.levels
+    shown = ", ".join(map(str, numbers[:8].tolist())) + (", ..." if numbers.size > 8 else "")
+    return f"a mask stored as {KINDS[stored.kind]}" + ("" if (numbers == NONE).any() else f" with the values {shown}")
+
+
+def _gray(pixels: np.ndarray, bits: int) -> StoredMask:
+    values = occurring(pixels)
+    shown = values.astype(np.int64)
+    if bits < 8:  # decoders stretch 1, 2 and 4 bits to 0..255; the division undoes that
+        numbers, levels, deep = shown // (255 // (2**bits - 1)), shown, shown * 257
+    elif bits == 8:
+        numbers, levels, deep = shown, shown, shown * 257
+    else:
+        numbers, deep = shown, shown
+        levels = shown // 257 if not (shown % 257).any() else np.full_like(shown, NONE)
+    colors = np.repeat(levels[:, None], 3, axis=1)
+    return StoredMask(SHALLOW if bits < 8 else GRAY, pixels, values, numbers, levels, deep, colors)
+
+
+def _palette(image: Image.Image) -> StoredMask:
+    pixels = np.asarray(image)
+    values = occurring(pixels)
+    entries = np.full((256, 3), NONE, np.int64)
+    listed = np.array(image.getpalette("RGB") or [], np.int64).reshape(-1, 3)[:256]
+    entries[: len(listed)] = listed
+    numbers, colors = values.astype(np.int64), entries[values]
+    opaque_colors = np.where(_opaque_entries(image)[values][:, None], colors, NONE)
+    levels = np.where(are_gray(opaque_colors), opaque_colors[:, 0], NONE)
+    return StoredMask(PALETTE, pixels, values, numbers, levels, _deepened(levels), opaque_colors)
+
+
+def _opaque_entries(image: Image.Image) -> np.ndarray:
+    """bool[256]: whether a palette's entry is opaque (its tRNS chunk: alpha by index, or one transparent index)."""
+    marked, opaque = image.info.get("transparency"), np.ones(256, bool)
+    if isinstance(marked, bytes):
+        opaque[: len(marked)] = np.frombuffer(marked, np.uint8)[:256] == 255
+    elif marked is not None:
+        opaque[marked] = False
+    return opaque
+
+
+def are_gray(colors: np.ndarray) -> np.ndarray:
+    """bool[n]: which of the RGB colors int64[n, 3] are gray."""
+    return np.asarray((colors == colors[:, :1]).all(axis=1))
+
+
+def _rgb(pixels: np.ndarray) -> StoredMask:
+    codes = pixels.astype(np.uint32) @ _RGB_CODE
+    values = np.unique(codes)
+    colors = np.stack([values >> 16, values >> 8 & 255, values & 255], axis=-1).astype(np.int64)
+    levels = np.where(are_gray(colors), colors[:, 0], NONE)
+    return StoredMask(RGB, codes, values, levels, levels, _deepened(levels), colors)
+
+
+def occurring(pixels: np.ndarray) -> np.ndarray:
+    """The values that occur in uint8 or uint16 `pixels`, in order."""
+    return np.flatnonzero(np.bincount(pixels.reshape(-1)))
+
+
+def _deepened(levels: np.ndarray) -> np.ndarray:
+    return np.where(levels == NONE, NONE, levels * 257)

@@ -1,0 +1,189 @@
+"""Which files in the data set's folder builds have written: those that one of their lists names.
+
+The lists are the journal, plan and receipts of an unfinished build, the manifest, and the list of the transform_fn.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from beam_pipelines.contract import manifest, schema
+from beam_pipelines.contract.schema import Count, Crc, Digest, NameBelow, PlainName, SchemaError
+from beam_pipelines.errors import BuildError
+from beam_pipelines.files import storage
+from beam_pipelines.files import workspace as workspace_files
+from beam_pipelines.files.seal import decoded, sealed, unsealed
+from beam_pipelines.files.workspace import (
+    BUILD,
+    TRANSFORM_FILES,
+    TRANSFORM_FOLDERS,
+    TRANSFORM_GRAPH,
+    Workspace,
+    is_receipt,
+    manifest_is_ours,
+    names_of_shard,
+    transform_is_ours,
+)
+from beam_pipelines.rejects import FILE_NAME as REJECTED
+from beam_pipelines.rejects import Rejected
+from beam_pipelines.shards import plan
+
+# All files that tensorflow-transform writes for our graph. Earlier versions kept no list of them.
+_UNLISTED_TRANSFORM = (
+    TRANSFORM_GRAPH,
+    *(f"{TRANSFORM_FOLDERS[0]}/{name}" for name in ("fingerprint.pb", "variables/variables.index")),
+    f"{TRANSFORM_FOLDERS[0]}/variables/variables.data-00000-of-00001",
+    *(f"{TRANSFORM_FOLDERS[1]}/{name}" for name in ("schema.pbtxt", "asset_map")),
+)
+_Journal = tuple[NameBelow, ...]
+TransformFiles = dict[NameBelow, tuple[Count, Crc]]  # name -> bytes and CRC-32C
+_SHARD_LINE = re.compile(rb'\{"file": .*?\}')  # as the manifest has each shard
+_EarlierLine: Any = tuple[PlainName, Count, Count, Digest, tuple[Any, ...]]  # split, index, count, digest, pairs
+
+
+def listed(workspace: Workspace) -> list[str]:
+    """Names, below `root`, of the files outside `_build` that builds have written."""
+    names = [*_of_manifest(workspace), *_of_transform(workspace)]
+    if storage.exists(workspace.journal):
+        journal = decoded(_Journal, storage.read_bytes(workspace.journal), workspace.journal)
+        names += _without_journal(workspace) if journal is None else journal
+    elif is_of_earlier_version(workspace):
+        names += _of_earlier_version(workspace)
+    return list(dict.fromkeys(names))
+
+
+def write_journal(workspace: Workspace, names: Sequence[str]) -> None:
+    """Lists all files, by their names below `root`, that the build may have written outside `_build`."""
+    workspace.write(workspace.journal, sealed(json.dumps(names, ensure_ascii=False)))
+
+
+def _of_manifest(workspace: Workspace) -> list[str]:
+    """What the manifest names, whatever its version; nothing if `dataset.json` is of another tool."""
+    data = storage.read_bytes(workspace.manifest)
+    if data is None:
+        return []
+    if not manifest_is_ours(workspace):
+        return []
+    own = [manifest.FILE_NAME, REJECTED] if data.strip(b"\0 \n") else [manifest.FILE_NAME]
+    try:
+        splits = json.loads(data)["splits"].values()
+        return [*own, *(shard["file"] for split in splits for shard in split["shards"] if _is_name(shard["file"]))]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return [*own, *_of_damaged_manifest(data, workspace)]
+
+
+def _of_damaged_manifest(data: bytes, workspace: Workspace) -> Iterator[str]:
+    """The shards whose lines can still be read and whose files have the SHA-256 given there: the name itself may be
+    damaged.
+    """
+    for line in data.splitlines():
+        found = _SHARD_LINE.search(line)
+        try:
+            shard = schema.decode(_ShardFields, found[0], workspace.manifest) if found else None
+        except SchemaError:
+            continue
+        if shard and _is_name(shard.file) and storage.holds(workspace.final(shard.file), shard.bytes, shard.sha256):
+            yield shard.file
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and name.endswith(".tfrecord") and "/" not in name
+
+
+def _of_transform(workspace: Workspace) -> list[str]:
+    data = storage.read_bytes(workspace.transform_files)
+    if data is None:
+        return _of_unlisted_transform(workspace)
+    files = decoded(TransformFiles, data, workspace.transform_files)
+    return [] if files is None else [*files, TRANSFORM_FILES]
+
+
+def _of_unlisted_transform(workspace: Workspace) -> list[str]:
+    """The transform_fn of a data set that an earlier version finished: that version wrote no list of it."""
+    if storage.exists(workspace.journal) or not transform_is_ours(workspace):
+        return []
+    try:
+        found = workspace_files.read_manifest(workspace)
+    except (manifest.ManifestError, BuildError):
+        return []
+    return [*_UNLISTED_TRANSFORM] if found and found.pixels.uniform else []
+
+
+def _without_journal(workspace: Workspace) -> list[str]:
+    """What a journal that is damaged has named."""
+    return [REJECTED, manifest.FILE_NAME, *plan.list_files(workspace.plan), *_of_receipts(workspace)]
+
+
+def _of_receipts(workspace: Workspace) -> Iterator[str]:
+    """The shards with an undamaged receipt."""
+    for name in _receipts(workspace):
+        path = storage.join(workspace.root, name)
+        receipt = decoded(_Receipt, storage.read_bytes(path), path)
+        if receipt and _is_name(receipt.shard.file):
+            yield receipt.shard.file
+
+
+def _receipts(workspace: Workspace) -> list[str]:
+    return list(filter(is_receipt, names_in_build(workspace)))
+
+
+def is_of_earlier_version(workspace: Workspace) -> bool:
+    """Whether a version that sealed nothing and kept no journal made `_build`, judging by its recipe."""
+    data = storage.read_bytes(workspace.recipe)
+    if data is None or unsealed(data) is not None or storage.exists(workspace.journal):
+        return False
+    return _unsealed_as(_EarlierRecipe, data) is not None
+
+
+def _of_earlier_version(workspace: Workspace) -> Iterator[str]:
+    """What its plan and its receipts name, and `rejected.jsonl` if it is valid."""
+    for line in (storage.read_bytes(workspace.plan) or b"").splitlines():
+        found = _unsealed_as(_EarlierLine, line)
+        if found:
+            yield plan.file_name(*found[:3])
+    for name in _receipts(workspace):
+        receipt = _unsealed_as(_Receipt, storage.read_bytes(storage.join(workspace.root, name)) or b"")
+        if receipt and name in names_of_shard(receipt.shard.file):
+            yield receipt.shard.file
+    lines = (storage.read_bytes(workspace.rejected) or b"").splitlines()
+    with contextlib.suppress(SchemaError):
+        for line in lines:
+            Rejected.from_json(line)
+        yield REJECTED
+
+
+def _unsealed_as(kind: Any, data: bytes) -> Any:
+    """JSON that an earlier version wrote; None if it is not of the type `kind`."""
+    try:
+        return schema.decode(kind, data, "")
+    except SchemaError:
+        return None
+
+
+class _ShardFields(msgspec.Struct):
+    file: PlainName
+    examples: Count
+    bytes: Count
+    sha256: str
+
+
+class _Receipt(msgspec.Struct):
+    """The part that receipts of all versions have."""
+
+    shard: _ShardFields
+
+
+class _EarlierRecipe(msgspec.Struct, forbid_unknown_fields=True):
+    fingerprint: Digest
+    recipe: dict[str, Any]
+
+
+def names_in_build(workspace: Workspace) -> list[str]:
+    """The files in `_build`, by their names below the data set's folder."""
+    return [f"{BUILD}/{name}" for name in storage.sizes(workspace.build)]
