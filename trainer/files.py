@@ -60,7 +60,7 @@ def make_folder(folder: str) -> None:
       BucketError: there is no such bucket; TensorFlow alone would try for minutes to write into it.
     """
     bucket = "/".join(folder.split("/")[:3])
-    if not is_local(folder) and not tf.io.gfile.isdir(bucket):
+    if bucket.startswith("gs://") and not tf.io.gfile.isdir(bucket):
         raise BucketError(f"{folder} can't be written: there is no bucket {bucket}; check its name")
     tf.io.gfile.makedirs(folder)
 

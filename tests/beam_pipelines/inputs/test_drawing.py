@@ -30,4 +30,5 @@ def test_what_fails_to_be_written_is_raised():
 
     with pytest.raises(OSError, match="No space left"):
         draw_scenes(list_scenes(), processes=2, write=fail)
-    assert not psutil.Process().children()
+    living = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    assert not [child for child in living if "sample_scenes.drawing" in " ".join(child.cmdline())]
