@@ -194,7 +194,7 @@ def test_in_a_bucket_a_second_build_at_once_is_refused(
         errors = capsys.readouterr().err
         assert errors.startswith(f"error: another build is writing to {output} (")
         assert f'"process": {os.getpid()}' in errors
-        assert "if that one was killed, start again in " in errors
+        assert "if that one was killed, run the same command again in " in errors
         assert errors.count("\n") == 1
         assert sorted(storage.sizes(output)) == ["_build/lease"]
     assert storage.sizes(output) == {}

@@ -161,7 +161,7 @@ def test_a_host_that_fails_ends_the_rehearsal_in_an_environment_that_is_not_kept
     launcher = launch("--local", "--reuse_packages", f"--dataset={dataset}", f"--output={tmp_path / 'run'}")
     out, err = launcher.communicate(timeout=120)
     assert launcher.returncode == 1
-    assert "can't be made: " in err, "the trainer's own sentence"
+    assert "can't be created: " in err, "the trainer's own sentence"
     assert err.splitlines()[-1].startswith("error: the chief failed with exit code 1.")
     assert "Traceback" not in out + err
 

@@ -631,11 +631,11 @@ def test_nothing_is_left_out_of_good_shards(split: Split) -> None:
 WRONG_CONTENT: dict[str, tuple[str, Callable[[record.Record], bytes], str]] = {
     "no example": ("raw_uint8", lambda found: b"no example", "not a serialized tf.train.Example: "),
     "no fields": ("raw_uint8", lambda found: b"", "the Example has no image/channels"),
-    "size": ("raw_uint8", lambda found: record.encode(replace(found, height=2**62)), f"a size of {2**62}x12, and "),
+    "size": ("raw_uint8", lambda found: record.encode(replace(found, height=2**62)), f"a size of {2**62}x12, but "),
     "product": (
         "raw_uint8",
         lambda found: record.encode(replace(found, height=2**31 - 1, width=2**31 - 1)),
-        f"a size of {2**31 - 1}x{2**31 - 1}, and ",
+        f"a size of {2**31 - 1}x{2**31 - 1}, but ",
     ),
     "short image": (
         "raw_float32",
@@ -720,7 +720,9 @@ def test_a_huge_length_is_told_before_tensorflow_believes_it(fresh: Path, length
     data[start + 8 : start + 12] = struct.pack("<I", tfrecord.masked_crc(bytes(data[start : start + 8])))
     path.write_bytes(data)
     opened = open_split(str(fresh), "train")
-    told = f"{path.name}: record 2 at byte {start:,}: a length of {length:,} bytes, and 2,147,483,647 is the most"
+    told = (
+        f"{path.name}: record 2 at byte {start:,}: a length of {length:,} bytes, but at most 2,147,483,647 are possible"
+    )
     with pytest.raises(DatasetError, match=re.escape(f"{fresh}: {told}. Restore the file")):
         check_framing(opened)
     assert without_corrupt(opened).corrupt == (f"{told}; 1 records of {path.name} can't be read",)

@@ -277,7 +277,7 @@ def test_images_of_another_data_set_are_normalized_as_the_model_knows_them(tmp_p
 
 def test_what_does_not_go_together_is_refused(split: Split, model: keras.Model):
     few = keras.Model(model.inputs, model.outputs[0][..., :5])
-    with pytest.raises(EvaluationError, match=r"the model has 5 classes, and .*one has 11: use the data set"):
+    with pytest.raises(EvaluationError, match=r"the model has 5 classes, but .*one has 11: use the data set"):
         evaluate(few, split, batch=1, strategy=ONE)
     fixed = make_model(shape=SIZE)
     with pytest.raises(EvaluationError, match=r"takes images of 8x12 only, so scales \[0.5, 1\] .* use scale 1"):

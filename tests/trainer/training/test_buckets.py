@@ -196,6 +196,7 @@ def test_all_other_commands_read_and_write_buckets(
     scores = [json.loads((made / name / "metrics.json").read_text()) for name in ("scored", "run/report-val")]
     assert scores[0] == scores[1]
     painted = sorted((tmp_path / "predicted").rglob("*.*"))
+    painted.remove(tmp_path / "predicted" / ".predict.json")
     assert len(painted) == 18
     for picture in painted:
         there = made / "predicted" / picture.relative_to(tmp_path / "predicted")
@@ -231,7 +232,11 @@ def test_what_is_refused_is_named_in_a_sentence(dataset: Path, front: Front) -> 
         ("evaluate", "--model=x", "--dataset=gs://nobody/data"): "gs://nobody/data has no dataset.json: there is no ",
         ("evaluate", "--model=x", "--dataset=gs://street/login"): f"gs://street/login/dataset.json: {LOGIN}",
         ("evaluate", f"--model={shut}", data): f"{shut}: {FORBIDDEN}",
-        ("export", "--model=gs://nobody/x", "--output=x"): "gs://nobody/x does not exist: name a best.keras, or the ",
+        (
+            "export",
+            "--model=gs://nobody/x",
+            "--output=x",
+        ): "gs://nobody/x does not exist: set the path of a best.keras, or the ",
         ("export", "--model=x", f"--output={shut}"): f"{shut}: {FORBIDDEN}",
         ("predict", "--model=x", f"--images={shut}", "--output=gs://street/x"): f"{shut}: {FORBIDDEN}",
         ("predict", "--model=x", f"--images={PROJECT}", "--output=gs://nobody/x"): (
