@@ -61,7 +61,7 @@ def make_folder(folder: str) -> None:
     """
     bucket = "/".join(folder.split("/")[:3])
     if bucket.startswith("gs://") and not tf.io.gfile.isdir(bucket):
-        raise BucketError(f"{folder} can't be written: there is no bucket {bucket}; check its name")
+        raise BucketError(f"{folder}: there is no bucket {bucket}; check its name")
     tf.io.gfile.makedirs(folder)
 
 

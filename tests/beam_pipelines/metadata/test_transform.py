@@ -16,6 +16,7 @@ from beam_pipelines.contract import record, tfrecord
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.pixels.decode import decode_image
 from tests.support.builds import PROJECT, build, make_flat, make_uneven
+from tests.support.matrix import standing_for
 from tests.support.picture_table import CASES, HEIGHT, WIDTH
 
 # `import tensorflow_transform` changes tf.keras for its process: arguments are the data set, the pictures, the result.
@@ -88,7 +89,10 @@ def test_a_resized_picture_becomes_exactly_its_record(made: Path, dataset: Path,
         np.testing.assert_array_equal(found, np.stack(list(wanted.values())), strict=True)
 
 
-@pytest.mark.parametrize(("resize", "size"), [("area", "37x91"), ("area", "97x200"), ("bilinear", "37x91")])
+@pytest.mark.parametrize(
+    ("resize", "size"),
+    standing_for([("area", "97x200")], [("area", "37x91"), ("area", "97x200"), ("bilinear", "37x91")]),
+)
 def test_where_the_factor_is_not_whole_a_picture_is_within_a_level_of_its_record(
     made: Path, tmp_path: Path, resize: str, size: str
 ) -> None:

@@ -93,6 +93,7 @@ def wait_for_step(run: Path, step: int, launcher: subprocess.Popen[str]) -> None
     raise AssertionError(f"step {step} did not come")
 
 
+@pytest.mark.torture
 @pytest.mark.timeout(600)
 def test_two_hosts_are_killed_and_stopped_and_go_on_to_the_export(
     dataset: Path, environment: Path, tmp_path: Path

@@ -240,10 +240,10 @@ def test_what_is_refused_is_named_in_a_sentence(dataset: Path, front: Front) -> 
         ("export", "--model=x", f"--output={shut}"): f"{shut}: {FORBIDDEN}",
         ("predict", "--model=x", f"--images={shut}", "--output=gs://street/x"): f"{shut}: {FORBIDDEN}",
         ("predict", "--model=x", f"--images={PROJECT}", "--output=gs://nobody/x"): (
-            "gs://nobody/x can't be written: there is no bucket gs://nobody"
+            "gs://nobody/x can't be written: gs://nobody/x: there is no bucket gs://nobody"
         ),
         ("task", data, "--model=u2netp", "--output=gs://nobody/run"): (
-            "gs://nobody/run can't be written: there is no bucket gs://nobody; check its name"
+            "gs://nobody/run: there is no bucket gs://nobody; check its name"
         ),
         ("task", data, "--model=u2netp", f"--output={shut}"): f"{shut}: {FORBIDDEN}",
         ("task", data, *OPTIONS, "--steps=3", "--checkpoint_steps=1", "--output=gs://street/full"): (
