@@ -178,7 +178,10 @@ def is_turned(image: Image.Image, data: bytes) -> bool:
     if image.format == "PNG" and not any(mark in data for mark in _PNG_EXIF):
         return False  # Pillow would decode the whole picture to be sure of it
     with damage_refused(data):
-        return image.getexif().get(_EXIF_ORIENTATION, 1) in _TURNED
+        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+        if isinstance(orientation, bytes):  # of a single byte, where two are usual
+            orientation = int.from_bytes(orientation, "big")
+        return orientation in _TURNED
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:

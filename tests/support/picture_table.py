@@ -81,6 +81,13 @@ def with_orientation(value: int) -> Image.Exif:
     return exif
 
 
+def orientation_entry(order: str, kind: int, value: int) -> bytes:
+    """EXIF by hand, with the orientation as a byte (1), a SHORT (3) or a LONG (4), in the byte order II or MM."""
+    sign, number = {"II": "<", "MM": ">"}[order], {1: "Bxxx", 3: "Hxx", 4: "I"}[kind]
+    entry = struct.pack(f"{sign}HHI{number}", ORIENTATION, kind, 1, value)
+    return b"Exif\0\0" + struct.pack(f"{sign}2sHIH", order.encode(), 42, 8, 1) + entry + bytes(4)
+
+
 def xmp_text(orientation: int, *, packed: bool = False) -> PngImagePlugin.PngInfo:
     text = PngImagePlugin.PngInfo()
     text.add_itxt("XML:com.adobe.xmp", (XMP % orientation).decode(), zip=packed)
@@ -255,5 +262,13 @@ CASES = {
             saved(smooth(), "JPEG", exif=with_orientation(value)), "rotated", "rotated"
         )
         for value in range(2, 9)
+    },
+    **{
+        f"jpeg of orientation {value}, {order}, kind {kind}": Case(
+            saved(smooth(), "JPEG", exif=orientation_entry(order, kind, value)), *["rotated"] * 2 * (value == 6)
+        )
+        for order in ("II", "MM")
+        for kind in (1, 3, 4)
+        for value in (1, 6)
     },
 }  # fmt: skip
