@@ -20,6 +20,7 @@ STOPPED = "stopped; run the same command again to continue"
 _CLEANUP_SECONDS = 30.0  # canceling a remote job may take long, but must end
 _PARENT_POLL_SECONDS = 0.5
 _HEARING_SECONDS = 0.2
+_REMOVAL_SECONDS = 2.0
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 _SHOW_CURSOR = b"\x1b[?25h\n"  # a progress bar hides the cursor
 
@@ -30,8 +31,11 @@ _ending = threading.Lock()  # acquired once, by whatever ends the process: a sig
 
 def command(main: Callable[[], int]) -> None:
     """Runs `main` and exits with the code that it returns, or with 128 + N after signal N. Only for `__main__`."""
-    _listen()
+    atexit.register(_end_unless_stopping)  # registered first, so called last
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until there is something to clean up, and who does it
     _make_temporary_folder()
+    _listen()
+    signal.pthread_sigmask(signal.SIG_SETMASK, blocked | {signal.SIGINT})
     sys.exit(main())
 
 
@@ -70,12 +74,15 @@ def end_with_parent(parent: int) -> None:
 def _listen() -> None:
     heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]  # nohup, or a shell's `&`
     _listening.set()
-    # Ctrl-C comes to every process of the terminal, and only this one answers: what it starts inherits this.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    # Ctrl-C comes to every process of the terminal, and only this one answers: what it starts inherits that SIGINT is
+    # blocked.
     if sys.platform == "linux" and signal.SIGINT in heard:
         # A shell between this process and a worker unblocks signals, but what is ignored stays so. Linux keeps a
         # signal that is blocked for `sigwait` even where it is ignored; elsewhere it may be lost.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        pending = signal.SIGINT in signal.sigpending()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # which discards a pending one
+        if pending:
+            os.kill(os.getpid(), signal.SIGINT)
         heard.remove(signal.SIGINT)
         threading.Thread(target=_hear_interrupt, daemon=True).start()
     read_end, write_end = os.pipe()
@@ -85,7 +92,6 @@ def _listen() -> None:
         signal.signal(number, lambda *_: None)
     threading.Thread(target=_hear, args=(read_end, heard), daemon=True).start()
     _adopt_orphans()
-    atexit.register(_end_unless_stopping)  # registered first, so called last
 
 
 def _end_unless_stopping() -> None:
@@ -163,14 +169,15 @@ def _has_children() -> bool:
     return True
 
 
-def _descendants(root: int) -> set[int]:
-    """The running descendants of the process `root`."""
+def _descendants(root: int) -> list[int]:
+    """The running descendants of the process `root`, parents before their children: a shell that outlives its child
+    prints how the child ended.
+    """
     parents = dict(_processes())
-    found, before = {root}, 0
-    while len(found) > before:
-        before = len(found)
-        found |= {process for process, parent in parents.items() if parent in found}
-    return found - {root}
+    found = [root]
+    for ancestor in found:  # grows during the loop
+        found.extend(process for process, parent in parents.items() if parent == ancestor)
+    return found[1:]
 
 
 def _processes() -> Iterator[tuple[int, int]]:
@@ -203,7 +210,10 @@ def _make_temporary_folder() -> None:
         return  # whoever needs a temporary file reports the error
 
     def remove() -> None:
-        shutil.rmtree(folder, ignore_errors=True)
+        deadline = time.monotonic() + _REMOVAL_SECONDS
+        while os.path.exists(folder) and time.monotonic() < deadline:  # the main thread may be writing into it
+            shutil.rmtree(folder, ignore_errors=True)
+            time.sleep(0.001)
 
     tempfile.tempdir = os.environ["TMPDIR"] = folder
     _cleanups.append(remove)
