@@ -169,6 +169,9 @@ def run_to_end(pipeline: beam.Pipeline, shards_done: Callable[[], int], on_retry
     Raises:
       BuildError: another run would not help, the runner can't be started, or it stopped responding.
     """
+    from beam_pipelines import worker_processes
+
+    worker_processes.watch()
     while True:
         before = shards_done()
         try:

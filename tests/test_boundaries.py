@@ -36,6 +36,7 @@ ROOMS = {
         "pixels",
         "shards",
         "graph",
+        "worker_processes",
         "runners",
         "options",
         "metadata",

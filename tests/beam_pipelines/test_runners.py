@@ -113,6 +113,17 @@ def test_a_worker_that_dies_over_and_over_is_a_sentence() -> None:
         runners.run_to_end(pipeline_of(lambda _: os._exit(9), *PROCESSES), lambda: 0, lambda _: None)
 
 
+def test_a_worker_that_dies_before_it_connects_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dies = "import os, sys\nif any('sdk_worker_main' in part for part in sys.orig_argv):\n    os._exit(9)\n"
+    (tmp_path / "sitecustomize.py").write_text(dies)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    with (
+        pytest.raises(BuildError, match="a worker process died before it finished another shard"),
+        without_worker_tracebacks(False),
+    ):
+        runners.run_to_end(pipeline_of(str, *PROCESSES), lambda: 0, lambda _: None)
+
+
 @pytest.mark.parametrize(
     ("runner", "what", "option"),
     [("PrismRunner", "Prism", "--prism_location"), ("FlinkRunner", "Flink's job server", "--flink_job_server_jar")],
