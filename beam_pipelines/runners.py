@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from apache_beam.runners.runner import PipelineResult
     from rich.console import Console
 
-_LOST_WORKER = ("SDK worker disconnected", "Channel closed prematurely")  # as Prism says it, and FnApiRunner
+_LOST_WORKER = ("SDK worker disconnected", "Channel closed prematurely")  # in the errors of any runner
 _NO_WORKER = "didn't get control connection"
-_JOB_SERVERS = ("PrismJobServer", "FlinkJarJobServer")  # loggers whose level Beam sets itself, when they start
 
 
 def _thread_for_each_core() -> list[str]:
@@ -58,6 +57,7 @@ class Runner:
       retries: whether the runner itself retries failed bundles; running the pipeline again would start another job.
       buckets_only: whether its workers can't reach this machine's files.
       download: what Beam downloads for it.
+      log: its logger, if Beam sets the level of that itself when the runner starts.
     """
 
     title: str
@@ -68,6 +68,7 @@ class Runner:
     retries: bool = False
     buckets_only: bool = False
     download: Download | None = None
+    log: str | None = None
 
 
 RUNNERS = (
@@ -83,6 +84,7 @@ RUNNERS = (
         download=Download(
             name="Prism", option="--prism_location", failed=r"Unable to fetch remote prism binary at (\S+): (.*)"
         ),
+        log="PrismJobServer",
     ),
     Runner(
         title="Flink",
@@ -93,6 +95,7 @@ RUNNERS = (
             option="--flink_job_server_jar",
             failed=r"Unable to fetch remote job server jar at (\S+): (.*?)\. Also failed",
         ),
+        log="FlinkJarJobServer",
     ),
     Runner(
         title="Dataflow",
@@ -158,8 +161,9 @@ def _in_words(error: Exception) -> str | None:
 def keep_quiet() -> None:
     """Turns off the logs of Beam, its runners and Google's clients in this process: errors are raised as well."""
     logging.getLogger().setLevel(logging.CRITICAL + 1)
-    for name in _JOB_SERVERS:
-        logging.getLogger(name).disabled = True
+    for runner in RUNNERS:
+        if runner.log:
+            logging.getLogger(runner.log).disabled = True
 
 
 def run_to_end(pipeline: beam.Pipeline, shards_done: Callable[[], int], on_retry: Callable[[str], None]) -> None:
