@@ -20,7 +20,7 @@ from rich.console import Console
 
 from beam_pipelines import progress, report, runners
 from beam_pipelines.contract.manifest import Manifest
-from beam_pipelines.errors import BuildError, without_worker_tracebacks
+from beam_pipelines.errors import BuildError
 from beam_pipelines.files import cloud, lease, storage, workspace
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.graph import build_dataset
@@ -221,7 +221,7 @@ def execute(
         lease.check(Workspace(settings.output).lease)
         console.print(f"the run failed ({reason}); continuing from the finished shards", highlight=False)
 
-    with shown, without_worker_tracebacks(settings.verbose):
+    with shown:
         before, start = watcher.look(), time.time()
         runners.run_to_end(pipeline, watcher.receipts, say)
     seconds = time.time() - start

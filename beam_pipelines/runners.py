@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from beam_pipelines import stopping
 from beam_pipelines.contract.errors import exit_code_of
-from beam_pipelines.errors import BuildError, as_build_error, first_line
+from beam_pipelines.errors import BuildError, as_build_error, first_line, without_worker_tracebacks
 from beam_pipelines.machine import cores
 
 # Beam takes a second to import, and options are parsed before that.
@@ -150,7 +150,8 @@ def guarded(work: Callable[[Console], int], verbose: bool, failed: int = 1) -> i
             stopping.pause()
             raise
 
-    return exit_code_of(attempt, verbose=verbose, explain=_in_words, failed=failed, stopped=stopping.STOPPED)
+    with without_worker_tracebacks(verbose):  # until all is said: a thread may report its error late
+        return exit_code_of(attempt, verbose=verbose, explain=_in_words, failed=failed, stopped=stopping.STOPPED)
 
 
 def _in_words(error: Exception) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -36,7 +37,9 @@ def command(main: Callable[[], int]) -> None:
     _make_temporary_folder()
     _listen()
     signal.pthread_sigmask(signal.SIG_SETMASK, blocked | {signal.SIGINT})
-    sys.exit(main())
+    code = main()
+    sys.stderr = io.StringIO()  # errors that threads of Beam report late are of no use
+    sys.exit(code)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,6 @@ from rich.console import Console
 from beam_pipelines import report, runners, stopping
 from beam_pipelines.contract import manifest as contract
 from beam_pipelines.contract.manifest import Manifest, not_built
-from beam_pipelines.errors import without_worker_tracebacks
 from beam_pipelines.files import cloud, storage
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.options import VerifySettings, pipeline_options
@@ -42,8 +41,7 @@ def _verify(settings: VerifySettings, console: Console) -> int:
         print(f"error: {_missing(settings.dataset)}", file=sys.stderr)
         return 1
     manifest, contradictions = contract.read(text, place.manifest)
-    with without_worker_tracebacks(settings.verbose):
-        checked = _check(manifest, place, options, runners.runner_in(settings.beam_args).in_process)
+    checked = _check(manifest, place, options, runners.runner_in(settings.beam_args).in_process)
     problems = [
         *check.problems_of_manifest(contradictions),
         *checked.problems,

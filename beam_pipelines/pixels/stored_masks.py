@@ -44,7 +44,7 @@ class StoredMask:
         if self.kind == RGB:
             counts = np.unique(self.samples, return_counts=True)[1]
         else:
-            counts = np.bincount(self.samples.reshape(-1))[self.values]
+            counts = _histogram(self.samples)[self.values]
         return replace(self, samples=self.samples[:0], counts=counts)
 
 
@@ -154,7 +154,14 @@ def _rgb(pixels: np.ndarray) -> StoredMask:
 
 def occurring(pixels: np.ndarray) -> np.ndarray:
     """The values that occur in uint8 or uint16 `pixels`, in order."""
-    return np.flatnonzero(np.bincount(pixels.reshape(-1)))
+    return np.flatnonzero(_histogram(pixels))
+
+
+def _histogram(pixels: np.ndarray) -> np.ndarray:
+    """Pixels of each value in uint8 or uint16[H, W] -> int64[256 or more]. Pillow counts bytes 4 times as fast."""
+    if pixels.dtype == np.uint8:
+        return np.asarray(Image.fromarray(pixels).histogram())
+    return np.bincount(pixels.reshape(-1))
 
 
 def _deepened(levels: np.ndarray) -> np.ndarray:
