@@ -24,7 +24,7 @@ runners: .venv/installed
 	sh tests/runners/bring.sh $(RUNNERS) $(BIN)/python
 
 test: .venv/installed
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 # The rules of the code and the pure functions, in less than a minute.
 quick: .venv/installed

@@ -16,6 +16,16 @@ from tests.support.builds import SHOWN, no_transform, real_scenes
 if TYPE_CHECKING:
     from tests.support.faulty_storage import Front
 
+# Several processes run the tests, a file each: what takes minutes comes first, so that none has it alone at the end.
+LONG = (
+    "tests/trainer/training/",
+    "tests/beam_pipelines/metadata/",
+    "tests/beam_pipelines/files/",
+    "tests/runners/",
+    "tests/trainer/evaluation/",
+    "tests/launch/dataflow/",
+)
+
 settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
 settings.load_profile("untimed")
 
@@ -25,6 +35,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: builds, trains, or starts processes; left out by make quick")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

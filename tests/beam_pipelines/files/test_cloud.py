@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -465,8 +466,8 @@ def test_an_emulator_needs_no_login(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 def test_objects_are_deleted_a_hundred_at_a_time(bucket: str, front: Front) -> None:
     folder = f"{bucket}/many"
     names = [f"part {number} [1]*.txt" for number in range(103)]
-    for name in (*names, "mine"):
-        storage.write(f"{folder}/{name}", b"x")
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda name: storage.write(f"{folder}/{name}", b"x"), (*names, "mine")))
     start = len(front.lines)
     storage.remove(folder, [*names, "is not there"])
     asked = [line for line in front.lines[start:] if re.search("^DELETE|/batch/", line)]
