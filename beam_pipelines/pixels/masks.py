@@ -37,8 +37,8 @@ from beam_pipelines.pixels.stored_masks import (
     PALETTE,
     RGB,
     StoredMask,
+    counted,
     described,
-    occurring,
     open_mask,
     palette_of,
     stored_mask,
@@ -72,7 +72,7 @@ def _check_depth(pixels: np.ndarray, table: LabelTable) -> None:
     """Raises BadInputError if 16 bits hold 8-bit ids times 257, which `ignore: rest` would ignore silently."""
     if pixels.dtype == np.uint8 or not table.ignore_rest:
         return
-    values = occurring(pixels)
+    values, _ = counted(pixels)
     foreign = [int(value) for value in values if not table.names(int(value))]
     if foreign and not (values % 257).any() and all(table.names(int(value) // 257) for value in values):
         raise bad(

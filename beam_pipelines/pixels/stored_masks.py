@@ -27,25 +27,20 @@ _RGB_CODE = np.array([1 << 16, 1 << 8, 1], np.uint32)
 class StoredMask:
     """A mask as stored: `samples` [H, W], and the n `values` that occur there. Of each value: the stored number, the
     gray level in 8 and in 16 bits, int64[n] (-1: none), and the color in 8 bits, int64[n, 3] (-1: none, or not opaque).
-    `counts`, int64[n], are the pixels of each value, or None if they were not counted.
+    `counts`, int64[n], are the pixels of each value.
     """
 
     kind: str
     samples: np.ndarray
     values: np.ndarray
+    counts: np.ndarray
     numbers: np.ndarray
     levels: np.ndarray
     deep: np.ndarray
     colors: np.ndarray
-    counts: np.ndarray | None = None
 
     def without_pixels(self) -> StoredMask:
-        """The mask with the counts of its pixels in place of the pixels."""
-        if self.kind == RGB:
-            counts = np.unique(self.samples, return_counts=True)[1]
-        else:
-            counts = _histogram(self.samples)[self.values]
-        return replace(self, samples=self.samples[:0], counts=counts)
+        return replace(self, samples=self.samples[:0])
 
 
 @refused_at_decode()
@@ -83,8 +78,8 @@ def together(masks: Sequence[StoredMask]) -> StoredMask:
     """A mask without pixels that has all palette entries of `masks`."""
     entries = sorted({entry for mask in masks for entry in zip(*map(np.ndarray.tolist, _entries(mask)), strict=True)})
     numbers, levels, *colors = (np.array(column, np.int64) for column in zip(*entries, strict=True))
-    none = np.empty(0, np.int64)
-    return StoredMask(PALETTE, none, numbers, numbers, levels, _deepened(levels), np.stack(colors, axis=-1))
+    samples, counts = np.empty(0, np.int64), np.zeros_like(numbers)
+    return StoredMask(PALETTE, samples, numbers, counts, numbers, levels, _deepened(levels), np.stack(colors, axis=-1))
 
 
 def _entries(mask: StoredMask) -> tuple[np.ndarray, ...]:
@@ -104,7 +99,7 @@ def described(stored: StoredMask) -> str:
 
 
 def _gray(pixels: np.ndarray, bits: int) -> StoredMask:
-    values = occurring(pixels)
+    values, counts = counted(pixels)
     shown = values.astype(np.int64)
     if bits < 8:  # decoders stretch 1, 2 and 4 bits to 0..255; the division undoes that
         numbers, levels, deep = shown // (255 // (2**bits - 1)), shown, shown * 257
@@ -114,19 +109,19 @@ def _gray(pixels: np.ndarray, bits: int) -> StoredMask:
         numbers, deep = shown, shown
         levels = shown // 257 if not (shown % 257).any() else np.full_like(shown, NONE)
     colors = np.repeat(levels[:, None], 3, axis=1)
-    return StoredMask(SHALLOW if bits < 8 else GRAY, pixels, values, numbers, levels, deep, colors)
+    return StoredMask(SHALLOW if bits < 8 else GRAY, pixels, values, counts, numbers, levels, deep, colors)
 
 
 def _palette(image: Image.Image) -> StoredMask:
     pixels = np.asarray(image)
-    values = occurring(pixels)
+    values, counts = counted(pixels)
     entries = np.full((256, 3), NONE, np.int64)
     listed = np.array(image.getpalette("RGB") or [], np.int64).reshape(-1, 3)[:256]
     entries[: len(listed)] = listed
     numbers, colors = values.astype(np.int64), entries[values]
     opaque_colors = np.where(_opaque_entries(image)[values][:, None], colors, NONE)
     levels = np.where(are_gray(opaque_colors), opaque_colors[:, 0], NONE)
-    return StoredMask(PALETTE, pixels, values, numbers, levels, _deepened(levels), opaque_colors)
+    return StoredMask(PALETTE, pixels, values, counts, numbers, levels, _deepened(levels), opaque_colors)
 
 
 def _opaque_entries(image: Image.Image) -> np.ndarray:
@@ -146,22 +141,20 @@ def are_gray(colors: np.ndarray) -> np.ndarray:
 
 def _rgb(pixels: np.ndarray) -> StoredMask:
     codes = pixels.astype(np.uint32) @ _RGB_CODE
-    values = np.unique(codes)
+    values, counts = np.unique(codes, return_counts=True)
     colors = np.stack([values >> 16, values >> 8 & 255, values & 255], axis=-1).astype(np.int64)
     levels = np.where(are_gray(colors), colors[:, 0], NONE)
-    return StoredMask(RGB, codes, values, levels, levels, _deepened(levels), colors)
+    return StoredMask(RGB, codes, values, counts, levels, levels, _deepened(levels), colors)
 
 
-def occurring(pixels: np.ndarray) -> np.ndarray:
-    """The values that occur in uint8 or uint16 `pixels`, in order."""
-    return np.flatnonzero(_histogram(pixels))
-
-
-def _histogram(pixels: np.ndarray) -> np.ndarray:
-    """Pixels of each value in uint8 or uint16[H, W] -> int64[256 or more]. Pillow counts bytes 4 times as fast."""
-    if pixels.dtype == np.uint8:
-        return np.asarray(Image.fromarray(pixels).histogram())
-    return np.bincount(pixels.reshape(-1))
+def counted(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The values that occur in uint8 or uint16[H, W], in order, and the pixels of each: int64[n], int64[n]."""
+    if pixels.dtype == np.uint8:  # Pillow counts bytes 4 times as fast
+        counts = np.asarray(Image.fromarray(pixels).histogram())
+    else:
+        counts = np.bincount(pixels.reshape(-1))
+    values = np.flatnonzero(counts)
+    return values, counts[values]
 
 
 def _deepened(levels: np.ndarray) -> np.ndarray:

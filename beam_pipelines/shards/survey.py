@@ -163,11 +163,10 @@ def _check_label_ids(masks: Sequence[StoredMask], seen: set[int], table: LabelTa
 
 
 def _pixels_of_ids(masks: Sequence[StoredMask]) -> Counter[int]:
-    """Id as stored -> its pixels in all masks; masks whose pixels were not counted are left out."""
+    """Id as stored -> its pixels in all masks."""
     total: Counter[int] = Counter()
     for mask in masks:
-        if mask.counts is not None:
-            total.update(dict(zip(mask.numbers.tolist(), mask.counts.tolist(), strict=True)))
+        total.update(dict(zip(mask.numbers.tolist(), mask.counts.tolist(), strict=True)))
     return total
 
 
