@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import IO
 
@@ -201,6 +202,14 @@ def test_in_a_bucket_a_second_build_at_once_is_refused(
     assert build(*arguments) == 0
 
 
+def test_a_clock_that_is_fast_takes_no_lease_in_a_bucket(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, clock = f"{bucket}/out-fast/_build/lease", time.time
+    with lease.hold(path):
+        monkeypatch.setattr(time, "time", lambda: clock() + 2 * lease.LAPSE_SECONDS)
+        with pytest.raises(BuildError, match=r"another build is writing to .*, last seen \d s ago; "), lease.hold(path):
+            pass
+
+
 def test_a_lease_that_its_holder_deletes_while_another_build_comes_is_not_held_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,6 +228,18 @@ def test_a_lease_that_its_holder_deletes_while_another_build_comes_is_not_held_t
         with pytest.raises(BuildError, match="another build is writing to"), lease.hold(str(path)):
             pass
     assert deleted
+
+
+def test_a_lease_that_can_not_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lease, "_owner", refuse)
+        wanted = f"^cannot write {tmp_path}/out/_build: No space left on device; "
+        with pytest.raises(BuildError, match=wanted), lease.hold(f"{tmp_path}/out/_build/lease"):
+            pass
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_system_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
