@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from beam_pipelines.errors import first_line
 from beam_pipelines.files import cloud
-from beam_pipelines.files.refusals import ARCHIVE_ERRORS, refusal_of, refusal_of_status
+from beam_pipelines.files.refusals import ARCHIVE_ERRORS, cannot_read, refusal_of, refusal_of_status, root_cause
 from beam_pipelines.files.storage import is_local, open_raw, open_read
 from beam_pipelines.rejects import BadInputError
 
@@ -74,8 +74,10 @@ class FileReader:
             if member and str(error) == _BAD_BZIP2:
                 raise BadInputError("read", "bad_zip_member", f"{path}: {error}") from error
             if isinstance(error, OSError) and not refusal_of(error).of_one_file:
-                self.close()  # a broken connection, not a fault of the file: the bundle fails and is retried
-                with cloud.errors(path):
+                self.close()  # a broken connection, not a fault of the file: the bundle fails
+                if is_local(path):
+                    raise cannot_read(path, root_cause(error)) from error
+                with cloud.errors(path):  # and is retried
                     raise
             raise BadInputError("read", "unreadable", f"{path}: {first_line(error)}") from error
         except Exception as error:

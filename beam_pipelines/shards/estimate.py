@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 from collections import Counter
 from collections.abc import Sequence
@@ -37,18 +38,17 @@ def estimate(pairs: Sequence[Pair], recipe: Recipe, reading: MaskReading = PLAIN
     Raises:
       BuildError: the images have another aspect ratio than --image_size, or no pair could be read.
     """
-    reader = file_reader(recipe)
     samples: list[Sample] = []
     rejected: list[Rejected] = []
-    for pair in pairs[:TRIES]:
-        sample = prepare(pair, recipe, reader, reading)
-        if isinstance(sample, Rejected):
-            rejected.append(sample)
-        else:
-            samples.append(sample)
-        if len(samples) == SAMPLES:
-            break
-    reader.close()
+    with contextlib.closing(file_reader(recipe)) as reader:
+        for pair in pairs[:TRIES]:
+            sample = prepare(pair, recipe, reader, reading)
+            if isinstance(sample, Rejected):
+                rejected.append(sample)
+            else:
+                samples.append(sample)
+            if len(samples) == SAMPLES:
+                break
     if not samples:
         raise BuildError(_nothing_usable(rejected))
     encodings = (*_VALUE_BYTES, "png")

@@ -252,6 +252,15 @@ def test_a_file_system_without_locks_is_told(tmp_path: Path, monkeypatch: pytest
         pass
 
 
+def test_a_local_file_whose_server_does_not_answer_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr("beam_pipelines.files.reader.open_raw", refuse)
+    with pytest.raises(BuildError, match=f"^{tmp_path}/a.png can't be read: Stale file handle; fix this and run"):
+        FileReader(100).read(f"{tmp_path}/a.png")
+
+
 def test_a_bucket_that_does_not_exist_is_told(source: Path, bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (
         (f"--input={source}", "--output=gs://nobody/out"),
