@@ -105,22 +105,22 @@ def check_shard(split: str, shard: Shard, manifest: Manifest, root: str) -> Chec
     path = storage.join(root, shard.file)
     cure = f"restore the file (its sha256 in dataset.json is {shard.sha256}), or build again with --overwrite"
     tally, problems = Tally(), []
+    checker, stream = RecordChecker(manifest), None
     try:
-        with cloud.errors(path):
-            opened = storage.open_read(path)
+        with cloud.errors(path), storage.open_read(path) as file:
+            stream = HashingStream(file)
+            try:
+                for index, serialized in enumerate(tfrecord.read_records(stream, shard.file)):
+                    found, of_record = checker.check(serialized)
+                    tally += of_record
+                    problems += [f"{shard.file}: record {index}: {problem}" for problem in found]
+            except tfrecord.CorruptRecordError as error:
+                problems.append(f"{error}; {cure}")
+            stream.drain()
     except (OSError, BuildError) as error:
-        return Checked({split: tally}, (f"{shard.file}: can't be read, {error}; {cure}",))
-    with cloud.errors(path), opened as file:
-        stream = HashingStream(file)
-        checker = RecordChecker(manifest)
-        try:
-            for index, serialized in enumerate(tfrecord.read_records(stream, shard.file)):
-                found, of_record = checker.check(serialized)
-                tally += of_record
-                problems += [f"{shard.file}: record {index}: {problem}" for problem in found]
-        except tfrecord.CorruptRecordError as error:
-            problems.append(f"{error}; {cure}")
-        stream.drain()
+        place = f" beyond byte {stream.bytes:,}" if stream else ""
+        problems.append(f"{shard.file}: can't be read{place}, {error}; {cure}")
+        return Checked({split: tally}, _shortened(problems, shard.file))
     if stream.bytes != shard.bytes:
         problems.append(f"{shard.file}: {stream.bytes:,} bytes, and the manifest says {shard.bytes:,}; {cure}")
     elif stream.sha256 != shard.sha256:
