@@ -393,6 +393,16 @@ def test_train_ids_are_no_label_ids(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["cityscapes19", "cityscapes7"])
+def test_small_label_ids_are_told_from_train_ids_by_their_pixels(name: str) -> None:
+    def counted(*ids: int) -> list:
+        return [mask.without_pixels() for mask in plain(*ids)] * 16
+
+    assert check_table(counted(0, 7, 8, 11, 17), BUILTIN_TABLES[name]()) == ()
+    with pytest.raises(BuildError, match=r"they fit --labels=cityscapes_train_ids\. "):
+        check_table(counted(0, 0, 0, 2, 8, 10, 13), BUILTIN_TABLES[name]())
+
+
+@pytest.mark.parametrize("name", ["cityscapes19", "cityscapes7"])
 def test_masks_of_camvid_are_not_taken_for_train_ids(name: str, camvid: Path) -> None:
     """By the pixels of each id: the ids alone fit both tables."""
     paths = sorted((camvid / "masks" / "val").glob("*.png"))[:4]
