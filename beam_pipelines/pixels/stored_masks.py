@@ -11,14 +11,14 @@ from PIL import Image
 from beam_pipelines.contract.pictures import is_turned, load, opaque, open_header, png_pixels
 from beam_pipelines.pixels.decode import bad, refused_at_decode
 
-GRAY, SHALLOW, PALETTE, RGB = "grey", "shallow grey", "palette", "RGB"  # as plans have them
+GRAY, SHALLOW, PALETTE, RGB = "grey", "shallow grey", "palette", "RGB"  # "grey", since plans hold these texts
 KINDS = {
     GRAY: "gray with 8 or 16 bits",
     SHALLOW: "gray with 1, 2 or 4 bits",
     PALETTE: "palette",
     RGB: "RGB",
 }
-_PNG_GREY = 0  # a color type; bit depth and color type are the bytes 24 and 25 of a PNG
+_PNG_GRAY = 0  # a color type; bit depth and color type are the bytes 24 and 25 of a PNG
 NONE = -1  # in `StoredMask`: a sample that has no such number
 _RGB_CODE = np.array([1 << 16, 1 << 8, 1], np.uint32)
 
@@ -56,7 +56,7 @@ def open_mask(data: bytes, max_pixels: int) -> tuple[Image.Image, np.ndarray | N
         raise bad("mask_format", f"the mask is a {header.format} file: only PNG is read, as it keeps ids exactly")
     if is_turned(header, data):
         raise bad("rotated", "the EXIF orientation of the mask is not 1: turn the mask upright (and check its image)")
-    if data[25] != _PNG_GREY:
+    if data[25] != _PNG_GRAY:
         return header, None
     pixels = png_pixels(data)
     # An id that is marked as transparent (tRNS) adds a second channel; it is still an id.
