@@ -129,7 +129,7 @@ def _check_pixels(name: str, encoded: bytes, pixel_format: str, size: tuple[int,
             raise RecordError(f"the {name} has {what}, and {size[0]}x{size[1]} takes {least:,}")
         return
     if len(encoded) < 33 or not encoded.startswith(_PNG_START):
-        raise RecordError(f"the {name} has {what}, which are no PNG")
+        raise RecordError(f"the {name} has {what}, which are not a PNG file")
     width, height, *kind = struct.unpack_from(">IIBB", encoded, len(_PNG_START))
     if (height, width) != size:
         raise RecordError(f"the {name} is a PNG of {height}x{width}, and the record says {size[0]}x{size[1]}")
@@ -269,7 +269,7 @@ def _read_varint(message: memoryview, position: int) -> tuple[int, int]:
 
 def _value(field: str, values: list[Any]) -> bytes | str | int:
     if len(values) != 1:
-        raise RecordError(f"{field} has {len(values)} values and 1 belongs there")
+        raise RecordError(f"{field} has {len(values)} values; it must have 1")
     (value,) = values
     if (field in NUMBERS) != isinstance(value, int):
         raise RecordError(f"{field} is {'not ' if field in NUMBERS else ''}a number")

@@ -119,7 +119,7 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         key, _ = Counter(key for key, _ in pairs).most_common(1)[0]
-        raise _RepeatedKeyError(f"the key {shown(key)} is there more than once")
+        raise _RepeatedKeyError(f"the key {shown(key)} occurs more than once")
     return found
 
 

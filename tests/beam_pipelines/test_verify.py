@@ -336,7 +336,7 @@ RECORD_CHANGES: dict[str, tuple[str, Callable[[Record], Record], str]] = {
     "no png": (
         "png",
         lambda found: replace(found, image=b"no picture"),
-        "the image has 10 bytes of png, which are no PNG",
+        "the image has 10 bytes of png, which are not a PNG file",
     ),
     "class": (
         "uint8",
