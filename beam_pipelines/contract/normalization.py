@@ -20,11 +20,6 @@ class Normalization:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
-    @classmethod
-    def of(cls, mean: Sequence[float], std: Sequence[float]) -> Normalization:
-        """From any sequences of numbers."""
-        return cls(tuple(mean), tuple(std))
-
     @property
     def center(self) -> np.ndarray:
         """float64[C]: the mean of pixel / 255."""

@@ -98,8 +98,6 @@ def read_bytes(path: str) -> bytes | None:
         return None
     except OSError as error:
         raise cannot_read(path, root_cause(error)) from error
-    except UnicodeDecodeError as error:
-        raise BuildError(f"{path} is not UTF-8 text: {error}; restore the file or build the data set again") from error
 
 
 def exists(path: str) -> bool:
