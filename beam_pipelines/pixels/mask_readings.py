@@ -76,7 +76,7 @@ def named_ids(way: str, stored: StoredMask, table: LabelTable) -> np.ndarray | N
 
 
 def readings(stored: StoredMask, table: LabelTable, ways: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Way -> the id of each value, of the ways that fit the mask and the table."""
+    """Way -> the id of each value, int64[n], of the ways that fit the mask and the table."""
     found = {way: named_ids(way, stored, table) for way in ways}
     return {way: ids for way, ids in found.items() if ids is not None}
 

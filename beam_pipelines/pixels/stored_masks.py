@@ -25,9 +25,10 @@ _RGB_CODE = np.array([1 << 16, 1 << 8, 1], np.uint32)
 
 @dataclass(frozen=True)
 class StoredMask:
-    """A mask as stored: `samples` [H, W], and the n `values` that occur there. Of each value: the stored number, the
-    gray level in 8 and in 16 bits, int64[n] (-1: none), and the color in 8 bits, int64[n, 3] (-1: none, or not opaque).
-    `counts`, int64[n], are the pixels of each value, or None if they were not counted.
+    """A mask as stored: `samples` uint8 or uint16 [H, W], and the n `values` that occur there, int64[n] in order; of
+    RGB both are uint32, red << 16 | green << 8 | blue. Of each value: the stored number, the gray level in 8 and in 16
+    bits, int64[n] (-1: none), and the color in 8 bits, int64[n, 3] (-1: none, or not opaque). `counts`, int64[n], are
+    the pixels of each value, or None if they were not counted.
     """
 
     kind: str

@@ -22,8 +22,8 @@ from beam_pipelines.rejects import Rejected, RejectedFields
 
 @dataclass(frozen=True, kw_only=True)
 class StagedShard:
-    """A shard whose pairs are decoded and counted. `heights` and `widths` are (least, largest); `crc32c` is that of the
-    file.
+    """A shard whose pairs are decoded and counted. `class_pixels` is int64[256], the pixels of each train id; `heights`
+    and `widths` are (least, largest); `crc32c` is that of the file.
     """
 
     plan_digest: str

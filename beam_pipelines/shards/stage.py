@@ -133,7 +133,7 @@ def _samples(plan: ShardPlan, recipe: Recipe, reader: FileReader, on_pair: OnPai
 
 @dataclass
 class _Contents:
-    """Counts of the pairs of a shard."""
+    """Counts of the pairs of a shard; `class_pixels` is int64[256], the pixels of each train id."""
 
     moments: Moments = field(default_factory=Moments.zero)
     class_pixels: np.ndarray = field(default_factory=lambda: np.zeros(LEVELS, np.int64))
