@@ -178,6 +178,11 @@ def _blob(path: str) -> Any:
         return create_storage_client(PipelineOptions([])).bucket(bucket).blob(name)
 
 
+def is_lease(text: bytes) -> bool:
+    """Whether a build wrote this text into its lease."""
+    return text.startswith(b'{"host": ')
+
+
 def _owner() -> str:
     return json.dumps({"host": socket.gethostname(), "process": os.getpid(), "build": uuid.uuid4().hex[:8]})
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from beam_pipelines.contract.labels import UNKNOWN, LabelTable
 from beam_pipelines.pixels.stored_masks import GRAY, KINDS, NONE, PALETTE, StoredMask, are_gray
+from beam_pipelines.recipe import MASKS_ARE
 
-IDS, LEVELS, COLORS = "ids", "levels", "colors"
+_, IDS, LEVELS, COLORS = MASKS_ARE
 DEEP = "deep"  # like levels, of 16 bits: a mask of 0 and 65535 is stored in as little as 1 bit
 OPTION = "--masks_are"
 CURE = f"say what the masks are: {OPTION}=ids (numbers as stored), levels (gray levels as shown) or colors"

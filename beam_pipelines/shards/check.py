@@ -18,7 +18,8 @@ from beam_pipelines.contract.labels import IGNORE
 from beam_pipelines.contract.manifest import Manifest, Shard
 from beam_pipelines.contract.moments import Moments
 from beam_pipelines.errors import BuildError
-from beam_pipelines.files import cloud, storage, workspace
+from beam_pipelines.files import cloud, storage
+from beam_pipelines.files.names import BUILD
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.shards.record_check import RecordChecker, Tally
 
@@ -171,7 +172,7 @@ def strange_files(manifest: Manifest, place: Workspace) -> list[str]:
     Files in `_build` are left out: a build deletes them only after publishing.
     """
     known = {shard.file for shards in manifest.splits.values() for shard in shards}
-    names = (name for name in storage.sizes(place.root) if not name.startswith(f"{workspace.BUILD}/"))
+    names = (name for name in storage.sizes(place.root) if not name.startswith(f"{BUILD}/"))
     found = [name for name in names if name.endswith(".tfrecord") and name not in known]
     return [f"{name}: is not in the manifest; delete it" for name in sorted(found)]
 

@@ -19,7 +19,7 @@ from beam_pipelines.shards.stage import file_reader, prepare, to_record
 
 SAMPLES = 3
 TRIES = 32  # pairs that are tried to find SAMPLES good ones
-_VALUE_BYTES = {"float32": 4, "float16": 2, "uint8": 1}
+_VALUE_BYTES = {record.RAW_DTYPES[image_format]: size for image_format, size in record.ITEM_BYTES.items()}
 
 
 @dataclass(frozen=True)

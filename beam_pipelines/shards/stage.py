@@ -14,8 +14,9 @@ import numpy as np
 
 from beam_pipelines.contract import record, tfrecord
 from beam_pipelines.contract.manifest import Shard
-from beam_pipelines.contract.moments import LEVELS, Moments
+from beam_pipelines.contract.moments import Moments
 from beam_pipelines.contract.pictures import BYTES_PER_PIXEL
+from beam_pipelines.contract.pixel import LEVELS
 from beam_pipelines.contract.record import Record
 from beam_pipelines.files import storage
 from beam_pipelines.files.reader import FileReader

@@ -96,7 +96,8 @@ def test_while_it_is_written_a_file_does_not_have_its_name(tmp_path: Path) -> No
         assert not path.exists()
         (temporary,) = path.parent.iterdir()
         assert temporary.name.startswith("file.")
-        assert temporary.name.endswith(storage.TEMPORARY)
+        assert storage.final_name(temporary.name) == "file"
+    assert storage.final_name("file") is None
     assert [found.name for found in path.parent.iterdir()] == ["file"]
 
 
