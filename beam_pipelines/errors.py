@@ -12,6 +12,7 @@ from typing import TextIO
 
 from beam_pipelines.contract.errors import UserError
 
+LOST_WORKER = "SDK worker disconnected"  # Beam's error for a worker process that died
 _MARK = "BuildError: "
 
 

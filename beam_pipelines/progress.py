@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from beam_pipelines.errors import BuildError
-from beam_pipelines.files import storage
-from beam_pipelines.files import workspace as names
-from beam_pipelines.files.workspace import STAGED, TEMPORARIES, Workspace
+from beam_pipelines.files import names, storage
+from beam_pipelines.files.names import STAGED, TEMPORARIES
+from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.shards.estimate import Estimate
 from beam_pipelines.shards.plan import ShardPlan
@@ -89,8 +89,11 @@ class Watcher:
 def shown(watcher: Watched, normalized: bool, console: Console, remote: bool) -> Iterator[None]:
     """Shows progress while the block runs: bars in a terminal, otherwise a line every few seconds."""
     stop = threading.Event()
-    show = _show_bars if console.is_terminal else _show_lines
-    thread = threading.Thread(target=show, args=(watcher, normalized, console, stop, remote), daemon=True)
+    show, seconds = _show_lines, _LINE_SECONDS
+    if console.is_terminal:
+        show, seconds = _show_bars, _REMOTE_SECONDS if remote else _LOCAL_SECONDS
+    states = _states(watcher, stop, seconds)
+    thread = threading.Thread(target=show, args=(states, watcher.images, normalized, console), daemon=True)
     thread.start()
     try:
         yield
@@ -99,7 +102,7 @@ def shown(watcher: Watched, normalized: bool, console: Console, remote: bool) ->
         thread.join()
 
 
-def _show_bars(watcher: Watched, normalized: bool, console: Console, stop: threading.Event, remote: bool) -> None:
+def _show_bars(states: Iterator[tuple[State, str, str]], images: int, normalized: bool, console: Console) -> None:
     columns = (
         TextColumn("{task.description:9}"),
         BarColumn(),
@@ -108,20 +111,18 @@ def _show_bars(watcher: Watched, normalized: bool, console: Console, stop: threa
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as progress:
-        decode = progress.add_task("decode", total=watcher.images, rate="")
-        finish = progress.add_task("normalize", total=watcher.images, rate="", visible=normalized)
-        for state, rate, _ in _states(watcher, stop, _REMOTE_SECONDS if remote else _LOCAL_SECONDS):
-            busy = decode if state.decoded < watcher.images else finish
+        decode = progress.add_task("decode", total=images, rate="")
+        finish = progress.add_task("normalize", total=images, rate="", visible=normalized)
+        for state, rate, _ in states:
+            busy = decode if state.decoded < images else finish
             progress.update(decode, completed=state.decoded, rate=rate if busy == decode else "")
             progress.update(finish, completed=state.finished, rate=rate if busy == finish else "")
 
 
-def _show_lines(watcher: Watched, normalized: bool, console: Console, stop: threading.Event, remote: bool) -> None:
-    for state, rate, left in _states(watcher, stop, _LINE_SECONDS):
+def _show_lines(states: Iterator[tuple[State, str, str]], images: int, normalized: bool, console: Console) -> None:
+    for state, rate, left in states:
         finished = f", normalized {state.finished:,}" if normalized else ""
-        console.print(
-            f"decoded {state.decoded:,} of {watcher.images:,} images{finished}; {rate}; {left}", highlight=False
-        )
+        console.print(f"decoded {state.decoded:,} of {images:,} images{finished}; {rate}; {left}", highlight=False)
 
 
 def _states(watcher: Watched, stop: threading.Event, seconds: float) -> Iterator[tuple[State, str, str]]:

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from beam_pipelines.contract.labels import LabelTable
+from beam_pipelines.contract.record import is_normalized
 
 SCENES = "(embedded scenes)"  # the input if none is given
+MASKS_ARE = ("auto", "ids", "levels", "colors")  # see pixels/mask_readings.py
 
 
 def input_paths(text: str) -> list[str]:
@@ -42,13 +44,13 @@ class Recipe:
     seed: int
     max_pairs: int | None
     max_image_pixels: int
-    masks_are: str = "auto"
+    masks_are: str = MASKS_ARE[0]
 
     def to_json(self) -> dict[str, Any]:
         value = {name: getattr(self, name) for name in self.__dataclass_fields__}
         value["labels"] = self.labels.name
         value["split_fractions"], value["shards"] = dict(self.split_fractions), dict(self.shards)
-        if self.masks_are == "auto":
+        if self.masks_are == MASKS_ARE[0]:
             del value["masks_are"]  # the same recipe as before the option existed
         return value
 
@@ -68,7 +70,7 @@ class Recipe:
 
     @property
     def normalized(self) -> bool:
-        return self.image_encoding in ("float32", "float16")
+        return is_normalized(self.image_format)
 
     @property
     def staged_format(self) -> str:

@@ -144,7 +144,7 @@ def _notes_on_classes(manifest: Manifest) -> list[str]:
     if absent:
         notes.append(f"no pixel in {manifest.moments_split}: {', '.join(absent)}")
     if share > table_fit.SUSPICIOUS_IGNORED:
-        notes.append(f"that is unusually much: is {manifest.labels.name} the right label table (--labels)?")
+        notes.append(f"that is unusually many: is {manifest.labels.name} the right label table (--labels)?")
     notes += _notes_on_table(manifest.labels, pixels)
     if minus_ones := manifest.minus_one_pixels:
         notes.append(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from beam_pipelines import stopping
 from beam_pipelines.contract.errors import exit_code_of
-from beam_pipelines.errors import BuildError, as_build_error, first_line, without_worker_tracebacks
+from beam_pipelines.errors import LOST_WORKER, BuildError, as_build_error, first_line, without_worker_tracebacks
 from beam_pipelines.machine import cores
 
 # Beam takes a second to import, and options are parsed before that.
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from apache_beam.runners.runner import PipelineResult
     from rich.console import Console
 
-_LOST_WORKER = ("SDK worker disconnected", "Channel closed prematurely")  # in the errors of any runner
+_LOST_WORKER = (LOST_WORKER, "Channel closed prematurely")  # in the errors of any runner
+_WHY_LOST = "it may have been killed, or run out of memory"
 _NO_WORKER = "didn't get control connection"
 
 
@@ -155,8 +156,14 @@ def guarded(work: Callable[[Console], int], verbose: bool, failed: int = 1) -> i
 
 
 def _in_words(error: Exception) -> str | None:
-    told = as_build_error(error) or runner_error(error)
-    return None if told is None else str(told)
+    if told := as_build_error(error) or runner_error(error):
+        return str(told)
+    if _is_of_lost_worker(error):
+        return f"a worker process died; {_WHY_LOST}. Fewer workers need less memory; run the same command again"
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        return f"{place}{error.strerror or first_line(error)}; fix this and run the same command again"
+    return None
 
 
 def keep_quiet() -> None:
@@ -174,13 +181,10 @@ def run_to_end(pipeline: beam.Pipeline, shards_done: Callable[[], int], on_retry
     Raises:
       BuildError: another run would not help, the runner can't be started, or it stopped responding.
     """
-    from beam_pipelines import worker_processes
-
-    worker_processes.watch()
     while True:
         before = shards_done()
         try:
-            _run(pipeline)
+            run(pipeline)
             return
         except Exception as error:
             stopping.pause()
@@ -217,13 +221,16 @@ def runner_error(error: BaseException) -> BuildError | None:
 
 
 def _lost_worker(error: BaseException) -> BuildError | None:
-    if not any(text in str(error) for text in _LOST_WORKER):
+    if not _is_of_lost_worker(error):
         return None
     return BuildError(
-        "a worker process died before it finished another shard; it may have been killed, or run out of memory. A "
-        "smaller --max_image_pixels or fewer workers need less memory; run the same command again to continue from the "
-        "finished shards"
+        f"a worker process died before it finished another shard; {_WHY_LOST}. A smaller --max_image_pixels or fewer "
+        "workers need less memory; run the same command again to continue from the finished shards"
     )
+
+
+def _is_of_lost_worker(error: BaseException) -> bool:
+    return any(text in str(error) for text in _LOST_WORKER)
 
 
 def _got_on(shards_done: Callable[[], int], before: int) -> bool:
@@ -233,7 +240,11 @@ def _got_on(shards_done: Callable[[], int], before: int) -> bool:
         return False  # the folder can't be read: the pipeline's own error is the one to report
 
 
-def _run(pipeline: beam.Pipeline) -> None:
+def run(pipeline: beam.Pipeline) -> None:
+    """Runs the pipeline once and waits for its end. A job that is left early, by an error or a signal, is canceled."""
+    from beam_pipelines import worker_processes
+
+    worker_processes.watch()
     result = pipeline.run()
     try:
         with stopping.on_stop(lambda: _cancel(result, pipeline.options)):

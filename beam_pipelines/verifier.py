@@ -73,9 +73,10 @@ def _cure(manifest: Manifest, place: Workspace) -> str:
 def _check(manifest: Manifest, place: Workspace, options: PipelineOptions, in_process: bool) -> Checked:
     """Passes the result through a file, since not every runner runs in this process."""
     with _result_path(place, in_process) as path:
-        with beam.Pipeline(options=options) as pipeline:
-            checked = pipeline | "CheckShards" >> CheckShards(manifest, place.root)
-            checked | "WriteResult" >> beam.Map(lambda found: storage.write(path, found.to_json().encode()))
+        pipeline = beam.Pipeline(options=options)
+        checked = pipeline | "CheckShards" >> CheckShards(manifest, place.root)
+        checked | "WriteResult" >> beam.Map(lambda found: storage.write(path, found.to_json().encode()))
+        runners.run(pipeline)
         return Checked.from_json(storage.read_text(path) or "", path)
 
 

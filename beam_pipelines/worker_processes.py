@@ -12,7 +12,8 @@ import threading
 from apache_beam.portability import python_urns
 from apache_beam.runners.portability.fn_api_runner.worker_handlers import SubprocessSdkWorkerHandler, WorkerHandler
 
-LOST = "SDK worker disconnected"
+from beam_pipelines.errors import LOST_WORKER
+
 _ABORT_SECONDS = 0.5
 
 
@@ -39,4 +40,4 @@ class WatchedWorkerHandler(SubprocessSdkWorkerHandler):
             self.data_conn.close()
         while not self._closed.wait(_ABORT_SECONDS):  # a request may still be sent, and would never be answered
             with contextlib.suppress(RuntimeError):  # the requests changed while they were gone through
-                self.control_conn.abort(RuntimeError(LOST))
+                self.control_conn.abort(RuntimeError(LOST_WORKER))

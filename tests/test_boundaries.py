@@ -86,11 +86,13 @@ TRAINER_SOURCES = sources_of(TRAINER)
 LAUNCH_SOURCES = sources_of(LAUNCH)
 ALL_SOURCES = SOURCES | TRAINER_SOURCES | LAUNCH_SOURCES
 PICTURE_GRAPH = f"{PACKAGE}.contract.picture_graph"  # the same rule as PICTURES, for TensorFlow's graphs
-CONTRACT = [module for module in SOURCES if module.startswith(f"{PACKAGE}.contract") and module != PICTURE_GRAPH]
-PICTURES = f"{PACKAGE}.contract.pictures"  # the contract's one user of image libraries
+PICTURE_GRAPHS = {PICTURE_GRAPH, f"{PACKAGE}.contract.picture_headers"}
+CONTRACT = [module for module in SOURCES if module.startswith(f"{PACKAGE}.contract") and module not in PICTURE_GRAPHS]
+PICTURES = f"{PACKAGE}.contract.pictures"
+IMAGE_LIBRARY_USERS = {PICTURES, f"{PACKAGE}.contract.tiff"}  # of the contract
 SCENES = [module for module in SOURCES if module.startswith(f"{PACKAGE}.inputs.sample_scenes")]
 TENSORFLOW_USER = f"{PACKAGE}.metadata.transform_fn"  # runs in a process of its own
-TENSORFLOW_USERS = {TENSORFLOW_USER, PICTURE_GRAPH}
+TENSORFLOW_USERS = {TENSORFLOW_USER, *PICTURE_GRAPHS}
 # In processes of their own, here and on an image of Vertex AI: not what a user starts.
 STARTED_BY_US = {
     TENSORFLOW_USER,
@@ -240,7 +242,7 @@ def test_the_contract_loads_neither_beam_nor_tensorflow_nor_yaml() -> None:
 
 
 def test_only_the_pictures_of_the_contract_load_image_libraries() -> None:
-    others = [module for module in CONTRACT if module != PICTURES]
+    others = [module for module in CONTRACT if module not in IMAGE_LIBRARY_USERS]
     assert loads_without({"PIL", "imagecodecs"}, "-c", "import " + ", ".join(others))
     assert not loads_without({"PIL", "imagecodecs"}, "-c", f"import {PICTURES}")
 
@@ -289,7 +291,8 @@ def test_the_contract_imports_nothing_else_of_the_package() -> None:
 
 def test_the_contract_needs_little_and_tensorflow_only_to_parse() -> None:
     for module in CONTRACT:
-        needed = {"google_crc32c", "msgspec", "numpy"} | ({"PIL", "imagecodecs"} if module == PICTURES else set())
+        images = {"PIL", "imagecodecs"} if module in IMAGE_LIBRARY_USERS else set[str]()
+        needed = {"google_crc32c", "msgspec", "numpy"} | images
         assert third_party(imports_of(module, lazy=False)) <= needed, module
         if module != f"{PACKAGE}.contract.record":
             assert third_party(imports_of(module)) <= needed, module
@@ -303,8 +306,10 @@ def test_workers_need_only_what_is_installed_on_them() -> None:
 def test_tensorflow_is_named_only_where_it_is_used() -> None:
     users = {module for module in SOURCES if any("tensorflow" in name for name in imports_of(module))}
     assert users == TENSORFLOW_USERS | {f"{PACKAGE}.contract.record"}
-    assert {module for module in SOURCES if PICTURE_GRAPH in imports_of(module)} == {TENSORFLOW_USER}
-    assert third_party(imports_of(PICTURE_GRAPH)) == {"numpy", "tensorflow"}
+    users = {module for module in SOURCES if PICTURE_GRAPHS & imports_of(module)}
+    assert users == {TENSORFLOW_USER, PICTURE_GRAPH}
+    for module in PICTURE_GRAPHS:
+        assert third_party(imports_of(module)) <= {"numpy", "tensorflow"}
 
 
 @pytest.mark.parametrize("package", ROOMS)
@@ -479,7 +484,7 @@ def test_the_trainer_loads_nothing_of_the_pipeline_but_the_contract() -> None:
     loaded = set(done.stdout.split())
     assert {"tensorflow", "keras", f"{TRAINER}.training", f"{PACKAGE}.contract.manifest"} <= loaded
     assert not {name for name in loaded if name.startswith(("apache_beam", "google.cloud.", "tensorflow_transform"))}
-    assert {name for name in loaded if name.startswith(f"{PACKAGE}.")} <= {*CONTRACT, PICTURE_GRAPH}
+    assert {name for name in loaded if name.startswith(f"{PACKAGE}.")} <= {*CONTRACT, *PICTURE_GRAPHS}
 
 
 def test_the_trainer_needs_what_its_extra_installs(metadata: Path) -> None:

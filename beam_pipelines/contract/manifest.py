@@ -173,9 +173,9 @@ def _check_references(parts: Any, name: str) -> None:
     files = Counter(shard.file for split in parts.splits.values() for shard in split.shards)
     file, times = next(iter(files.most_common(1)), ("", 0))
     if times > 1:
-        raise SchemaError(name, "splits", f"the shard {file} is there {times} times")
+        raise SchemaError(name, "splits", f"the shard {file} occurs {times} times")
     if not any(parts.moments.histogram[0]):
-        raise SchemaError(name, "moments.histogram", "mean and std are of no pixels")
+        raise SchemaError(name, "moments.histogram", "no pixel was counted")
     sums = [sum(row) for row in parts.moments.histogram]
     if len(set(sums)) > 1:
         raise SchemaError(name, "moments.histogram", f"each channel counts every pixel once, and the sums are {sums}")

@@ -10,8 +10,9 @@ import msgspec
 import numpy as np
 
 from beam_pipelines.contract.labels import LabelTable, LabelTableError, TableFields
-from beam_pipelines.contract.moments import CHANNELS, LEVELS, Moments
-from beam_pipelines.contract.record import RAW_DTYPES
+from beam_pipelines.contract.moments import Moments
+from beam_pipelines.contract.pixel import CHANNELS, LEVELS
+from beam_pipelines.contract.record import RAW_DTYPES, is_normalized
 from beam_pipelines.contract.schema import Count, Digest, PlainName, SchemaError, Size
 
 
@@ -26,8 +27,7 @@ class PixelFormat:
 
     @property
     def normalized(self) -> bool:
-        """Whether records hold (pixel / 255 - mean) / std; otherwise the reader normalizes."""
-        return self.image_format in ("raw_float32", "raw_float16")
+        return is_normalized(self.image_format)
 
     @property
     def uniform(self) -> bool:
@@ -94,7 +94,8 @@ class _PixelFields(_Fields, frozen=True, kw_only=True):
     normalized: bool
 
 
-_Row = Annotated[tuple[Count, ...], msgspec.Meta(min_length=LEVELS, max_length=LEVELS)]
+# int64[256] as JSON: counts of each level, or of each train id.
+Row = Annotated[tuple[Count, ...], msgspec.Meta(min_length=LEVELS, max_length=LEVELS)]
 
 
 class _MomentsFields(_Fields, frozen=True, kw_only=True):
@@ -104,13 +105,19 @@ class _MomentsFields(_Fields, frozen=True, kw_only=True):
     sums_of_squares: tuple[int, int, int]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    histogram: tuple[_Row, _Row, _Row]
+    histogram: tuple[Row, Row, Row]
 
 
-class _ShardFields(_Fields, frozen=True, kw_only=True):
+class ShardFields(msgspec.Struct, frozen=True, kw_only=True):
+    """A `Shard` in any list of a build; manifest and receipts are stricter."""
+
     file: PlainName
     examples: Count
     bytes: Count
+    sha256: str
+
+
+class _ShardFields(ShardFields, forbid_unknown_fields=True, frozen=True, kw_only=True):
     sha256: Digest
 
 

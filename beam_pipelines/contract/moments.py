@@ -8,9 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from beam_pipelines.contract.normalization import Normalization
-
-CHANNELS = 3
-LEVELS = 256
+from beam_pipelines.contract.pixel import CHANNELS, LEVELS
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-_LEVELS = 256
+from beam_pipelines.contract.pixel import LEVELS
 
 
 @dataclass(frozen=True)
@@ -19,11 +18,6 @@ class Normalization:
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
-
-    @classmethod
-    def of(cls, mean: Sequence[float], std: Sequence[float]) -> Normalization:
-        """From any sequences of numbers."""
-        return cls(tuple(mean), tuple(std))
 
     @property
     def center(self) -> np.ndarray:
@@ -37,7 +31,7 @@ class Normalization:
 
     def table(self) -> np.ndarray:
         """float64[C, 256]: the normalized value of each value 0..255, by channel."""
-        return np.asarray((np.arange(_LEVELS) / 255.0 - self.center[:, None]) / self.divisor[:, None])
+        return np.asarray((np.arange(LEVELS) / 255.0 - self.center[:, None]) / self.divisor[:, None])
 
     def shift_and_factor(self) -> tuple[np.ndarray, np.ndarray]:
         """float32[C] each, for pixels 0..255: normalized = (pixel - shift) * factor."""

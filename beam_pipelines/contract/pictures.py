@@ -6,11 +6,7 @@ A picture that can't be read exactly is refused.
 
 from __future__ import annotations
 
-import contextlib
 import io
-import re
-import struct
-import warnings
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,14 +15,21 @@ import imagecodecs
 import numpy as np
 from PIL import Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
 
+from beam_pipelines.contract import tiff
+from beam_pipelines.contract.picture_errors import (
+    JPEG_SIGNATURE,
+    PNG_SIGNATURE,
+    SIGNATURES,
+    TIFF_SIGNATURES,
+    damage_refused,
+    reason_of_damage,
+)
+from beam_pipelines.contract.picture_errors import PictureError as PictureError
+from beam_pipelines.contract.pixel import MAX_IMAGE_PIXELS as MAX_IMAGE_PIXELS
+
 # Image.open looks among the formats that are imported: BMP, JPEG (which knows MPO) and PNG always are.
 IMAGE_FORMATS = ("PNG", "JPEG", "BMP", TiffImagePlugin.TiffImageFile.format, WebPImagePlugin.WebPImageFile.format)
-MAX_IMAGE_PIXELS = 100_000_000  # where no other limit is given
 BYTES_PER_PIXEL = 8  # the most that a file may have of them, for each pixel of the limit
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_JPEG = b"\xff\xd8\xff"
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two are BigTIFF
-_SIGNATURES = (PNG_SIGNATURE, _JPEG, b"BM", b"RIFF", *_TIFF)
 _EXIF_ORIENTATION = 0x0112
 _TURNED = range(2, 9)  # 1 is upright, all others mean that nobody knows
 _PNG_EXIF = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")  # where a PNG can hold an orientation
@@ -35,29 +38,8 @@ _PNG_GRAY, _PNG_RGB = 0, 2  # color types of a PNG's header; bit depth and color
 _JPEG_FRAMES = {0xC0 + kind for kind in range(16)} - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15; the other three are tables
 _JPEG_WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}
 _JPEG_SCAN = 0xDA
-_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_OFFSETS = 256, 257, (273, 324)
-_TIFF_SUBFILE, _TIFF_OLD_SUBFILE = 254, 255
-_TIFF_BITS_PER_SAMPLE, _TIFF_COMPRESSION, _TIFF_PHOTOMETRIC = 258, 259, 262
-_TIFF_SAMPLES, _TIFF_INK_SET, _TIFF_EXTRA_SAMPLES, _TIFF_SAMPLE_FORMAT = 277, 332, 338, 339
-_MIN_IS_WHITE, _TIFF_RGB, _TIFF_YCBCR = 0, 2, 6
-_TIFF_JPEG = (6, 7)  # compressions of which libtiff gives RGB
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # 64 MiB; more than that is left out
 Image.MAX_IMAGE_PIXELS = None  # the limit is max_pixels, checked on the header
-# What Pillow's parsers stumble over in damaged files.
-_DAMAGE = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, struct.error)
-_UNSUPPORTED = re.compile(r"unsupported BMP (pixel depth|compression|bitfields)|not yet supported", re.IGNORECASE)
-_GREY_16 = ("I;16", "I;16B", "I;16L", "I")
-
-
-class PictureError(Exception):
-    """A picture that is refused. `reason` is a key of the pipeline's `rejects.REASONS`."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(reason, detail)
-        self.reason, self.detail = reason, detail
-
-    def __str__(self) -> str:
-        return f"{self.reason}: {self.detail}"
 
 
 def decode_image(data: bytes, max_pixels: int) -> np.ndarray:
@@ -78,8 +60,8 @@ def decode_image(data: bytes, max_pixels: int) -> np.ndarray:
         return _to_rgb(Image.fromarray(png_pixels(data)))  # Pillow looks for the transparent gray among stretched ones
     if header.format == "PNG" and data[24] == 16:
         return _to_rgb(Image.fromarray(_eight_bits(png_pixels(data))))
-    inverted = isinstance(header, TiffImagePlugin.TiffImageFile) and _check_tiff(header, data)
-    if header.mode in _GREY_16:
+    inverted = isinstance(header, TiffImagePlugin.TiffImageFile) and tiff.check(header, data)
+    if header.mode in tiff.GRAY_16:
         gray = _eight_bits(np.asarray(load(header, data)))
         return _to_rgb(Image.fromarray(255 - gray if inverted else gray))
     return _to_rgb(load(header, data))
@@ -87,15 +69,15 @@ def decode_image(data: bytes, max_pixels: int) -> np.ndarray:
 
 def open_header(data: bytes, max_pixels: int) -> Image.Image:
     """The header, checked; no pixel is decoded yet. Raises PictureError."""
-    if data.startswith(_JPEG):
+    if data.startswith(JPEG_SIGNATURE):
         _check_jpeg(data)
     with damage_refused(data, "the header can't be read: "):
         try:
             image = _opened(data)
         except UnidentifiedImageError as error:
-            if data.startswith(_TIFF):
-                _check_tiff_is_known(data)
-            if data.startswith(_SIGNATURES):
+            if data.startswith(TIFF_SIGNATURES):
+                tiff.check_is_known(data)
+            if data.startswith(SIGNATURES):
                 detail = f"the header can't be read; the file has {len(data):,} bytes"
                 raise PictureError(reason_of_damage(data), detail) from error
             raise PictureError("not_an_image", f"it begins with {data[:8]!r}") from error
@@ -118,8 +100,12 @@ def load(image: Image.Image, data: bytes) -> Image.Image:
 
 
 def png_pixels(data: bytes) -> np.ndarray:
-    """imagecodecs decodes twice as fast as Pillow, without the interpreter's lock, and checks every checksum."""
-    try:
+    """A PNG -> uint8 or uint16 [H, W] or [H, W, 2 to 4], as stored; 1, 2 and 4 bits are stretched to 0..255.
+
+    Raises:
+      PictureError: it is damaged.
+    """
+    try:  # twice as fast as Pillow, without the interpreter's lock, and every checksum is checked
         return imagecodecs.png_decode(data)
     except (imagecodecs.PngError, RuntimeError, ValueError) as error:
         raise PictureError(reason_of_damage(data), f"{error}; the file has {len(data):,} bytes") from error
@@ -131,28 +117,6 @@ def opaque(image: Image.Image) -> np.ndarray:
     if pixels[..., 3].min() < 255:
         raise PictureError("transparent", f"{np.count_nonzero(pixels[..., 3] < 255):,} pixels are not opaque")
     return pixels[..., :3]
-
-
-@contextlib.contextmanager
-def damage_refused(data: bytes, what: str = "") -> Iterator[None]:
-    """What Pillow raises for damaged files, as PictureError; its warnings (of large pictures, odd tags) are mute."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except _DAMAGE as error:
-        raise PictureError(reason_of_damage(data, str(error)), f"{what}{error}") from error
-
-
-def reason_of_damage(data: bytes, error: str = "") -> str:
-    """Whether a damaged file lacks its end, which PNG and JPEG mark; of others `error` may tell."""
-    if _UNSUPPORTED.search(error):
-        return "unsupported_mode"
-    if data.startswith(PNG_SIGNATURE):
-        return "corrupt" if b"IEND" in data[-16:] else "truncated"
-    if data.startswith(_JPEG):
-        return "corrupt" if b"\xff\xd9" in data[-16:] else "truncated"
-    return "truncated" if "truncated" in error.lower() else "corrupt"
 
 
 def _opened(data: bytes) -> Image.Image:
@@ -169,7 +133,7 @@ def _frames(image: Image.Image, data: bytes) -> int:
         return 1
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and isinstance(image, TiffImagePlugin.TiffImageFile):
-        return max(1, sum(map(_is_a_picture, _tiff_pages(data))))
+        return tiff.count_pictures(data)
     return int(frames)
 
 
@@ -249,77 +213,10 @@ def _check_jpeg(data: bytes) -> None:
         raise PictureError("unsupported_mode", detail)
 
 
-def _tiff_pages(data: bytes) -> Iterator[TiffImagePlugin.ImageFileDirectory_v2]:
-    file, offsets = io.BytesIO(data), set[int]()
-    page = TiffImagePlugin.ImageFileDirectory_v2(data[:16] if data.startswith(_TIFF[2:]) else data[:8])
-    while page.next and page.next not in offsets:
-        offsets.add(page.next)
-        file.seek(page.next)
-        page.load(file)
-        yield page
-
-
-def _is_a_picture(page: TiffImagePlugin.ImageFileDirectory_v2) -> bool:
-    """And not another page's overview or mask."""
-    reduced, mask = 1, 4
-    return not page.get(_TIFF_SUBFILE, 0) & (reduced | mask) and page.get(_TIFF_OLD_SUBFILE, 1) != 2
-
-
-def _check_tiff_is_known(data: bytes) -> None:
-    """Refuses by its name what is whole, and of a kind that Pillow does not read."""
-    page = next(_tiff_pages(data), None)
-    if (
-        page is None
-        or not {_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_PHOTOMETRIC} <= page.keys()
-        or not (page.keys() & set(_TIFF_OFFSETS))
-    ):
-        return
-    bits = max(page.get(_TIFF_BITS_PER_SAMPLE, (1,)))
-    if bits > 8:
-        raise PictureError("deep_color", f"{bits} bits per channel in a TIFF file: convert the picture to 8 bits")
-    raise PictureError("unsupported_mode", f"a TIFF file of {_tiff_kind(page)}: convert the picture to RGB of 8 bits")
-
-
-def _tiff_kind(page: TiffImagePlugin.ImageFileDirectory_v2) -> str:
-    named = {
-        "samples": _TIFF_SAMPLES,
-        "bits": _TIFF_BITS_PER_SAMPLE,
-        "photometric interpretation": _TIFF_PHOTOMETRIC,
-        "extra samples": _TIFF_EXTRA_SAMPLES,
-        "sample format": _TIFF_SAMPLE_FORMAT,
-        "compression": _TIFF_COMPRESSION,
-    }
-    return ", ".join(f"{name} {page[tag]}" for name, tag in named.items() if tag in page)
-
-
-def _check_tiff(image: TiffImagePlugin.TiffImageFile, data: bytes) -> bool:
-    """Refuses by its name what Pillow would read as something else. -> whether Pillow leaves it inverted."""
-    with damage_refused(data):
-        tags = image.tag_v2
-        bits, formats = max(tags.get(_TIFF_BITS_PER_SAMPLE, (1,))), set(tags.get(_TIFF_SAMPLE_FORMAT, (1,)))
-        photometric, compression = tags.get(_TIFF_PHOTOMETRIC, 0), tags.get(_TIFF_COMPRESSION, 1)
-        extra, samples = tags.get(_TIFF_EXTRA_SAMPLES, ()), tags.get(_TIFF_SAMPLES, 1)
-    if image.mode != "F" and bits > 8 and (bits != 16 or image.mode not in _GREY_16):
-        raise PictureError("deep_color", f"{bits} bits per channel in a TIFF file: convert the picture to 8 bits")
-    strange = (
-        (image.mode != "F" and formats != {1})
-        or (photometric == _TIFF_YCBCR and compression not in _TIFF_JPEG and samples > 1)
-        or (photometric == _TIFF_RGB and samples == 4 and not extra and not _is_opaque(image, data))
-        or tags.get(_TIFF_INK_SET, 1) != 1
-    )
-    if strange:
-        detail = f"a TIFF file of {_tiff_kind(tags)}: convert the picture to RGB of 8 bits"
-        raise PictureError("unsupported_mode", detail)
-    return bool(photometric == _MIN_IS_WHITE)
-
-
-def _is_opaque(image: Image.Image, data: bytes) -> bool:
-    """Whether a fourth band of which the file does not say that it is alpha could be nothing else."""
-    return bool(np.asarray(load(image, data))[..., 3].min() == 255)
-
-
 def _eight_bits(pixels: np.ndarray) -> np.ndarray:
-    """16 bits -> 8, for the values v * 257 that 8-bit pictures have when they are stored in 16 bits."""
+    """16 bits -> uint8 of the same shape, for the values v * 257 that 8-bit pictures have when they are stored in 16
+    bits.
+    """
     eight = (pixels >> 8).astype(np.uint8)
     if not np.array_equal(pixels, eight.astype(np.uint16) * 257):
         detail = f"16 bits per channel with values up to {pixels.max()}: convert the picture to 8 bits"

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from beam_pipelines.contract.errors import UserError
+from beam_pipelines.contract.pixel import CHANNELS, MAX_SIZE
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 RAW_DTYPES = {"raw_float32": "float32", "raw_float16": "float16", "raw_uint8": "uint8"}
 IMAGE_FORMATS = (*RAW_DTYPES, "png")
-CHANNELS = 3
-_ITEM_BYTES = {"raw_float32": 4, "raw_float16": 2, "raw_uint8": 1}
+ITEM_BYTES = {"raw_float32": 4, "raw_float16": 2, "raw_uint8": 1}
 
 # Field of the Example -> attribute of Record; bytes and text become a bytes_list, numbers an int64_list.
 FIELDS = {
@@ -36,7 +36,6 @@ FIELDS = {
 NUMBERS = ("image/channels", "image/height", "image/width")
 BLOBS = ("image/encoded", "image/segmentation/class/encoded")
 MAX_FIELD_NUMBER = (1 << 29) - 1
-MAX_SIZE = 2**31 - 1  # of a height or width: what PNG can say
 MAX_PIXELS = 2**29  # of an image: the limit of TensorFlow's PNG decoder
 DEFLATE_RATIO = 1032  # the most bytes that one byte of a PNG can become
 
@@ -90,6 +89,11 @@ def decode(serialized: bytes) -> Record:
     return Record(**values)
 
 
+def is_normalized(image_format: str) -> bool:
+    """Whether records of this format hold (pixel / 255 - mean) / std; otherwise the reader normalizes."""
+    return RAW_DTYPES.get(image_format, "").startswith("float")
+
+
 def check(record: Record) -> None:
     """Whether the encoded pixels can have the size given with them: decoding them then takes no more memory
     than that size says. Only headers are looked at.
@@ -114,7 +118,7 @@ def _least_bytes(pixel_format: str, size: tuple[int, int], channels: int) -> int
     height, width = size
     if pixel_format == "png":
         return height * (width * channels + 1) // DEFLATE_RATIO
-    return height * width * channels * _ITEM_BYTES[pixel_format]
+    return height * width * channels * ITEM_BYTES[pixel_format]
 
 
 def _check_pixels(name: str, encoded: bytes, pixel_format: str, size: tuple[int, int], channels: int) -> None:
@@ -129,7 +133,7 @@ def _check_pixels(name: str, encoded: bytes, pixel_format: str, size: tuple[int,
             raise RecordError(f"the {name} has {what}, and {size[0]}x{size[1]} takes {least:,}")
         return
     if len(encoded) < 33 or not encoded.startswith(_PNG_START):
-        raise RecordError(f"the {name} has {what}, which are no PNG")
+        raise RecordError(f"the {name} has {what}, which are not a PNG file")
     width, height, *kind = struct.unpack_from(">IIBB", encoded, len(_PNG_START))
     if (height, width) != size:
         raise RecordError(f"the {name} is a PNG of {height}x{width}, and the record says {size[0]}x{size[1]}")
@@ -269,7 +273,7 @@ def _read_varint(message: memoryview, position: int) -> tuple[int, int]:
 
 def _value(field: str, values: list[Any]) -> bytes | str | int:
     if len(values) != 1:
-        raise RecordError(f"{field} has {len(values)} values and 1 belongs there")
+        raise RecordError(f"{field} has {len(values)} values; it must have 1")
     (value,) = values
     if (field in NUMBERS) != isinstance(value, int):
         raise RecordError(f"{field} is {'not ' if field in NUMBERS else ''}a number")

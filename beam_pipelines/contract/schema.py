@@ -22,11 +22,11 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from beam_pipelines.contract.errors import UserError
+from beam_pipelines.contract.pixel import MAX_SIZE
 
 _T = TypeVar("_T")
 
 MAX_COUNT = 2**53  # integers up to here are exact in readers that use doubles
-MAX_SIZE = 2**31 - 1  # of a height or width in a PNG file
 MAX_DEPTH = 64  # of objects and arrays inside each other
 _SHOWN = 60  # characters of a wrong value in a message
 _TRIED = 1000  # keys that are tried to find the one of an error
@@ -119,7 +119,7 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         key, _ = Counter(key for key, _ in pairs).most_common(1)[0]
-        raise _RepeatedKeyError(f"the key {shown(key)} is there more than once")
+        raise _RepeatedKeyError(f"the key {shown(key)} occurs more than once")
     return found
 
 

@@ -105,4 +105,4 @@ def _said(error: BaseException) -> str:
 
 
 def _reason(status: int) -> str:
-    return http.client.responses.get(status, "and no more")
+    return http.client.responses.get(status, "without a reason")

@@ -11,6 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
 from typing import Any, TextIO
 
 from beam_pipelines import stopping
@@ -20,6 +21,7 @@ from beam_pipelines.files.refusals import cannot_write
 
 HEARTBEAT_SECONDS = 20
 LAPSE_SECONDS = 90  # without a heartbeat; longer than any pause of a running build
+_TIMEOUT_SECONDS = 60
 _lost: set[str] = set()  # leases that this process held until another build took them
 
 
@@ -45,13 +47,6 @@ def _hold_local(path: str) -> Iterator[None]:
     the folder, the lease is removed, and so are the folders that were created for it.
     """
     made = _missing_folders(path)
-    try:
-        file = _lock(path)
-        file.truncate(0)
-        file.write(_owner())
-        file.flush()
-    except OSError as error:  # also raised by a file system without locks
-        raise cannot_write(os.path.dirname(path), error) from error
 
     def tidy() -> None:
         with contextlib.suppress(OSError):
@@ -60,12 +55,16 @@ def _hold_local(path: str) -> Iterator[None]:
             for folder in made:
                 os.rmdir(folder)
 
-    with file:
+    with contextlib.ExitStack() as held:
         try:
-            with stopping.on_stop(tidy):
-                yield
-        finally:
-            tidy()
+            file = held.enter_context(_lock(path))
+            held.callback(tidy)  # while it is locked
+            file.truncate(0)
+            os.write(file.fileno(), _owner().encode())  # Python's own buffer would be written again when it is closed
+        except OSError as error:  # also raised by a file system without locks
+            raise cannot_write(os.path.dirname(path), error) from error
+        with stopping.on_stop(tidy):
+            yield
 
 
 def _missing_folders(path: str) -> list[str]:
@@ -128,13 +127,20 @@ def _claim(blob: Any, owner: str, path: str) -> None:
     generation = 0
     if blob.exists():
         blob.reload()
-        age = time.time() - blob.updated.timestamp()
+        age = max(0.0, _server_time(blob) - blob.updated.timestamp())
         if age < LAPSE_SECONDS:
             wait = f"if that one was killed, run the same command again in {LAPSE_SECONDS - age:.0f} s"
             raise BuildError(_held(path, f"{blob.download_as_text()}, last seen {age:.0f} s ago; {wait}"))
         generation = blob.generation
     if not _write(blob, owner, generation):
         raise BuildError(_held(path, "another build that started at the same moment"))
+
+
+def _server_time(blob: Any) -> float:
+    """The storage's own time.time(), since the clocks of two machines may differ by more than `LAPSE_SECONDS`."""
+    answer = blob.client._http.get(blob.client._connection.build_api_url(blob.path), timeout=_TIMEOUT_SECONDS)
+    date = answer.headers.get("Date")
+    return parsedate_to_datetime(date).timestamp() if date else time.time()
 
 
 def _write(blob: Any, owner: str, generation: int) -> bool:
@@ -170,6 +176,11 @@ def _blob(path: str) -> Any:
     bucket, name = parse_gcs_path(path)
     with cloud.errors(path):
         return create_storage_client(PipelineOptions([])).bucket(bucket).blob(name)
+
+
+def is_lease(text: bytes) -> bool:
+    """Whether a build wrote this text into its lease."""
+    return text.startswith(b'{"host": ')
 
 
 def _owner() -> str:

@@ -8,22 +8,15 @@ import re
 import zipfile
 from typing import BinaryIO
 
+from beam_pipelines.contract.picture_errors import SIGNATURES
 from beam_pipelines.errors import first_line
 from beam_pipelines.files import cloud
-from beam_pipelines.files.refusals import ARCHIVE_ERRORS, refusal_of, refusal_of_status
+from beam_pipelines.files.refusals import ARCHIVE_ERRORS, cannot_read, refusal_of, refusal_of_status, root_cause
 from beam_pipelines.files.storage import is_local, open_raw, open_read
 from beam_pipelines.rejects import BadInputError
 
 _MEMBER = re.compile(r"(\.zip)!/", re.IGNORECASE)  # ARCHIVE.zip!/MEMBER names a member of an archive
 _LARGE_MEMBER = 1 << 20  # bytes; the beginning of a larger member is checked before the rest is decompressed
-_SIGNATURES = (
-    b"\x89PNG",
-    b"\xff\xd8\xff",
-    b"BM",
-    b"II",
-    b"MM",
-    b"RIFF",
-)  # the beginnings of the image formats that are read
 _BAD_BZIP2 = "Invalid data stream"  # an OSError of Python without an error number
 
 
@@ -74,8 +67,10 @@ class FileReader:
             if member and str(error) == _BAD_BZIP2:
                 raise BadInputError("read", "bad_zip_member", f"{path}: {error}") from error
             if isinstance(error, OSError) and not refusal_of(error).of_one_file:
-                self.close()  # a broken connection, not a fault of the file: the bundle fails and is retried
-                with cloud.errors(path):
+                self.close()  # a broken connection, not a fault of the file: the bundle fails
+                if is_local(path):
+                    raise cannot_read(path, root_cause(error)) from error
+                with cloud.errors(path):  # and is retried
                     raise
             raise BadInputError("read", "unreadable", f"{path}: {first_line(error)}") from error
         except Exception as error:
@@ -109,7 +104,7 @@ class FileReader:
         if size > _LARGE_MEMBER:
             with opened.open(member) as file:
                 head = file.read(64)
-            if not head.startswith(_SIGNATURES):
+            if not head.startswith(SIGNATURES):
                 return head
         with opened.open(member) as file:
             return file.read(self._max_bytes + 1)

@@ -25,7 +25,7 @@ from beam_pipelines.files.refusals import (
     root_cause,
 )
 
-TEMPORARY = ".tmp"
+_TEMPORARY = re.compile(r"([^/].*)\.[0-9a-f]{12}\.tmp")  # the names that `writing` makes
 _READ_BYTES = 1 << 23
 
 
@@ -98,8 +98,6 @@ def read_bytes(path: str) -> bytes | None:
         return None
     except OSError as error:
         raise cannot_read(path, root_cause(error)) from error
-    except UnicodeDecodeError as error:
-        raise BuildError(f"{path} is not UTF-8 text: {error}; restore the file or build the data set again") from error
 
 
 def exists(path: str) -> bool:
@@ -177,7 +175,7 @@ def writing(path: str, temporary: str | None = None) -> Iterator[BinaryIO]:
     Raises:
       BuildError: the disk is full, the folder can't be written, the bucket does not exist.
     """
-    temporary = f"{temporary or path}.{uuid.uuid4().hex[:12]}{TEMPORARY}"
+    temporary = f"{temporary or path}.{uuid.uuid4().hex[:12]}.tmp"
     try:
         with cloud.errors(path):
             with FileSystems.create(temporary, compression_type=CompressionTypes.UNCOMPRESSED) as file:
@@ -196,6 +194,12 @@ def writing(path: str, temporary: str | None = None) -> Iterator[BinaryIO]:
         if isinstance(error, OSError):
             raise cannot_write(path, root_cause(error)) from error
         raise
+
+
+def final_name(name: str) -> str | None:
+    """The name from which `writing` made the name of a temporary file; None if it did not make `name`."""
+    found = _TEMPORARY.fullmatch(name)
+    return found[1] if found else None
 
 
 def delete(paths: list[str]) -> None:

@@ -12,50 +12,14 @@ import msgspec
 
 from beam_pipelines.contract import manifest
 from beam_pipelines.contract.manifest import Manifest, ManifestError
+from beam_pipelines.contract.schema import Digest
 from beam_pipelines.errors import BuildError
-from beam_pipelines.files import storage
+from beam_pipelines.files import names, storage
 from beam_pipelines.files.seal import decoded, sealed, unsealed
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.rejects import FILE_NAME as REJECTED
 
-TRANSFORM_FOLDERS = ("transform_fn", "transformed_metadata")  # the names that tensorflow-transform looks for
-TRANSFORM_FILES = f"{TRANSFORM_FOLDERS[0]}/files.json"
-TRANSFORM_GRAPH = f"{TRANSFORM_FOLDERS[0]}/saved_model.pb"
-# Names below the data set's folder. Everything in BUILD is deleted after the data set is published.
-BUILD = "_build"
-JOURNAL = f"{BUILD}/journal.json"
-RECIPE = f"{BUILD}/recipe.json"
-PLAN = f"{BUILD}/plan.jsonl"
-PAIRING = f"{BUILD}/pairing.jsonl"
-PUBLISHED = f"{BUILD}/published.json"
-LEASE = f"{BUILD}/lease"
-STAGED = f"{BUILD}/staged"
-FINISHED = f"{BUILD}/finished"
-TEMPORARIES = f"{BUILD}/temporary"
-SCRATCH = f"{BUILD}/scratch"  # temporary files of TensorFlow
-DATAFLOW = f"{BUILD}/dataflow"  # what a remote service keeps for itself
-_RECEIPT = ".json"  # after the name of the shard
 _BEGINNING = 200  # bytes in which a manifest names its format version
-
-
-def staged_receipt(file: str) -> str:
-    """The name of the receipt of the staged shard `file`."""
-    return f"{STAGED}/{file}{_RECEIPT}"
-
-
-def finished_receipt(file: str) -> str:
-    """The name of the receipt of the finished shard `file`."""
-    return f"{FINISHED}/{file}{_RECEIPT}"
-
-
-def is_receipt(name: str) -> bool:
-    """Whether the file `name`, below the data set's folder, is a shard's receipt."""
-    return name.startswith((f"{STAGED}/", f"{FINISHED}/")) and name.endswith(f".tfrecord{_RECEIPT}")
-
-
-def names_of_shard(file: str) -> tuple[str, str, str]:
-    """The files of the shard `file` in BUILD: the staged shard, and both receipts."""
-    return f"{STAGED}/{file}", staged_receipt(file), finished_receipt(file)
 
 
 @dataclass(frozen=True)
@@ -74,52 +38,52 @@ class Workspace:
 
     @property
     def build(self) -> str:
-        return storage.join(self.root, BUILD)
+        return storage.join(self.root, names.BUILD)
 
     @property
     def recipe(self) -> str:
-        return storage.join(self.root, RECIPE)
+        return storage.join(self.root, names.RECIPE)
 
     @property
     def plan(self) -> str:
-        return storage.join(self.root, PLAN)
+        return storage.join(self.root, names.PLAN)
 
     @property
     def pairing(self) -> str:
-        return storage.join(self.root, PAIRING)
+        return storage.join(self.root, names.PAIRING)
 
     @property
     def journal(self) -> str:
         """The list of what this build may write outside `_build`; it marks `_build` as made by a build."""
-        return storage.join(self.root, JOURNAL)
+        return storage.join(self.root, names.JOURNAL)
 
     @property
     def published(self) -> str:
         """The digest of the manifest, until `_build` is deleted."""
-        return storage.join(self.root, PUBLISHED)
+        return storage.join(self.root, names.PUBLISHED)
 
     @property
     def transform_files(self) -> str:
         """The list of the transform_fn's files, written after them."""
-        return storage.join(self.root, TRANSFORM_FILES)
+        return storage.join(self.root, names.TRANSFORM_FILES)
 
     @property
     def scratch(self) -> str:
-        return storage.join(self.root, SCRATCH)
+        return storage.join(self.root, names.SCRATCH)
 
     @property
     def lease(self) -> str:
-        return storage.join(self.root, LEASE)
+        return storage.join(self.root, names.LEASE)
 
     @property
     def transform_graph(self) -> str:
         """The last file of the transform_fn to be written."""
-        return storage.join(self.root, TRANSFORM_GRAPH)
+        return storage.join(self.root, names.TRANSFORM_GRAPH)
 
     def writing(self, path: str) -> contextlib.AbstractContextManager[BinaryIO]:
         """`storage.writing`, with the temporary file in `_build`."""
         below = path.removeprefix(storage.join(self.root, ""))
-        return storage.writing(path, storage.join(self.root, TEMPORARIES, below))
+        return storage.writing(path, storage.join(self.root, names.TEMPORARIES, below))
 
     def write(self, path: str, data: bytes) -> None:
         """`storage.write`, with the temporary file in `_build`."""
@@ -130,13 +94,13 @@ class Workspace:
         return storage.join(self.root, file)
 
     def staged(self, file: str) -> str:
-        return storage.join(self.root, STAGED, file)
+        return storage.join(self.root, names.STAGED, file)
 
     def staged_receipt(self, file: str) -> str:
-        return storage.join(self.root, staged_receipt(file))
+        return storage.join(self.root, names.staged_receipt(file))
 
     def finished_receipt(self, file: str) -> str:
-        return storage.join(self.root, finished_receipt(file))
+        return storage.join(self.root, names.finished_receipt(file))
 
 
 def read_manifest(workspace: Workspace) -> Manifest | None:
@@ -240,13 +204,15 @@ def write_recipe(workspace: Workspace, recipe: Recipe) -> None:
     workspace.write(workspace.recipe, sealed(json.dumps(value, indent=2)))
 
 
-class _RecipeFields(msgspec.Struct, forbid_unknown_fields=True):
-    fingerprint: str
+class RecipeFields(msgspec.Struct, forbid_unknown_fields=True):
+    """A recipe as `write_recipe` writes it."""
+
+    fingerprint: Digest
     recipe: dict[str, Any]
 
 
 def _refuse_other_recipe(workspace: Workspace, recipe: Recipe) -> None:
-    found = decoded(_RecipeFields, storage.read_bytes(workspace.recipe), workspace.recipe)
+    found = decoded(RecipeFields, storage.read_bytes(workspace.recipe), workspace.recipe)
     if found is None:
         return  # a damaged one is written again; receipts have the digest of their plan
     if found.fingerprint != recipe.fingerprint:

@@ -26,12 +26,17 @@ def list_inputs(inputs: str) -> Files:
             raise BuildError(f"{source} does not exist; commas in --input={inputs} separate its paths")
         packed = archives.is_archive(source) and not (storage.is_local(source) and os.path.isdir(source))
         found = _list_zip(source) if packed else _list_folder(source.rstrip("/") or "/")
-        # Only images and masks: each archive of Cityscapes has a README and a license.txt.
-        twice = {name for name in files.keys() & found.keys() if layouts.is_picture(name)}
-        if twice:
-            raise BuildError(f"--input={inputs}: {min(twice)} is in more than one of these paths; give each file once")
-        files |= found
+        _merge(files, found, f"--input={inputs}")
     return files
+
+
+def _merge(files: dict[str, tuple[str, int]], found: Files, where: str) -> None:
+    """Adds `found`. Raises BuildError if an image or a mask is in both; each archive of Cityscapes has a README."""
+    if twice := {name for name in files.keys() & found.keys() if layouts.is_part(name)}:
+        name = min(twice)
+        one, other = files[name][0], found[name][0]
+        raise BuildError(f"{where}: {name} occurs twice, as {one} and as {other}; leave one of them out")
+    files.update(found)
 
 
 def _list_folder(folder: str) -> Files:
@@ -41,7 +46,7 @@ def _list_folder(folder: str) -> Files:
         return names
     packed = sorted(name for name in names if archives.is_archive(name) and "/" not in name)
     for archive in packed:
-        names |= _list_zip(storage.join(folder, archive))
+        _merge(names, _list_zip(storage.join(folder, archive)), folder)
     return names
 
 

@@ -7,7 +7,7 @@ import os
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import storage
 from beam_pipelines.files.archives import is_archive
-from beam_pipelines.files.workspace import BUILD, TRANSFORM_FOLDERS
+from beam_pipelines.files.names import BUILD, TRANSFORM_FOLDERS
 from beam_pipelines.inputs.layouts import PICTURE_FOLDERS
 from beam_pipelines.recipe import input_paths
 

@@ -36,16 +36,18 @@ import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 
 from beam_pipelines.contract.manifest import Manifest
-from beam_pipelines.contract.moments import CHANNELS, LEVELS, Moments
+from beam_pipelines.contract.moments import Moments
 from beam_pipelines.contract.picture_graph import decode_picture
+from beam_pipelines.contract.pixel import CHANNELS, LEVELS
 from beam_pipelines.files import storage
+from beam_pipelines.files.names import TRANSFORM_FILES, TRANSFORM_FOLDERS
 from beam_pipelines.files.seal import sealed
-from beam_pipelines.files.workspace import TRANSFORM_FILES, TRANSFORM_FOLDERS, Workspace, read_manifest
+from beam_pipelines.files.workspace import Workspace, read_manifest
 from beam_pipelines.pixels.conform import ASPECT_TOLERANCE
+from beam_pipelines.pixels.filters import FILTERS
 from beam_pipelines.pixels.measure import CombineMomentsFn
 from beam_pipelines.shards import ownership
 
-_METHODS = {"bilinear": "bilinear", "bicubic": "bicubic", "lanczos": "lanczos3"}  # of tf.image.resize
 # Float32 sums of a block can end up below the half that they are; means of up to 500 pixels differ by more than this.
 _HALF = 0.5 + 1e-3
 _RAW = {
@@ -144,7 +146,7 @@ def _resized(image: Any, size: Any, resize: str) -> Any:
     by tens of levels where the factor is not whole: the box filter is the same as Pillow's.
     """
     if resize != "area":
-        return tf.image.resize(image, size, method=_METHODS[resize], antialias=True)
+        return tf.image.resize(image, size, method=FILTERS[resize].tensorflow, antialias=True)
     shape = tf.shape(image)[:2]
 
     def means() -> Any:
@@ -153,7 +155,7 @@ def _resized(image: Any, size: Any, resize: str) -> Any:
             size=size,
             scale=tf.cast(size, tf.float32) / tf.cast(shape, tf.float32),
             translation=tf.zeros([2]),
-            kernel_type="box",
+            kernel_type=FILTERS[resize].tensorflow,
             antialias=True,
         )
         return pixels[0]

@@ -57,6 +57,21 @@ def parse_build(argv: Sequence[str] | None = None, prog: str = "python -m beam_p
     """Parses the arguments of the command `prog`. Raises SystemExit, after a message, if they are wrong."""
     parser = build_parser(prog)
     args, beam_args = parser.parse_known_args(argv)
+    inputs, output = _places(parser, args)
+    return BuildSettings(
+        recipe=_recipe(parser, args, inputs),
+        output=output,
+        max_rejects=args.max_rejects,
+        overwrite=args.overwrite,
+        transform_fn=not args.no_transform_fn,
+        plan_only=args.plan,
+        verbose=args.verbose,
+        beam_args=_with_runner(args.runner, beam_args),
+    )
+
+
+def _places(parser: argparse.ArgumentParser, args: argparse.Namespace) -> tuple[list[str], str]:
+    """-> the paths of --input, none for the embedded scenes, and that of --output."""
     if args.input == "":
         parser.error("--input is empty: name a folder or archives, or omit the option to build the embedded scenes")
     if args.input and not args.output:
@@ -65,6 +80,10 @@ def parse_build(argv: Sequence[str] | None = None, prog: str = "python -m beam_p
     output = _checked_path(parser, "--output", args.output or DEFAULT_OUTPUT)
     _check_reach(parser, args.runner, "--input", inputs)
     _check_reach(parser, args.runner, "--output", [args.output or DEFAULT_OUTPUT])
+    return inputs, output
+
+
+def _recipe(parser: argparse.ArgumentParser, args: argparse.Namespace, inputs: Sequence[str]) -> Recipe:
     if args.shards and args.shard_size_mb:
         parser.error("--shards and --shard_size_mb both set the number of shards: give only one of them")
     try:
@@ -74,7 +93,7 @@ def parse_build(argv: Sequence[str] | None = None, prog: str = "python -m beam_p
         parser.error(str(error))
     if args.group_by and not split_fractions:
         parser.error("--group_by needs shares in --splits, such as --splits=train=0.8,val=0.2")
-    recipe = Recipe(
+    return Recipe(
         input=",".join(inputs) if inputs else SCENES,
         annotations=args.annotations,
         split_names=split_names,
@@ -92,16 +111,6 @@ def parse_build(argv: Sequence[str] | None = None, prog: str = "python -m beam_p
         max_pairs=args.max_pairs,
         max_image_pixels=args.max_image_pixels,
         masks_are=args.masks_are,
-    )
-    return BuildSettings(
-        recipe=recipe,
-        output=output,
-        max_rejects=args.max_rejects,
-        overwrite=args.overwrite,
-        transform_fn=not args.no_transform_fn,
-        plan_only=args.plan,
-        verbose=args.verbose,
-        beam_args=_with_runner(args.runner, beam_args),
     )
 
 

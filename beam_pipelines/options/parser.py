@@ -7,12 +7,14 @@ from typing import NoReturn
 
 from beam_pipelines import runners
 from beam_pipelines.contract.labels import BUILTIN_TABLES
+from beam_pipelines.contract.pixel import MAX_IMAGE_PIXELS
 from beam_pipelines.inputs.layouts import ANNOTATIONS, LAYOUTS, listed
 from beam_pipelines.options import values
+from beam_pipelines.pixels.filters import FILTERS
+from beam_pipelines.recipe import MASKS_ARE
 
 DEFAULT_OUTPUT = "out/scenes"
 MAX_REJECTS = 0.01
-RESIZES = ("area", "bilinear", "bicubic", "lanczos")
 ASPECTS = ("reject", "crop", "pad", "stretch")
 
 
@@ -33,7 +35,9 @@ def build_parser(prog: str = "python -m beam_pipelines.build") -> argparse.Argum
         "--direct_num_workers=8, and so on.",
         allow_abbrev=False,
     )
-    _add_input(parser.add_argument_group("input"))
+    group = parser.add_argument_group("input")
+    _add_input(group)
+    _add_choice(group)
     _add_pixels(parser.add_argument_group("records"))
     _add_output(parser.add_argument_group("output"))
     _add_running(parser.add_argument_group("running"))
@@ -55,6 +59,7 @@ def verify_parser() -> argparse.ArgumentParser:
 
 
 def _add_input(group: argparse._ArgumentGroup) -> None:
+    """Declares what the files are."""
     group.add_argument(
         "--input",
         metavar="PATHS",
@@ -69,8 +74,8 @@ def _add_input(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--masks_are",
-        choices=["auto", "ids", "levels", "colors"],
-        default="auto",
+        choices=MASKS_ARE,
+        default=MASKS_ARE[0],
         help="how to read masks: ids (the stored numbers: gray samples, palette indices), levels (the gray levels that "
         "a viewer shows), or colors (those of the table); auto decides by the first masks and refuses ambiguous ones "
         "(default: auto)",
@@ -81,6 +86,10 @@ def _add_input(group: argparse._ArgumentGroup) -> None:
         help=f"which masks of {listed([layout.name for layout in LAYOUTS if layout.choice])} to read (default: the "
         "first of these that exists)",
     )
+
+
+def _add_choice(group: argparse._ArgumentGroup) -> None:
+    """Declares which of the pairs are built."""
     group.add_argument(
         "--splits",
         metavar="SPLITS",
@@ -102,8 +111,8 @@ def _add_input(group: argparse._ArgumentGroup) -> None:
         "--max_image_pixels",
         metavar="N",
         type=values.positive(int),
-        default=100_000_000,
-        help="reject larger images before they are decoded (default: 100000000)",
+        default=MAX_IMAGE_PIXELS,
+        help="reject larger images before they are decoded (default: %(default)s)",
     )
 
 
@@ -117,7 +126,7 @@ def _add_pixels(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--resize",
-        choices=RESIZES,
+        choices=[*FILTERS],
         default="area",
         help="filter for images; masks are always resized by nearest neighbor (default: area)",
     )

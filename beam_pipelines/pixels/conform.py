@@ -8,16 +8,11 @@ import numpy as np
 from PIL import Image
 
 from beam_pipelines.contract.labels import IGNORE, MAX_SOURCE_ID, UNKNOWN, LabelTable
+from beam_pipelines.pixels.filters import FILTERS
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.rejects import BadInputError
 
 ASPECT_TOLERANCE = 0.01  # aspect ratios that differ by less count as the same: the image is stretched
-_FILTERS = {
-    "area": Image.Resampling.BOX,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
 
 
 @dataclass(frozen=True)
@@ -92,7 +87,9 @@ def conform_image(image: np.ndarray, geometry: Geometry, resize: str) -> np.ndar
 
 
 def conform_mask(ids: np.ndarray, table: LabelTable, geometry: Geometry) -> np.ndarray:
-    """Ids [H, W] -> uint8[h, w] of train ids, each taken from the source pixel that contains its center."""
+    """Ids, uint8[H, W] or uint16[H, W] -> uint8[h, w] of train ids, each taken from the source pixel that contains its
+    center.
+    """
     left, top, right, bottom = geometry.box
     rows = top + _nearest(bottom - top, geometry.inner[0])
     columns = left + _nearest(right - left, geometry.inner[1])
@@ -129,8 +126,8 @@ def _resize_image(image: np.ndarray, geometry: Geometry, resize: str) -> np.ndar
         return _mean_of_blocks(image[top:bottom, left:right], down, across)
     enlarges = not down or not across
     # A box filter does not interpolate: enlarging with it would only repeat pixels.
-    resample = Image.Resampling.BILINEAR if resize == "area" and enlarges else _FILTERS[resize]
-    return np.asarray(Image.fromarray(image).resize((width, height), resample, geometry.box))
+    name = FILTERS["bilinear" if resize == "area" and enlarges else resize].pillow
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling[name], geometry.box))
 
 
 def _mean_of_blocks(image: np.ndarray, down: int, across: int) -> np.ndarray:

@@ -9,8 +9,9 @@ import numpy as np
 
 from beam_pipelines.contract.labels import UNKNOWN, LabelTable
 from beam_pipelines.pixels.stored_masks import GRAY, KINDS, NONE, PALETTE, StoredMask, are_gray
+from beam_pipelines.recipe import MASKS_ARE
 
-IDS, LEVELS, COLORS = "ids", "levels", "colors"
+_, IDS, LEVELS, COLORS = MASKS_ARE
 DEEP = "deep"  # like levels, of 16 bits: a mask of 0 and 65535 is stored in as little as 1 bit
 OPTION = "--masks_are"
 CURE = f"say what the masks are: {OPTION}=ids (numbers as stored), levels (gray levels as shown) or colors"
@@ -76,7 +77,7 @@ def named_ids(way: str, stored: StoredMask, table: LabelTable) -> np.ndarray | N
 
 
 def readings(stored: StoredMask, table: LabelTable, ways: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Way -> the id of each value, of the ways that fit the mask and the table."""
+    """Way -> the id of each value, int64[n], of the ways that fit the mask and the table."""
     found = {way: named_ids(way, stored, table) for way in ways}
     return {way: ids for way, ids in found.items() if ids is not None}
 

@@ -83,7 +83,7 @@ def _check_depth(pixels: np.ndarray, table: LabelTable) -> None:
 
 
 def spread(of_values: np.ndarray, stored: StoredMask) -> np.ndarray:
-    """An array with an entry for each of the mask's values -> the entry of each pixel, [H, W]."""
+    """Any dtype[n], an entry for each of the mask's values -> the same dtype[H, W], the entry of each pixel."""
     if stored.kind == RGB:
         return np.asarray(of_values[np.searchsorted(stored.values, stored.samples)])
     table = np.zeros(int(stored.values[-1]) + 1, of_values.dtype)

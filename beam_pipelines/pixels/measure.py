@@ -8,7 +8,8 @@ import apache_beam as beam
 import numpy as np
 from PIL import Image
 
-from beam_pipelines.contract.moments import CHANNELS, LEVELS, Moments
+from beam_pipelines.contract.moments import Moments
+from beam_pipelines.contract.pixel import CHANNELS, LEVELS
 
 
 def moments_of(image: np.ndarray) -> Moments:

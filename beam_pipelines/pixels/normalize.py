@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from beam_pipelines.contract.moments import CHANNELS, LEVELS
 from beam_pipelines.contract.normalization import Normalization
+from beam_pipelines.contract.pixel import CHANNELS, LEVELS
 
 
 class Normalizer:

@@ -11,23 +11,24 @@ from PIL import Image
 from beam_pipelines.contract.pictures import is_turned, load, opaque, open_header, png_pixels
 from beam_pipelines.pixels.decode import bad, refused_at_decode
 
-GRAY, SHALLOW, PALETTE, RGB = "grey", "shallow grey", "palette", "RGB"  # as plans have them
+GRAY, SHALLOW, PALETTE, RGB = "grey", "shallow grey", "palette", "RGB"  # "grey", since plans hold these texts
 KINDS = {
     GRAY: "gray with 8 or 16 bits",
     SHALLOW: "gray with 1, 2 or 4 bits",
     PALETTE: "palette",
     RGB: "RGB",
 }
-_PNG_GREY = 0  # a color type; bit depth and color type are the bytes 24 and 25 of a PNG
+_PNG_GRAY = 0  # a color type; bit depth and color type are the bytes 24 and 25 of a PNG
 NONE = -1  # in `StoredMask`: a sample that has no such number
 _RGB_CODE = np.array([1 << 16, 1 << 8, 1], np.uint32)
 
 
 @dataclass(frozen=True)
 class StoredMask:
-    """A mask as stored: `samples` [H, W], and the n `values` that occur there. Of each value: the stored number, the
-    gray level in 8 and in 16 bits, int64[n] (-1: none), and the color in 8 bits, int64[n, 3] (-1: none, or not opaque).
-    `counts`, int64[n], are the pixels of each value.
+    """A mask as stored: `samples` uint8 or uint16 [H, W], and the n `values` that occur there, int64[n] in order; of
+    RGB both are uint32, red << 16 | green << 8 | blue. Of each value: the stored number, the gray level in 8 and in 16
+    bits, int64[n] (-1: none), and the color in 8 bits, int64[n, 3] (-1: none, or not opaque). `counts`, int64[n], are
+    the pixels of each value.
     """
 
     kind: str
@@ -51,7 +52,7 @@ def open_mask(data: bytes, max_pixels: int) -> tuple[Image.Image, np.ndarray | N
         raise bad("mask_format", f"the mask is a {header.format} file: only PNG is read, as it keeps ids exactly")
     if is_turned(header, data):
         raise bad("rotated", "the EXIF orientation of the mask is not 1: turn the mask upright (and check its image)")
-    if data[25] != _PNG_GREY:
+    if data[25] != _PNG_GRAY:
         return header, None
     pixels = png_pixels(data)
     # An id that is marked as transparent (tRNS) adds a second channel; it is still an id.

@@ -28,13 +28,13 @@ def rare_share(counts: Mapping[str, int]) -> float:
     return rare / max(1, sum(counts.values()))
 
 
-def tables_that_name(ids: set[int], other_than: str) -> list[str]:
+def tables_that_name(ids: set[int], other_than: str = "") -> list[str]:
     """The built-in tables that name every one of `ids`, without the table called `other_than`."""
     tables = {name: make() for name, make in BUILTIN_TABLES.items() if name != other_than}
     return [name for name, table in tables.items() if all(map(table.names, ids))]
 
 
-def fitting_tables(pixels: Mapping[int, int], other_than: str) -> list[str]:
+def fitting_tables(pixels: Mapping[int, int], other_than: str = "") -> list[str]:
     """The built-in tables for which masks with so many `pixels` of each id are street scenes."""
     present = {source_id: count for source_id, count in pixels.items() if count}
     named = tables_that_name(set(present), other_than) if present else []

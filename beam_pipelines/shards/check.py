@@ -18,7 +18,8 @@ from beam_pipelines.contract.labels import IGNORE
 from beam_pipelines.contract.manifest import Manifest, Shard
 from beam_pipelines.contract.moments import Moments
 from beam_pipelines.errors import BuildError
-from beam_pipelines.files import cloud, storage, workspace
+from beam_pipelines.files import cloud, storage
+from beam_pipelines.files.names import BUILD
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.shards.record_check import RecordChecker, Tally
 
@@ -105,22 +106,22 @@ def check_shard(split: str, shard: Shard, manifest: Manifest, root: str) -> Chec
     path = storage.join(root, shard.file)
     cure = f"restore the file (its sha256 in dataset.json is {shard.sha256}), or build again with --overwrite"
     tally, problems = Tally(), []
+    checker, stream = RecordChecker(manifest), None
     try:
-        with cloud.errors(path):
-            opened = storage.open_read(path)
+        with cloud.errors(path), storage.open_read(path) as file:
+            stream = HashingStream(file)
+            try:
+                for index, serialized in enumerate(tfrecord.read_records(stream, shard.file)):
+                    found, of_record = checker.check(serialized)
+                    tally += of_record
+                    problems += [f"{shard.file}: record {index}: {problem}" for problem in found]
+            except tfrecord.CorruptRecordError as error:
+                problems.append(f"{error}; {cure}")
+            stream.drain()
     except (OSError, BuildError) as error:
-        return Checked({split: tally}, (f"{shard.file}: can't be read, {error}; {cure}",))
-    with cloud.errors(path), opened as file:
-        stream = HashingStream(file)
-        checker = RecordChecker(manifest)
-        try:
-            for index, serialized in enumerate(tfrecord.read_records(stream, shard.file)):
-                found, of_record = checker.check(serialized)
-                tally += of_record
-                problems += [f"{shard.file}: record {index}: {problem}" for problem in found]
-        except tfrecord.CorruptRecordError as error:
-            problems.append(f"{error}; {cure}")
-        stream.drain()
+        place = f" beyond byte {stream.bytes:,}" if stream else ""
+        problems.append(f"{shard.file}: can't be read{place}, {error}; {cure}")
+        return Checked({split: tally}, _shortened(problems, shard.file))
     if stream.bytes != shard.bytes:
         problems.append(f"{shard.file}: {stream.bytes:,} bytes, and the manifest says {shard.bytes:,}; {cure}")
     elif stream.sha256 != shard.sha256:
@@ -171,7 +172,7 @@ def strange_files(manifest: Manifest, place: Workspace) -> list[str]:
     Files in `_build` are left out: a build deletes them only after publishing.
     """
     known = {shard.file for shards in manifest.splits.values() for shard in shards}
-    names = (name for name in storage.sizes(place.root) if not name.startswith(f"{workspace.BUILD}/"))
+    names = (name for name in storage.sizes(place.root) if not name.startswith(f"{BUILD}/"))
     found = [name for name in names if name.endswith(".tfrecord") and name not in known]
     return [f"{name}: is not in the manifest; delete it" for name in sorted(found)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 from collections import Counter
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from beam_pipelines.shards.stage import file_reader, prepare, to_record
 
 SAMPLES = 3
 TRIES = 32  # pairs that are tried to find SAMPLES good ones
-_VALUE_BYTES = {"float32": 4, "float16": 2, "uint8": 1}
+_VALUE_BYTES = {record.RAW_DTYPES[image_format]: size for image_format, size in record.ITEM_BYTES.items()}
 
 
 @dataclass(frozen=True)
@@ -37,18 +38,17 @@ def estimate(pairs: Sequence[Pair], recipe: Recipe, reading: MaskReading = PLAIN
     Raises:
       BuildError: the images have another aspect ratio than --image_size, or no pair could be read.
     """
-    reader = file_reader(recipe)
     samples: list[Sample] = []
     rejected: list[Rejected] = []
-    for pair in pairs[:TRIES]:
-        sample = prepare(pair, recipe, reader, reading)
-        if isinstance(sample, Rejected):
-            rejected.append(sample)
-        else:
-            samples.append(sample)
-        if len(samples) == SAMPLES:
-            break
-    reader.close()
+    with contextlib.closing(file_reader(recipe)) as reader:
+        for pair in pairs[:TRIES]:
+            sample = prepare(pair, recipe, reader, reading)
+            if isinstance(sample, Rejected):
+                rejected.append(sample)
+            else:
+                samples.append(sample)
+            if len(samples) == SAMPLES:
+                break
     if not samples:
         raise BuildError(_nothing_usable(rejected))
     encodings = (*_VALUE_BYTES, "png")

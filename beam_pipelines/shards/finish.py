@@ -11,7 +11,8 @@ import numpy as np
 
 from beam_pipelines.contract import record, tfrecord
 from beam_pipelines.contract.manifest import Shard
-from beam_pipelines.contract.moments import CHANNELS, Moments
+from beam_pipelines.contract.moments import Moments
+from beam_pipelines.contract.pixel import CHANNELS
 from beam_pipelines.contract.record import Record
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import storage

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.errors import BuildError
-from beam_pipelines.files import storage
-from beam_pipelines.files import workspace as names
+from beam_pipelines.files import names, storage
+from beam_pipelines.files.names import TRANSFORM_FILES
 from beam_pipelines.files.seal import decoded, unsealed
-from beam_pipelines.files.workspace import TRANSFORM_FILES, Workspace, manifest_is_damaged, transform_is_ours
+from beam_pipelines.files.workspace import Workspace, manifest_is_damaged, transform_is_ours
 from beam_pipelines.machine import cores
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.shards.own_files import TransformFiles

@@ -14,20 +14,24 @@ from typing import Any
 import msgspec
 
 from beam_pipelines.contract import manifest, schema
+from beam_pipelines.contract.manifest_parts import ShardFields
 from beam_pipelines.contract.schema import Count, Crc, Digest, NameBelow, PlainName, SchemaError
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import storage
-from beam_pipelines.files import workspace as workspace_files
-from beam_pipelines.files.seal import decoded, sealed, unsealed
-from beam_pipelines.files.workspace import (
+from beam_pipelines.files.names import (
     BUILD,
     TRANSFORM_FILES,
     TRANSFORM_FOLDERS,
     TRANSFORM_GRAPH,
-    Workspace,
     is_receipt,
-    manifest_is_ours,
     names_of_shard,
+)
+from beam_pipelines.files.seal import decoded, sealed, unsealed
+from beam_pipelines.files.workspace import (
+    RecipeFields,
+    Workspace,
+    manifest_is_ours,
+    read_manifest,
     transform_is_ours,
 )
 from beam_pipelines.rejects import FILE_NAME as REJECTED
@@ -85,7 +89,7 @@ def _of_damaged_manifest(data: bytes, workspace: Workspace) -> Iterator[str]:
     for line in data.splitlines():
         found = _SHARD_LINE.search(line)
         try:
-            shard = schema.decode(_ShardFields, found[0], workspace.manifest) if found else None
+            shard = schema.decode(ShardFields, found[0], workspace.manifest) if found else None
         except SchemaError:
             continue
         if shard and _is_name(shard.file) and storage.holds(workspace.final(shard.file), shard.bytes, shard.sha256):
@@ -109,7 +113,7 @@ def _of_unlisted_transform(workspace: Workspace) -> list[str]:
     if storage.exists(workspace.journal) or not transform_is_ours(workspace):
         return []
     try:
-        found = workspace_files.read_manifest(workspace)
+        found = read_manifest(workspace)
     except (manifest.ManifestError, BuildError):
         return []
     return [*_UNLISTED_TRANSFORM] if found and found.pixels.uniform else []
@@ -138,7 +142,7 @@ def is_of_earlier_version(workspace: Workspace) -> bool:
     data = storage.read_bytes(workspace.recipe)
     if data is None or unsealed(data) is not None or storage.exists(workspace.journal):
         return False
-    return _unsealed_as(_EarlierRecipe, data) is not None
+    return _unsealed_as(RecipeFields, data) is not None
 
 
 def _of_earlier_version(workspace: Workspace) -> Iterator[str]:
@@ -166,22 +170,10 @@ def _unsealed_as(kind: Any, data: bytes) -> Any:
         return None
 
 
-class _ShardFields(msgspec.Struct):
-    file: PlainName
-    examples: Count
-    bytes: Count
-    sha256: str
-
-
 class _Receipt(msgspec.Struct):
     """The part that receipts of all versions have."""
 
-    shard: _ShardFields
-
-
-class _EarlierRecipe(msgspec.Struct, forbid_unknown_fields=True):
-    fingerprint: Digest
-    recipe: dict[str, Any]
+    shard: ShardFields
 
 
 def names_in_build(workspace: Workspace) -> list[str]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from beam_pipelines.contract import manifest
 from beam_pipelines.errors import BuildError
-from beam_pipelines.files import storage
-from beam_pipelines.files.workspace import (
+from beam_pipelines.files import lease, storage
+from beam_pipelines.files.names import (
     BUILD,
     DATAFLOW,
     FINISHED,
@@ -25,14 +24,12 @@ from beam_pipelines.files.workspace import (
     TRANSFORM_FILES,
     TRANSFORM_FOLDERS,
     TRANSFORM_GRAPH,
-    Workspace,
-    journal_is_ours,
     names_of_shard,
 )
+from beam_pipelines.files.workspace import Workspace, journal_is_ours
 from beam_pipelines.rejects import FILE_NAME as REJECTED
 from beam_pipelines.shards.own_files import is_of_earlier_version, listed, names_in_build, write_journal
 
-_TEMPORARY = re.compile(rf"[^/].*\.[0-9a-f]{{12}}{re.escape(storage.TEMPORARY)}")  # as storage.writing names them
 _OF_OTHERS = (f"{DATAFLOW}/", f"{SCRATCH}/")  # whatever these folders hold
 _OF_BUILD = (RECIPE, PLAN, PAIRING, PUBLISHED)
 _LAST = (JOURNAL, LEASE)  # a lease alone is no build
@@ -139,8 +136,8 @@ def _comes_before_the_journal(workspace: Workspace, name: str) -> bool:
     """Whether a build that was killed before it wrote the journal may have left this file."""
     if name == LEASE:
         text = storage.read_bytes(workspace.lease) or b""
-        return not text.strip(b"\0 \n") or text.startswith(b'{"host": ')
-    return bool(re.fullmatch(rf"{TEMPORARIES}/{re.escape(JOURNAL)}\.[0-9a-f]{{12}}\.tmp", name))
+        return not text.strip(b"\0 \n") or lease.is_lease(text)
+    return storage.final_name(name) == f"{TEMPORARIES}/{JOURNAL}"
 
 
 def _of_shards(files: Iterable[str]) -> Iterator[str]:
@@ -151,7 +148,7 @@ def _of_shards(files: Iterable[str]) -> Iterator[str]:
 
 def _temporaries(workspace: Workspace) -> list[str]:
     there = storage.sizes(storage.join(workspace.root, TEMPORARIES))
-    return [f"{TEMPORARIES}/{name}" for name in there if _TEMPORARY.fullmatch(name)]
+    return [f"{TEMPORARIES}/{name}" for name in there if storage.final_name(name)]
 
 
 def _temporaries_of_earlier_version(workspace: Workspace, names: Iterable[str]) -> list[str]:
@@ -160,7 +157,7 @@ def _temporaries_of_earlier_version(workspace: Workspace, names: Iterable[str]) 
         return []
     known = {*_of_shards(names), *_OF_BUILD}
     there = names_in_build(workspace)
-    return [name for name in there if _TEMPORARY.fullmatch(name) and name[: -len(".0123456789ab.tmp")] in known]
+    return [name for name in there if storage.final_name(name) in known]
 
 
 def _of_scratch(workspace: Workspace) -> list[str]:

@@ -59,6 +59,9 @@ def publish(
 ) -> Manifest:
     """Writes `rejected.jsonl` and, if all is well, `dataset.json`. It may be called again, with the same result.
 
+    Args:
+      class_pixels: split -> int64[256], the pixels of each train id.
+
     Raises:
       BuildError: more pairs were rejected than `max_rejects` allows, a shard is missing, or the lease was lost
         (only the process that holds the lease notices that, a remote worker does not).
@@ -73,8 +76,21 @@ def publish(
             f"every pair of the split {MOMENTS_SPLIT!r} was rejected: {workspace.rejected} has the reasons"
         )
     _check_shards(written, workspace)
+    manifest = _manifest(written, moments, class_pixels, recipe, rejected, started)
+    publish_manifest(workspace, manifest)
+    return manifest
+
+
+def _manifest(
+    written: Sequence[WrittenShard],
+    moments: Moments,
+    class_pixels: Mapping[str, np.ndarray],
+    recipe: Recipe,
+    rejected: Counter[str],
+    started: float,
+) -> Manifest:
     classes = recipe.labels.num_classes
-    manifest = Manifest(
+    return Manifest(
         fingerprint=recipe.fingerprint,
         recipe=recipe.to_json(),
         pixels=_pixel_format(written, recipe),
@@ -93,8 +109,6 @@ def publish(
         },
         minus_one_pixels=sum(shard.minus_ones for shard in written),
     )
-    publish_manifest(workspace, manifest)
-    return manifest
 
 
 def write_pairing(workspace: Workspace, rejected: Sequence[Rejected]) -> None:

@@ -12,7 +12,8 @@ import numpy as np
 
 from beam_pipelines.contract import schema
 from beam_pipelines.contract.manifest import Shard
-from beam_pipelines.contract.moments import LEVELS, Moments
+from beam_pipelines.contract.manifest_parts import Row, ShardFields
+from beam_pipelines.contract.moments import Moments
 from beam_pipelines.contract.schema import Count, Crc, PlainName, SchemaError
 from beam_pipelines.files import storage
 from beam_pipelines.files.seal import unsealed
@@ -22,8 +23,8 @@ from beam_pipelines.rejects import Rejected, RejectedFields
 
 @dataclass(frozen=True, kw_only=True)
 class StagedShard:
-    """A shard whose pairs are decoded and counted. `heights` and `widths` are (least, largest); `crc32c` is that of the
-    file.
+    """A shard whose pairs are decoded and counted. `class_pixels` is int64[256], the pixels of each train id; `heights`
+    and `widths` are (least, largest); `crc32c` is that of the file.
     """
 
     plan_digest: str
@@ -91,14 +92,8 @@ class _Fields(msgspec.Struct, forbid_unknown_fields=True):
     pass
 
 
-class _ShardFields(_Fields):
-    file: PlainName
-    examples: Count
-    bytes: Count
+class _ShardFields(ShardFields, forbid_unknown_fields=True, frozen=True, kw_only=True):
     sha256: Annotated[str, msgspec.Meta(pattern=r"\A([0-9a-f]{64})?\Z")]  # empty if only this build reads the file
-
-
-_Row = Annotated[tuple[Count, ...], msgspec.Meta(min_length=LEVELS, max_length=LEVELS)]
 
 
 class _StagedFields(_Fields):
@@ -109,8 +104,8 @@ class _StagedFields(_Fields):
     widths: tuple[Count, Count]
     shard: _ShardFields
     rejected: tuple[RejectedFields, ...]
-    histogram: tuple[_Row, _Row, _Row]
-    class_pixels: _Row
+    histogram: tuple[Row, Row, Row]
+    class_pixels: Row
     minus_ones: Count = 0
 
 

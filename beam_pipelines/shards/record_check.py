@@ -10,7 +10,8 @@ import numpy as np
 from beam_pipelines.contract import record
 from beam_pipelines.contract.labels import IGNORE
 from beam_pipelines.contract.manifest import Manifest
-from beam_pipelines.contract.moments import CHANNELS, LEVELS, Moments
+from beam_pipelines.contract.moments import Moments
+from beam_pipelines.contract.pixel import CHANNELS, LEVELS
 from beam_pipelines.contract.record import RAW_DTYPES, Record
 from beam_pipelines.pixels.measure import class_pixels_of, moments_of
 from beam_pipelines.pixels.normalize import Normalizer

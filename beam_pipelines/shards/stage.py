@@ -14,8 +14,9 @@ import numpy as np
 
 from beam_pipelines.contract import record, tfrecord
 from beam_pipelines.contract.manifest import Shard
-from beam_pipelines.contract.moments import LEVELS, Moments
+from beam_pipelines.contract.moments import Moments
 from beam_pipelines.contract.pictures import BYTES_PER_PIXEL
+from beam_pipelines.contract.pixel import LEVELS
 from beam_pipelines.contract.record import Record
 from beam_pipelines.files import storage
 from beam_pipelines.files.reader import FileReader
@@ -133,7 +134,7 @@ def _samples(plan: ShardPlan, recipe: Recipe, reader: FileReader, on_pair: OnPai
 
 @dataclass
 class _Contents:
-    """Counts of the pairs of a shard."""
+    """Counts of the pairs of a shard; `class_pixels` is int64[256], the pixels of each train id."""
 
     moments: Moments = field(default_factory=Moments.zero)
     class_pixels: np.ndarray = field(default_factory=lambda: np.zeros(LEVELS, np.int64))

@@ -149,9 +149,12 @@ def _check_binary(masks: Sequence[StoredMask], table: LabelTable) -> list[str]:
 def _check_label_ids(masks: Sequence[StoredMask], seen: set[int], table: LabelTable) -> list[str]:
     if not seen or not seen <= {*range(19), IGNORE}:
         return []
-    others = table_fit.fitting_tables(_pixels_of_ids(masks), table.name)
-    others = others or table_fit.tables_that_name(seen, table.name)
-    labels = " or ".join(f"--labels={name}" for name in others if name not in _OF_LABEL_IDS)
+    fitting = table_fit.fitting_tables(_pixels_of_ids(masks))
+    others = [name for name in fitting if name not in _OF_LABEL_IDS]
+    if fitting and not others:
+        return []
+    others = others or [name for name in table_fit.tables_that_name(seen) if name not in _OF_LABEL_IDS]
+    labels = " or ".join(f"--labels={name}" for name in others)
     ids = "0 to 18 and 255" if IGNORE in seen else f"ids up to {max(seen)}"
     message = (
         f"the {len(masks)} examined masks hold only {ids}: they fit {labels}. {table.name} expects label ids of "

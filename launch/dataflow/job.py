@@ -18,6 +18,7 @@ from beam_pipelines import progress, report
 from beam_pipelines.contract.errors import Stopped
 from beam_pipelines.errors import BuildError, as_build_error, first_line
 from beam_pipelines.files import storage
+from beam_pipelines.files.names import DATAFLOW
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.graph import METRICS
 from launch.account import LOGIN, google_errors
@@ -181,7 +182,7 @@ def find_running(place: Workspace, beam_options: PipelineOptions) -> RunningJob 
 
 
 def _record_path(place: Workspace) -> str:
-    return storage.join(place.build, "dataflow", "job.json")
+    return storage.join(place.root, DATAFLOW, "job.json")
 
 
 def _reason(messages: list[str]) -> str:

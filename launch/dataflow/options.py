@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from beam_pipelines.files.names import DATAFLOW
 from beam_pipelines.options import BuildSettings, parse_build, positive
 from launch import arguments
 from launch.dataflow.cost import IMAGES_PER_SECOND, VCPU_HOUR, Price
@@ -177,7 +178,7 @@ def _add_job(group: argparse._ArgumentGroup) -> None:
             f"--{option}_location",
             metavar="DIR",
             type=arguments.bucket_folder,
-            help=f"Beam's {option} folder; OUTPUT/_build/dataflow/{option} unless set",
+            help=f"Beam's {option} folder; OUTPUT/{DATAFLOW}/{option} unless set",
         )
 
 
@@ -214,7 +215,7 @@ def _add_execution(group: argparse._ArgumentGroup) -> None:
 
 def _beam_args(args: argparse.Namespace, machine_type: str) -> list[str]:
     """Beam's arguments, with every default filled in."""
-    dataflow = f"{args.output}/_build/dataflow"
+    dataflow = f"{args.output}/{DATAFLOW}"
     beam_args = [
         "--runner=DataflowRunner",
         f"--project={args.project}",

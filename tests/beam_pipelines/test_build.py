@@ -108,7 +108,7 @@ def test_camvid_reads_back_as_it_is_and_has_its_known_moments(camvid: Path, tmp_
 
 
 def cityscapes_pixels(source: Path, table: str) -> dict[str, Pixels]:
-    """The oracle at a quarter of the size: exact means of 4 x 4 pixels, and the ids at their centres."""
+    """The oracle at a quarter of the size: exact means of 4 x 4 pixels, and the ids at their centers."""
     found = {}
     for path in sorted(source.glob("leftImg8bit/*/*/*.png")):
         mask = str(path).replace("leftImg8bit.png", "gtFine_labelIds.png").replace("leftImg8bit", "gtFine")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 from collections.abc import Callable
@@ -14,7 +15,9 @@ from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineS
 
 from beam_pipelines import runners
 from beam_pipelines.errors import BuildError, without_worker_tracebacks
+from beam_pipelines.verify import main as verify
 from tests.support.builds import make_uneven, run_module
+from tests.support.handmade import write_dataset
 
 PROCESSES = ("--runner=FnApiRunner", "--direct_num_workers=2", "--direct_running_mode=multi_processing")
 
@@ -55,7 +58,7 @@ def test_a_folder_that_can_not_be_read_any_more_does_not_hide_the_error(tmp_path
 
 
 class Deaf(PipelineResult):
-    """A job that is lost from sight in `state`, and takes no cancelling."""
+    """A job that is lost from sight in `state`, and takes no canceling."""
 
     def wait_until_finish(self, duration: int | None = None) -> str:
         raise ValueError("lost from sight")
@@ -85,7 +88,7 @@ class DeafRunner(PipelineRunner):
         (["--runner=FnApiRunner"], PipelineState.RUNNING, False),
     ],
 )
-def test_a_remote_job_that_can_not_be_cancelled_is_told(
+def test_a_remote_job_that_can_not_be_canceled_is_told(
     options: list[str], state: str, warned: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pipeline = beam.Pipeline(runner=DeafRunner(state), options=PipelineOptions(options))
@@ -113,15 +116,41 @@ def test_a_worker_that_dies_over_and_over_is_a_sentence() -> None:
         runners.run_to_end(pipeline_of(lambda _: os._exit(9), *PROCESSES), lambda: 0, lambda _: None)
 
 
-def test_a_worker_that_dies_before_it_connects_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def workers_die(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before they connect."""
     dies = "import os, sys\nif any('sdk_worker_main' in part for part in sys.orig_argv):\n    os._exit(9)\n"
     (tmp_path / "sitecustomize.py").write_text(dies)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+
+
+@pytest.mark.usefixtures("workers_die")
+def test_a_worker_that_dies_before_it_connects_is_a_sentence() -> None:
     with (
         pytest.raises(BuildError, match="a worker process died before it finished another shard"),
         without_worker_tracebacks(False),
     ):
         runners.run_to_end(pipeline_of(str, *PROCESSES), lambda: 0, lambda _: None)
+
+
+@pytest.mark.usefixtures("workers_die")
+def test_a_verification_whose_worker_dies_before_it_connects_ends(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert verify([str(write_dataset(tmp_path / "dataset", "raw_uint8", (1,))), *PROCESSES]) == 2
+    assert capsys.readouterr().err == (
+        "error: a worker process died; it may have been killed, or run out of memory. Fewer workers need less memory; "
+        "run the same command again\n"
+    )
+
+
+def test_an_error_of_the_system_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    def write(_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/dev/full")
+
+    assert runners.guarded(write, verbose=False) == 1
+    told = "error: /dev/full: No space left on device; fix this and run the same command again\n"
+    assert capsys.readouterr().err == told
 
 
 @pytest.mark.parametrize(

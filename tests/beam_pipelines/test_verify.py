@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import json
+import os
+import re
 import shlex
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
 
 from beam_pipelines.contract import record, tfrecord
 from beam_pipelines.contract.record import Record
+from beam_pipelines.files import storage
 from beam_pipelines.verify import main as verify
 from tests.support.builds import build, digests, make_flat, make_uneven, run_module
 
@@ -331,7 +336,7 @@ RECORD_CHANGES: dict[str, tuple[str, Callable[[Record], Record], str]] = {
     "no png": (
         "png",
         lambda found: replace(found, image=b"no picture"),
-        "the image has 10 bytes of png, which are no PNG",
+        "the image has 10 bytes of png, which are not a PNG file",
     ),
     "class": (
         "uint8",
@@ -375,6 +380,24 @@ def test_what_is_no_example_is_found(copy: Callable[..., Path], capsys: pytest.C
     found = problems(dataset, capsys)
     assert any(line.startswith(f"{TRAIN}: record 2: not a serialized tf.train.Example") for line in found)
     assert any(line.startswith(f"{TRAIN}: record 3: the Example has no image/channels") for line in found)
+
+
+def test_a_shard_that_can_not_be_read_to_its_end_is_a_problem(
+    copy: Callable[..., Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            if self.tell() > 5000:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return super().read(size)
+
+    def open_read(path: str) -> BinaryIO:
+        return Broken(Path(path).read_bytes()) if path.endswith(TRAIN) else opened(path)
+
+    dataset, opened = copy(), storage.open_read
+    monkeypatch.setattr(storage, "open_read", open_read)
+    (found,) = (line for line in problems(dataset, capsys) if line.startswith(TRAIN))
+    assert re.search(r": can't be read beyond byte \d+,\d{3}, \[Errno 5\] Input/output error; restore the file", found)
 
 
 def test_many_problems_of_one_shard_are_shortened(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -226,7 +226,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         return passed | {"Host": self.server.front.address}  # the emulator makes links of it
 
     def _send(self, answer: Answer, cut: bool) -> None:
-        self.send_response(answer.status)
+        self.send_response_only(answer.status)  # its Date is the emulator's
         for name, value in answer.headers.items():
             if name.lower() == "location" and isinstance(self.connection, ssl.SSLSocket):
                 value = value.replace(f"http://{self.server.front.address}", f"https://{self.headers['Host']}")

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-GREY, RGB = 0, 2  # color types of a PNG
+GRAY, RGB = 0, 2  # color types of a PNG
 
 
 def saved(picture: Image.Image | np.ndarray, kind: str = "PNG", **options: Any) -> bytes:
@@ -25,14 +25,14 @@ def chunk(name: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
-def grey_png(values: np.ndarray, bits: int, *chunks: bytes) -> bytes:
-    """A grey PNG of 1 to 16 bits by hand: Pillow does not write them all."""
+def gray_png(values: np.ndarray, bits: int, *chunks: bytes) -> bytes:
+    """A gray PNG of 1 to 16 bits by hand: Pillow does not write them all."""
     shifts = np.arange(bits - 1, -1, -1)
     packed = np.packbits(values[..., None] >> shifts & 1)
     assert values.shape[1] * bits % 8 == 0, "rows of whole bytes"
     rows = packed.reshape(values.shape[0], -1)
     return png_of(
-        values.shape[1], values.shape[0], bits, GREY, b"".join(b"\0" + row.tobytes() for row in rows), *chunks
+        values.shape[1], values.shape[0], bits, GRAY, b"".join(b"\0" + row.tobytes() for row in rows), *chunks
     )
 
 

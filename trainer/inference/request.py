@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from beam_pipelines.contract.pixel import MAX_IMAGE_PIXELS
 from trainer import arguments, settings
 from trainer.settings import Option, one_of
 
@@ -23,7 +24,7 @@ class PredictSettings:
     overlay_opacity: float = 0.5
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
-    max_image_pixels: int = 100_000_000
+    max_image_pixels: int = MAX_IMAGE_PIXELS
     overwrite: bool = False
     verbose: bool = False
 

@@ -1,6 +1,6 @@
 """A miniature Cityscapes, drawn: street scenes with pixel-exact masks, for demos and tests without a download.
 
-A scene is a function of its key alone, so any thread or machine draws it to the same pixels. Space is in metres from
+A scene is a function of its key alone, so any thread or machine draws it to the same pixels. Space is in meters from
 the ego car's camera: x to the right, y up from the ground, z ahead. Every shape goes into image and mask from the same
 integer corners, far shapes first; only light (shadow, texture, blur, noise) touches the image alone.
 """

@@ -17,7 +17,7 @@ Point = tuple[float, float, float]
 Face = tuple[Point, Point, Point, Point]  # bottom left, bottom right, top right, top left
 
 _ID = {row.name: row.source_ids[0] for row in BUILTIN_TABLES["cityscapes19"]().labels}
-_EYE = 1.4  # camera height, metres
+_EYE = 1.4  # camera height, meters
 _CUTS = (3.5, 5, 7, 9, 12, 15, 19, 24, 30, 37, 46, 58, 73, 92, 120, 160, 200)  # where ground is cut, for haze and bends
 
 
@@ -43,13 +43,13 @@ class Canvas:
         return tuple(channel + 0.4 * shift + level for channel, shift in zip(rgb, tone, strict=True))
 
     def project(self, point: Point) -> tuple[int, int]:
-        """Metres -> pixel (column, row)."""
+        """Meters -> pixel (column, row)."""
         x, y, z = point
         column = self.center + self.focal * (x / z + self.bend * z)
         return round(column), round(self.horizon + self.focal * (_EYE - y) / z)
 
     def tint(self, color: Color, z: float) -> tuple[int, ...]:
-        """RGB of a surface of `color` at `z` metres: lit, then veiled by haze."""
+        """RGB of a surface of `color` at `z` meters: lit, then veiled by haze."""
         clear = self.visibility / (self.visibility + z)
         channels = zip(color, self.light, self.haze, strict=True)
         return tuple(min(255, max(0, int(c * gain * clear + veil * (1 - clear)))) for c, gain, veil in channels)
@@ -62,7 +62,7 @@ class Canvas:
             self.mask_pen.polygon(corners, fill=_ID[label])
 
     def ellipse(self, center: Point, radii: Span, color: Color, label: str, rim: float = 0) -> None:
-        """`rim` > 0 paints only a rim that wide, in metres, and labels all inside it."""
+        """`rim` > 0 paints only a rim that wide, in meters, and labels all inside it."""
         (column, row), scale = self.project(center), self.focal / center[2]
         right, down = round(radii[0] * scale), round(radii[1] * scale)
         box, fill = (column - right, row - down, column + right, row + down), self.tint(color, center[2])
@@ -84,9 +84,9 @@ class Canvas:
         self.shadow_pen.polygon([self.project(point) for point in outline], fill=(8, 10, 24, opacity))
 
     def box(self, base: Point, size: Point, color: Color, label: str, slant: Point = (0, 0, 0)) -> list[Face]:
-        """A box `size` wide, high, long, its near bottom edge centred on `base` -> its near face and any visible side.
+        """A box `size` wide, high, long, its near bottom edge centered on `base` -> its near face and any visible side.
 
-        `slant` is by how much the top is narrower on each side, starts later and ends sooner, in metres.
+        `slant` is by how much the top is narrower on each side, starts later and ends sooner, in meters.
         """
         (x, y, z), (width, height, length), (aside, start, end) = base, size, slant
         low = [

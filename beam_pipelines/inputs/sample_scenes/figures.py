@@ -10,8 +10,8 @@ from beam_pipelines.inputs.sample_scenes.canvas import Canvas, Face, Point, Span
 
 _CIRCLE = tuple((math.cos(step * math.pi / 6), math.sin(step * math.pi / 6)) for step in range(12))
 
-# Upright figures: label, paint, brightness, outline. An outline is points "x,y" in centimetres; "o" is an ellipse by
-# centre and radii, "r" the same but only its rim is painted (wheels: Cityscapes labels all inside), "l" a line.
+# Upright figures: label, paint, brightness, outline. An outline is points "x,y" in centimeters; "o" is an ellipse by
+# center and radii, "r" the same but only its rim is painted (wheels: Cityscapes labels all inside), "l" a line.
 _RIDER = (
     ("rider", "trousers", 1.0, "-30,95 -5,100 20,65 0,22 -10,25 4,62"),
     ("rider", "clothes", 1.0, "-34,92 -2,92 26,136 12,152 -10,145"),
@@ -20,25 +20,25 @@ _RIDER = (
     ("rider", "car", 1.0, "o 18,170 14,10"),
 )
 _BICYCLE = (
-    ("bicycle", "tyre", 1.0, "r -55,34 34,34"),
-    ("bicycle", "tyre", 1.0, "r 55,34 34,34"),
+    ("bicycle", "tire", 1.0, "r -55,34 34,34"),
+    ("bicycle", "tire", 1.0, "r 55,34 34,34"),
     ("bicycle", "car", 1.0, "l -55,34 -20,85"),
     ("bicycle", "car", 1.0, "l -20,80 40,85"),
     ("bicycle", "car", 1.0, "l -10,34 40,85"),
     ("bicycle", "car", 1.0, "l -10,34 -24,94"),
     ("bicycle", "car", 1.0, "l 55,34 38,105"),
     ("bicycle", "car", 1.0, "l -55,34 -10,34"),
-    ("bicycle", "tyre", 1.0, "20,102 45,102 45,108 20,108"),
+    ("bicycle", "tire", 1.0, "20,102 45,102 45,108 20,108"),
 )
 _MOTORCYCLE = (
-    ("motorcycle", "tyre", 1.0, "o -58,32 32,32"),
-    ("motorcycle", "tyre", 1.0, "o 58,32 32,32"),
+    ("motorcycle", "tire", 1.0, "o -58,32 32,32"),
+    ("motorcycle", "tire", 1.0, "o 58,32 32,32"),
     ("motorcycle", "rim", 1.0, "o -58,32 15,15"),
     ("motorcycle", "rim", 1.0, "o 58,32 15,15"),
     ("motorcycle", "steel", 1.0, "l 58,32 36,100"),
     ("motorcycle", "car", 1.0, "-80,76 -20,82 30,98 56,66 25,24 -35,24"),
-    ("motorcycle", "tyre", 1.0, "-80,82 -10,86 -10,74 -72,68"),
-    ("motorcycle", "tyre", 1.0, "l 20,104 44,104"),
+    ("motorcycle", "tire", 1.0, "-80,82 -10,86 -10,74 -72,68"),
+    ("motorcycle", "tire", 1.0, "l 20,104 44,104"),
 )
 _FIGURES = {
     "walker": (
@@ -110,7 +110,7 @@ _FIGURES = {
     ),
 }
 SIGNS = ("no entry", "limit", "warning", "parking", "direction")
-# Vehicles heading away, as boxes in metres: paint, width, bottom, height, start, end, slant of the near and far end,
+# Vehicles heading away, as boxes in meters: paint, width, bottom, height, start, end, slant of the near and far end,
 # panes along the side, and from where to where on the box's height its panes reach.
 _HATCHBACK = (
     ("car", 1.75, 0.28, 0.62, 0.0, 4.0, 0.05, 0.05, 0, (0, 0)),
@@ -195,12 +195,12 @@ def _draw_fittings(canvas: Canvas, label: str, base: Point, size: Span, oncoming
         canvas.polygon(_upright(left, left + wide, bottom, top, z), canvas.pick(paint), label)
 
     for side in (-1, 1):
-        plate(side * (width / 2 - 0.16), 0.24, 0.26, 0.48, "tyre")
+        plate(side * (width / 2 - 0.16), 0.24, 0.26, 0.48, "tire")
         plate(side * (width / 2 - 0.24), 0.7, 0.34, 0.16, "white" if oncoming else "red")
     plate(0, 0.5, 0.5, 0.12, "white")
     flank = x - math.copysign(width / 2, x)
     for depth in (length - 0.8, 0.8) if abs(x) > width / 2 else ():
-        for radius, paint in ((0.36, "tyre"), (0.2, "rim")):
+        for radius, paint in ((0.36, "tire"), (0.2, "rim")):
             circle = [(flank, 0.36 + radius * up, z + depth + radius * ahead) for ahead, up in _CIRCLE]
             canvas.polygon(circle, canvas.pick(paint), label)
 

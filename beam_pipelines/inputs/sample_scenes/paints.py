@@ -28,7 +28,7 @@ _CODES = {  # paint -> the colors it comes in, hexadecimal RGB
     "asphalt": "5e5e62 6c6a68",
     "steel": "707274 545a58",
     "glass": "34404e 485664 282c32",
-    "tyre": "1a1a1c",
+    "tire": "1a1a1c",
     "rim": "808286",
     "black": "202224",
     "white": "ecece8",

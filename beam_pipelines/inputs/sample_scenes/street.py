@@ -11,9 +11,9 @@ import numpy as np
 from beam_pipelines.inputs.sample_scenes.canvas import Canvas, Color, Face, Point, Span, scale_color
 from beam_pipelines.inputs.sample_scenes.figures import SIGNS, VEHICLES, draw_figure, draw_vehicle
 
-Thing = tuple[float, Callable[[], object]]  # its depth in metres, and what draws it
+Thing = tuple[float, Callable[[], object]]  # its depth in meters, and what draws it
 
-_FAR = 240.0  # the street's end, metres
+_FAR = 240.0  # the street's end, meters
 
 
 def draw_street(canvas: Canvas) -> None:
@@ -28,28 +28,28 @@ def draw_street(canvas: Canvas) -> None:
 
 
 class _Street:
-    """The plan of a street: x of its lanes, kerbs and building lines; sides are (left, right)."""
+    """The plan of a street: x of its lanes, curbs and building lines; sides are (left, right)."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.lane, (ahead, oncoming) = rng.uniform(3.1, 3.6), rng.integers(1, 3, 2)
         self.lanes = [self.lane * step for step in range(-int(oncoming), int(ahead))]
         self.parking = rng.random(2) < 0.7
         edges = np.array((self.lanes[0] - self.lane / 2, self.lanes[-1] + self.lane / 2))
-        self.kerbs = edges + (-2.1, 2.1) * self.parking
+        self.curbs = edges + (-2.1, 2.1) * self.parking
         self.verges = rng.uniform(1.2, 2.4, 2) * (rng.random(2) < 0.4) * (-1, 1)
-        self.walls = self.kerbs + self.verges + rng.uniform(2.4, 4.2, 2) * (-1, 1)
+        self.walls = self.curbs + self.verges + rng.uniform(2.4, 4.2, 2) * (-1, 1)
         self.crossing = rng.uniform(22, 60) if rng.random() < 0.6 else None
 
 
 def _draw_ground(canvas: Canvas, street: _Street) -> None:
     slab, asphalt, everywhere = canvas.pick("slab"), canvas.pick("asphalt"), (1.5, _FAR)
-    for side, kerb, verge in zip((-1, 1), street.kerbs, street.verges, strict=True):
-        canvas.ground((kerb, side * 150), everywhere, slab, "sidewalk")
-        canvas.ground((kerb, kerb + verge), everywhere, canvas.pick("grass"), "terrain")
-        canvas.ground((kerb, kerb + side * 0.25), everywhere, scale_color(slab, 1.15), "sidewalk")
-    canvas.ground(tuple(street.kerbs), everywhere, asphalt, "road")
+    for side, curb, verge in zip((-1, 1), street.curbs, street.verges, strict=True):
+        canvas.ground((curb, side * 150), everywhere, slab, "sidewalk")
+        canvas.ground((curb, curb + verge), everywhere, canvas.pick("grass"), "terrain")
+        canvas.ground((curb, curb + side * 0.25), everywhere, scale_color(slab, 1.15), "sidewalk")
+    canvas.ground(tuple(street.curbs), everywhere, asphalt, "road")
     for _ in range(canvas.rng.integers(3, 9)):
-        x, z, wide, long = canvas.rng.uniform((street.kerbs[0], 4, 0.5, 1), (street.kerbs[1] - 1, 50, 1, 6))
+        x, z, wide, long = canvas.rng.uniform((street.curbs[0], 4, 0.5, 1), (street.curbs[1] - 1, 50, 1, 6))
         canvas.ground((x, x + wide), (z, z + long), scale_color(asphalt, 0.87), "road")
     if street.crossing:
         canvas.ground((-150, 150), (street.crossing, street.crossing + 9), asphalt, "road")
@@ -65,7 +65,7 @@ def _draw_markings(canvas: Canvas, street: _Street) -> None:
         for z in np.arange(canvas.rng.uniform(2, 5), 130, 7.0):
             canvas.ground(line, (z, z + 3), paint, "road")
     if street.crossing:
-        for x in np.arange(street.kerbs[0] + 0.4, street.kerbs[1] - 0.6, 1.0):
+        for x in np.arange(street.curbs[0] + 0.4, street.curbs[1] - 0.6, 1.0):
             canvas.ground((x, x + 0.5), (street.crossing - 4.5, street.crossing - 1.5), paint, "road")
 
 
@@ -185,7 +185,7 @@ def _plan_traffic(canvas: Canvas, street: _Street) -> Iterator[Thing]:
             length = max(part[5] for part in VEHICLES[kind][0])
             yield z + 1, partial(draw_vehicle, canvas, kind, x + rng.uniform(-0.2, 0.2), z)
             z += length + rng.uniform(6, 36)
-    for x, parked in zip(street.kerbs + np.array((1.05, -1.05)), street.parking, strict=True):
+    for x, parked in zip(street.curbs + np.array((1.05, -1.05)), street.parking, strict=True):
         for z in np.arange(rng.uniform(7, 14), 90, 5.9) if parked else ():
             if rng.random() < 0.72 and not (street.crossing and street.crossing - 9 < z < street.crossing + 12):
                 yield z + 1, partial(draw_vehicle, canvas, "car", x, z)
@@ -200,24 +200,24 @@ def _plan_traffic(canvas: Canvas, street: _Street) -> Iterator[Thing]:
 
 def _plan_pavement(canvas: Canvas, street: _Street, side: int) -> Iterator[Thing]:
     """What stands on the pavement on the left (`side` -1) or on the right (1)."""
-    rng, kerb, wall = canvas.rng, street.kerbs[int(side > 0)], street.walls[int(side > 0)]
+    rng, curb, wall = canvas.rng, street.curbs[int(side > 0)], street.walls[int(side > 0)]
     figure, trees = partial(draw_figure, canvas), rng.random() < 0.6
     for index, z in enumerate(np.arange(rng.uniform(7, 14), 120, rng.uniform(8, 15))):
         if index % 3 == 2:
-            yield z, partial(figure, "lamp", kerb + side * 0.5, z, (-side, 1))
+            yield z, partial(figure, "lamp", curb + side * 0.5, z, (-side, 1))
         elif trees:
-            yield z, partial(_draw_tree, canvas, kerb + side * 0.9, z)
+            yield z, partial(_draw_tree, canvas, curb + side * 0.9, z)
     for _ in range(rng.integers(2, 8)):
-        x, z = kerb + (wall - kerb) * rng.uniform(0.2, 0.85), rng.uniform(8, 45)
+        x, z = curb + (wall - curb) * rng.uniform(0.2, 0.85), rng.uniform(8, 45)
         size = (rng.uniform(0.6, 1.05) * rng.choice((-1, 1)), rng.uniform(0.88, 1.08))
         yield z, partial(figure, rng.choice(("walker", "walker", "stander")), x, z, size)
     for z in rng.uniform(9, 30, rng.integers(0, 3)):
         name = rng.choice(("bicycle", "bicycle", "motorcycle"))
         yield z, partial(figure, name, wall - side * 0.6, z, (rng.uniform(0.5, 1), 1))
     for z in rng.uniform(9, 45, rng.integers(1, 4)):
-        yield z, partial(figure, rng.choice(SIGNS), kerb + side * 0.6, z)
+        yield z, partial(figure, rng.choice(SIGNS), curb + side * 0.6, z)
     for z in rng.uniform(9, 30, rng.integers(0, 2)):
         bin_ = ((wall - side * 0.6, 0, z), (0.6, 1.1, 0.7), canvas.pick("car"), rng.choice(("static", "unlabeled")))
         yield z, partial(canvas.box, *bin_)
     if street.crossing:
-        yield street.crossing - 5, partial(figure, "traffic light", kerb + side * 0.5, street.crossing - 5)
+        yield street.crossing - 5, partial(figure, "traffic light", curb + side * 0.5, street.crossing - 5)

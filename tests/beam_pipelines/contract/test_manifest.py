@@ -245,7 +245,7 @@ def test_another_version_is_refused_with_what_to_do(version: object) -> None:
         ('{"format_version": -Infinity}', "is not JSON: invalid character (byte 20)"),
         ('{"format_version": 1e999}', "is not JSON: a number is out of range"),
         ('{"format_version": ' + "9" * 5000 + "}", "is not JSON: a number is out of range"),
-        ('{"format_version": 1, "a": 1, "a": 1}', 'the key "a" is there more than once'),
+        ('{"format_version": 1, "a": 1, "a": 1}', 'the key "a" occurs more than once'),
         ('{"a": ' * 100_000 + "1" + "}" * 100_000, "more than 64 objects and arrays inside each other"),
         ('{"a": ' * 65 + "1" + "}" * 65, "more than 64 objects and arrays inside each other"),
     ],
@@ -345,7 +345,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("moments.histogram.1", [1] * 257, "moments.histogram[1]: expected array of length <= 256, found [1, 1, 1, "),
     ("moments.histogram.2.7", 2**80, f"moments.histogram[2][7]: expected int <= {2**53}, found {2**80}"),
     ("moments.histogram.2.7", -1, "moments.histogram[2][7]: expected int >= 0, found -1"),
-    ("moments.histogram", [[0] * 256] * 3, "moments.histogram: mean and std are of no pixels"),
+    ("moments.histogram", [[0] * 256] * 3, "moments.histogram: no pixel was counted"),
     (
         "moments.histogram.2.7",
         9,
@@ -408,7 +408,7 @@ def test_a_shard_that_is_there_twice_is_refused() -> None:
     def change(value: dict[str, Any]) -> None:
         value["splits"]["val"] = value["splits"]["train"]
 
-    assert refusal_of(edited(change)) == refused_as("splits: the shard train-00000-of-00001.tfrecord is there 2 times")
+    assert refusal_of(edited(change)) == refused_as("splits: the shard train-00000-of-00001.tfrecord occurs 2 times")
 
 
 def test_the_first_of_several_contradictions_is_told_with_their_number() -> None:

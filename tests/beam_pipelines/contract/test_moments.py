@@ -120,7 +120,7 @@ def test_normalized_pixels_have_mean_0_and_std_1(image: np.ndarray) -> None:
 
 
 @given(st.tuples(*[st.integers(0, 255)] * 3), st.integers(1, 50))
-def test_a_channel_of_one_value_has_std_0_and_is_only_centred(color: tuple[int, int, int], side: int) -> None:
+def test_a_channel_of_one_value_has_std_0_and_is_only_centered(color: tuple[int, int, int], side: int) -> None:
     found = moments_of(np.full((side, side, 3), color, np.uint8))
     assert found.std == (0.0, 0.0, 0.0)
     table = found.normalization.table()

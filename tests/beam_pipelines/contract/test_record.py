@@ -154,16 +154,16 @@ def test_fields_that_others_add_are_passed_over() -> None:
         ("image/encoded", feature(32), "image/encoded is a number"),
         ("image/filename", feature(32), "image/filename is a number"),
         ("image/filename", feature(b"\xff"), "image/filename is not UTF-8: 'utf-8' codec can't decode byte 0xff"),
-        ("image/width", tf.train.Feature(), "image/width has 0 values and 1 belongs there"),
+        ("image/width", tf.train.Feature(), "image/width has 0 values; it must have 1"),
         (
             "image/width",
             tf.train.Feature(int64_list=tf.train.Int64List(value=[1, 2])),
-            "image/width has 2 values and 1 belongs there",
+            "image/width has 2 values; it must have 1",
         ),
         (
             "image/encoded",
             tf.train.Feature(float_list=tf.train.FloatList(value=[1])),
-            "image/encoded has 0 values and 1 belongs there",
+            "image/encoded has 0 values; it must have 1",
         ),
     ],
 )

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import IO
 
@@ -95,7 +96,8 @@ def test_while_it_is_written_a_file_does_not_have_its_name(tmp_path: Path) -> No
         assert not path.exists()
         (temporary,) = path.parent.iterdir()
         assert temporary.name.startswith("file.")
-        assert temporary.name.endswith(storage.TEMPORARY)
+        assert storage.final_name(temporary.name) == "file"
+    assert storage.final_name("file") is None
     assert [found.name for found in path.parent.iterdir()] == ["file"]
 
 
@@ -201,6 +203,14 @@ def test_in_a_bucket_a_second_build_at_once_is_refused(
     assert build(*arguments) == 0
 
 
+def test_a_clock_that_is_fast_takes_no_lease_in_a_bucket(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, clock = f"{bucket}/out-fast/_build/lease", time.time
+    with lease.hold(path):
+        monkeypatch.setattr(time, "time", lambda: clock() + 2 * lease.LAPSE_SECONDS)
+        with pytest.raises(BuildError, match=r"another build is writing to .*, last seen \d s ago; "), lease.hold(path):
+            pass
+
+
 def test_a_lease_that_its_holder_deletes_while_another_build_comes_is_not_held_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,6 +231,18 @@ def test_a_lease_that_its_holder_deletes_while_another_build_comes_is_not_held_t
     assert deleted
 
 
+def test_a_lease_that_can_not_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lease, "_owner", refuse)
+        wanted = f"^cannot write {tmp_path}/out/_build: No space left on device; "
+        with pytest.raises(BuildError, match=wanted), lease.hold(f"{tmp_path}/out/_build/lease"):
+            pass
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_file_system_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
@@ -229,6 +251,15 @@ def test_a_file_system_without_locks_is_told(tmp_path: Path, monkeypatch: pytest
     wanted = f"^cannot write {tmp_path}/_build: No locks available; "
     with pytest.raises(BuildError, match=wanted), lease.hold(f"{tmp_path}/_build/lease"):
         pass
+
+
+def test_a_local_file_whose_server_does_not_answer_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr("beam_pipelines.files.reader.open_raw", refuse)
+    with pytest.raises(BuildError, match=f"^{tmp_path}/a.png can't be read: Stale file handle; fix this and run"):
+        FileReader(100).read(f"{tmp_path}/a.png")
 
 
 def test_a_bucket_that_does_not_exist_is_told(source: Path, bucket: str, capsys: pytest.CaptureFixture[str]) -> None:

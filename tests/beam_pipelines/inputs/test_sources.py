@@ -227,7 +227,25 @@ def test_unpacked_pictures_are_taken_before_the_archives_beside_them(tree, tmp_p
 def test_a_picture_in_two_inputs_is_refused(tree) -> None:
     text = refused(f"{tree},{tree}")
     assert text.startswith(f"--input={tree},{tree}: gtCoarse/train/aachen/")
-    assert text.endswith("is in more than one of these paths; give each file once")
+    assert " occurs twice, as " in text
+    assert text.endswith("; leave one of them out")
+
+
+@pytest.mark.parametrize(
+    ("other", "twice"),
+    [
+        ("b.zip", "a.zip!/masks/train/a.png and as {}/b.zip!/masks/train/a.png"),
+        ("masks/train/a.png", "masks/train/a.png and as {}/a.zip!/masks/train/a.png"),
+    ],
+)
+def test_a_picture_that_occurs_twice_in_a_folder_of_archives_is_refused(tmp_path, other, twice) -> None:
+    zipped(tmp_path / "a.zip", *PAIR, "README")
+    if other == "b.zip":
+        zipped(tmp_path / other, "masks/train/a.png", "README")
+    else:
+        lay(tmp_path, other, "README")
+    told = f"{tmp_path}: masks/train/a.png occurs twice, as {tmp_path}/{twice.format(tmp_path)}; leave one of them out"
+    assert refused(tmp_path) == told
 
 
 def test_the_real_sample_of_cityscapes_is_found(cityscapes_sample) -> None:

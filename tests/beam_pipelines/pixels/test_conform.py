@@ -10,7 +10,8 @@ from hypothesis.extra import numpy as npst
 from PIL import Image
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE
-from beam_pipelines.options.parser import ASPECTS, RESIZES
+from beam_pipelines.options.parser import ASPECTS
+from beam_pipelines.pixels import filters
 from beam_pipelines.pixels.conform import (
     ASPECT_TOLERANCE,
     Geometry,
@@ -36,7 +37,7 @@ side = st.integers(1, 40)
 sizes = st.tuples(side, side)
 ids = sizes.flatmap(lambda size: npst.arrays(np.uint8, size, elements=st.integers(0, 11)))
 aspects = st.sampled_from(FORGIVING)
-resizes = st.sampled_from(RESIZES)
+resizes = st.sampled_from(sorted(filters.FILTERS))
 
 
 def noise(size: tuple[int, int], seed: int = 0) -> np.ndarray:
@@ -85,7 +86,7 @@ def test_a_picture_of_one_color_keeps_it(source, target, aspect, resize, color) 
 
 
 @given(sizes, sizes)
-def test_a_crop_is_centred_and_as_large_as_the_aspect_allows(source, target) -> None:
+def test_a_crop_is_centered_and_as_large_as_the_aspect_allows(source, target) -> None:
     geometry = fit(source, target, "crop")
     (left, top, right, bottom), (height, width) = geometry.box, source
     assert 0 <= left < right <= width
@@ -101,7 +102,7 @@ def test_a_crop_is_centred_and_as_large_as_the_aspect_allows(source, target) -> 
 
 
 @given(sizes, sizes)
-def test_a_padded_picture_is_centred_keeps_its_aspect_and_touches_two_sides(source, target) -> None:
+def test_a_padded_picture_is_centered_keeps_its_aspect_and_touches_two_sides(source, target) -> None:
     geometry = fit(source, target, "pad")
     (above, below), (left, right) = geometry.padding
     assert min(above, below, left, right) >= 0
@@ -189,7 +190,7 @@ def test_extreme_shapes_keep_at_least_one_pixel(aspect, source, target) -> None:
     left, top, right, bottom = fit(source, target, aspect).box
     assert left < right
     assert top < bottom
-    for resize in RESIZES:
+    for resize in filters.FILTERS:
         asked = recipe(target, f"--aspect={aspect}", f"--resize={resize}")
         sample = conform("a.png", noise(source), np.zeros(source, np.uint8), asked)
         assert sample.image.shape[:2] == sample.mask.shape == target
@@ -201,7 +202,7 @@ def test_extreme_shapes_keep_at_least_one_pixel(aspect, source, target) -> None:
 
 @given(ids, sizes)
 def test_masks_are_resized_as_pillow_does_it_with_nearest(mask, target) -> None:
-    """Where the centre of a target pixel lies exactly between two source pixels, Pillow, which adds up steps in
+    """Where the center of a target pixel lies exactly between two source pixels, Pillow, which adds up steps in
     float64, may take either: those rows and columns are compared to the rule, the later pixel, instead.
     """
     height, width = mask.shape

@@ -25,7 +25,7 @@ from beam_pipelines.pixels.mask_readings import MaskReading
 from beam_pipelines.pixels.masks import decode_mask
 from beam_pipelines.pixels.stored_masks import KINDS
 from beam_pipelines.rejects import BadInputError
-from tests.support.picture_files import PNG_SIGNATURE, RGB, chunk, grey_png, png_of, saved
+from tests.support.picture_files import PNG_SIGNATURE, RGB, chunk, gray_png, png_of, saved
 
 CAMVID = BUILTIN_TABLES["camvid11"]()
 CITYSCAPES = BUILTIN_TABLES["cityscapes19"]()
@@ -69,7 +69,7 @@ def outcome(data: bytes, decode) -> str:
 
 ENCODED = {
     "png": saved(noise()),
-    "grey png": saved(noise()[..., 0]),
+    "gray png": saved(noise()[..., 0]),
     "palette png": saved(Image.fromarray(blocks()).quantize(12)),
     "png of 16 bits": imagecodecs.png_encode(noise().astype(np.uint16) * 257),
     "jpeg": saved(noise(), "JPEG"),
@@ -207,7 +207,7 @@ def test_a_picture_that_ends_too_early_is_never_more_than_a_refusal(data, decode
     assert all(end < 12 for end, found in outcomes.items() if found == "not_an_image")
 
 
-@pytest.mark.parametrize("name", ["png", "grey png", "palette png", "png of 16 bits"])
+@pytest.mark.parametrize("name", ["png", "gray png", "palette png", "png of 16 bits"])
 def test_a_png_without_its_end_is_truncated(name) -> None:
     """All but the last chunk, IEND, which has no pixels: some programs leave it away."""
     data = ENCODED[name]
@@ -229,7 +229,7 @@ def test_a_jpeg_without_its_end_is_truncated(name) -> None:
     assert "truncated" in refused(data[: len(data) // 2])[1].lower()
 
 
-@pytest.mark.parametrize("name", ["png", "grey png", "palette png", "png of 16 bits"])
+@pytest.mark.parametrize("name", ["png", "gray png", "palette png", "png of 16 bits"])
 @given(share=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_a_flipped_bit_in_the_pixels_of_a_png_is_found(name, share, bit) -> None:
     data = bytearray(ENCODED[name])
@@ -349,28 +349,28 @@ def with_alpha(colors: np.ndarray, alpha: int) -> np.ndarray:
     return np.concatenate([colors, layer], -1)
 
 
-GREY_PIXELS = np.repeat(noise()[..., :1], 3, axis=2)
+GRAY_PIXELS = np.repeat(noise()[..., :1], 3, axis=2)
 CONVERTED = {
-    "grey": (saved(noise()[..., 0]), GREY_PIXELS),
-    "grey with opaque alpha": (saved(with_alpha(noise()[..., :1], 255)), GREY_PIXELS),
+    "gray": (saved(noise()[..., 0]), GRAY_PIXELS),
+    "gray with opaque alpha": (saved(with_alpha(noise()[..., :1], 255)), GRAY_PIXELS),
     "color with opaque alpha": (saved(with_alpha(noise(), 255)), noise()),
     "palette": (saved(Image.fromarray(blocks()).quantize(12)), blocks()),
     "palette with an unused transparent color": (
         saved(Image.fromarray(blocks()).quantize(12), transparency=200),
         blocks(),
     ),
-    "black and white": (saved(Image.fromarray(noise()[..., 0] > 99)), np.where(GREY_PIXELS > 99, 255, 0)),
-    "grey of 16 bits": (imagecodecs.png_encode(noise()[..., 0].astype(np.uint16) * 257), GREY_PIXELS),
+    "black and white": (saved(Image.fromarray(noise()[..., 0] > 99)), np.where(GRAY_PIXELS > 99, 255, 0)),
+    "gray of 16 bits": (imagecodecs.png_encode(noise()[..., 0].astype(np.uint16) * 257), GRAY_PIXELS),
     "color of 16 bits": (imagecodecs.png_encode(noise().astype(np.uint16) * 257), noise()),
     "16 bits with opaque alpha": (imagecodecs.png_encode(with_alpha(noise(), 255).astype(np.uint16) * 257), noise()),
-    "grey tiff of 16 bits": (saved(noise()[..., 0].astype(np.uint16) * 257, "TIFF"), GREY_PIXELS),
+    "gray tiff of 16 bits": (saved(noise()[..., 0].astype(np.uint16) * 257, "TIFF"), GRAY_PIXELS),
     "palette bmp": (saved(Image.fromarray(blocks()).quantize(12), "BMP"), blocks()),
-    "grey tiff": (saved(noise()[..., 0], "TIFF"), GREY_PIXELS),
+    "gray tiff": (saved(noise()[..., 0], "TIFF"), GRAY_PIXELS),
     "webp with opaque alpha": (saved(with_alpha(noise(), 255), "WEBP", lossless=True), noise()),
     **{
-        f"grey of {bits} bits": (
-            grey_png(noise()[..., 0] >> 8 - bits, bits),
-            (GREY_PIXELS >> 8 - bits) * (255 // (2**bits - 1)),
+        f"gray of {bits} bits": (
+            gray_png(noise()[..., 0] >> 8 - bits, bits),
+            (GRAY_PIXELS >> 8 - bits) * (255 // (2**bits - 1)),
         )
         for bits in (1, 2, 4, 8)
     },
@@ -392,13 +392,13 @@ def palette_of_two() -> Image.Image:
 
 first_color = tuple(noise()[3, 5].tolist())
 TRANSPARENT = {
-    "grey": (saved(with_alpha(noise()[..., :1], 254)), 3),
+    "gray": (saved(with_alpha(noise()[..., :1], 254)), 3),
     "color": (saved(with_alpha(noise(), 0)), 3),
     "color of 16 bits": (imagecodecs.png_encode(with_alpha(noise(), 128).astype(np.uint16) * 257), 3),
     "webp": (saved(with_alpha(noise(), 7), "WEBP", lossless=True, exact=True), 3),
     "tiff": (saved(with_alpha(noise(), 7), "TIFF"), 3),
     "color key": (saved(noise(), transparency=first_color), 1),
-    "grey key": (saved(np.eye(16, dtype=np.uint8), transparency=1), 16),
+    "gray key": (saved(np.eye(16, dtype=np.uint8), transparency=1), 16),
     "color of a palette": (saved(palette_of_two(), transparency=1), 16),
 }
 
@@ -408,7 +408,7 @@ def test_pixels_that_are_not_opaque_are_refused_and_counted(data, count) -> None
     assert refused(data) == ("transparent", f"{count} pixels are not opaque")
 
 
-@pytest.mark.parametrize("shape", [(HEIGHT, WIDTH), (HEIGHT, WIDTH, 3)], ids=["grey", "color"])
+@pytest.mark.parametrize("shape", [(HEIGHT, WIDTH), (HEIGHT, WIDTH, 3)], ids=["gray", "color"])
 @pytest.mark.parametrize("encode", [imagecodecs.png_encode, imagecodecs.tiff_encode], ids=["png", "tiff"])
 def test_16_bits_that_8_can_not_hold_are_refused(shape, encode) -> None:
     deep = noise(*shape).astype(np.uint16) * 257
@@ -461,10 +461,10 @@ def test_the_first_picture_of_a_process_may_have_any_format(tmp_path, kind) -> N
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
 @given(data=st.data())
-def test_grey_ids_of_any_depth_stay_as_they_are(bits, data) -> None:
+def test_gray_ids_of_any_depth_stay_as_they_are(bits, data) -> None:
     shape = data.draw(st.integers(1, 9)), 8 * data.draw(st.integers(1, 3))
     ids = data.draw(npst.arrays(np.uint16, shape, elements=st.integers(0, 2**bits - 1)))
-    mask = decode_mask(grey_png(ids, bits), CAMVID, LIMIT, STORED)
+    mask = decode_mask(gray_png(ids, bits), CAMVID, LIMIT, STORED)
     assert mask.dtype == (np.uint16 if bits == 16 else np.uint8)
     assert np.array_equal(mask, ids)
 
@@ -472,7 +472,7 @@ def test_grey_ids_of_any_depth_stay_as_they_are(bits, data) -> None:
 @pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
 def test_an_id_that_is_marked_as_transparent_is_an_id_all_the_same(bits) -> None:
     ids = np.arange(64).reshape(4, 16) % 2**bits
-    assert np.array_equal(decode_mask(grey_png(ids, bits, chunk(b"tRNS", b"\0\1")), CAMVID, LIMIT, STORED), ids)
+    assert np.array_equal(decode_mask(gray_png(ids, bits, chunk(b"tRNS", b"\0\1")), CAMVID, LIMIT, STORED), ids)
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
@@ -495,7 +495,7 @@ def test_a_palette_that_repeats_a_color_keeps_its_indices() -> None:
     assert np.array_equal(decode_mask(saved(picture), CAMVID, LIMIT, STORED), ids)
 
 
-def test_an_opaque_alpha_channel_of_a_grey_mask_is_dropped() -> None:
+def test_an_opaque_alpha_channel_of_a_gray_mask_is_dropped() -> None:
     ids = noise(HEIGHT, WIDTH, 1) % 12
     assert np.array_equal(decode_mask(saved(with_alpha(ids, 255)), CAMVID, LIMIT, STORED), ids[..., 0])
     assert refused(saved(with_alpha(ids, 9)), DECODERS["mask"])[0] == "transparent"

@@ -23,12 +23,12 @@ from beam_pipelines.inputs.sources import find_pairs
 from beam_pipelines.pixels.conform import check_ids
 from beam_pipelines.pixels.mask_readings import COLORS, IDS, LEVELS, MaskReading, reading_of
 from beam_pipelines.pixels.masks import decode_mask
-from beam_pipelines.pixels.stored_masks import KINDS, open_mask, stored_mask
+from beam_pipelines.pixels.stored_masks import GRAY, KINDS, open_mask, stored_mask
 from beam_pipelines.rejects import BadInputError
 from beam_pipelines.shards.plan import choose_pairs
 from beam_pipelines.shards.survey import Surveyed, check_table, decide, survey
 from tests.support.builds import SHOWN, build, digests, make_flat, make_uneven, no_transform, recipe_of
-from tests.support.picture_files import grey_png, saved
+from tests.support.picture_files import gray_png, saved
 
 CAMVID = BUILTIN_TABLES["camvid11"]()
 LIMIT = 1_000_000
@@ -48,27 +48,27 @@ TABLES = {
     "binary": table((0, 0, (0, 0, 0)), (1, 1, (255, 255, 255)), (255, IGNORE, None)),
     "binary without colors": table((0, 0, None), (1, 1, None), (255, IGNORE, None)),
     "colorless": table(*[(index, index, None) for index in range(21)], (255, IGNORE, None)),
-    "grey colors": table((0, 0, (0, 0, 0)), (1, 1, (17, 17, 17)), (2, 2, (34, 34, 34)), (17, 3, (1, 1, 1))),
+    "gray colors": table((0, 0, (0, 0, 0)), (1, 1, (17, 17, 17)), (2, 2, (34, 34, 34)), (17, 3, (1, 1, 1))),
     "stretched": table((0, 0, None), (85, 1, None), (170, 2, None), (255, 3, None), (1, 4, None), (2, 5, None)),
     "deep": table((0, 0, None), (1, 1, None), (257, 2, None), (65535, IGNORE, None)),
     "rest": table((0, 0, (0, 0, 0)), (7, 1, (128, 64, 128)), (1, 2, (70, 70, 70)), ignore_rest=True),
 }
 
 
-def grey_storages(levels: np.ndarray) -> dict[str, bytes]:
-    """All that a lossless tool may make of a grey picture; `levels` uint8 or uint16 [H, W], of width 8 n."""
+def gray_storages(levels: np.ndarray) -> dict[str, bytes]:
+    """All that a lossless tool may make of a gray picture; `levels` uint8 or uint16 [H, W], of width 8 n."""
     found = {}
     if levels.dtype == np.uint16:
-        found["grey 16"] = imagecodecs.png_encode(levels)
+        found["gray 16"] = imagecodecs.png_encode(levels)
         if (levels % 257).any():
             return found
         levels = (levels // 257).astype(np.uint8)
     else:
-        found["grey 16"] = imagecodecs.png_encode(levels.astype(np.uint16) * 257)
+        found["gray 16"] = imagecodecs.png_encode(levels.astype(np.uint16) * 257)
     for bits in (1, 2, 4, 8):
         step = 255 // (2**bits - 1)
         if not (levels % step).any():
-            found[f"grey {bits}"] = grey_png(levels // step, bits)
+            found[f"gray {bits}"] = gray_png(levels // step, bits)
     return found | {"LA": saved(Image.fromarray(levels).convert("LA"))}
 
 
@@ -86,17 +86,17 @@ def palette_png(colors: np.ndarray, order: Sequence[int], unused: int, transpare
 
 @st.composite
 def stored(draw: st.DrawFn, picture: np.ndarray) -> bytes:
-    """A PNG that shows `picture`, grey [H, W] or RGB [H, W, 3]."""
+    """A PNG that shows `picture`, gray [H, W] or RGB [H, W, 3]."""
     found = {}
     if picture.ndim == 2:
-        found = grey_storages(picture)
+        found = gray_storages(picture)
         if picture.dtype == np.uint16:
             if (picture % 257).any():
                 return draw(st.sampled_from([*found.values()]))
             picture = (picture // 257).astype(np.uint8)
         picture = np.repeat(picture[..., None], 3, axis=-1)
     elif (picture == picture[..., :1]).all():
-        found = grey_storages(picture[..., 0])
+        found = gray_storages(picture[..., 0])
     found["RGB"] = saved(picture)
     found["RGBA"] = saved(Image.fromarray(picture).convert("RGBA"))
     order = draw(st.permutations(range(len(np.unique(picture.reshape(-1, 3), axis=0)))))
@@ -195,21 +195,21 @@ def ids_of_a_byte(labels: LabelTable) -> list[int]:
 
 
 @functools.cache
-def reading_of_grey(name: str) -> MaskReading | None:
-    """What a survey says of grey masks that hold all ids of the table; None where it refuses them."""
-    grey = saved(np.resize(np.array(ids_of_a_byte(TABLES[name]), np.uint8), (4, 64)))
+def reading_of_gray(name: str) -> MaskReading | None:
+    """What a survey says of gray masks that hold all ids of the table; None where it refuses them."""
+    gray = saved(np.resize(np.array(ids_of_a_byte(TABLES[name]), np.uint8), (4, 64)))
     try:
-        return surveyed([grey] * 48, TABLES[name]).reading
+        return surveyed([gray] * 48, TABLES[name]).reading
     except BuildError:
         return None
 
 
 @settings(max_examples=150)
 @given(st.data())
-def test_one_palette_in_any_order_among_grey_masks_is_right_or_rejected(data: st.DataObject) -> None:
-    """Of 200 masks, of which the survey looks at 48; its colors are grey levels, those of the table, or any others."""
+def test_one_palette_in_any_order_among_gray_masks_is_right_or_rejected(data: st.DataObject) -> None:
+    """Of 200 masks, of which the survey looks at 48; its colors are gray levels, those of the table, or any others."""
     name = data.draw(st.sampled_from([*TABLES]))
-    labels, ids, reading = TABLES[name], ids_of_a_byte(TABLES[name]), reading_of_grey(name)
+    labels, ids, reading = TABLES[name], ids_of_a_byte(TABLES[name]), reading_of_gray(name)
     some = data.draw(st.lists(st.sampled_from(ids), min_size=1, max_size=4, unique=True))
     if reading is None:
         return
@@ -219,7 +219,7 @@ def test_one_palette_in_any_order_among_grey_masks_is_right_or_rejected(data: st
     other = other.filter(lambda color: len(set(color)) > 1 and color not in labels.source_id_of_color)
     any_color = data.draw(st.lists(other, min_size=4, max_size=4, unique=True))
     kinds = {
-        "grey": {source: (source,) * 3 for source in some},
+        "gray": {source: (source,) * 3 for source in some},
         "of the table": {source: color_of.get(source, (source,) * 3) for source in some},
         "any": dict(zip(some, any_color, strict=False)),
     }
@@ -310,7 +310,7 @@ def test_one_bit_beside_masks_of_8_bits_is_refused_unless_it_is_said_what_it_is(
     labels = table(*[(index, index, None) for index in range(12)], (255, IGNORE, None))
     beside = [saved(mask) for mask in masks] + [saved(np.where(masks[0] == 0, 255, masks[0]).astype(np.uint8))]
     mask = np.where(np.arange(64).reshape(8, 8) % 3, 255, 0)
-    one_bit = grey_png(mask // 255, 1)
+    one_bit = gray_png(mask // 255, 1)
     assert np.array_equal(decode_mask(one_bit, labels, LIMIT, reading_of(LEVELS)), mask)
     with pytest.raises(BuildError, match=r"1 of 14 examined masks can be read as ids or as levels"):
         surveyed([*beside, one_bit], labels)
@@ -360,7 +360,7 @@ def test_a_build_that_could_read_its_masks_in_two_ways_is_refused(
 ) -> None:
     source = make_flat(tmp_path / "in")
     for path in source.glob("masks/*/*.png"):
-        path.write_bytes(grey_png(np.arange(32 * 64).reshape(32, 64) % 2, 1))
+        path.write_bytes(gray_png(np.arange(32 * 64).reshape(32, 64) % 2, 1))
     table_file = tmp_path / "two.yaml"
     table_file.write_text("classes: [{name: no, ids: [0]}, {name: yes, ids: [1]}]\nignore: [255]")
     arguments = (f"--input={source}", f"--labels={table_file}", "--image_size=native", "--image_encoding=uint8")
@@ -390,6 +390,16 @@ def test_train_ids_are_no_label_ids(name: str) -> None:
         check_table(plain(0, 2, 8, 10, 13) * 16, labels)
     assert "--labels=cityscapes_train_ids" in check_table(plain(0, 2, 8, 10, 13), labels)[0]
     assert check_table(plain(7, 8, 11, 21, 23), labels) == ()
+
+
+@pytest.mark.parametrize("name", ["cityscapes19", "cityscapes7"])
+def test_small_label_ids_are_told_from_train_ids_by_their_pixels(name: str) -> None:
+    def counted(*ids: int) -> list:
+        return [mask.without_pixels() for mask in plain(*ids)] * 16
+
+    assert check_table(counted(0, 7, 8, 11, 17), BUILTIN_TABLES[name]()) == ()
+    with pytest.raises(BuildError, match=r"they fit --labels=cityscapes_train_ids\. "):
+        check_table(counted(0, 0, 0, 2, 8, 10, 13), BUILTIN_TABLES[name]())
 
 
 @pytest.mark.parametrize("name", ["cityscapes19", "cityscapes7"])
@@ -476,9 +486,9 @@ def test_a_palette_with_the_colors_of_the_table_at_other_indices_is_not_read_by_
     files = [palette_png(in_colors(mask), range(12), 0, transparent=True) for mask in masks]
     with pytest.raises(BuildError, match=r"indices can't be ids.*--masks_are"):
         surveyed(files, CAMVID)
-    grey = [saved(mask) for mask in masks]
+    gray = [saved(mask) for mask in masks]
     with pytest.raises(BadInputError) as caught:
-        decode_mask(files[0], CAMVID, LIMIT, surveyed(grey, CAMVID).reading)
+        decode_mask(files[0], CAMVID, LIMIT, surveyed(gray, CAMVID).reading)
     assert caught.value.reason == "contradictory_mask"
 
 
@@ -512,7 +522,7 @@ def test_a_mask_that_is_turned_by_exif_is_rejected(orientation: int) -> None:
 def test_ids_of_8_bits_in_16_are_not_ignored_as_the_rest() -> None:
     labels = table((0, 0, None), (1, 1, None), ignore_rest=True)
     deep = [imagecodecs.png_encode(np.array([[0, 1]], np.uint16) * np.uint16(factor)) for factor in (1, 1, 257)]
-    reading = MaskReading((IDS,), ("grey",))
+    reading = MaskReading((IDS,), (GRAY,))
     assert decode_mask(deep[0], labels, LIMIT, reading).tolist() == [[0, 1]]
     with pytest.raises(BadInputError, match="were 8-bit ids converted to 16 bits"):
         decode_mask(deep[2], labels, LIMIT, reading)

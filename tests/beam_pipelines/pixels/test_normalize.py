@@ -21,7 +21,7 @@ images = st.tuples(sides, sides, st.just(3)).flatmap(lambda shape: npst.arrays(n
 
 
 def oracle(image: np.ndarray, moments: Moments, dtype: str) -> np.ndarray:
-    """The formula, pixel by pixel; a channel of one value, whose std is 0, is only centred."""
+    """The formula, pixel by pixel; a channel of one value, whose std is 0, is only centered."""
     std = np.array([value if value > 0 else 1.0 for value in moments.std])
     return ((image.astype(np.float64) / 255.0 - np.array(moments.mean)) / std).astype(dtype)
 
@@ -74,7 +74,7 @@ def test_a_normalized_data_set_has_mean_0_and_std_1(image) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_channel_of_one_value_is_centred_and_stays_finite(dtype) -> None:
+def test_a_channel_of_one_value_is_centered_and_stays_finite(dtype) -> None:
     image = np.zeros((4, 4, 3), np.uint8)
     image[..., 0] = 77
     image[:2, :, 2] = 255

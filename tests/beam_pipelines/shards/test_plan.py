@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_pipelines.errors import BuildError
+from beam_pipelines.files.reader import FileReader
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.inputs.sources import Pair
+from beam_pipelines.shards.estimate import estimate
 from beam_pipelines.shards.plan import (
     MIN_SHARD_PAIRS,
     MIN_SHARDS,
@@ -41,6 +43,18 @@ def pairs_of(train: int, val: int = 0) -> list[Pair]:
 def shards_of(pairs, *arguments: str, example_bytes: float = EXAMPLE_BYTES):
     recipe = recipe_of(*arguments)
     return cut_shards(choose_pairs(pairs, recipe), recipe, example_bytes)
+
+
+def test_an_estimate_that_fails_closes_what_it_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise BuildError("the disk is gone")
+
+    closed = list[FileReader]()
+    monkeypatch.setattr(FileReader, "close", lambda reader: closed.append(reader))
+    monkeypatch.setattr("beam_pipelines.shards.estimate.prepare", fail)
+    with pytest.raises(BuildError, match="the disk is gone"):
+        estimate(pairs_of(1), recipe_of())
+    assert len(closed) == 1
 
 
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)

@@ -154,8 +154,8 @@ def test_a_file_that_is_no_picture_is_named(loaded: Any, signature: str) -> None
     good = encode(paint(blocky_ids(32, 64)))
     for bad in (b"what is this?", b""):
         message = (
-            r"\[image_bytes\] \[1\] \[not_an_image: it is no JPEG, PNG or BMP file; its length in bytes is "
-            rf"{len(bad)}\]"
+            r"\[image_bytes\] \[1\] \[not_an_image: it is not a JPEG, PNG or BMP file; it has "
+            rf"{len(bad)} bytes\]"
         )
         with pytest.raises(tf.errors.InvalidArgumentError, match=message):
             call(loaded, signature, good, bad)
@@ -164,9 +164,9 @@ def test_a_file_that_is_no_picture_is_named(loaded: Any, signature: str) -> None
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("PNG", r"\[truncated: the chunk IEND is missing in a PNG file of bytes: {size}\]"),
-        ("JPEG", r"\[truncated: the end marker is missing in a JPEG file of bytes: {size}\]"),
-        ("BMP", r"\[truncated: bytes needed and there: 6198, {size}\]"),
+        ("PNG", r"\[truncated: a PNG file of {size} bytes has no chunk IEND\]"),
+        ("JPEG", r"\[truncated: a JPEG file of {size} bytes has no end marker\]"),
+        ("BMP", r"\[truncated: it needs 6198 bytes and has {size}\]"),
     ],
 )
 def test_a_damaged_file_is_refused(loaded: Any, kind: str, message: str) -> None:

@@ -1,0 +1,41 @@
+"""The names of a build's files in the data set's folder."""
+
+from __future__ import annotations
+
+TRANSFORM_FOLDERS = ("transform_fn", "transformed_metadata")  # the names that tensorflow-transform looks for
+TRANSFORM_FILES = f"{TRANSFORM_FOLDERS[0]}/files.json"
+TRANSFORM_GRAPH = f"{TRANSFORM_FOLDERS[0]}/saved_model.pb"
+# Names below the data set's folder. Everything in BUILD is deleted after the data set is published.
+BUILD = "_build"
+JOURNAL = f"{BUILD}/journal.json"
+RECIPE = f"{BUILD}/recipe.json"
+PLAN = f"{BUILD}/plan.jsonl"
+PAIRING = f"{BUILD}/pairing.jsonl"
+PUBLISHED = f"{BUILD}/published.json"
+LEASE = f"{BUILD}/lease"
+STAGED = f"{BUILD}/staged"
+FINISHED = f"{BUILD}/finished"
+TEMPORARIES = f"{BUILD}/temporary"
+SCRATCH = f"{BUILD}/scratch"  # temporary files of TensorFlow
+DATAFLOW = f"{BUILD}/dataflow"  # what a remote service keeps for itself
+_RECEIPT = ".json"  # after the name of the shard
+
+
+def staged_receipt(file: str) -> str:
+    """The name of the receipt of the staged shard `file`."""
+    return f"{STAGED}/{file}{_RECEIPT}"
+
+
+def finished_receipt(file: str) -> str:
+    """The name of the receipt of the finished shard `file`."""
+    return f"{FINISHED}/{file}{_RECEIPT}"
+
+
+def is_receipt(name: str) -> bool:
+    """Whether the file `name`, below the data set's folder, is a shard's receipt."""
+    return name.startswith((f"{STAGED}/", f"{FINISHED}/")) and name.endswith(f".tfrecord{_RECEIPT}")
+
+
+def names_of_shard(file: str) -> tuple[str, str, str]:
+    """The files of the shard `file` in BUILD: the staged shard, and both receipts."""
+    return f"{STAGED}/{file}", staged_receipt(file), finished_receipt(file)
