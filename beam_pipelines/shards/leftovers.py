@@ -42,10 +42,7 @@ def made_again(damaged: Mapping[str, str]) -> str:
     """A line that tells how many shards are built again, which, and why."""
     reasons = ", ".join(f"{reason} {count}" for reason, count in Counter(damaged.values()).most_common())
     more = ", ..." if len(damaged) > _NAMED else ""
-    return (
-        f"building {len(damaged)} shards again, which an earlier run left damaged ({reasons}): "
-        f"{', '.join(sorted(damaged)[:_NAMED])}{more}"
-    )
+    return f"building again what an earlier run left damaged ({reasons}): {', '.join(sorted(damaged)[:_NAMED])}{more}"
 
 
 def say_damaged(workspace: Workspace) -> Iterator[str]:
