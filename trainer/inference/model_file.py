@@ -23,7 +23,7 @@ from beam_pipelines.contract.errors import UserError
 from beam_pipelines.contract.labels import LabelTable, LabelTableError
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.contract.normalization import Normalization
-from trainer.files import make_folder, new_name, publish
+from trainer.files import is_folder, make_folder, new_name, publish
 from trainer.inference import archive
 from trainer.inference.archive import ArchiveError
 from trainer.models import as_list, register_layers
@@ -189,7 +189,7 @@ def read_description(path: str) -> Description:
 
 def find_model(path: str) -> str:
     """The path of the file: `path` itself, or `best.keras` in a folder. Raises ModelFileError if it does not exist."""
-    folder = tf.io.gfile.isdir(path)
+    folder = is_folder(path)
     file = f"{path.rstrip('/')}/{BEST}" if folder else path
     if tf.io.gfile.exists(file):
         return file

@@ -9,7 +9,7 @@ import tensorflow as tf
 from beam_pipelines.contract.errors import UserError
 from trainer.config import CONFIG, TrainConfig, changes
 from trainer.errors import refusals
-from trainer.files import DamagedFileError, make_folder, read_bytes, sealed, unsealed, write_whole
+from trainer.files import DamagedFileError, is_folder, make_folder, read_bytes, sealed, unsealed, write_whole
 from trainer.training import devices
 from trainer.training.checkpoints import read_about
 from trainer.training.inputs import Inputs
@@ -73,7 +73,7 @@ def _identity_before(config: TrainConfig, path: str) -> tuple[dict[str, Any], st
         problem = "it is missing"
     except DamagedFileError as error:
         problem = str(error)
-    if tf.io.gfile.isdir(path):
+    if is_folder(path):
         raise ContinuationError(f"{path} is a folder instead of a file: set another --output")
     before = read_about(config.places.checkpoints)
     if not before:
