@@ -15,6 +15,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from beam_pipelines.contract.image_types import IMAGE_TYPES
 from beam_pipelines.contract.labels import BUILTIN_TABLES, Label, LabelTable
 from beam_pipelines.contract.pictures import BYTES_PER_PIXEL, MAX_IMAGE_PIXELS, PictureError, decode_image
 from trainer.errors import refusal
@@ -24,7 +25,7 @@ from trainer.inference.outputs import OutputFolder, Picture, PredictionError, ch
 from trainer.inference.request import PredictSettings
 from trainer.inference.segmenter import Segmenter
 
-TYPES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+TYPES = tuple(f".{kind}" for kind in IMAGE_TYPES)
 _LITERAL = str.maketrans({"*": "[*]", "?": "[?]", "[": "[[]", "\\": "\\\\"})  # patterns that match these characters
 _THREADS = 4  # read, decode, encode and write; only one of them runs the model at a time
 
