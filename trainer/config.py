@@ -134,26 +134,25 @@ def _folder(path: str) -> str:
     return os.path.expanduser(path).rstrip("/") or "/"
 
 
-class Help(argparse.ArgumentDefaultsHelpFormatter):
-    """Adds the default to the help of each option that has one."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default in (None, False) else super()._get_help_string(action)
-
-
 def train_parser() -> argparse.ArgumentParser:
     """The parser of `python -m trainer.task`."""
     parser = argparse.ArgumentParser(
         prog="python -m trainer.task",
         description="Trains a segmentation model on a data set of beam_pipelines, evaluates it and exports it. Run the "
         "same command again to resume at the step where it was stopped.",
-        formatter_class=Help,
+        formatter_class=arguments.HelpFormatter,
         allow_abbrev=False,
     )
     places = parser.add_argument_group("places")
-    places.add_argument("--dataset", help="folder of the data set, local or gs:// (else AIP_TRAINING_DATA_URI)")
     places.add_argument(
-        "--output", help=f"folder of the run, local or gs:// (else the folders of AIP_*_DIR, else {DEFAULT_OUTPUT})"
+        "--dataset",
+        type=arguments.dataset,
+        help="folder of the data set, local or gs:// (else AIP_TRAINING_DATA_URI)",
+    )
+    places.add_argument(
+        "--output",
+        type=arguments.place,
+        help=f"folder of the run, local or gs:// (else the folders of AIP_*_DIR, else {DEFAULT_OUTPUT})",
     )
     for section, title in SECTIONS.values():
         settings.add_options(parser, section, title)
