@@ -102,12 +102,18 @@ def _temporary_environment(scratch: Path) -> Path:
 
 
 def _kept_environment(venv_folder: str) -> Path:
-    """The environment of earlier rehearsals, or a new one. -> its Python."""
+    """The environment of earlier rehearsals, or a new one. -> its Python. Raises LaunchError if it gets no pip."""
     folder = Path(venv_folder).absolute()
     python = folder / "bin" / "python"
     if not _has_pip(python):  # pip is installed last: an environment without it was interrupted
         print(f"installing the trainer in {venv_folder}: takes minutes and 2 GB, only once", flush=True)
-        venv.create(folder, with_pip=True)
+        try:
+            venv.create(folder, with_pip=True)
+        except subprocess.CalledProcessError as error:  # of ensurepip, which Debian's Python does not have
+            raise LaunchError(
+                f"pip could not be installed in {venv_folder}: install python3-venv and run the same command again, or "
+                "use the installed packages with --reuse_packages"
+            ) from error
     return python
 
 
