@@ -82,10 +82,16 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return [f"{name} was {earlier[name]} and is {now[name]}" for name in now if now[name] != earlier[name]]
 
 
-def read_identity(text: str) -> dict[str, Any]:
-    """The identity in the text of a `config.json`. Raises ValueError if it is not the file of a training run."""
+def another_run(folder: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """Why a run of identity `now` can't resume the run of identity `before` in its folder; None if it can."""
+    changed = ", ".join(changes(before, now))
+    return f"{folder} contains another run: {changed}. Set another --output, or the same values" if changed else None
+
+
+def read_identity(content: str | bytes) -> dict[str, Any]:
+    """The identity in the content of a `config.json`. Raises ValueError if it is not the file of a training run."""
     try:
-        return dict(json.loads(text)["identity"])
+        return dict(json.loads(content)["identity"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError("it is not the configuration of a training run") from error
 

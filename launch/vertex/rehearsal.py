@@ -55,8 +55,8 @@ def _check_dataset(train: TrainConfig, hosts: int) -> None:
     """Raises LaunchError if a local data set cannot be trained on, before installing takes minutes."""
     if "://" in train.places.dataset:
         return
-    text = local_files(train.places.dataset).read(FILE_NAME)
-    manifest = open_manifest(train.places.dataset, text, (train.data.train_split, train.data.val_split), hosts)
+    content = local_files(train.places.dataset).read(FILE_NAME)
+    manifest = open_manifest(train.places.dataset, content, (train.data.train_split, train.data.val_split), hosts)
     check_image_size(manifest, train.places.dataset, train.data.crop_size is not None)
 
 
