@@ -1,4 +1,4 @@
-"""Argument types and options that the launch commands share, and how their help shows defaults."""
+"""Argument types and options that the launch commands share."""
 
 from __future__ import annotations
 
@@ -22,18 +22,6 @@ _EMAIL = (r"[^@\s]+@[^@\s]+", "the email address of an account")
 _IN_BUCKET = (r"gs://[a-z0-9][-_.a-z0-9]+[a-z0-9](/.*)?", "a path in a bucket, gs://BUCKET/...")
 _FOLDER = (r"gs://[a-z0-9][-_.a-z0-9]+[a-z0-9](/[^/\s]+)+/?", "a folder in a bucket, gs://BUCKET/FOLDER")
 _MACHINE = re.compile(r"(?:.+-)?custom-(\d+)-\d+(?:-ext)?|[a-z]\d?[a-z]*-[a-z]+-(\d+)")
-
-
-class HelpFormatter(argparse.HelpFormatter):
-    """Adds the default value to the help of each option that has one."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        return f"{action.help} (default: %(default)s)" if has_default(action) else action.help
-
-
-def has_default(action: argparse.Action) -> bool:
-    """Whether an option has a default value worth showing: not None, False, 0, '' or an empty list."""
-    return bool(action.default) and action.default != argparse.SUPPRESS
 
 
 def matching(pattern: str, meaning: str) -> Callable[[str], str]:

@@ -23,8 +23,8 @@ def blob_at(client: storage.Client, path: str) -> storage.Blob:
     return client.bucket(bucket).blob(name)
 
 
-def read_text(client: storage.Client, path: str, cures: Mapping[int, str], **options: Any) -> str | None:
-    """The text of the object at a gs:// path; None if there is no such object.
+def read_bytes(client: storage.Client, path: str, cures: Mapping[int, str], **options: Any) -> bytes | None:
+    """The content of the object at a gs:// path; None if there is no such object.
 
     Args:
       cures: HTTP status -> what to do about it.
@@ -35,11 +35,11 @@ def read_text(client: storage.Client, path: str, cures: Mapping[int, str], **opt
     """
     with google_errors(path, cures):
         blob = blob_at(client, path)
-        return str(blob.download_as_text(**options)) if blob.exists(**options) else None
+        return bytes(blob.download_as_bytes(**options)) if blob.exists(**options) else None
 
 
 def bucket_files(client: storage.Client, folder: str, cures: Mapping[int, str], **options: Any) -> Files:
-    """The files of a gs:// folder; `cures` and `options` as in `read_text`."""
+    """The files of a gs:// folder; `cures` and `options` as in `read_bytes`."""
     bucket, prefix = split_path(folder)
 
     def sizes() -> dict[str, int]:
@@ -47,7 +47,7 @@ def bucket_files(client: storage.Client, folder: str, cures: Mapping[int, str], 
             blobs = client.list_blobs(bucket, prefix=f"{prefix}/", delimiter="/", **options)
             return {blob.name.rpartition("/")[2]: blob.size for blob in blobs}
 
-    def read(name: str) -> str | None:
-        return read_text(client, f"{folder}/{name}", cures, **options)
+    def read(name: str) -> bytes | None:
+        return read_bytes(client, f"{folder}/{name}", cures, **options)
 
     return Files(sizes, read)

@@ -1,4 +1,4 @@
-"""Types of command-line arguments, and the options that several commands have.
+"""Types of command-line arguments, the options that several commands have, and how help shows defaults.
 
 A type parses a text, or raises an ArgumentTypeError that says what was expected.
 """
@@ -11,6 +11,13 @@ import os
 from collections.abc import Callable
 
 LARGEST_SCALE = 8  # memory grows with the square of the scale
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Adds the default to the help of each option that has one worth showing: not None, False, 0 or empty."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return super()._get_help_string(action) if action.default else action.help
 
 
 def place(text: str) -> str:

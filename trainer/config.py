@@ -82,10 +82,16 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return [f"{name} was {earlier[name]} and is {now[name]}" for name in now if now[name] != earlier[name]]
 
 
-def read_identity(text: str) -> dict[str, Any]:
-    """The identity in the text of a `config.json`. Raises ValueError if it is not the file of a training run."""
+def another_run(folder: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """Why a run of identity `now` can't resume the run of identity `before` in its folder; None if it can."""
+    changed = ", ".join(changes(before, now))
+    return f"{folder} contains another run: {changed}. Set another --output, or the same values" if changed else None
+
+
+def read_identity(content: str | bytes) -> dict[str, Any]:
+    """The identity in the content of a `config.json`. Raises ValueError if it is not the file of a training run."""
     try:
-        return dict(json.loads(text)["identity"])
+        return dict(json.loads(content)["identity"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError("it is not the configuration of a training run") from error
 
@@ -134,26 +140,25 @@ def _folder(path: str) -> str:
     return os.path.expanduser(path).rstrip("/") or "/"
 
 
-class Help(argparse.ArgumentDefaultsHelpFormatter):
-    """Adds the default to the help of each option that has one."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default in (None, False) else super()._get_help_string(action)
-
-
 def train_parser() -> argparse.ArgumentParser:
     """The parser of `python -m trainer.task`."""
     parser = argparse.ArgumentParser(
         prog="python -m trainer.task",
         description="Trains a segmentation model on a data set of beam_pipelines, evaluates it and exports it. Run the "
         "same command again to resume at the step where it was stopped.",
-        formatter_class=Help,
+        formatter_class=arguments.HelpFormatter,
         allow_abbrev=False,
     )
     places = parser.add_argument_group("places")
-    places.add_argument("--dataset", help="folder of the data set, local or gs:// (else AIP_TRAINING_DATA_URI)")
     places.add_argument(
-        "--output", help=f"folder of the run, local or gs:// (else the folders of AIP_*_DIR, else {DEFAULT_OUTPUT})"
+        "--dataset",
+        type=arguments.dataset,
+        help="folder of the data set, local or gs:// (else AIP_TRAINING_DATA_URI)",
+    )
+    places.add_argument(
+        "--output",
+        type=arguments.place,
+        help=f"folder of the run, local or gs:// (else the folders of AIP_*_DIR, else {DEFAULT_OUTPUT})",
     )
     for section, title in SECTIONS.values():
         settings.add_options(parser, section, title)

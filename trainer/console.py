@@ -12,6 +12,7 @@ from types import FrameType
 from beam_pipelines.contract.errors import Stopped, exit_code_of
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+LINE_SECONDS = 20.0  # between lines of progress, if the output is not a terminal
 
 _errors = 2  # the file descriptor of stderr, before anything redirects it
 

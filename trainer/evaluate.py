@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from trainer.console import run_command, run_main  # nothing slow: signals are handled after this
+from trainer.console import LINE_SECONDS, run_command, run_main  # nothing slow: signals are handled after this
 
 if TYPE_CHECKING:
     import keras
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from trainer.data.dataset import Split
     from trainer.evaluation.evaluator import Evaluation
     from trainer.evaluation.options import EvaluateSettings
-
-_LINE_SECONDS = 20.0  # between lines, if the output is not a terminal
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -120,7 +118,7 @@ def _progress(console: Console) -> Iterator[Callable[[int, int], None]]:
         def show(done: int, images: int) -> None:
             nonlocal said
             bar.update(task, completed=done, total=images)
-            if not console.is_terminal and time.monotonic() - said >= _LINE_SECONDS:
+            if not console.is_terminal and time.monotonic() - said >= LINE_SECONDS:
                 said = time.monotonic()
                 console.print(f"evaluated {done:,} of {images:,} images", highlight=False)
 

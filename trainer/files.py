@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -59,10 +60,23 @@ def make_folder(folder: str) -> None:
     Raises:
       BucketError: there is no such bucket; TensorFlow alone would try for minutes to write into it.
     """
+    if not folder.startswith("gs://"):
+        tf.io.gfile.makedirs(folder)
+        return
     bucket = "/".join(folder.split("/")[:3])
-    if bucket.startswith("gs://") and not tf.io.gfile.isdir(bucket):
-        raise BucketError(f"{folder}: there is no bucket {bucket}; check its name")
-    tf.io.gfile.makedirs(folder)
+    # The role Storage Object Admin may write to a bucket, but not look at it, which makedirs does.
+    with contextlib.suppress(tf.errors.PermissionDeniedError):
+        if not is_folder(bucket):
+            raise BucketError(f"{folder}: there is no bucket {bucket}; check its name")
+    if folder.rstrip("/") != bucket:
+        with contextlib.suppress(tf.errors.AlreadyExistsError):
+            tf.io.gfile.mkdir(folder)
+
+
+def make_parent(path: str) -> None:
+    """Makes the folder of a file, and what is above it, where they are missing; objects of a bucket need none."""
+    if not path.startswith("gs://"):
+        tf.io.gfile.makedirs(os.path.dirname(path))
 
 
 def flush(path: str) -> None:
@@ -85,20 +99,43 @@ def flush_tree(folder: str) -> None:
         flush(at)
 
 
+def is_folder(path: str) -> bool:
+    """Whether `path` is a folder. Raises OpError if that can't be found out; tf.io.gfile.isdir returns False then."""
+    found = _look(path)
+    return found is not None and found.is_directory
+
+
 def names_in(folder: str) -> list[str]:
-    """The sorted names in a folder; empty if it does not exist. `folder` is not a pattern."""
-    if not tf.io.gfile.isdir(folder):
+    """The sorted names in a folder; empty if it does not exist. `folder` is not a pattern.
+
+    Raises:
+      OpError: the folder can't be read.
+    """
+    if not is_folder(folder):
         return []
     return sorted(name.rstrip("/") for name in tf.io.gfile.listdir(folder))
 
 
+def files_below(folder: str) -> list[str]:
+    """The sorted paths of the files in a folder and its subfolders, relative to it; empty if it does not exist.
+
+    Raises:
+      OpError: a folder can't be read.
+    """
+    files: list[str] = []
+    for name in names_in(folder):
+        path = f"{folder}/{name}"
+        files += [f"{name}/{below}" for below in files_below(path)] if is_folder(path) else [name]
+    return sorted(files)
+
+
 def read_bytes(path: str, limit: int) -> bytes:
     """The content of a file. Raises FileNotFoundError, or DamagedFileError if it has more than `limit` bytes."""
-    if not tf.io.gfile.exists(path) or tf.io.gfile.isdir(path):
+    found = _look(path)
+    if found is None or found.is_directory:
         raise FileNotFoundError(path)
-    size = tf.io.gfile.stat(path).length
-    if size > limit:
-        raise DamagedFileError(f"it has {size:,} bytes, more than {limit:,}")
+    if found.length > limit:
+        raise DamagedFileError(f"it has {found.length:,} bytes, more than {limit:,}")
     with tf.io.gfile.GFile(path, "rb") as file:
         data: bytes = file.read()
     return data
@@ -135,6 +172,27 @@ def unsealed(data: bytes) -> dict[str, Any]:
     if expected is not None and expected != _digest(value):
         raise DamagedFileError("its content does not have the sha256 that it contains")
     return value
+
+
+def _look(path: str) -> Any:
+    """What TensorFlow knows of a file or folder; None if there is none. Raises OpError if that can't be found out."""
+    try:
+        return tf.io.gfile.stat(path)
+    except tf.errors.NotFoundError:
+        return None
+    except tf.errors.OpError:
+        if is_local(path) and _leads_nowhere(path):
+            return None
+        raise
+
+
+def _leads_nowhere(path: str) -> bool:
+    """Whether there is a file or a loop of links in a local path, or a name longer than any file's."""
+    try:
+        os.stat(path)
+    except OSError as error:
+        return error.errno in (errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+    return False
 
 
 def _digest(value: Mapping[str, Any]) -> str:

@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-IMAGE_TYPES = ("jpg", "jpeg", "jpe", "jfif", "png", "bmp", "tif", "tiff", "webp")
+from beam_pipelines.contract.image_types import IMAGE_TYPES
+
 SPLIT_OF_FOLDER = {
     "train": "train",
     "training": "train",

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
-from dataclasses import asdict, dataclass
 
+import msgspec
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 from apache_beam.runners.dataflow.dataflow_runner import DataflowPipelineResult, DataflowRunner
 from apache_beam.runners.dataflow.internal.apiclient import DataflowApplicationClient
@@ -15,7 +14,9 @@ from google.api_core.exceptions import NotFound
 from rich.console import Console
 
 from beam_pipelines import progress, report
+from beam_pipelines.contract import schema
 from beam_pipelines.contract.errors import Stopped
+from beam_pipelines.contract.schema import Count, SchemaError
 from beam_pipelines.errors import BuildError, as_build_error, first_line
 from beam_pipelines.files import storage
 from beam_pipelines.files.names import DATAFLOW
@@ -36,15 +37,14 @@ CURES = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class JobRecord:
+class JobRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A submitted job, as kept in the data set's folder; `decoded` of its `images` were decoded before it started."""
 
     project: str
     region: str
     id: str
-    images: int
-    decoded: int
+    images: Count
+    decoded: Count
 
     @property
     def page(self) -> str:
@@ -53,7 +53,7 @@ class JobRecord:
 
 def save(record: JobRecord, place: Workspace) -> None:
     """Keeps the record for `find_running`."""
-    storage.write(_record_path(place), json.dumps(asdict(record)).encode())
+    storage.write(_record_path(place), msgspec.json.encode(record))
 
 
 class RunningJob:
@@ -158,12 +158,11 @@ def find_running(place: Workspace, beam_options: PipelineOptions) -> RunningJob 
     """The job that an earlier command submitted, if it is still running.
 
     Raises:
-      LaunchError: Dataflow could not be asked whether it is.
+      LaunchError: the record of the job is damaged, or Dataflow could not be asked whether it is running.
     """
-    text = storage.read_text(_record_path(place))
-    if text is None:
+    record = _find_record(place)
+    if record is None:
         return None
-    record = JobRecord(**json.loads(text))
     google = beam_options.view_as(GoogleCloudOptions)
     google.project, google.region = record.project, record.region
     client = DataflowApplicationClient(beam_options)
@@ -179,6 +178,19 @@ def find_running(place: Workspace, beam_options: PipelineOptions) -> RunningJob 
     runner.dataflow_client = client
     result = DataflowPipelineResult(found, runner, beam_options)
     return None if result.is_in_terminal_state() else RunningJob(record, result, client)
+
+
+def _find_record(place: Workspace) -> JobRecord | None:
+    """The record that `save` has kept; None if there is none. Raises LaunchError if it is damaged."""
+    path = _record_path(place)
+    content = storage.read_bytes(path)
+    try:
+        return None if content is None else schema.decode(JobRecord, content, path)
+    except SchemaError as error:
+        raise LaunchError(
+            f"{error}; make sure that no job writes to {place.root}, then delete this file and run the same command "
+            "again"
+        ) from error
 
 
 def _record_path(place: Workspace) -> str:

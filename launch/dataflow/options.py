@@ -16,6 +16,7 @@ from launch import arguments
 from launch.dataflow.cost import IMAGES_PER_SECOND, VCPU_HOUR, Price
 from launch.dataflow.workers import Workers, choose_type
 from launch.errors import LaunchError
+from trainer.arguments import HelpFormatter
 
 SETUP_FILE = Path(__file__).parents[2] / "setup.py"
 _JOB_NAME = (
@@ -151,7 +152,7 @@ def make_parser() -> argparse.ArgumentParser:
         epilog="All options of `python -m beam_pipelines.build` are accepted as well (--image_size, --labels, "
         "--splits, ...); every other option goes to Apache Beam (--subnetwork=..., --no_use_public_ips, "
         "--service_account_email=..., --dataflow_service_options=...).",
-        formatter_class=arguments.HelpFormatter,
+        formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
     _add_job(parser.add_argument_group("job"))

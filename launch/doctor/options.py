@@ -13,6 +13,7 @@ from launch.dataflow.workers import DEFAULT_TYPE, Workers
 from launch.errors import LaunchError
 from launch.vertex import options as vertex
 from launch.vertex.machines import Machine, choose_machine
+from trainer.arguments import HelpFormatter
 
 JOBS = ("dataflow", "vertex")
 
@@ -85,7 +86,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--output and deleted.",
         epilog="The options are those of launch.dataflow and launch.vertex. Exit code 0 if no check failed (warnings "
         "are not failures), 1 if one did, 2 if the arguments are wrong.",
-        formatter_class=arguments.HelpFormatter,
+        formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
     _add_place(parser.add_argument_group("job"))

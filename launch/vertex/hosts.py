@@ -24,25 +24,31 @@ def run_hosts(command: Sequence[str], environments: Sequence[Mapping[str, str]])
 
     Raises:
       LaunchError: a host failed.
+      OSError: a host could not be started; the others are stopped.
     """
-    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    # In their own sessions, so that Ctrl-C reaches only this process, which forwards it once.
-    processes = [
-        subprocess.Popen(command, env={**inherited, **environment}, start_new_session=True)
-        for environment in environments
-    ]
+    processes: list[_Process] = []
     with _forwarded_signals(processes) as received:
         try:
-            _wait_for_chief(processes, received)
+            for environment in environments:
+                if not received:
+                    processes.append(_start(command, environment))
+            if not received:  # a host may have been started while the signal was forwarded
+                _wait_for_chief(processes, received)
         finally:
             codes = [process.poll() for process in processes]  # before the others are stopped because of one
             _end(processes)
-    if received and (codes[0] is None or any(codes)):
+    if received and (len(codes) < len(environments) or codes[0] is None or any(codes)):
         return 128 + next(iter(received))
     failed = [f"{_name(index)} {_outcome(code)}" for index, code in enumerate(codes) if code]
     if failed:
         raise LaunchError(f"{'; '.join(failed)}. Run the same command again to resume from the latest checkpoint")
     return 0
+
+
+def _start(command: Sequence[str], environment: Mapping[str, str]) -> _Process:
+    """Starts a host in a session of its own, so that Ctrl-C reaches only this process, which forwards it once."""
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.Popen(command, env={**inherited, **environment}, start_new_session=True)
 
 
 def _wait_for_chief(processes: Sequence[_Process], received: Mapping[int, float]) -> None:

@@ -14,6 +14,7 @@ from launch.vertex.problems import rehearsal_problem, submission_problem
 from launch.vertex.request import TrainingJob
 from launch.vertex.search import DEFAULT_TUNE, parse_search
 from trainer import settings
+from trainer.arguments import HelpFormatter, place
 from trainer.config import TrainConfig, parse_train
 
 _NEEDS = {"trials": "tune", "parallel_trials": "tune", "venv": "local", "reuse_packages": "local"}
@@ -172,7 +173,7 @@ def make_parser() -> argparse.ArgumentParser:
         usage="%(prog)s --project=ID --region=REGION --output=gs://... [option ...] [option of trainer.task ...]",
         description="Trains on Vertex AI. Every option that is not listed below goes to the trainer: see `python -m "
         "trainer.task --help`. Run again with the same --output, it resumes from the latest checkpoint.",
-        formatter_class=arguments.HelpFormatter,
+        formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
     _add_job(parser.add_argument_group("job"))
@@ -224,6 +225,7 @@ def _add_rehearsal(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--venv",
         default="out/vertex-venv",
+        type=place,
         metavar="DIR",
         help="virtual environment for --local; created once and kept",
     )

@@ -55,8 +55,8 @@ def _check_dataset(train: TrainConfig, hosts: int) -> None:
     """Raises LaunchError if a local data set cannot be trained on, before installing takes minutes."""
     if "://" in train.places.dataset:
         return
-    text = local_files(train.places.dataset).read(FILE_NAME)
-    manifest = open_manifest(train.places.dataset, text, (train.data.train_split, train.data.val_split), hosts)
+    content = local_files(train.places.dataset).read(FILE_NAME)
+    manifest = open_manifest(train.places.dataset, content, (train.data.train_split, train.data.val_split), hosts)
     check_image_size(manifest, train.places.dataset, train.data.crop_size is not None)
 
 
@@ -102,12 +102,18 @@ def _temporary_environment(scratch: Path) -> Path:
 
 
 def _kept_environment(venv_folder: str) -> Path:
-    """The environment of earlier rehearsals, or a new one. -> its Python."""
+    """The environment of earlier rehearsals, or a new one. -> its Python. Raises LaunchError if it gets no pip."""
     folder = Path(venv_folder).absolute()
     python = folder / "bin" / "python"
     if not _has_pip(python):  # pip is installed last: an environment without it was interrupted
         print(f"installing the trainer in {venv_folder}: takes minutes and 2 GB, only once", flush=True)
-        venv.create(folder, with_pip=True)
+        try:
+            venv.create(folder, with_pip=True)
+        except subprocess.CalledProcessError as error:  # of ensurepip, which Debian's Python does not have
+            raise LaunchError(
+                f"pip could not be installed in {venv_folder}: install python3-venv and run the same command again, or "
+                "use the installed packages with --reuse_packages"
+            ) from error
     return python
 
 

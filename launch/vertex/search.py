@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from launch.errors import LaunchError
+from trainer import settings
 from trainer.config import parse_train
+from trainer.sections import SECTIONS
 
 METRIC = "mean_iou"  # as in trainer.training.journal; a test compares the two
 DEFAULT_TUNE = "learning_rate=0.001..0.1:log"
@@ -81,10 +83,11 @@ def parse_search(tune: Sequence[str], trials: int, parallel_trials: int, trainer
 
 def _parse_parameter(text: str, tune: Sequence[str], trainer_options: Sequence[str]) -> Parameter:
     """The parameter that `text` describes; each of its values is parsed together with each value of the others."""
-    name, _, _, log, values = _match(text).groups()
-    if any(option.partition("=")[0] == f"--{name}" for option in trainer_options):
+    _, _, _, log, values = _match(text).groups()
+    name = _tuned(text)
+    if any(_name_of(option.removeprefix("--").partition("=")[0]) == name for option in trainer_options):
         raise LaunchError(f"--{name} is both set and tuned: leave out one of them")
-    others = {_match(each)[1]: _values_in(each) for each in tune if _match(each)[1] != name}
+    others = {_tuned(each): _values_in(each) for each in tune if _tuned(each) != name}
     parsed = [_parsed_by_trainer(name, value, others, trainer_options) for value in _values_in(text)]
     if not values:
         return _make_range(text, name, parsed, bool(log))
@@ -97,6 +100,17 @@ def _match(text: str) -> re.Match[str]:
     if not found:
         raise LaunchError(f"--tune={text} is not NAME=LOW..HIGH, NAME=LOW..HIGH:log or NAME=VALUE,VALUE")
     return found
+
+
+def _tuned(text: str) -> str:
+    """The name of the option that a --tune is about."""
+    return _name_of(_match(text)[1])
+
+
+def _name_of(option: str) -> str:
+    """The name of a trainer option that may be given by an earlier name."""
+    declared = (each.option for section, _ in SECTIONS.values() for each in settings.declared_by(section))
+    return next((each.name for each in declared if option in each.aliases), option)
 
 
 def _values_in(text: str) -> list[str]:

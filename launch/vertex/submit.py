@@ -11,11 +11,11 @@ from google.cloud import aiplatform_v1, storage
 
 from beam_pipelines.contract.manifest import FILE_NAME, Manifest
 from launch.account import LOGIN, google_errors, login
-from launch.buckets import blob_at, read_text, split_path
+from launch.buckets import blob_at, read_bytes, split_path
 from launch.dataset import check_image_size, open_manifest
 from launch.errors import LaunchError
 from launch.vertex.request import TrainingJob
-from trainer.config import CONFIG, TrainConfig, changes, read_identity
+from trainer.config import CONFIG, TrainConfig, another_run, read_identity
 
 _CURES = {
     401: LOGIN,
@@ -65,8 +65,8 @@ def _check_dataset(client: storage.Client, train: TrainConfig, job: TrainingJob)
     """Raises LaunchError if the training would fail after its machines have started. -> None for /gcs/ paths."""
     if not train.places.dataset.startswith("gs://"):
         return None
-    text = read_text(client, f"{train.places.dataset}/{FILE_NAME}", _CURES)
-    manifest = open_manifest(train.places.dataset, text, (train.data.train_split, train.data.val_split), job.hosts)
+    content = read_bytes(client, f"{train.places.dataset}/{FILE_NAME}", _CURES)
+    manifest = open_manifest(train.places.dataset, content, (train.data.train_split, train.data.val_split), job.hosts)
     tuned = [parameter.name for parameter in job.search.parameters] if job.search else []
     check_image_size(manifest, train.places.dataset, train.data.crop_size is not None or "crop_size" in tuned)
     return manifest
@@ -74,19 +74,16 @@ def _check_dataset(client: storage.Client, train: TrainConfig, job: TrainingJob)
 
 def _check_output(client: storage.Client, train: TrainConfig, manifest: Manifest | None, hosts: int) -> None:
     """Raises LaunchError if the output has checkpoints of another run, which the trainer would not resume."""
-    text = read_text(client, f"{train.places.output}/{CONFIG}", _CURES)
-    if text is None or not _has_checkpoints(client, train.places.output):
+    content = read_bytes(client, f"{train.places.output}/{CONFIG}", _CURES)
+    if content is None or not _has_checkpoints(client, train.places.output):
         return
     now = train.identity | {"hosts": hosts} | ({"dataset": manifest.fingerprint} if manifest else {})
     try:
-        changed = changes(read_identity(text), now)
+        problem = another_run(train.places.output, read_identity(content), now)
     except ValueError as error:
         raise LaunchError(f"{train.places.output}/{CONFIG}: {error}; set another --output") from error
-    if changed:
-        raise LaunchError(
-            f"{train.places.output} contains another run: {', '.join(changed)}. Set another --output, or the same "
-            "values"
-        )
+    if problem:
+        raise LaunchError(problem)
 
 
 def _has_checkpoints(client: storage.Client, output: str) -> bool:

@@ -361,6 +361,7 @@ def test_a_cluster_that_makes_no_sense_is_a_wrong_argument(capsys: pytest.Captur
 @pytest.mark.parametrize(
     ("argument", "expected"),
     [
+        ("--output=", "expected a file or folder"),
         ("--epochs=0", "0 is less than 1"),
         ("--seed=-1", "-1 is less than 0"),
         ("--steps=1e4", "'1e4' is not a whole number"),

@@ -54,6 +54,14 @@ def shards_of(manifest: Manifest, folder: str, split: str) -> tuple[Shard, ...]:
     return shards
 
 
+def stored_size(manifest: Manifest, folder: str) -> tuple[int, int]:
+    """(height, width) of all images, in pixels. Raises DatasetError if they have several sizes."""
+    pixels = manifest.pixels
+    if pixels.height is None or pixels.width is None:
+        raise DatasetError(f"{folder} has images of several sizes: set the training size with --crop_size=HEIGHTxWIDTH")
+    return pixels.height, pixels.width
+
+
 def check_size(path: str, shard: Shard, size: int | None) -> None:
     """Raises DatasetError if a shard is missing (`size` None) or has another size in bytes than the manifest says."""
     if size is None:

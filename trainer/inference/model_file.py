@@ -7,6 +7,7 @@ with `keras.saving.load_model`, after `trainer.models.register_layers()`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -23,7 +24,7 @@ from beam_pipelines.contract.errors import UserError
 from beam_pipelines.contract.labels import LabelTable, LabelTableError
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.contract.normalization import Normalization
-from trainer.files import make_folder, new_name, publish
+from trainer.files import is_folder, make_folder, new_name, publish
 from trainer.inference import archive
 from trainer.inference.archive import ArchiveError
 from trainer.models import as_list, register_layers
@@ -169,6 +170,8 @@ def load_model(path: str) -> tuple[keras.Model, Description]:
         except ArchiveError as error:
             raise ModelFileError(f"{file} {error}; {_CURE}") from error
         except _LOAD_FAULTS as error:
+            if _is_lack(error):
+                raise
             said = (str(error).splitlines() or [type(error).__name__])[0]
             raise ModelFileError(
                 f"{file} was saved by Keras {_keras_version(local)}, and Keras {keras.__version__} can't load it "
@@ -189,7 +192,7 @@ def read_description(path: str) -> Description:
 
 def find_model(path: str) -> str:
     """The path of the file: `path` itself, or `best.keras` in a folder. Raises ModelFileError if it does not exist."""
-    folder = tf.io.gfile.isdir(path)
+    folder = is_folder(path)
     file = f"{path.rstrip('/')}/{BEST}" if folder else path
     if tf.io.gfile.exists(file):
         return file
@@ -218,6 +221,12 @@ def _check_outputs(model: Any, description: Description, file: str) -> None:
     found = [output.shape[-1] for output in as_list(model.output)]
     if any(channels not in (None, classes) for channels in found):
         raise ModelFileError(f"{file} has {found[0]} outputs, but its {_MEMBER} describes {classes} classes; {_CURE}")
+
+
+def _is_lack(error: Exception) -> bool:
+    """Whether memory or space on the disk is used up, which is no fault of the file."""
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return full or isinstance(error, tf.errors.ResourceExhaustedError)
 
 
 def _keras_version(local: str) -> str:

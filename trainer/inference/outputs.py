@@ -16,7 +16,18 @@ import tensorflow as tf
 
 from beam_pipelines.contract.errors import UserError
 from trainer.errors import refusal
-from trainer.files import DamagedFileError, make_folder, names_in, read_bytes, sealed, sha256_of, unsealed, write_whole
+from trainer.files import (
+    DamagedFileError,
+    is_folder,
+    make_folder,
+    make_parent,
+    names_in,
+    read_bytes,
+    sealed,
+    sha256_of,
+    unsealed,
+    write_whole,
+)
 from trainer.inference.model_file import find_model
 from trainer.inference.request import PredictSettings
 
@@ -48,7 +59,7 @@ def targets_of(picture: Picture, settings: PredictSettings) -> dict[str, str]:
 def check_targets(pictures: Sequence[Picture], settings: PredictSettings) -> None:
     """Raises PredictionError if a file would be written twice, replace an image, or be an image of the next run."""
     output, images = _absolute(settings.output), _absolute(settings.images)
-    if tf.io.gfile.isdir(settings.images) and f"{output}/".startswith(f"{images}/"):
+    if is_folder(settings.images) and f"{output}/".startswith(f"{images}/"):
         raise PredictionError(
             f"--output={settings.output} is inside --images={settings.images}, so the next run would segment what this "
             "run writes: choose a folder outside of it"
@@ -111,7 +122,7 @@ class OutputFolder:
 def write(path: str, data: bytes) -> None:
     """Writes a file whole or not at all. Raises PredictionError if it can't be written."""
     with writing(path):
-        tf.io.gfile.makedirs(os.path.dirname(path))
+        make_parent(path)
         write_whole(path, data)
 
 
@@ -120,6 +131,8 @@ def writing(path: str) -> Iterator[None]:
     """Turns errors of the file system into a PredictionError about `path`."""
     try:
         yield
+    except UserError:
+        raise
     except (tf.errors.OpError, OSError) as error:
         reason = refusal(error) or (error.message if isinstance(error, tf.errors.OpError) else error)
         raise PredictionError(f"{path} can't be written: {reason}; fix this or choose another --output") from error

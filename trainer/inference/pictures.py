@@ -15,15 +15,17 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from beam_pipelines.contract.image_types import IMAGE_TYPES
 from beam_pipelines.contract.labels import BUILTIN_TABLES, Label, LabelTable
 from beam_pipelines.contract.pictures import BYTES_PER_PIXEL, MAX_IMAGE_PIXELS, PictureError, decode_image
 from trainer.errors import refusal
+from trainer.files import files_below, is_folder, is_local
 from trainer.inference.model_file import load_model
 from trainer.inference.outputs import OutputFolder, Picture, PredictionError, check_targets, targets_of, write
 from trainer.inference.request import PredictSettings
 from trainer.inference.segmenter import Segmenter
 
-TYPES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+TYPES = tuple(f".{kind}" for kind in IMAGE_TYPES)
 _LITERAL = str.maketrans({"*": "[*]", "?": "[?]", "[": "[[]", "\\": "\\\\"})  # patterns that match these characters
 _THREADS = 4  # read, decode, encode and write; only one of them runs the model at a time
 
@@ -71,14 +73,14 @@ def find_pictures(images: str) -> list[Picture]:
     Raises:
       PredictionError: there are none.
     """
-    if tf.io.gfile.isdir(images):
+    if is_folder(images):
         base = images.rstrip("/")
-        paths = [f"{folder.rstrip('/')}/{name}" for folder, _, names in tf.io.gfile.walk(base) for name in names]
+        paths = [f"{base}/{name}" for name in files_below(base)]
     elif tf.io.gfile.exists(images):
         return [Picture(images, _stem(os.path.basename(images)))]
     else:
         base, pattern = _split_pattern(images)
-        paths = [path for path in tf.io.gfile.glob(pattern) if not tf.io.gfile.isdir(path)]
+        paths = [path for path in tf.io.gfile.glob(pattern) if not is_folder(path)]
         if not paths:
             raise PredictionError(
                 f"--images={images}: there is no such file or folder, and no file matches the pattern"
@@ -94,8 +96,9 @@ def _split_pattern(images: str) -> tuple[str, str]:
     `data [1]/*.png` matches the images in `data [1]`.
     """
     parts = images.split("/")
-    folders = ["/".join(parts[:end]) or "/" for end in range(len(parts) - 1, 0, -1)]
-    base = next(filter(tf.io.gfile.isdir, folders), "")
+    bucket = [] if is_local(images) else parts[:3]  # not looked at: an account may have access to its objects only
+    folders = ["/".join(parts[:end]) or "/" for end in range(len(parts) - 1, len(bucket), -1)]
+    base = next(filter(is_folder, folders), "/".join(bucket))
     return base, base.translate(_LITERAL) + images[len(base) :]
 
 

@@ -29,7 +29,19 @@ import tensorflow as tf
 from beam_pipelines.contract.errors import UserError
 from beam_pipelines.contract.picture_graph import decode_picture
 from trainer.errors import refusals
-from trainer.files import DamagedFileError, flush, flush_tree, make_folder, read_bytes, sealed, unsealed, write_whole
+from trainer.files import (
+    DamagedFileError,
+    files_below,
+    flush,
+    flush_tree,
+    is_folder,
+    make_folder,
+    make_parent,
+    read_bytes,
+    sealed,
+    unsealed,
+    write_whole,
+)
 from trainer.inference.model_file import Description
 from trainer.inference.segmenter import Segmenter
 
@@ -129,23 +141,16 @@ def loading_note(folder: str) -> str:
 
 def check_free(folder: str, overwrite: bool) -> None:
     """Raises ExportError if `export_model` would not write to `folder`."""
-    if tf.io.gfile.exists(folder) and not tf.io.gfile.isdir(folder):
+    if tf.io.gfile.exists(folder) and not is_folder(folder):
         raise ExportError(f"{folder} is a file: choose a folder")
-    there = _files_below(folder)
-    others = sorted(name for name in there if not _PARTS.fullmatch(name))
+    there = files_below(folder)
+    others = [name for name in there if not _PARTS.fullmatch(name)]
     if others:
         raise ExportError(f"{folder} contains {others[0]}, which is not part of a SavedModel: choose another folder")
     if there and not overwrite:
         raise ExportError(
             f"{folder} already contains a SavedModel: choose another folder, or replace it with --overwrite"
         )
-
-
-def _files_below(folder: str) -> list[str]:
-    if not tf.io.gfile.isdir(folder):
-        return []
-    found = [f"{at.rstrip('/')}/{name}" for at, _, names in tf.io.gfile.walk(folder) for name in names]
-    return [path[len(folder.rstrip("/")) + 1 :] for path in found]
 
 
 def _publish_local(folder: str, model: keras.Model, description: Description) -> None:
@@ -207,7 +212,7 @@ def _publish_remote(folder: str, model: keras.Model, description: Description) -
             tf.io.gfile.remove(f"{folder}/{_GRAPH}")
         files = [os.path.relpath(os.path.join(at, name), made) for at, _, names in os.walk(made) for name in names]
         for name in sorted(files, key=lambda name: name == _GRAPH):
-            tf.io.gfile.makedirs(os.path.dirname(f"{folder}/{name}"))
+            make_parent(f"{folder}/{name}")
             tf.io.gfile.copy(os.path.join(made, name), f"{folder}/{name}", overwrite=True)
 
 

@@ -14,7 +14,7 @@ from trainer.data.dataset import Split
 from trainer.evaluation import report
 from trainer.evaluation.evaluator import evaluate
 from trainer.evaluation.printed import print_scores
-from trainer.files import DamagedFileError, is_local, read_bytes, sealed, sha256_of, unsealed, write_whole
+from trainer.files import DamagedFileError, files_below, is_local, read_bytes, sealed, sha256_of, unsealed, write_whole
 from trainer.inference.model_file import BEST, load_model
 from trainer.inference.saved_model import export_model, loading_note
 from trainer.training import devices, journal
@@ -55,9 +55,7 @@ def _made(config: TrainConfig) -> dict[str, str]:
     paths = {BEST: f"{config.places.output}/{BEST}"}
     if config.data.val_split:
         paths |= {f"report/{name}": f"{_report_folder(config)}/{name}" for name in report.FILES}
-    for at, _, names in tf.io.gfile.walk(config.places.export):
-        below = at.rstrip("/")[len(config.places.export) :]
-        paths |= {f"export{below}/{name}": f"{at.rstrip('/')}/{name}" for name in names}
+    paths |= {f"export/{name}": f"{config.places.export}/{name}" for name in files_below(config.places.export)}
     return paths
 
 

@@ -13,7 +13,7 @@ from trainer.config import TrainConfig
 from trainer.data import corrupt, dataset, order
 from trainer.data.augment import Operation, Target, make_augment, make_center_crop
 from trainer.data.dataset import Split
-from trainer.data.manifest import DatasetError
+from trainer.data.manifest import stored_size
 from trainer.training import devices
 from trainer.training.devices import Batches, DeviceError
 from trainer.training.plan import Plan
@@ -161,11 +161,4 @@ def _open_split(config: TrainConfig, name: str, console: Console) -> Split:
 
 
 def _image_size(config: TrainConfig, train: Split) -> tuple[int, int]:
-    pixels = train.manifest.pixels
-    if config.data.crop_size is not None:
-        return config.data.crop_size
-    if pixels.height is None or pixels.width is None:
-        raise DatasetError(
-            f"{config.places.dataset} has images of several sizes: set the training size with --crop_size=HEIGHTxWIDTH"
-        )
-    return pixels.height, pixels.width
+    return config.data.crop_size or stored_size(train.manifest, config.places.dataset)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from trainer.files import flush, new_name, publish, write_whole
+from trainer.files import flush, make_folder, new_name, publish, write_whole
 
 FILE_NAME = "metrics.jsonl"
 HYPERPARAMETER_METRIC = "mean_iou"
@@ -64,6 +64,7 @@ class Journal:
         known, damaged = parse_rows(_read(self._path))
         self.problems = [self._set_aside(damaged)] if damaged else []
         self.rows = [row for row in known if row["step"] <= last.get(row["split"], step)]
+        make_folder(logs)  # TensorFlow itself would look at the bucket
         self._board = tf.summary.create_file_writer(logs)
         self._written = 0
         self._flushed = time.monotonic()

@@ -10,7 +10,7 @@ import keras
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-_LINE_SECONDS = 20.0  # between lines, if the output is not a terminal
+from trainer.console import LINE_SECONDS
 
 
 class ShowProgress(keras.callbacks.Callback):
@@ -47,7 +47,7 @@ class ShowProgress(keras.callbacks.Callback):
         now = time.monotonic()
         if self._first is None:
             self._first, self._started, self._paused = step, now, 0.0
-        elif self._bar.disable and now - self._said >= _LINE_SECONDS:
+        elif self._bar.disable and now - self._said >= LINE_SECONDS:
             self._said = now
             left = (now - self._started - self._paused) / (step - self._first) * (self._total - step)
             self._console.print(f"step {step:,} of {self._total:,}: {text}, {_duration(left)} left", highlight=False)

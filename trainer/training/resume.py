@@ -7,9 +7,9 @@ from typing import Any
 import tensorflow as tf
 
 from beam_pipelines.contract.errors import UserError
-from trainer.config import CONFIG, TrainConfig, changes
+from trainer.config import CONFIG, TrainConfig, another_run
 from trainer.errors import refusals
-from trainer.files import DamagedFileError, make_folder, read_bytes, sealed, unsealed, write_whole
+from trainer.files import DamagedFileError, is_folder, make_folder, read_bytes, sealed, unsealed, write_whole
 from trainer.training import devices
 from trainer.training.checkpoints import read_about
 from trainer.training.inputs import Inputs
@@ -40,12 +40,9 @@ def keep_config(inputs: Inputs, is_new: bool) -> str | None:
     problem = None
     if not is_new:
         before, problem = _identity_before(config, path)
-        changed = changes(before, identity) if before else []
-        if changed:
-            raise ContinuationError(
-                f"{config.places.output} contains another run: {', '.join(changed)}. Set another --output, or the same "
-                "values"
-            )
+        difference = another_run(config.places.output, before, identity) if before else None
+        if difference:
+            raise ContinuationError(difference)
     if (is_new or problem) and config.cluster.is_chief:
         _make_folder(config.places.output)
         write_whole(path, sealed({"identity": identity, "config": config.to_json()}))
@@ -73,7 +70,7 @@ def _identity_before(config: TrainConfig, path: str) -> tuple[dict[str, Any], st
         problem = "it is missing"
     except DamagedFileError as error:
         problem = str(error)
-    if tf.io.gfile.isdir(path):
+    if is_folder(path):
         raise ContinuationError(f"{path} is a folder instead of a file: set another --output")
     before = read_about(config.places.checkpoints)
     if not before:

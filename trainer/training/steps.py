@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from trainer.evaluation import metrics
 from trainer.models import as_list
-from trainer.objective.losses import SegmentationLoss
+from trainer.objective.losses import SegmentationLoss, mean_loss
 from trainer.training.devices import Batches
 from trainer.training.learner import Learner
 
@@ -120,6 +120,7 @@ class TrainSteps:
         self._confusion.assign_add(confusion)
 
     def _gradients_of(self, images: tf.Tensor, masks: tf.Tensor) -> tuple[Sequence[tf.Tensor], tf.Tensor, tf.Tensor]:
+        """-> the gradients of the scaled loss sum; loss and weight sum, float32[2]; the confusion, int64[C, C]."""
         with tf.GradientTape() as tape:
             outputs = as_list(self._model(images, training=True))
             loss_sum, weight_sum = self._loss(masks, outputs, self._optimizer.iterations)
@@ -145,8 +146,7 @@ class TrainSteps:
         self._optimizer.apply(self._global_gradients(weight_sum), self._weights)
         for total in (*self._gradients, self._sums):
             total.assign(tf.zeros_like(total))
-        loss = tf.math.divide_no_nan(loss_sum, weight_sum)
-        return tf.stack([loss, tf.cast(replicas == self._batches.replicas, tf.float32)])
+        return tf.stack([mean_loss(loss_sum, weight_sum), tf.cast(replicas == self._batches.replicas, tf.float32)])
 
     def _global_gradients(self, weight_sum: tf.Tensor) -> list[tf.Tensor]:
         """The gradients of this replica, scaled for the optimizer, which sums them over replicas."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from beam_pipelines.contract.manifest import FILE_NAME, Manifest
+from beam_pipelines.pixels.table_fit import SUSPICIOUS_IGNORED
 from launch.dataset import Files, local_files, open_manifest
 from launch.doctor.check import Session
 from launch.doctor.checks.buckets import dataset_files
 from launch.doctor.findings import FAILURE, OK, WARNING, Finding
-
-_MOSTLY_IGNORED = 0.5
 
 
 def check_local(session: Session) -> Iterator[Finding]:
@@ -76,7 +75,7 @@ def _classes(manifest: Manifest, split: str, is_trained_on: bool) -> Finding:
     found = f"{len(names) - len(absent)} of {len(names)} in {split}, {share:.1%} of its pixels ignored"
     if len(absent) == len(names):
         return Finding(FAILURE, f"{found}: there is nothing to learn; check --labels of the build", "classes")
-    if share > _MOSTLY_IGNORED:
+    if share > SUSPICIOUS_IGNORED:
         message = f"{found}: check that {manifest.labels.name} is the right table (--labels of the build)"
         return Finding(WARNING, message, "classes")
     if absent and is_trained_on:

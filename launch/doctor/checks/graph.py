@@ -10,6 +10,7 @@ from pathlib import Path
 
 from launch.doctor.check import Session
 from launch.doctor.findings import FAILURE, OK, SKIPPED, Finding
+from launch.errors import LaunchError
 
 _PACKAGES = ("apache_beam", "build", "rich")  # of the extra `pipelines`
 # Placeholders: Beam's dry run makes the graph and the package without any request.
@@ -17,7 +18,9 @@ _ARGUMENTS = ("--project=nobody", "--region=us-central1", "--input=gs://nobody/i
 
 
 def check_graph(_: Session) -> Iterator[Finding]:
-    """Raises LaunchError if the package cannot be built or installed, or a step cannot be unpickled."""
+    """Raises LaunchError if this is not a checkout, the package cannot be built or installed, or a step cannot be
+    unpickled.
+    """
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         yield Finding(SKIPPED, f"{', '.join(missing)} not installed: pip install '.[pipelines]'")
@@ -25,6 +28,8 @@ def check_graph(_: Session) -> Iterator[Finding]:
     # Importing Beam takes seconds: only this check needs it.
     from launch.dataflow import options, preview, worker
 
+    if not options.SETUP_FILE.exists():
+        raise LaunchError(f"{options.SETUP_FILE} does not exist: run this command from a checkout of the project")
     try:
         job = preview.dry_run(options.parse(_ARGUMENTS).build, time.time())
     except (RuntimeError, TypeError, AttributeError) as error:  # what pickling raises

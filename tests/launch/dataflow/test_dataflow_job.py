@@ -206,6 +206,32 @@ def test_a_job_that_runs_is_followed_and_not_doubled(
     assert len(service.jobs) == 2
 
 
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"\0\0", ": is not JSON: "),
+        (b'{"id": "1"}', ": has no field project"),
+        (b'{"project": "p", "region": "r", "id": "1", "images": "9", "decoded": 0}', ": images: "),
+    ],
+)
+def test_a_damaged_record_of_a_job_is_told_with_a_cure(
+    service: FakeDataflow,
+    source: Path,
+    bucket: str,
+    content: bytes,
+    problem: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output = f"{bucket}/out/damaged"
+    record = f"{output}/_build/dataflow/job.json"
+    storage.write(record, content)
+    assert launch(service, output, IMAGE) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {record}{problem}")
+    assert f"; make sure that no job writes to {output}, then delete this file and run the same command" in error
+    assert not service.jobs
+
+
 @pytest.mark.usefixtures("heard_ctrl_c")
 def test_ctrl_c_cancels_the_job(
     service: FakeDataflow, source: Path, bucket: str, capsys: pytest.CaptureFixture[str]

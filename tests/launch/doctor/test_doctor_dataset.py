@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from beam_pipelines.contract.moments import Moments
+from launch.dataset import local_files
+from launch.errors import LaunchError
 from tests.support.diagnosis import OWN_TRAINER, asked
 from tests.support.fake_google import FakeGoogle
 
@@ -71,7 +73,7 @@ def test_a_data_set_that_can_not_be_trained_on_is_a_failure(
     (other / "dataset.json").write_text('{"format_version": 9}')
     assert line(other).startswith(f"failure {other}/dataset.json has format version 9 and this code reads 1: ")
     (other / "dataset.json").write_bytes(b"\xff")
-    assert line(other).startswith(f"failure {other}/dataset.json could not be read: ")
+    assert line(other).startswith(f"failure {other}/dataset.json: is not JSON: ")
     wrong = edited(dataset, tmp_path / "wrong", moments={"pixels": 7})
     assert line(wrong).startswith(f"failure {wrong}/dataset.json: moments.pixels is 7, and the rest of the file says ")
     none = {"val": {"examples": 0, "shards": []}}
@@ -79,6 +81,11 @@ def test_a_data_set_that_can_not_be_trained_on_is_a_failure(
     assert line(edited(dataset, tmp_path / "none", splits=none, **nothing)) == (
         f"failure {tmp_path / 'none'}: split 'val' has no examples, all pairs were rejected: rebuild the data set"
     )
+
+
+def test_a_folder_that_can_not_be_listed_is_told_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(LaunchError, match=f"^{tmp_path}/absent could not be read: .*; fix this and run the same"):
+        local_files(f"{tmp_path}/absent").sizes()
 
 
 def test_shards_that_are_missing_or_cut_off_are_a_failure(

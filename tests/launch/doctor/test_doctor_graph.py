@@ -11,6 +11,7 @@ import pytest
 from beam_pipelines import graph
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.recipe import Recipe
+from launch.dataflow import options
 from launch.dataflow.worker import make_worker
 from launch.errors import LaunchError
 from tests.support.diagnosis import found_by
@@ -42,6 +43,13 @@ def test_a_package_that_workers_can_not_install_is_named(tmp_path: Path) -> None
     (tmp_path / "workflow.tar.gz").write_bytes(b"no archive")
     with pytest.raises(LaunchError, match=r"^a worker could not install workflow\.tar\.gz: "):
         make_worker(tmp_path / "worker", tmp_path / "workflow.tar.gz")
+
+
+def test_outside_of_a_checkout_there_is_nothing_to_send(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(options, "SETUP_FILE", tmp_path / "setup.py")
+    assert found_by("graph") == {
+        "graph": f"failure {tmp_path}/setup.py does not exist: run this command from a checkout of the project"
+    }
 
 
 def test_without_beam_there_is_no_graph_to_look_at(monkeypatch: pytest.MonkeyPatch) -> None:

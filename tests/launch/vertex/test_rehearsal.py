@@ -13,11 +13,13 @@ import threading
 import time
 import venv
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from launch import start
+from launch.errors import LaunchError
 from launch.vertex import hosts as hosts_module
 from launch.vertex import rehearsal
 from launch.vertex.__main__ import main
@@ -153,6 +155,31 @@ def test_hosts_that_hang_after_a_signal_are_killed(tmp_path: Path, monkeypatch: 
     assert not [path for path in tmp_path.iterdir() if psutil.pid_exists(int(path.read_text()))]
 
 
+@pytest.mark.parametrize("second", ["does not start", "is interrupted"])
+def test_hosts_are_ended_if_not_all_of_them_are_started(
+    second: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        if started and second == "does not start":
+            raise OSError("no memory for another process")
+        started.append(popen(*arguments, **options))
+        if len(started) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return started[-1]
+
+    popen = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", start)
+    sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
+    if second == "does not start":
+        with pytest.raises(OSError, match="no memory"):
+            hosts_module.run_hosts(sleep, [{}, {}])
+    else:
+        assert hosts_module.run_hosts(sleep, [{}, {}, {}]) == 128 + signal.SIGINT
+    assert [process.poll() is None for process in started] == [False] * len(started)
+
+
 def rows(run: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
@@ -218,6 +245,17 @@ def test_an_environment_that_was_interrupted_is_finished(tmp_path: Path) -> None
     venv.create(tmp_path / "venv")
     python = rehearsal._kept_environment(str(tmp_path / "venv"))
     subprocess.run([str(python), "-I", "-m", "pip", "--version"], check=True, capture_output=True)
+
+
+def test_a_python_without_ensurepip_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Debian puts it into another package."""
+
+    def create(*_: object, **__: object) -> None:
+        raise subprocess.CalledProcessError(1, ["python", "-m", "ensurepip"])
+
+    monkeypatch.setattr(venv, "create", create)
+    with pytest.raises(LaunchError, match=r"^pip could not be installed in .*: install python3-venv and run the same"):
+        rehearsal._kept_environment(str(tmp_path / "venv"))
 
 
 def test_what_pip_could_not_do_is_told_in_a_sentence(

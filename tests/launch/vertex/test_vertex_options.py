@@ -37,6 +37,7 @@ REFUSED = {
     "--dataset=out/scenes": ("--dataset=out/scenes", "copy it to gs://"),
     "--initial_model=out/run": ("--initial_model=out/run", "copy it to gs://"),
     "--backbone_weights=w.h5": ("--backbone_weights=w.h5", "copy it to gs://"),
+    "--output=": ("--output", "expected a file or folder"),
     "--output=out/run": ("--output=out/run", "gs://BUCKET/FOLDER"),
     "--output=gs://street": ("--output=gs://street", "gs://BUCKET/FOLDER"),
     "--output=gs://street/my run": ("--output=gs://street/my run", "gs://BUCKET/FOLDER"),
@@ -73,10 +74,14 @@ REFUSED = {
     "--tune=optimizer=adamw..sgd": ("--optimizer", "list its values"),
     "--tune=rate=0..1": ("--rate=0",),
     "--tune --learning_rate=0.1": ("--learning_rate", "leave out one"),
+    "--tune=hard_pixel_fraction=0.3..1 --top_k=0.5": ("--hard_pixel_fraction is both set and tuned", "leave out one"),
+    "--tune=top_k=0.3..1 --hard_pixel_fraction=0.5": ("--hard_pixel_fraction is both set and tuned", "leave out one"),
+    "--tune=top_k=0.3..1 --tune=hard_pixel_fraction=0.1,0.2": ("tuned twice: hard_pixel_fraction",),
     "--tune --tune=learning_rate=0.1,0.2": ("--tune", "learning_rate, learning_rate"),
     "--tune --val_split=": ("--tune", "--val_split", "name a split"),
     "--tune --local": ("--local", "leave out --tune"),
     "--dry_run --local": ("--local", "leave out --dry_run"),
+    "--venv= --local": ("--venv", "expected a file or folder"),
 }
 
 
@@ -95,6 +100,20 @@ def test_options_that_need_each_other_are_tuned_together() -> None:
     parsed = options.parse([*PLACE, f"--dataset={DATASET}", *tune])
     assert parsed.job.search is not None
     assert [each.name for each in parsed.job.search.parameters] == ["hard_pixel_ramp_steps", "hard_pixel_fraction"]
+
+
+def test_the_environment_of_a_rehearsal_may_be_in_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    arguments = ["--output=out/run", f"--dataset={DATASET}", "--local", "--venv=~/venv"]
+    assert options.parse(arguments).venv == "/home/me/venv"
+
+
+def test_an_option_may_be_tuned_by_its_earlier_name() -> None:
+    by_name, by_alias = (
+        options.parse([*PLACE, f"--dataset={DATASET}", f"--tune={name}=0.3..1"]).job.search
+        for name in ("hard_pixel_fraction", "top_k")
+    )
+    assert by_name == by_alias is not None
 
 
 @pytest.mark.parametrize("option", ["--project", "--region"])

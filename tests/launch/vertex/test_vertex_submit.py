@@ -37,6 +37,7 @@ def bucket(bucket: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
     assert build(f"--input={make_flat(root / 'flat')}", f"--output={root / 'made'}", *flags) == 0
     objects = storage.Client(project="street").bucket(bucket.removeprefix("gs://"))
     objects.blob("data/scenes/dataset.json").upload_from_filename(str(root / "made" / "dataset.json"))
+    objects.blob("damaged/dataset.json").upload_from_string(b'{"name": "\xff"}')
     return objects
 
 
@@ -234,6 +235,7 @@ def test_the_sdist_is_uploaded_once_for_the_same_sources(bucket: Any, vertex: Fa
         (["--train_split=trainval"], DATASET, "has no split 'trainval'; it has train, val"),
         ([], "gs://street/nothing", "gs://street/nothing has no dataset.json: there is no data set"),
         ([], "gs://nobody/scenes", "gs://nobody/scenes has no dataset.json"),
+        ([], "gs://street/damaged", "gs://street/damaged/dataset.json: is not UTF-8: "),
     ],
 )  # fmt: skip
 def test_what_would_fail_on_paid_machines_is_found_before(

@@ -101,7 +101,7 @@ def test_a_data_set_with_another_normalization_is_seen_as_the_model_knows_it(run
 def test_lines_come_now_and_then_where_there_is_no_terminal(
     run: Path, data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(evaluate, "_LINE_SECONDS", 0.0)
+    monkeypatch.setattr(evaluate, "LINE_SECONDS", 0.0)
     assert main([f"--model={run}", f"--dataset={data}", "--split=train", "--batch=20"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[:3] == [f"evaluated {done} of {EXAMPLES} images" for done in (20, 40, EXAMPLES)]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import io
 import json
 import re
@@ -15,6 +16,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,6 +25,7 @@ from tests.support.builds import PROJECT
 from tests.support.color_model import CITYSCAPES, describe, make_color_model
 from tests.support.handmade import write_dataset
 from trainer.data.dataset import open_split
+from trainer.inference import archive
 from trainer.inference.model_file import (
     BEST,
     Description,
@@ -235,6 +238,25 @@ def test_a_damaged_byte_is_noticed_or_does_not_matter(data: st.DataObject, saved
         np.testing.assert_array_equal(predictions(model)[0], predictions(make_color_model(describe()))[0])
         return
     assert str(refused).startswith(f"{path} ")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor"),
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+    ],
+    ids=["memory", "disk", "quota"],
+)
+def test_what_the_machine_lacks_is_no_fault_of_the_file(error: Exception, saved: Path, monkeypatch: pytest.MonkeyPatch):
+    def load(path: str):
+        raise error
+
+    monkeypatch.setattr(archive, "load", load)
+    with pytest.raises(type(error)) as raised:
+        load_model(str(saved))
+    assert raised.value is error
 
 
 def test_another_version_is_refused(saved: Path, tmp_path: Path):

@@ -15,6 +15,7 @@ import tensorflow as tf
 from cityscapesscripts.helpers.labels import trainId2label
 from PIL import Image
 
+from beam_pipelines.contract.image_types import IMAGE_TYPES
 from beam_pipelines.contract.labels import BUILTIN_TABLES, Label, LabelTable
 from beam_pipelines.contract.pictures import MAX_IMAGE_PIXELS, PictureError
 from beam_pipelines.pixels.decode import decode_image
@@ -390,6 +391,13 @@ def test_a_pattern_begins_in_a_folder_whose_name_looks_like_one(folder: str, tmp
     found = {picture.name: picture.path for picture in find_pictures(f"{tmp_path}/{folder}/*.png")}
     assert found == {"1": f"{tmp_path}/{folder}/1.png"}
     assert [picture.name for picture in find_pictures(f"{tmp_path}/{folder}/[a-e]/?.png")] == ["d/2"]
+
+
+def test_every_type_that_a_build_reads_is_segmented(tmp_path: Path) -> None:
+    names = {f"1.{ending}" for kind in (*IMAGE_TYPES, "jpe", "jfif") for ending in (kind, kind.upper())}
+    for name in names:
+        (tmp_path / name).touch()
+    assert {os.path.basename(picture.path) for picture in find_pictures(str(tmp_path))} == names
 
 
 def test_nothing_to_segment_is_an_error(

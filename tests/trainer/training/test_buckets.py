@@ -82,6 +82,8 @@ def wait_for(fault: Fault, process: subprocess.Popen[str]) -> None:
         time.sleep(0.02)
 
 
+# An account with the role Storage Object Admin: it may not look at the bucket itself.
+UNSEEN = Fault("^GET /storage/v1/b/street $", 403, times=None)
 # A checkpoint that comes to its last part, and is held there.
 SAVING = Fault("POST /storage/.*/ckpt-6_temp/.*/rewriteTo/.*ckpt-6.data", 10.0)
 # Of the run that is killed, and of the one that resumes it; TensorFlow tries again after a second or two.
@@ -106,7 +108,7 @@ def run(front: Front, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("run")
     in_bucket = training("gs://street/data", "gs://street/run", *RUN)
     with started(front, *training(dataset, folder / "local", *RUN)) as undisturbed:
-        with started(front, *in_bucket) as killed, front.making(SAVING, *PASSING_BEFORE):
+        with started(front, *in_bucket) as killed, front.making(SAVING, *PASSING_BEFORE, UNSEEN):
             wait_for(SAVING, killed)
             killed.send_signal(signal.SIGKILL)
         with started(front, *in_bucket) as resumed, front.making(*PASSING):
@@ -118,6 +120,7 @@ def run(front: Front, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -
 def test_a_run_in_a_bucket_is_the_local_one_killed_or_not(run: tuple[Path, Path, str]) -> None:
     local, bucket, out = run
     assert "resuming at step 5" in out
+    assert UNSEEN.hits
     assert_same(bucket, local)
     scored, expected = (json.loads((made / "report-val" / "metrics.json").read_text()) for made in (bucket, local))
     assert scored["dataset"].pop("folder") == "gs://street/data"
@@ -171,6 +174,7 @@ def test_all_other_commands_read_and_write_buckets(
         ("predict", model, f"--images={pictures}", "--output=gs://street/predicted"),
         ("predict", model, f"--images={flat}/images/val", f"--output={tmp_path / 'predicted'}"),
         ("predict", model, f"--images={pictures}", "--output=gs://street/shut/predicted"),
+        ("predict", model, f"--images={pictures}", "--output=gs://street/hidden/predicted"),
         ("export", best, "--output=gs://street/exported"),
         ("export", best, "--output=gs://street/exported"),
         ("export", best, "--output=gs://street/exported", "--overwrite"),
@@ -181,15 +185,18 @@ def test_all_other_commands_read_and_write_buckets(
     places = {"MODEL_DIR": "model", "CHECKPOINT_DIR": "checkpoints", "TENSORBOARD_LOG_DIR": "logs"}
     variables = {f"AIP_{name}": f"{base}/{place}/" for name, place in places.items()}
     variables["AIP_TRAINING_DATA_URI"] = "gs://street/data/dataset.json"
-    with front.making(Fault("^POST /upload/.*name=shut", 403, times=None)):
+    hidden = Fault("prefix=hidden/predicted/ids/", 403, times=None)
+    with front.making(Fault("^POST /upload/.*name=shut", 403, times=None), hidden, UNSEEN):
         said = told(front, *lines, **variables)
     assert [line.partition("; ")[0].removeprefix("error: ") for line in said] == [
         *("evaluate: 0", "predict: 0", "predict: 0"),
-        "gs://street/shut/predicted can't be written: gs://street/shut/: the storage answered 403",
+        "gs://street/shut/predicted can't be written: gs://street/shut/predicted/: the storage answered 403",
+        "predict: 1",
+        "gs://street/hidden/predicted/ids/: the storage answered 403",
         *("predict: 1", "export: 0"),
         "gs://street/exported already contains a SavedModel: choose another folder, or replace it with --overwrite",
         *("export: 1", "export: 0"),
-        "gs://street/shut/exported can't be written: gs://street/shut/: the storage answered 403",
+        "gs://street/shut/exported can't be written: gs://street/shut/exported/: the storage answered 403",
         *("export: 1", "task: 0"),
     ]
     made = download("gs://street", tmp_path / "made")
@@ -240,12 +247,12 @@ def test_what_is_refused_is_named_in_a_sentence(dataset: Path, front: Front) -> 
         ("export", "--model=x", f"--output={shut}"): f"{shut}: {FORBIDDEN}",
         ("predict", "--model=x", f"--images={shut}", "--output=gs://street/x"): f"{shut}: {FORBIDDEN}",
         ("predict", "--model=x", f"--images={PROJECT}", "--output=gs://nobody/x"): (
-            "gs://nobody/x can't be written: gs://nobody/x: there is no bucket gs://nobody"
+            "gs://nobody/x: there is no bucket gs://nobody; check its name"
         ),
         ("task", data, "--model=u2netp", "--output=gs://nobody/run"): (
             "gs://nobody/run: there is no bucket gs://nobody; check its name"
         ),
-        ("task", data, "--model=u2netp", f"--output={shut}"): f"{shut}: {FORBIDDEN}",
+        ("task", data, "--model=u2netp", f"--output={shut}"): f"{shut}/checkpoints: {FORBIDDEN}",
         ("task", data, *OPTIONS, "--steps=3", "--checkpoint_steps=1", "--output=gs://street/full"): (
             f"{full}: step 2 can't be saved: {full}/ckpt-2.index: {FORBIDDEN}"
         ),
