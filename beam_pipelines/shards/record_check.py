@@ -11,6 +11,7 @@ from beam_pipelines.contract import record
 from beam_pipelines.contract.labels import IGNORE
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.contract.moments import Moments
+from beam_pipelines.contract.pictures import decode_png
 from beam_pipelines.contract.pixel import CHANNELS, LEVELS
 from beam_pipelines.contract.record import RAW_DTYPES, Record
 from beam_pipelines.pixels.measure import class_pixels_of, moments_of
@@ -113,5 +114,5 @@ class RecordChecker:
 def _array(encoded: bytes, pixel_format: str, shape: tuple[int, ...]) -> np.ndarray:
     """Decodes pixels that passed `record.check`."""
     if pixel_format == "png":
-        return imagecodecs.png_decode(encoded)
+        return decode_png(encoded)
     return np.frombuffer(encoded, RAW_DTYPES[pixel_format]).reshape(shape)

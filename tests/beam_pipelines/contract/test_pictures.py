@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 import zlib
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from imagecodecs import TIFF
 from PIL import Image
 
-from beam_pipelines.contract.pictures import PictureError, decode_image
+from beam_pipelines.contract.pictures import PictureError, decode_image, png_pixels
 from beam_pipelines.rejects import REASONS
 from tests.support.picture_table import CASES, HEIGHT, RGB, WIDTH, chunk, noise, png, repeated, saved, smooth, xmp_text
 
@@ -29,6 +30,27 @@ def refused(data: bytes) -> tuple[str, str]:
 
 def test_every_reason_is_one_of_the_pipeline() -> None:
     assert {case.pipeline for case in CASES.values()} - {"read"} <= REASONS.keys()
+
+
+@pytest.mark.parametrize("pixels", [COLORS, GRAY, GRAY.astype(np.uint16)], ids=["RGB", "gray", "16 bits"])
+def test_a_damaged_png_leaves_the_references_to_none_alone(pixels: np.ndarray) -> None:
+    """Python before 3.12 ends the process when none are left, after some ten thousand damaged pictures."""
+    data = bytearray(saved(Image.fromarray(pixels), "PNG"))
+    data[-20] ^= 1  # in the compressed pixels or their checksum
+    before = sys.getrefcount(None)
+    for _ in range(200):
+        with pytest.raises(PictureError):
+            png_pixels(bytes(data))
+    assert sys.getrefcount(None) > before - 100
+
+
+@pytest.mark.parametrize("transparency", [None, True])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+def test_a_png_of_every_color_type_has_the_pixels_of_imagecodecs_alone(mode: str, transparency: bool | None) -> None:
+    marked = {"RGB": (1, 2, 3), "1": 1, "L": 7, "P": 7, "I;16": 7}.get(mode) if transparency else None
+    image = Image.fromarray(GRAY.astype(np.uint16)) if mode == "I;16" else Image.fromarray(COLORS).convert(mode)
+    data = saved(image, "PNG", **({} if marked is None else {"transparency": marked}))
+    np.testing.assert_array_equal(png_pixels(data), imagecodecs.png_decode(data), strict=True)
 
 
 # --- TIFF: libtiff by itself, or what was written, is the second decoder
