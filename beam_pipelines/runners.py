@@ -94,7 +94,7 @@ RUNNERS = (
         download=Download(
             name="Flink's job server",
             option="--flink_job_server_jar",
-            failed=r"Unable to fetch remote job server jar at (\S+): (.*?)\. Also failed",
+            failed=r"Unable to fetch remote job server jar at (\S*flink\S*): (.*?)\. Also failed",
         ),
         log="FlinkJarJobServer",
     ),

@@ -37,6 +37,7 @@ _PNG_EXIF = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")  # where a
 _PNG_TEXT = (b"iCCP", b"iTXt", b"tEXt", b"zTXt")  # chunks that Pillow unpacks only up to a limit
 _PNG_GRAY, _PNG_RGB = 0, 2  # color types of a PNG's header; bit depth and color type are its bytes 24 and 25
 _PNG_SIZE = 16  # where a PNG's header has width, height, bit depth and color type
+_PNG_MOST = 2**40  # pixels; none is so large
 _PNG_CHANNELS = {_PNG_GRAY: 1, _PNG_RGB: 3, 3: 3, 4: 2, 6: 4}  # of each color type; palettes become RGB
 _JPEG_FRAMES = {0xC0 + kind for kind in range(16)} - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15; the other three are tables
 _JPEG_WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}
@@ -85,6 +86,8 @@ def open_header(data: bytes, max_pixels: int) -> Image.Image:
                 raise PictureError(reason_of_damage(data), detail) from error
             raise PictureError("not_an_image", f"it begins with {data[:8]!r}") from error
         frames = _frames(image, data)
+    if image.format == "PNG" and data[12:_PNG_SIZE] != b"IHDR":  # Pillow takes it from anywhere
+        raise PictureError("corrupt", "its first chunk is not the header, IHDR")
     if image.width * image.height > max_pixels:
         detail = f"{image.width}x{image.height} (WxH) is more than {max_pixels:,} pixels"
         raise PictureError("too_many_pixels", detail)
@@ -115,12 +118,14 @@ def png_pixels(data: bytes) -> np.ndarray:
 
 
 def decode_png(data: bytes) -> np.ndarray:
-    """Like `png_pixels`, of a PNG whose header was checked. Raises what imagecodecs raises.
+    """Like `png_pixels`, of a PNG whose size was checked. Raises ValueError or RuntimeError (imagecodecs.PngError).
 
     imagecodecs allocates no array here: where it does, it releases a reference to None with every damaged file
     (version 2026.3.6), and Python before 3.12 ends the process after tens of thousands of these.
     """
     width, height, bits, color_type = struct.unpack_from(">IIBB", data, _PNG_SIZE)
+    if width * height > _PNG_MOST:  # Pillow takes the size of another header, if there are two
+        raise ValueError("it has a second header")
     dtype, channels = np.uint16 if bits == 16 else np.uint8, _PNG_CHANNELS.get(color_type, 4)
     try:
         return imagecodecs.png_decode(data, out=np.empty(_shape(height, width, channels), dtype))

@@ -49,7 +49,7 @@ THREADS = 4
 SURE = 16  # in so many masks of street scenes, none of the commonest ids is missing by chance
 _MANY_COLORS = 2  # of the table, not gray; no palette has so many by chance
 _MANY_IDS = 4
-_OF_LABEL_IDS = ("cityscapes19", "cityscapes7")
+_OF_LABEL_IDS = table_fit.tables_that_name(set(range(34)))  # of Cityscapes
 
 Mask = tuple[str, StoredMask]  # key and mask
 
@@ -129,7 +129,7 @@ def check_table(masks: Sequence[StoredMask], table: LabelTable) -> tuple[str, ..
         if len(label_ids) * 2 > len(masks) and max(seen) < 34:
             raise BuildError(
                 f"{len(label_ids)} of {len(masks)} examined masks hold ids from 19 to 33: they are label ids of "
-                "Cityscapes, not train ids; give --labels=cityscapes19 or cityscapes7"
+                f"Cityscapes, not train ids; give {_options(_OF_LABEL_IDS)}"
             )
     return tuple(notes)
 
@@ -154,15 +154,18 @@ def _check_label_ids(masks: Sequence[StoredMask], seen: set[int], table: LabelTa
     if fitting and not others:
         return []
     others = others or [name for name in table_fit.tables_that_name(seen) if name not in _OF_LABEL_IDS]
-    labels = " or ".join(f"--labels={name}" for name in others)
     ids = "0 to 18 and 255" if IGNORE in seen else f"ids up to {max(seen)}"
     message = (
-        f"the {len(masks)} examined masks hold only {ids}: they fit {labels}. {table.name} expects label ids of "
-        "Cityscapes, 0 to 33, in which road is 7, vegetation 21, sky 23 and car 26"
+        f"the {len(masks)} examined masks hold only {ids}: they fit {_options(others)}. {table.name} expects label ids "
+        "of Cityscapes, 0 to 33, in which road is 7, vegetation 21, sky 23 and car 26"
     )
     if IGNORE in seen or (len(masks) >= SURE and len(seen) > _MANY_IDS):
         raise BuildError(f"{message}; if the masks really hold label ids, write the table as a YAML file")
     return [f"warning: {message}"]
+
+
+def _options(tables: Sequence[str]) -> str:
+    return " or ".join(f"--labels={name}" for name in tables)
 
 
 def _pixels_of_ids(masks: Sequence[StoredMask]) -> Counter[int]:

@@ -44,6 +44,11 @@ def test_a_damaged_png_leaves_the_references_to_none_alone(pixels: np.ndarray) -
     assert sys.getrefcount(None) > before - 100
 
 
+def test_a_png_whose_header_is_not_the_first_chunk_is_refused() -> None:
+    data = saved(Image.fromarray(COLORS), "PNG")
+    assert refused(data[:8] + chunk(b"tEXt", b"a\0" + bytes(range(40))) + data[8:])[0] == "corrupt"
+
+
 @pytest.mark.parametrize("transparency", [None, True])
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
 def test_a_png_of_every_color_type_has_the_pixels_of_imagecodecs_alone(mode: str, transparency: bool | None) -> None:

@@ -229,7 +229,7 @@ def test_outside_the_picture_the_image_is_the_mean_and_the_mask_is_ignored() -> 
         assert (moved[ids == 7] != 0).all()
 
 
-def test_a_doubled_picture_is_sampled_between_its_pixel_centres() -> None:
+def test_a_doubled_picture_is_sampled_between_its_pixel_centers() -> None:
     moved, _ = eagerly(augment_of((40, 60), (2.0, 2.0)), ramp((20, 30)))
     _, flipped = zoom_and_flip(moved)
     x, y = ((np.arange(count) + 0.5) / 2 - 0.5 for count in (60, 40))
@@ -248,7 +248,7 @@ def test_cut_takes_the_window_and_scales_it() -> None:
     moved, ids = cut(tf.constant(image), tf.constant(mask), scaled)
     np.testing.assert_array_equal(ids, mask[1:5].repeat(3, 0)[:, [4, 6]])
     rows = np.interp(np.arange(12) / 3 - 1 / 3, range(4), np.arange(4))  # the rims stay as they are
-    columns = np.array([0.75, 3.25])  # from centre to centre
+    columns = np.array([0.75, 3.25])  # from center to center
     below, left = np.minimum(rows.astype(int), 2), columns.astype(int)
     y, x = (rows - below)[:, None, None], (columns - left)[None, :, None]
     corners = [[image[1 + below + down][:, 3 + left + right] for right in (0, 1)] for down in (0, 1)]

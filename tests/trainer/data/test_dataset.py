@@ -141,7 +141,7 @@ def test_every_encoding_gives_the_same_normalized_pictures_in_stored_order(
 
 
 @pytest.mark.parametrize("image_format", ["raw_float32", "raw_uint8"])
-def test_a_channel_of_one_value_is_only_centred(tmp_path: Path, image_format: str) -> None:
+def test_a_channel_of_one_value_is_only_centered(tmp_path: Path, image_format: str) -> None:
     folder = write_dataset(tmp_path, image_format, (1,), [(2, 2)])
     plain = make_sample(0, "", (2, 2)).image
     plain[..., 1] = 77

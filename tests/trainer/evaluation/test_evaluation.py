@@ -219,7 +219,7 @@ def test_two_hosts_count_their_shares_and_know_the_sum(
 
 
 def resized(images: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bilinear, at half-pixel centres, float64[B, H, W, C] -> [B, height, width, C]."""
+    """Bilinear, at half-pixel centers, float64[B, H, W, C] -> [B, height, width, C]."""
 
     def weights(size: int, new: int) -> np.ndarray:
         places = np.clip((np.arange(new) + 0.5) * size / new - 0.5, 0, size - 1)

@@ -248,7 +248,7 @@ def test_resizing_with_aligned_corners_continues_a_ramp() -> None:
     np.testing.assert_allclose(resized, np.arange(65)[:, None] + np.arange(33)[None, :], rtol=1e-6)
 
 
-def test_resizing_at_half_pixel_centres() -> None:
+def test_resizing_at_half_pixel_centers() -> None:
     resized = ResizeLike(align_corners=False)(np.array([0.0, 1.0])[None, None, :, None], np.zeros((1, 2, 4, 1)))
     np.testing.assert_array_equal(resized[0, :, :, 0], [[0, 0.25, 0.75, 1]] * 2)
 
