@@ -99,7 +99,8 @@ class RecordChecker:
     def _levels(self, image: np.ndarray) -> np.ndarray:
         """Normalized [H, W, 3] -> the uint8 pixels that it was made from. Raises ValueError if there are none."""
         assert self._values is not None
-        levels = self._normalization.to_pixels(image)
+        with np.errstate(invalid="ignore"):  # a value that is no number, or none of a pixel, differs from all `exact`
+            levels = self._normalization.to_pixels(image)
         exact = np.stack([self._values[channel][levels[..., channel]] for channel in range(CHANNELS)], -1)
         wrong = exact != image
         if wrong.any():

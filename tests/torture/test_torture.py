@@ -11,7 +11,7 @@ from tests.torture.run import torture
 from tests.torture.worker import damaged, tried
 
 OWN = [name for name in READERS if name != "model"]  # which needs Keras
-CASES = 250
+CASES = 1000
 
 
 @pytest.mark.parametrize("name", OWN)
