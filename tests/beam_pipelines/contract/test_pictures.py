@@ -17,6 +17,8 @@ from beam_pipelines.contract.pictures import PictureError, decode_image, png_pix
 from beam_pipelines.rejects import REASONS
 from tests.support.picture_table import CASES, HEIGHT, RGB, WIDTH, chunk, noise, png, repeated, saved, smooth, xmp_text
 
+pytest.importorskip("imagecodecs", minversion="2026.1", reason="imagecodecs before 2026 can't write these TIFF files")
+
 LIMIT = 1_000_000
 COLORS, GRAY = noise(), noise()[..., 0]
 LEVELS = 1  # of rounding
@@ -75,11 +77,10 @@ def with_band(pixels: np.ndarray, count: int = 1) -> np.ndarray:
     return np.concatenate([pixels, noise(HEIGHT, WIDTH, count, seed=5)], -1)
 
 
-BYTE_ORDERS = "<>" if imagecodecs.__version__ >= "2026" else ""  # earlier versions write only that of the machine
 PACKED = ("NONE", "LZW", "ADOBE_DEFLATE", "PACKBITS")
 DEEP = GRAY.astype(np.uint16) * 257
 TIFFS = {
-    **{f"rgb {order}": (tiff(COLORS, "RGB", byteorder=order), COLORS) for order in BYTE_ORDERS},
+    **{f"rgb {order}": (tiff(COLORS, "RGB", byteorder=order), COLORS) for order in "<>"},
     **{f"min is white {kind}": (tiff(GRAY, "MINISWHITE", compression=kind), repeated(255 - GRAY)) for kind in PACKED},
     **{
         f"min is white 16 {kind}": (tiff(DEEP, "MINISWHITE", compression=kind), repeated(255 - GRAY)) for kind in PACKED
