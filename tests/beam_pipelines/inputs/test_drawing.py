@@ -8,6 +8,7 @@ from beam_pipelines.inputs.sample_scenes import draw_scene_files, list_scenes
 from beam_pipelines.inputs.sample_scenes.drawing import draw_scenes
 
 
+@pytest.mark.slow
 def test_processes_draw_what_this_process_draws():
     keys = list_scenes({"train": 3, "val": 0})
     drawn: dict[str, bytes] = {}

@@ -76,6 +76,7 @@ def test_a_scene_is_a_function_of_its_key():
 
 
 @pytest.mark.parametrize("key", list_scenes()[::32])
+@pytest.mark.slow
 def test_a_key_is_the_same_scene_at_twice_the_size(small, key):
     medium = draw_scene(key, 2 * SMALL[0], 2 * SMALL[1])[1]
     assert np.mean(medium[1::2, 1::2] == small[key][1]) > 0.9

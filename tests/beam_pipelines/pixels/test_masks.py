@@ -206,6 +206,7 @@ def reading_of_gray(name: str) -> MaskReading | None:
 
 @settings(max_examples=150)
 @given(st.data())
+@pytest.mark.slow
 def test_one_palette_in_any_order_among_gray_masks_is_right_or_rejected(data: st.DataObject) -> None:
     """Of 200 masks, of which the survey looks at 48; its colors are gray levels, those of the table, or any others."""
     name = data.draw(st.sampled_from([*TABLES]))
@@ -267,6 +268,7 @@ def by_frequency(colors: np.ndarray) -> list[int]:
 
 
 @pytest.mark.parametrize("order", [by_appearance, by_frequency])
+@pytest.mark.slow
 def test_colors_of_camvid_in_a_palette_of_any_order_are_read_by_color(masks: list[np.ndarray], order) -> None:
     files = [palette_png(in_colors(mask), order(in_colors(mask)), 0) for mask in masks]
     found = surveyed(files, CAMVID)
@@ -341,6 +343,7 @@ def restore_in_colors(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("masks_are", ["auto", "colors"])
+@pytest.mark.slow
 def test_a_build_of_masks_that_were_stored_again_has_the_same_bytes(
     tmp_path: Path, masks_are: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -355,6 +358,7 @@ def test_a_build_of_masks_that_were_stored_again_has_the_same_bytes(
     assert said in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_build_that_could_read_its_masks_in_two_ways_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -447,6 +451,7 @@ def test_minus_one_in_16_bits_is_told_where_the_rest_is_ignored() -> None:
     assert note == "masks hold 65535, which is -1 in 16 bits: `ignore: rest` ignores it"
 
 
+@pytest.mark.slow
 def test_minus_one_in_16_bits_is_counted_beyond_the_masks_that_were_looked_at(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -481,6 +486,7 @@ def stop(*_: object) -> None:
 # What was stored again with an order, a depth or a mark that says other things than the ids.
 
 
+@pytest.mark.slow
 def test_a_palette_with_the_colors_of_the_table_at_other_indices_is_not_read_by_index(masks: list[np.ndarray]) -> None:
     """Void was erased: its entry is transparent, comes first, and has no color that could be looked up."""
     files = [palette_png(in_colors(mask), range(12), 0, transparent=True) for mask in masks]
@@ -492,6 +498,7 @@ def test_a_palette_with_the_colors_of_the_table_at_other_indices_is_not_read_by_
     assert caught.value.reason == "contradictory_mask"
 
 
+@pytest.mark.slow
 def test_a_color_that_the_table_lacks_does_not_make_indices_ids(masks: list[np.ndarray]) -> None:
     road_off_by_one = CAMVID.palette.copy()
     road_off_by_one[3] += np.array([0, 0, 1], np.uint8)

@@ -150,6 +150,7 @@ np.savez(
 """
 
 
+@pytest.mark.slow
 def test_two_replicas_have_one_average(tmp_path: Path):
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"}
     command = [sys.executable, "-c", TWO_REPLICAS, str(tmp_path / "found.npz")]

@@ -206,6 +206,7 @@ print([value.numpy().tolist() for variable in variables for value in variable.va
 """
 
 
+@pytest.mark.slow
 def test_clipping_and_decay_are_those_of_the_global_batch():
     """Over both replicas the gradient is (60, 0), clipped (1, 0); Keras would clip each to (0.6, ±0.8): (1.2, 0)."""
     done = subprocess.run([sys.executable, "-c", TWO_REPLICAS], capture_output=True, text=True, check=False)
