@@ -1,7 +1,7 @@
 """FnApiRunner's worker processes: a run fails when one of them dies.
 
-Beam itself notices that only while the connections of the worker are open; it waits without end for a worker that dies
-before it connects.
+Beam itself notices that only while the connections of the worker are open. It waits without end for a worker that dies
+before it connects, and for one that connects only after the run has failed because of another.
 """
 
 from __future__ import annotations
@@ -33,6 +33,11 @@ class WatchedWorkerHandler(SubprocessSdkWorkerHandler):
     def close(self) -> None:
         self._closed.set()
         super().close()
+
+    def stop_worker(self) -> None:
+        while self.worker_thread.is_alive():
+            self.control_conn.close()  # again, since this tells only a worker that is connected to end
+            self.worker_thread.join(_ABORT_SECONDS)
 
     def _watch(self) -> None:
         self.worker_thread.join()

@@ -124,6 +124,20 @@ def workers_die(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
 
 
+@pytest.mark.parametrize("slow", [0, 1])
+def test_a_worker_that_connects_after_another_died_is_told_to_end(
+    slow: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = "import os, time\nworker = os.environ.get('WORKER_ID', '')\nif worker and int(worker[-1]) % 2 == {}:\n"
+    (tmp_path / "sitecustomize.py").write_text(f"{waits.format(slow)}    time.sleep(8)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    with (
+        pytest.raises(BuildError, match="a worker process died before it finished another shard"),
+        without_worker_tracebacks(False),
+    ):
+        runners.run_to_end(pipeline_of(lambda _: os._exit(9), *PROCESSES), lambda: 0, lambda _: None)
+
+
 @pytest.mark.usefixtures("workers_die")
 def test_a_worker_that_dies_before_it_connects_is_a_sentence() -> None:
     with (
