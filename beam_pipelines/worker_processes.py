@@ -14,7 +14,7 @@ from apache_beam.runners.portability.fn_api_runner.worker_handlers import Subpro
 
 from beam_pipelines.errors import LOST_WORKER
 
-_ABORT_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 
 
 def watch() -> None:
@@ -37,12 +37,12 @@ class WatchedWorkerHandler(SubprocessSdkWorkerHandler):
     def stop_worker(self) -> None:
         while self.worker_thread.is_alive():
             self.control_conn.close()  # again, since this tells only a worker that is connected to end
-            self.worker_thread.join(_ABORT_SECONDS)
+            self.worker_thread.join(_POLL_SECONDS)
 
     def _watch(self) -> None:
         self.worker_thread.join()
         if not self._closed.is_set():
             self.data_conn.close()
-        while not self._closed.wait(_ABORT_SECONDS):  # a request may still be sent, and would never be answered
+        while not self._closed.wait(_POLL_SECONDS):  # a request may still be sent, and would never be answered
             with contextlib.suppress(RuntimeError):  # the requests changed while they were gone through
                 self.control_conn.abort(RuntimeError(LOST_WORKER))
