@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -25,7 +26,8 @@ def input_paths(text: str) -> list[str]:
 class Recipe:
     """Everything that determines the bytes of a data set, besides the images and masks.
 
-    `image_size` is (height, width), or None for native. `shards` and `split_fractions` are split -> number.
+    `image_size` is (height, width), or None for native. `shards` and `split_fractions` are split -> number. The JSON
+    has fields with a default only if they differ from it.
     """
 
     input: str
@@ -50,9 +52,8 @@ class Recipe:
         value = {name: getattr(self, name) for name in self.__dataclass_fields__}
         value["labels"] = self.labels.name
         value["split_fractions"], value["shards"] = dict(self.split_fractions), dict(self.shards)
-        if self.masks_are == MASKS_ARE[0]:
-            del value["masks_are"]  # the same recipe as before the option existed
-        return value
+        # Without what is as by default: the same recipe as before the option existed.
+        return {name: each for name, each in value.items() if name not in DEFAULTS or each != DEFAULTS[name]}
 
     @property
     def fingerprint(self) -> str:
@@ -76,6 +77,11 @@ class Recipe:
     def staged_format(self) -> str:
         """The image format of staged shards, which are written before the moments are known."""
         return "raw_uint8" if self.normalized else self.image_format
+
+
+DEFAULTS: Mapping[str, Any] = {
+    each.name: each.default for each in dataclasses.fields(Recipe) if each.default is not dataclasses.MISSING
+}
 
 
 def _format_of(encoding: str) -> str:

@@ -16,7 +16,7 @@ from beam_pipelines.contract.schema import Digest
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import names, storage
 from beam_pipelines.files.seal import decoded, sealed, unsealed
-from beam_pipelines.recipe import Recipe
+from beam_pipelines.recipe import DEFAULTS, Recipe
 from beam_pipelines.rejects import FILE_NAME as REJECTED
 
 _BEGINNING = 200  # bytes in which a manifest names its format version
@@ -225,7 +225,7 @@ def _refuse_other_recipe(workspace: Workspace, recipe: Recipe) -> None:
 
 def _differences(found: dict[str, object], recipe: Recipe) -> str:
     """The options that differ, as `name: found, not given`."""
-    ours = {"masks_are": "auto", **json.loads(json.dumps(recipe.to_json()))}
-    theirs = {"masks_are": "auto", **json.loads(json.dumps(found))}
+    ours = {**DEFAULTS, **json.loads(json.dumps(recipe.to_json()))}
+    theirs = {**DEFAULTS, **json.loads(json.dumps(found))}
     different = [f"{name}: {theirs.get(name)}, not {ours[name]}" for name in ours if theirs.get(name) != ours[name]]
     return "; ".join(different) or "the label table has other rows"
