@@ -11,10 +11,11 @@ import pytest
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, SetupOptions, StandardOptions
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES
+from beam_pipelines.contract.moments import Moments
 from beam_pipelines.inputs.sources import find_pairs
 from beam_pipelines.options import DEFAULT_OUTPUT, parse_build, parse_verify, pipeline_options
 from beam_pipelines.options.command import command_of
-from beam_pipelines.recipe import SCENES, Recipe
+from beam_pipelines.recipe import SCENES, BorrowedMoments, Recipe
 from tests.support.builds import make_flat, run_module
 
 DEFAULT = parse_build([]).recipe
@@ -231,6 +232,12 @@ OTHER: dict[str, Any] = {
     "max_pairs": 1,
     "max_image_pixels": 1,
     "masks_are": "ids",
+    "layout": "idd",
+    "images": "{key}.png",
+    "masks": "{key}_mask.png",
+    "pool_splits": True,
+    "moments_split": "val",
+    "moments_from": BorrowedMoments(dataset="x", fingerprint="y", split="train", moments=Moments.zero()),
 }
 
 
