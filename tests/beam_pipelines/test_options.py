@@ -268,10 +268,20 @@ def test_a_setting_does_not_change_the_fingerprint(option: str) -> None:
     assert build(option).fingerprint == DEFAULT.fingerprint
 
 
-@pytest.mark.parametrize("options", [{name: value} for name, value in OTHER.items()] + [OTHER | {"split_names": ()}])
+TEMPLATES = {name: OTHER[name] for name in ("images", "masks")}
+TOGETHER = {"split_names": (), "layout": None, "annotations": None, "moments_from": None}
+COMMANDS = [
+    *({name: value} for name, value in OTHER.items() if name not in ("moments_from", *TEMPLATES)),
+    TEMPLATES,
+    OTHER | TOGETHER,
+]
+
+
+@pytest.mark.parametrize("options", COMMANDS)
 def test_the_command_of_a_recipe_gives_that_recipe(options: dict[str, Any]) -> None:
-    """As `verify` prints it; --group_by needs shares."""
-    shares = {"split_fractions": {"train": 0.5, "val": 0.5}} if "group_by" in options else {}
+    """As `verify` prints it; --group_by and --pool_splits need shares."""
+    needs_shares = options.keys() & {"group_by", "pool_splits"}
+    shares = {"split_fractions": {"train": 0.5, "val": 0.5}} if needs_shares else {}
     shard_size = {"shard_size_mb": 128.0} if options.get("shards") else {}
     recipe = replace(DEFAULT, **options | shares | shard_size)
     command = command_of(json.loads(json.dumps(recipe.to_json())), "my out", "--overwrite")
