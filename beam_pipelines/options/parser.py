@@ -70,7 +70,7 @@ def _add_input(group: argparse._ArgumentGroup) -> None:
         "--labels",
         metavar="TABLE",
         default="cityscapes19",
-        help=f"{', '.join(BUILTIN_TABLES)}, or a YAML file (default: cityscapes19)",
+        help=f"{', '.join(BUILTIN_TABLES)}, or a label file (default: cityscapes19)",
     )
     group.add_argument(
         "--masks_are",
