@@ -145,7 +145,7 @@ LAYOUTS = (
             ("gtFine",),
             {
                 "labellevel3Ids": "idd26",
-                "labelids": "idd_to_cityscapes19",
+                "labelids": "idd_to_idd26",
                 "labelcsTrainIds": "cityscapes_train_ids",
                 "labelcsIds": "cityscapes19",
             },

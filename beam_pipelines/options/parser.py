@@ -85,7 +85,7 @@ def _add_input(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--labels",
         metavar="TABLE",
-        help=f"{', '.join(BUILTIN_TABLES)}, or a file (default: the table of the layout, or cityscapes19)",
+        help=f"{', '.join(BUILTIN_TABLES)}, or a label file (default: the table of the layout, or cityscapes19)",
     )
     group.add_argument(
         "--masks_are",
