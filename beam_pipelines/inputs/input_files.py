@@ -62,9 +62,10 @@ class Files(Mapping[str, tuple[str, int]]):
         return self.at(self._places[name])
 
     @functools.cached_property
-    def folders(self) -> frozenset[str]:
-        """All folders of files, by their paths below the input."""
-        return frozenset({name.rpartition("/")[0] for name in self._names})
+    def folder_names(self) -> frozenset[str]:
+        """The names of all folders below the input."""
+        folders = {name.rpartition("/")[0] for name in self._names}
+        return frozenset(part for folder in folders for part in folder.split("/"))
 
     @functools.cached_property
     def _places(self) -> dict[str, int]:
