@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from beam_pipelines.contract.labels import LabelTable
+from beam_pipelines.contract.picture_rules import REJECT, Rules
 from beam_pipelines.contract.record import is_normalized
 
 SCENES = "(embedded scenes)"  # the input if none is given
@@ -47,6 +48,9 @@ class Recipe:
     max_pairs: int | None
     max_image_pixels: int
     masks_are: str = MASKS_ARE[0]
+    orient: str = REJECT
+    alpha: str = REJECT
+    deep: str = REJECT
 
     def to_json(self) -> dict[str, Any]:
         value = {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -60,6 +64,11 @@ class Recipe:
         """SHA-256 of the recipe with its whole label table, in hex."""
         value = json.dumps(self.to_json() | {"labels": self.labels.to_json()}, sort_keys=True)
         return hashlib.sha256(value.encode()).hexdigest()
+
+    @property
+    def rules(self) -> Rules:
+        """Which pictures are taken."""
+        return Rules(orient=self.orient, alpha=self.alpha, deep=self.deep)
 
     @property
     def image_format(self) -> str:
