@@ -188,7 +188,10 @@ def test_verify_asks_for_a_data_set(capsys: pytest.CaptureFixture[str]) -> None:
         ),
         (["--input=in", "--output=file:///x/y"], "--output=file:///x/y: give the plain path, /x/y"),
         (["--input=a,", "--output=out"], "--input: a path is empty; commas separate the paths of --input"),
-        (["--output=gs://b/a\nc"], r"--output: the path 'gs://b/a\nc' has a line break"),
+        (
+            ["--output=gs://b/a\nc"],
+            r"--output: the path 'gs://b/a\nc' has a line break, which no object of a bucket may have",
+        ),
         (["--input=a,\udcff", "--output=out"], "--input: the path '\\udcff' is not UTF-8: rename it"),
         (
             ["--labels=voc"],

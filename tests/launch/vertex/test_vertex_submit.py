@@ -225,7 +225,7 @@ def test_the_sdist_is_uploaded_once_for_the_same_sources(bucket: Any, vertex: Fa
     first, second = (body["jobSpec"]["workerPoolSpecs"][0]["pythonPackageSpec"] for _, _, body in vertex.requests)
     assert first["packageUris"] == second["packageUris"]
     assert first["packageUris"] == [f"gs://street/{blob.name}"]
-    assert "--output=gs://street/runs/my upload" in first["args"]
+    assert vertex.requests[0][2]["jobSpec"]["baseOutputDirectory"] == {"outputUriPrefix": "gs://street/runs/my upload"}
     blob.download_to_filename(str(tmp_path / "sdist.tar.gz"))
     assert digest(tmp_path / "sdist.tar.gz").startswith(blob.name.split("/")[-2])
 
