@@ -82,7 +82,8 @@ def list_inputs(inputs: str) -> Files:
     sources = input_paths(inputs)
     for source in sources:
         if len(sources) > 1 and storage.is_local(source) and not os.path.exists(source):
-            raise BuildError(f"{source} does not exist; commas in --input={inputs} separate its paths")
+            rule = "a path with commas is read only if it exists and is the only one"
+            raise BuildError(f"{source} does not exist; commas in --input={inputs} separate its paths ({rule})")
         packed = archives.is_archive(source) and not (storage.is_local(source) and os.path.isdir(source))
         found = _list_zip(source) if packed else _list_folder(source.rstrip("/") or "/")
         files = _merged(files, found, f"--input={inputs}")

@@ -16,6 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 from beam_pipelines.contract.labels import LabelTable
+from beam_pipelines.contract.picture_rules import STRICT, Rules
 from beam_pipelines.pixels.decode import bad
 from beam_pipelines.pixels.mask_readings import (
     COLORS,
@@ -45,7 +46,9 @@ from beam_pipelines.pixels.stored_masks import (
 )
 
 
-def decode_mask(data: bytes, table: LabelTable, max_pixels: int, reading: MaskReading) -> np.ndarray:
+def decode_mask(
+    data: bytes, table: LabelTable, max_pixels: int, reading: MaskReading, rules: Rules = STRICT
+) -> np.ndarray:
     """-> ids, uint8[H, W] or uint16[H, W], read as `reading` says. An RGB color gives the first source id of its row.
 
     Ids that the table does not name are returned as well, where no way to read the mask fits the table.
@@ -53,11 +56,11 @@ def decode_mask(data: bytes, table: LabelTable, max_pixels: int, reading: MaskRe
     Raises:
       BadInputError: of stage `decode`; `ambiguous_mask` and `contradictory_mask` name the option that decides.
     """
-    image, pixels = open_mask(data, max_pixels)
+    image, pixels, orientation = open_mask(data, max_pixels, rules)
     if pixels is not None and _are_ids(data[24], reading):
         _check_depth(pixels, table)
         return pixels
-    stored = stored_mask(data, image, pixels)
+    stored = stored_mask(data, image, pixels, orientation)
     return spread(_agreed(stored, table, reading), stored)
 
 

@@ -198,7 +198,7 @@ def _read(pairs: Sequence[Pair], recipe: Recipe) -> Iterator[tuple[str, str, Sto
         for pair in pairs:
             try:
                 data = reader.read(pair.mask)
-                mask = stored_mask(data, *open_mask(data, recipe.max_image_pixels))
+                mask = stored_mask(data, *open_mask(data, recipe.max_image_pixels, recipe.rules))
             except BadInputError:
                 continue  # the pair is rejected later
             yield pair.key, pair.mask, mask.without_pixels()
