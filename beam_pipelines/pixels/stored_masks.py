@@ -49,7 +49,7 @@ def open_mask(data: bytes, max_pixels: int) -> tuple[Image.Image, np.ndarray | N
     """-> the header, and the pixels of a gray mask without alpha: samples as stored; less than 8 bits are stretched."""
     header = open_header(data, max_pixels)
     if header.format != "PNG":
-        raise bad("mask_format", f"the mask is a {header.format} file: only PNG is read, as it keeps ids exactly")
+        raise bad("mask_format", _not_png(str(header.format)))
     if is_turned(header, data):
         raise bad("rotated", "the EXIF orientation of the mask is not 1: turn the mask upright (and check its image)")
     if data[25] != _PNG_GRAY:
@@ -57,6 +57,14 @@ def open_mask(data: bytes, max_pixels: int) -> tuple[Image.Image, np.ndarray | N
     pixels = png_pixels(data)
     # An id that is marked as transparent (tRNS) adds a second channel; it is still an id.
     return header, pixels[..., 0] if pixels.ndim == 3 else pixels
+
+
+def _not_png(kind: str) -> str:
+    damaged = "JPEG changes values: find the original masks, or convert to PNG, give colors and `nearest_color` in the "
+    cures = {"JPEG": damaged + "label table", "WEBP": "convert it to PNG; if it was saved with loss, find the original"}
+    return (
+        f"the mask is a {kind} file: only PNG is read, as it keeps ids exactly; {cures.get(kind, 'convert it to PNG')}"
+    )
 
 
 @refused_at_decode()
