@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image
@@ -24,13 +25,14 @@ _ON_ITS_SIDE = {  # --orient -> what to do where one of the files lies on its si
 @dataclass(frozen=True)
 class Sample:
     """A pair as it is written: `image` uint8[H, W, 3] RGB, `mask` uint8[H, W] of train ids. For `minus_ones` see
-    `count_minus_ones`.
+    `count_minus_ones`; `repairs` are those of `DecodedMask`.
     """
 
     filename: str
     image: np.ndarray
     mask: np.ndarray
     minus_ones: int = 0
+    repairs: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -117,8 +119,9 @@ def check_ids(ids: np.ndarray, table: LabelTable) -> None:
     if present.size:
         unknown, counts = np.unique(present, return_counts=True)
         shown = ", ".join(f"{value} ({count:,} px)" for value, count in list(zip(unknown, counts, strict=True))[:20])
+        after = f" after `shift: {table.shift}`" if table.shift else ""
         cure = f"; {MAX_SOURCE_ID} is -1 in 16 bits: list it under `ignore`" if MAX_SOURCE_ID in unknown else ""
-        raise _bad("unknown_ids", f"{unknown.size} ids are not in table {table.name}: {shown}{cure}")
+        raise _bad("unknown_ids", f"{unknown.size} ids are not in table {table.name}{after}: {shown}{cure}")
 
 
 def _resize_image(image: np.ndarray, geometry: Geometry, resize: str) -> np.ndarray:

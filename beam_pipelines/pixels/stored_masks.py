@@ -73,7 +73,10 @@ def open_mask(data: bytes, max_pixels: int, rules: Rules = STRICT) -> tuple[Imag
 def _other_format(kind: str) -> str:
     refusal = f"the mask is a {kind} file: only PNG is read, as it keeps ids exactly"
     if kind in _JPEG:
-        return f"{refusal}; JPEG has blended them, so save the mask as PNG where it comes from, and do not convert it"
+        return (
+            f"{refusal}; JPEG has blended them: save the mask as PNG where it comes from, or convert it to PNG, and "
+            "give colors and `nearest_color` in the label table"
+        )
     condition = ", if it is lossless (others have blended ids)" if kind == "WEBP" else ""
     return f"{refusal}; convert it with Pillow{condition}: Image.open(MASK).save('MASK.png')"
 

@@ -560,6 +560,7 @@ def test_20_unknown_colors_are_named_at_most() -> None:
     reason, detail = refused(saved(noise()), DECODERS["mask"])
     assert reason == "unknown_colors"
     assert detail.startswith("768 colors are not in table camvid11: ")
+    assert detail.endswith("; if they come from anti-aliasing or JPEG, give the table `nearest_color`")
     assert detail.count("(") == 20
 
 
@@ -585,8 +586,14 @@ def test_a_bitmask_of_bdd100k_is_told_where_the_semantic_masks_are() -> None:
 @pytest.mark.parametrize(
     ("kind", "cure"),
     [
-        ("JPEG", "JPEG has blended them, so save the mask as PNG where it comes from, and do not convert it"),
-        ("MPO", "JPEG has blended them, so save the mask as PNG where it comes from, and do not convert it"),
+        (
+            "JPEG",
+            "JPEG has blended them: save the mask as PNG where it comes from, or convert it to PNG, and",
+        ),
+        (
+            "MPO",
+            "JPEG has blended them: save the mask as PNG where it comes from, or convert it to PNG, and",
+        ),
         ("BMP", "convert it with Pillow: Image.open(MASK).save('MASK.png')"),
         ("TIFF", "convert it with Pillow: Image.open(MASK).save('MASK.png')"),
         ("WEBP", "convert it with Pillow, if it is lossless (others have blended ids): Image.open"),
