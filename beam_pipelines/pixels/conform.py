@@ -44,18 +44,28 @@ class Geometry:
         return (above, self.size[0] - self.inner[0] - above), (left, self.size[1] - self.inner[1] - left)
 
 
-def conform(filename: str, image: np.ndarray, ids: np.ndarray, recipe: Recipe) -> Sample:
-    """Raises BadInputError of stage `conform`: wrong sizes, unknown ids, or only ignored pixels."""
-    if image.shape[:2] != ids.shape:
-        raise _bad(
-            "size_mismatch", f"the image is {_size(image.shape)} and the mask {_size(ids.shape)} (height x width)"
-        )
-    check_ids(ids, recipe.labels)
+def conform(
+    filename: str, image: np.ndarray, ids: np.ndarray, recipe: Recipe, table: LabelTable | None = None
+) -> Sample:
+    """`table` is that of the ids, by default the recipe's.
+
+    Raises:
+      BadInputError: of stage `conform`: wrong sizes, unknown ids, or only ignored pixels.
+    """
+    table = table or recipe.labels
+    check_sizes(image.shape[:2], ids.shape)
+    check_ids(ids, table)
     geometry = fit(ids.shape, recipe.image_size, recipe.aspect)
-    mask = conform_mask(ids, recipe.labels, geometry)
+    mask = conform_mask(ids, table, geometry)
     if mask.min() == IGNORE:
         raise _bad("all_ignore", "every pixel of the mask is ignored")
-    return Sample(filename, conform_image(image, geometry, recipe.resize), mask, count_minus_ones(ids, recipe.labels))
+    return Sample(filename, conform_image(image, geometry, recipe.resize), mask, count_minus_ones(ids, table))
+
+
+def check_sizes(image: tuple[int, ...], mask: tuple[int, ...]) -> None:
+    """Raises BadInputError if an image and its mask differ in (height, width)."""
+    if image != mask:
+        raise _bad("size_mismatch", f"the image is {_size(image)} and the mask {_size(mask)} (height x width)")
 
 
 def fit(source: tuple[int, int], target: tuple[int, int] | None, aspect: str) -> Geometry:
