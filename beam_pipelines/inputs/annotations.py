@@ -1,0 +1,174 @@
+"""Annotations that are polygons, not masks: which files have them, and which image each is of.
+
+Labelme writes a JSON file beside each image. COCO and CVAT write one file for many images; planning reads it once.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from beam_pipelines.errors import BuildError
+from beam_pipelines.files.reader import opened
+from beam_pipelines.inputs.coco import read_coco
+from beam_pipelines.inputs.cvat import read_cvat
+from beam_pipelines.inputs.layouts import SPLIT_OF_FOLDER, is_picture
+
+Files = Mapping[str, tuple[str, int]]  # name below the input -> (path, bytes)
+_MOST_PEEKED = 100  # XML files that are opened to see what they are: a VOC data set has one for each image
+_HEAD = 4096
+# Files of COCO without regions of things that are segmented: its captions, key points and panoptic maps.
+_OTHER_COCO = re.compile(r"(captions|person_keypoints|panoptic|image_info)_.*\.json", re.IGNORECASE)
+_INSTANCES = re.compile(r"instances_.*\.json", re.IGNORECASE)
+_YEAR = re.compile(r"\d{4}$")  # train2017
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """The annotations of an image.
+
+    Attributes:
+      image: its name in the listing; None if there is no such image, only `wanted`.
+      split: "" if neither the annotations nor the folders name one.
+      document: its regions as a line of JSON.
+      wanted: what the annotations call the image.
+      source: the name of the file with the annotations in the listing.
+    """
+
+    image: str | None
+    split: str
+    document: bytes
+    wanted: str
+    source: str
+
+
+def labelme_name(image: str) -> str:
+    """The name of Labelme's file for the image `image`: beside it, with the same stem."""
+    return f"{_stem(image)}.json"
+
+
+def find_coco(files: Files) -> list[str]:
+    """The names of COCO's files: JSON without an image of the same stem; where some begin with `instances_`, those."""
+    stems = {_stem(name) for name in files if is_picture(name)}
+    found = [name for name in sorted(files) if name.lower().endswith(".json") and _stem(name) not in stems]
+    found = [name for name in found if not _OTHER_COCO.fullmatch(_base(name))]
+    return [name for name in found if _INSTANCES.fullmatch(_base(name))] or found
+
+
+def find_cvat(files: Files) -> list[str]:
+    """The names of CVAT's files: XML that begins with <annotations>, and has no image of the same stem."""
+    stems = {_stem(name) for name in files if is_picture(name)}
+    found = [name for name in sorted(files) if name.lower().endswith(".xml") and _stem(name) not in stems]
+    return [name for name in found if _is_cvat(files[name][0])] if len(found) <= _MOST_PEEKED else []
+
+
+def coco_pairs(files: Files, names: Sequence[str]) -> Iterator[Annotated]:
+    """Yields the images of COCO's files `names`, file by file.
+
+    Raises:
+      BuildError: a file can't be read, or the name of an image fits several images equally well.
+    """
+    return _pairs(files, names, lambda file, name: read_coco(file.read(), name))
+
+
+def cvat_pairs(files: Files, names: Sequence[str]) -> Iterator[Annotated]:
+    """Yields the images of CVAT's files `names`; raises as `coco_pairs` does. A file is read part by part."""
+    return _pairs(files, names, read_cvat)
+
+
+def split_of(name: str) -> str:
+    """The split that the annotation file `name` is of, "" if nothing tells: a word of `instances_train2017.json`, or a
+    folder.
+    """
+    words = {_split_of_word(word) for word in re.split(r"[^0-9A-Za-z]+", _base(name))} - {""}
+    return words.pop() if len(words) == 1 else split_of_folders(name)
+
+
+def split_of_folders(name: str) -> str:
+    """The split of the last folder of `name` that is named like one; "" if there is none."""
+    return next(filter(None, map(_split_of_word, reversed(name.split("/")[:-1]))), "")
+
+
+def _pairs(
+    files: Files, names: Sequence[str], read: Callable[[BinaryIO, str], Iterator[tuple[str, str, bytes]]]
+) -> Iterator[Annotated]:
+    images = _Images(filter(is_picture, files))
+    for source in names:
+        with opened(files[source][0]) as file:
+            for wanted, subset, document in read(file, source):
+                split = _split_of_subset(subset) or split_of(source)
+                image = images.find(wanted, source, split)
+                yield Annotated(image, split or split_of_folders(image or wanted), document, wanted, source)
+
+
+class _Images:
+    """Finds images by the end of their names."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._by_end: Mapping[str, list[str]] = defaultdict(list)
+        for name in names:
+            for end in _ends(_composed(name)):
+                self._by_end[end].append(name)
+
+    def find(self, wanted: str, source: str, split: str) -> str | None:
+        """The image that `source`, about `split`, calls `wanted`: the one beside it or with the longest common end;
+        None if there is none.
+        """
+        plain = "/".join(part for part in _composed(wanted).replace("\\", "/").split("/") if part not in ("", "."))
+        beside = f"{_composed(source).rpartition('/')[0]}/{plain}".lstrip("/")
+        for end in (beside, *_ends(plain)):
+            found = self._by_end.get(end, [])
+            exact = [name for name in found if _composed(name) == end]
+            of_split = [name for name in found if split and split_of_folders(name) == split]
+            image = next((names[0] for names in (found, exact, of_split) if len(names) == 1), None)
+            if found and image is None:
+                raise BuildError(
+                    f"{source}: the image {wanted!r} may be {found[0]} or {found[1]}: write its folder before its name"
+                )
+            if image is not None:
+                return None if _contradict(plain, image) else image
+        return None
+
+
+def _contradict(wanted: str, image: str) -> bool:
+    """Whether the folders of both names stand for different splits."""
+    splits = {split_of_folders(wanted), split_of_folders(image)} - {""}
+    return len(splits) > 1
+
+
+def _ends(name: str) -> Iterator[str]:
+    """`a/b/c`, `b/c`, `c`."""
+    parts = name.split("/")
+    return ("/".join(parts[start:]) for start in range(len(parts)))
+
+
+def _split_of_word(word: str) -> str:
+    return SPLIT_OF_FOLDER.get(_YEAR.sub("", word.lower()), "")
+
+
+def _split_of_subset(subset: str) -> str:
+    """CVAT calls images that are in no subset `default`."""
+    return _split_of_word(subset) or ("" if subset.lower() == "default" else subset)
+
+
+def _is_cvat(path: str) -> bool:
+    with opened(path) as file:
+        head = file.read(_HEAD)
+    return b"<annotations" in head.replace(b"\0", b"")
+
+
+def _composed(name: str) -> str:
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def _base(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
+def _stem(name: str) -> str:
+    folder, slash, base = name.rpartition("/")
+    return folder + slash + (base.rpartition(".")[0] or base)
