@@ -19,8 +19,10 @@ from beam_pipelines.inputs.cvat import read_cvat
 from beam_pipelines.inputs.layouts import SPLIT_OF_FOLDER, is_picture
 
 Files = Mapping[str, tuple[str, int]]  # name below the input -> (path, bytes)
-_MOST_PEEKED = 100  # XML files that are opened to see what they are: a VOC data set has one for each image
+_MOST_PEEKED = 100  # files that are opened to see what they are: some data sets have one for each image
 _HEAD = 4096
+_COCO_KEY = re.compile(rb'"(images|annotations|categories|licenses)"')
+_CVAT_ROOT = re.compile(rb"<annotations\b")
 # Files of COCO without regions of things that are segmented: its captions, key points and panoptic maps.
 _OTHER_COCO = re.compile(r"(captions|person_keypoints|panoptic|image_info)_.*\.json", re.IGNORECASE)
 _INSTANCES = re.compile(r"instances_.*\.json", re.IGNORECASE)
@@ -52,18 +54,17 @@ def labelme_name(image: str) -> str:
 
 
 def find_coco(files: Files) -> list[str]:
-    """The names of COCO's files: JSON without an image of the same stem; where some begin with `instances_`, those."""
-    stems = {_stem(name) for name in files if is_picture(name)}
-    found = [name for name in sorted(files) if name.lower().endswith(".json") and _stem(name) not in stems]
-    found = [name for name in found if not _OTHER_COCO.fullmatch(_base(name))]
-    return [name for name in found if _INSTANCES.fullmatch(_base(name))] or found
+    """The names of COCO's files: JSON with its keys, and no image of the same stem; where some begin with `instances_`,
+    only those.
+    """
+    found = [name for name in _of_many_images(files, ".json") if not _OTHER_COCO.fullmatch(_base(name))]
+    found = [name for name in found if _INSTANCES.fullmatch(_base(name))] or found
+    return _that_begin(files, found, _COCO_KEY)
 
 
 def find_cvat(files: Files) -> list[str]:
     """The names of CVAT's files: XML that begins with <annotations>, and has no image of the same stem."""
-    stems = {_stem(name) for name in files if is_picture(name)}
-    found = [name for name in sorted(files) if name.lower().endswith(".xml") and _stem(name) not in stems]
-    return [name for name in found if _is_cvat(files[name][0])] if len(found) <= _MOST_PEEKED else []
+    return _that_begin(files, _of_many_images(files, ".xml"), _CVAT_ROOT)
 
 
 def coco_pairs(files: Files, names: Sequence[str]) -> Iterator[Annotated]:
@@ -155,10 +156,22 @@ def _split_of_subset(subset: str) -> str:
     return _split_of_word(subset) or ("" if subset.lower() == "default" else subset)
 
 
-def _is_cvat(path: str) -> bool:
+def _of_many_images(files: Files, ending: str) -> list[str]:
+    """The names with this ending that have no image of the same stem."""
+    found = sorted(name for name in files if name.lower().endswith(ending))
+    stems = {_stem(name) for name in files if is_picture(name)} if found else set()
+    return [name for name in found if _stem(name) not in stems]
+
+
+def _that_begin(files: Files, names: Sequence[str], pattern: re.Pattern[bytes]) -> list[str]:
+    """Those of `names` that have `pattern` at their beginning; none if there are too many to look."""
+    return [name for name in names if pattern.search(_head(files[name][0]))] if len(names) <= _MOST_PEEKED else []
+
+
+def _head(path: str) -> bytes:
+    """The first bytes; without the NULs of UTF-16."""
     with opened(path) as file:
-        head = file.read(_HEAD)
-    return b"<annotations" in head.replace(b"\0", b"")
+        return file.read(_HEAD).replace(b"\0", b"")
 
 
 def _composed(name: str) -> str:

@@ -5,6 +5,7 @@ Format: cocodataset.org, "Data format", object detection.
 
 from __future__ import annotations
 
+import codecs
 from collections import defaultdict
 from collections.abc import Iterator
 
@@ -48,7 +49,7 @@ def read_coco(data: bytes, name: str) -> Iterator[tuple[str, str, bytes]]:
       BuildError: it is not such a file, or an annotation has a category that the file does not name.
     """
     try:
-        file = msgspec.json.decode(data, type=_File)
+        file = msgspec.json.decode(data.removeprefix(codecs.BOM_UTF8), type=_File)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise BuildError(f"{name} is not a file of COCO with images, annotations and categories: {error}") from error
     categories = {category.id: category.name for category in file.categories}

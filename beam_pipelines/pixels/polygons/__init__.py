@@ -6,6 +6,7 @@ JSON that planning makes of COCO's and CVAT's files (`regions.py`), as pycocotoo
 
 from __future__ import annotations
 
+import codecs
 import functools
 from collections import Counter
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from beam_pipelines.rejects import BadInputError
 BACKGROUND = ("background", "_background_", "unlabeled")  # rows of a table that pixels outside all regions belong to
 NEVER_COUNTED = "__ignore__"  # Labelme's name for what is ignored, in any table
 _NAMED = 20  # unknown names in a message
-_BLANK = b"\xef\xbb\xbf \t\r\n"
+_BLANK = codecs.BOM_UTF8 + b" \t\r\n"
 
 
 class _Document(msgspec.Struct):
@@ -45,7 +46,7 @@ def draw(document: bytes, table: LabelTable, size: tuple[int, int]) -> np.ndarra
       BadInputError: `bad_polygons`, `unknown_labels`, or `size_mismatch` with the size in the document.
     """
     try:
-        data = document.removeprefix(_BLANK[:3])
+        data = document.removeprefix(codecs.BOM_UTF8)
         kinds = msgspec.json.decode(data, type=_Document)
         if max(len(kinds.shapes), len(kinds.regions)) > MAX_BYTES:
             raise bad(f"the regions have more than {MAX_BYTES:,} bytes of JSON")

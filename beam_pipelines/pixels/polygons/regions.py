@@ -19,6 +19,7 @@ from beam_pipelines.inputs.regions import ColumnRuns, Ellipse, Region, Regions, 
 from beam_pipelines.pixels.polygons.limits import LINE_WIDTH, bad, check_near, outline
 from beam_pipelines.pixels.polygons.runs import check_runs, columns_of, decompressed, spread
 
+_THIN = 1e-6  # pixels: an ellipse with such a radius has no area
 Size = tuple[int, int]
 Window = tuple[int, np.ndarray]  # (left, bool[H, w]): the columns from `left` on; the region is in no others
 
@@ -100,7 +101,7 @@ def _of_rows(runs: RowRuns, name: str, size: Size) -> Window:
 
 def _of_ellipse(ellipse: Ellipse, name: str, size: Size) -> Window:
     check_near([ellipse.cx, ellipse.cy, ellipse.rx, ellipse.ry], name, size)
-    if not (ellipse.rx > 0 and ellipse.ry > 0 and math.isfinite(ellipse.rotation)):
+    if min(ellipse.rx, ellipse.ry) < _THIN:
         return 0, np.zeros((size[0], 0), bool)
     longer = max(ellipse.rx, ellipse.ry)
     left, right = max(math.floor(ellipse.cx - longer), 0), min(math.ceil(ellipse.cx + longer), size[1])

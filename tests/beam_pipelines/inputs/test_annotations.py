@@ -165,7 +165,7 @@ def test_images_without_annotations_and_annotations_without_a_segmentation() -> 
     data = coco(
         "a.jpg", "b.jpg", annotations=[{"image_id": 0, "category_id": 2, "bbox": [1, 2, 3, 4], "segmentation": []}]
     )
-    (_, _, one), (_, _, other) = read_coco(data, "all.json")
+    (_, _, one), (_, _, other) = read_coco(b"\xef\xbb\xbf" + data, "all.json")
     assert "no segmentation" in regions(one)[0].problem
     assert regions(other) == []
 
@@ -187,7 +187,15 @@ def test_a_file_that_is_not_of_coco_is_refused(data: bytes, problem: str) -> Non
 def test_labelme_is_beside_the_image_and_not_taken_for_coco(tmp_path: Path) -> None:
     assert labelme_name("images/train/a.b.jpg") == "images/train/a.b.json"
     assert labelme_name("images.d/a") == "images.d/a.json"
-    assert find_coco(listing(tmp_path, {"images/a.jpg": b"", "images/a.json": b"{}"})) == []
+    assert find_coco(listing(tmp_path, {"images/a.jpg": b"", "images/a.json": coco("a.jpg")})) == []
+
+
+def test_other_json_and_xml_is_no_annotation_file(tmp_path: Path) -> None:
+    others = {"labels.json": b'{"road": 1}', "voc.xml": b"<annotation><size/></annotation>", "empty.json": b""}
+    many = {f"{index}.json": coco("a.jpg") for index in range(101)}
+    found = listing(tmp_path / "one", others)
+    assert find_coco(found) == find_cvat(found) == []
+    assert find_coco(listing(tmp_path / "other", many)) == []
 
 
 def test_cvat_as_a_task_and_as_a_project_is_exported(tmp_path: Path) -> None:

@@ -214,6 +214,8 @@ def test_ellipses_and_rotated_boxes_of_cvat() -> None:
     assert not steep[24 - 8, 32 + 14]
     box = cvat_mask('<box label="car" xtl="10.00" ytl="10.00" xbr="30.00" ybr="20.00"/>') == 2
     assert np.array_equal(box, (x > 10) & (x < 30) & (y > 10) & (y < 20))
+    thin = cvat_mask('<ellipse label="car" cx="32.5" cy="20.5" rx="1e-300" ry="9"/>')
+    assert (thin == 0).all()
     turned = cvat_mask('<box label="car" xtl="15" ytl="5" xbr="25" ybr="25" rotation="90"/>') == 2
     assert np.array_equal(turned, box)
 
