@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import zipfile
@@ -52,7 +53,27 @@ def _split_member(path: str) -> tuple[str, str]:
 
 @contextlib.contextmanager
 def opened(path: str) -> Iterator[BinaryIO]:
-    """A stream of a file that is about many images, or of such a member of an archive. Raises BuildError."""
+    """A stream of a file that is not an image, or of such a member of an archive. Raises BuildError."""
+    try:
+        with _opened(path) as file:
+            yield file
+    except FileNotFoundError as error:
+        raise cannot_read(path, error) from error
+
+
+def read_whole(path: str) -> bytes:
+    """The bytes of a file that is not an image, or of such a member of an archive.
+
+    Raises:
+      FileNotFoundError: it does not exist.
+      BuildError: it can't be read.
+    """
+    with _opened(path) as file:
+        return file.read()
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[BinaryIO]:
     archive, member = _split_member(path)
     try:
         with cloud.errors(path), open_read(archive) as file:
@@ -61,6 +82,12 @@ def opened(path: str) -> Iterator[BinaryIO]:
                 return
             with zipfile.ZipFile(file) as members, members.open(member) as stream:
                 yield stream  # type: ignore[misc]
+    except KeyError as error:
+        if not member:
+            raise
+        raise FileNotFoundError(errno.ENOENT, "the archive has no such member", path) from error
+    except FileNotFoundError:
+        raise
     except OSError as error:
         raise cannot_read(path, root_cause(error)) from error
     except ARCHIVE_ERRORS as error:

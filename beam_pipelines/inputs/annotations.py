@@ -6,7 +6,6 @@ Labelme writes a JSON file beside each image. COCO and CVAT write one file for m
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,11 +13,13 @@ from typing import BinaryIO
 
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files.reader import opened
+from beam_pipelines.inputs.claims import composed
 from beam_pipelines.inputs.coco import read_coco
 from beam_pipelines.inputs.cvat import read_cvat
-from beam_pipelines.inputs.layouts import SPLIT_OF_FOLDER, is_picture
+from beam_pipelines.inputs.input_files import Files
+from beam_pipelines.inputs.layouts import is_picture
+from beam_pipelines.inputs.templates import split_of_folder
 
-Files = Mapping[str, tuple[str, int]]  # name below the input -> (path, bytes)
 _MOST_PEEKED = 100  # files that are opened to see what they are: some data sets have one for each image
 _HEAD = 4096
 _COCO_KEY = re.compile(rb'"(images|annotations|categories|licenses)"')
@@ -26,7 +27,6 @@ _CVAT_ROOT = re.compile(rb"<annotations\b")
 # Files of COCO without regions of things that are segmented: its captions, key points and panoptic maps.
 _OTHER_COCO = re.compile(r"(captions|person_keypoints|panoptic|image_info)_.*\.json", re.IGNORECASE)
 _INSTANCES = re.compile(r"instances_.*\.json", re.IGNORECASE)
-_YEAR = re.compile(r"\d{4}$")  # train2017
 
 
 @dataclass(frozen=True)
@@ -85,13 +85,14 @@ def split_of(name: str) -> str:
     """The split that the annotation file `name` is of, "" if nothing tells: a word of `instances_train2017.json`, or a
     folder.
     """
-    words = {_split_of_word(word) for word in re.split(r"[^0-9A-Za-z]+", _base(name))} - {""}
-    return words.pop() if len(words) == 1 else split_of_folders(name)
+    words = filter(None, map(split_of_folder, re.split(r"[^0-9A-Za-z]+", _base(name))))
+    splits = set(words)
+    return splits.pop() if len(splits) == 1 else split_of_folders(name)
 
 
 def split_of_folders(name: str) -> str:
     """The split of the last folder of `name` that is named like one; "" if there is none."""
-    return next(filter(None, map(_split_of_word, reversed(name.split("/")[:-1]))), "")
+    return next(filter(None, map(split_of_folder, reversed(name.split("/")[:-1]))), "")
 
 
 def _pairs(
@@ -112,18 +113,18 @@ class _Images:
     def __init__(self, names: Iterable[str]) -> None:
         self._by_end: Mapping[str, list[str]] = defaultdict(list)
         for name in names:
-            for end in _ends(_composed(name)):
+            for end in _ends(composed(name)):
                 self._by_end[end].append(name)
 
     def find(self, wanted: str, source: str, split: str) -> str | None:
         """The image that `source`, about `split`, calls `wanted`: the one beside it or with the longest common end;
         None if there is none.
         """
-        plain = "/".join(part for part in _composed(wanted).replace("\\", "/").split("/") if part not in ("", "."))
-        beside = f"{_composed(source).rpartition('/')[0]}/{plain}".lstrip("/")
+        plain = "/".join(part for part in composed(wanted).replace("\\", "/").split("/") if part not in ("", "."))
+        beside = f"{composed(source).rpartition('/')[0]}/{plain}".lstrip("/")
         for end in (beside, *_ends(plain)):
             found = self._by_end.get(end, [])
-            exact = [name for name in found if _composed(name) == end]
+            exact = [name for name in found if composed(name) == end]
             of_split = [name for name in found if split and split_of_folders(name) == split]
             image = next((names[0] for names in (found, exact, of_split) if len(names) == 1), None)
             if found and image is None:
@@ -147,13 +148,9 @@ def _ends(name: str) -> Iterator[str]:
     return ("/".join(parts[start:]) for start in range(len(parts)))
 
 
-def _split_of_word(word: str) -> str:
-    return SPLIT_OF_FOLDER.get(_YEAR.sub("", word.lower()), "")
-
-
 def _split_of_subset(subset: str) -> str:
     """CVAT calls images that are in no subset `default`."""
-    return _split_of_word(subset) or ("" if subset.lower() == "default" else subset)
+    return split_of_folder(subset) or ("" if subset.lower() == "default" else subset)
 
 
 def _of_many_images(files: Files, ending: str) -> list[str]:
@@ -172,10 +169,6 @@ def _head(path: str) -> bytes:
     """The first bytes; without the NULs of UTF-16."""
     with opened(path) as file:
         return file.read(_HEAD).replace(b"\0", b"")
-
-
-def _composed(name: str) -> str:
-    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def _base(name: str) -> str:

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from beam_pipelines.files.spool import SpoolReader, reference_of
 from beam_pipelines.files.workspace import Workspace
-from beam_pipelines.inputs.sources import Pair
+from beam_pipelines.inputs.pairs import Pair, PairList
 from beam_pipelines.shards.plan import ShardPlan
 
 
@@ -21,7 +21,7 @@ def publish_documents(workspace: Workspace, shards: Sequence[ShardPlan]) -> list
         return [*shards]
     with contextlib.closing(SpoolReader()) as reader, workspace.writing(workspace.polygons) as file:
         target = _Target(workspace.polygons, file, reader)
-        return [replace(shard, pairs=tuple(map(target.take, shard.pairs))) for shard in shards]
+        return [replace(shard, pairs=PairList(map(target.take, shard.pairs))) for shard in shards]
 
 
 class _Target:

@@ -23,7 +23,7 @@ from beam_pipelines.files.reader import FileReader
 from beam_pipelines.files.seal import sealed
 from beam_pipelines.files.spool import source_of
 from beam_pipelines.files.workspace import Workspace
-from beam_pipelines.inputs.sources import Pair
+from beam_pipelines.inputs.pairs import Pair
 from beam_pipelines.pixels import polygons
 from beam_pipelines.pixels.conform import Sample, conform
 from beam_pipelines.pixels.decode import decode_image

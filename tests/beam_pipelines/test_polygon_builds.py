@@ -20,7 +20,8 @@ from beam_pipelines.inputs.annotations import coco_pairs, find_coco, labelme_nam
 from beam_pipelines.inputs.coco import read_coco
 from beam_pipelines.inputs.input_files import list_inputs
 from beam_pipelines.inputs.label_files import load_labels
-from beam_pipelines.inputs.sources import Found, Pair
+from beam_pipelines.inputs.pairs import Pair, PairList
+from beam_pipelines.inputs.sources import Found, Source
 from beam_pipelines.pixels import polygons
 from beam_pipelines.pixels.conform import Sample
 from beam_pipelines.pixels.mask_readings import PLAIN
@@ -80,14 +81,20 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 spools = list[Spool]()  # they live as long as the pairs are needed
 
 
-def find_coco_pairs(_: object, inputs: str) -> Found:
-    files, pairs = list_inputs(inputs), []
+def find_coco_pairs(_: object, inputs: str, *__: object) -> Found:
+    files, pairs = list_inputs(inputs), PairList()
     spools.append(Spool())
     for found in coco_pairs(files, find_coco(files)):
         assert found.image
         key, path = f"{found.split}/{Path(found.image).stem}", files[found.image][0]
         pairs.append(Pair(key, found.split, found.image, path, spools[-1].add(found.document, found.source), 1))
-    return Found(tuple(pairs), (), ())
+    return Found(pairs, (), ())
+
+
+def find_with(patch: pytest.MonkeyPatch) -> None:
+    """Lets builds find the pairs of COCO's files."""
+    patch.setattr("beam_pipelines.builder.open_source", lambda _, inputs: Source(inputs))
+    patch.setattr("beam_pipelines.builder.find_pairs", find_coco_pairs)
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +123,7 @@ def resumed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("resumed")
     arguments, kept = command(source, output, source), output / "_build" / "polygons.jsonl"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("beam_pipelines.builder.find_pairs", find_coco_pairs)
+        find_with(patch)
         with killed("beam_pipelines.shards.ownership.finish"):
             assert build(*arguments) == 130
         (output / "dataset.json").unlink()
@@ -136,7 +143,7 @@ def test_a_killed_build_goes_on_with_its_documents_and_deletes_them(resumed: Pat
 def test_polygons_give_the_bytes_of_their_masks_on_threads_over_an_earlier_build(
     source: Path, resumed: Path, expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("beam_pipelines.builder.find_pairs", find_coco_pairs)
+    find_with(monkeypatch)
     threads = ("--direct_num_workers=2", "--direct_running_mode=multi_threading")
     before = (resumed / "dataset.json").stat().st_ino
     assert build(*command(source, resumed, source)[:-1], *threads, "--overwrite") == 0
@@ -147,7 +154,7 @@ def test_polygons_give_the_bytes_of_their_masks_on_threads_over_an_earlier_build
 
 @pytest.mark.slow
 def test_a_plan_alone_leaves_nothing(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("beam_pipelines.builder.find_pairs", find_coco_pairs)
+    find_with(monkeypatch)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
     assert build(*command(source, tmp_path / "out", source), "--plan") == 0

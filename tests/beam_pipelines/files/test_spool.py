@@ -15,7 +15,7 @@ from beam_pipelines.files import storage
 from beam_pipelines.files.reader import FileReader
 from beam_pipelines.files.spool import Reference, Spool, content_of, reference_of, source_of
 from beam_pipelines.files.workspace import Workspace
-from beam_pipelines.inputs.sources import Pair
+from beam_pipelines.inputs.pairs import Pair, PairList
 from beam_pipelines.shards.documents import publish_documents
 from beam_pipelines.shards.plan import ShardPlan, cut_shards, list_shards, read_shard, write_plan
 from tests.support.builds import recipe_of
@@ -28,7 +28,7 @@ def pair(key: str, mask: str) -> Pair:
 
 
 def plans(masks: list[str]) -> list[ShardPlan]:
-    pairs = [pair(str(index), mask) for index, mask in enumerate(masks)]
+    pairs = PairList(pair(str(index), mask) for index, mask in enumerate(masks))
     return cut_shards({"train": pairs}, recipe_of("--shards=train=1"), 1e6)
 
 

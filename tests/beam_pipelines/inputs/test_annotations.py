@@ -24,7 +24,7 @@ from beam_pipelines.inputs.annotations import (
 )
 from beam_pipelines.inputs.coco import read_coco
 from beam_pipelines.inputs.cvat import read_cvat
-from beam_pipelines.inputs.input_files import list_inputs
+from beam_pipelines.inputs.input_files import Files, list_inputs
 from beam_pipelines.inputs.regions import Regions
 
 TRIANGLE = [1.25, 2, 9, 2.5, 5, 8]
@@ -61,7 +61,7 @@ def image(name: str, shapes: str = "", more: str = "") -> str:
     return f'<image id="0" name="{name}" {more} width="16" height="8">{shapes}</image>'
 
 
-def listing(folder: Path, files: Mapping[str, bytes]) -> Mapping[str, tuple[str, int]]:
+def listing(folder: Path, files: Mapping[str, bytes]) -> Files:
     for name, data in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
