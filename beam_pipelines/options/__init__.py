@@ -13,16 +13,19 @@ from beam_pipelines.contract.labels import LabelTableError
 from beam_pipelines.inputs.label_files import load_labels
 from beam_pipelines.options import values
 from beam_pipelines.options.beam import pipeline_options
-from beam_pipelines.options.parser import DEFAULT_OUTPUT, build_parser, verify_parser
+from beam_pipelines.options.parser import DEFAULT_DRAFT, DEFAULT_OUTPUT, build_parser, labels_parser, verify_parser
 from beam_pipelines.options.values import positive
 from beam_pipelines.recipe import SCENES, Recipe, input_paths
 
 __all__ = [
     "DEFAULT_OUTPUT",
     "BuildSettings",
+    "LabelsSettings",
     "VerifySettings",
     "build_parser",
+    "labels_parser",
     "parse_build",
+    "parse_labels",
     "parse_verify",
     "pipeline_options",
     "positive",
@@ -49,6 +52,19 @@ class VerifySettings:
     """A parsed command line of `beam_pipelines.verify`."""
 
     dataset: str
+    verbose: bool
+    beam_args: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelsSettings:
+    """A parsed command line of `beam_pipelines.labels`. `check`: whether to check the recipe's label table; otherwise
+    one is drafted into `output`.
+    """
+
+    recipe: Recipe
+    check: bool
+    output: str
     verbose: bool
     beam_args: tuple[str, ...]
 
@@ -121,6 +137,38 @@ def parse_verify(argv: Sequence[str] | None = None) -> VerifySettings:
     dataset = _checked_path(parser, "DATASET", args.dataset)
     _check_reach(parser, args.runner, "DATASET", [args.dataset])
     return VerifySettings(dataset=dataset, verbose=args.verbose, beam_args=_with_runner(args.runner, beam_args))
+
+
+def parse_labels(argv: Sequence[str] | None = None) -> LabelsSettings:
+    """Raises SystemExit, after a message, if the arguments are wrong."""
+    parser = labels_parser()
+    args, beam_args = parser.parse_known_args(argv)
+    if args.labels is not None and args.output is not None:
+        parser.error("--labels checks a table and --output names a draft: give only one of them")
+    output = _checked_path(parser, "--output", DEFAULT_DRAFT if args.output is None else args.output)
+    if args.labels is None:
+        _check_is_new(parser, output)
+    inputs = [_checked_path(parser, "INPUT", path) for path in _input_paths(args.input)]
+    _check_reach(parser, args.runner, "INPUT", inputs)
+    chosen = {name: value for name, value in vars(args).items() if value is not None}
+    default = vars(build_parser().parse_args([]))
+    return LabelsSettings(
+        recipe=_recipe(parser, argparse.Namespace(**default | chosen), inputs),
+        check=args.labels is not None,
+        output=output,
+        verbose=args.verbose,
+        beam_args=_with_runner(args.runner, beam_args),
+    )
+
+
+def _check_is_new(parser: argparse.ArgumentParser, output: str) -> None:
+    if output.startswith("gs://"):
+        parser.error(f"--output={output}: label files are local: give a local path")
+    if os.path.lexists(output):
+        parser.error(f"{output} exists: give another file with --output, or check it with --labels={output}")
+    folder = os.path.dirname(output) or "."
+    if not os.path.isdir(folder):
+        parser.error(f"--output={output}: the folder {folder} does not exist")
 
 
 def _input_paths(text: str) -> list[str]:

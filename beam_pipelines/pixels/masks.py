@@ -61,6 +61,18 @@ def decode_mask(data: bytes, table: LabelTable, max_pixels: int, reading: MaskRe
     return spread(_agreed(stored, table, reading), stored)
 
 
+def ids_of_values(stored: StoredMask, bits: int, table: LabelTable, reading: MaskReading) -> np.ndarray:
+    """int[n]: the id of each of the mask's values, as `decode_mask` reads them; `bits` are those of a sample.
+
+    Raises:
+      BadInputError: as `decode_mask` does.
+    """
+    if stored.kind == GRAY and _are_ids(bits, reading):
+        _check_depth(stored.samples, table)
+        return stored.numbers
+    return _agreed(stored, table, reading)
+
+
 def _are_ids(bits: int, reading: MaskReading) -> bool:
     """Whether the samples of a gray mask are its ids, whatever their values, as in most data sets."""
     if GRAY not in reading.kinds or not {*reading.ways} <= {IDS, LEVELS}:

@@ -1,0 +1,78 @@
+"""Counts what the masks of an input hold, with Beam: only paths and counts pass between its steps."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+
+import apache_beam as beam
+
+from beam_pipelines.contract.pictures import BYTES_PER_PIXEL
+from beam_pipelines.files.reader import FileReader
+from beam_pipelines.label_drafts.contents import Contents, total_of
+from beam_pipelines.label_drafts.examine import Check, examine, unreadable, unreadable_kind
+from beam_pipelines.rejects import BadInputError
+
+CHUNK = 32  # masks of an element
+
+
+class CountMasks(beam.PTransform):
+    """-> the Contents of the masks at `paths`, a single element; an index in it is a place in `paths`."""
+
+    def __init__(self, paths: Sequence[str], max_pixels: int, check: Check | None = None) -> None:
+        super().__init__()
+        self._chunks = [*chunks_of(paths)]
+        self._fn = CountMasksFn(max_pixels, check)
+
+    def expand(self, root: beam.Pipeline) -> beam.PCollection[Contents]:
+        chunks = root | "Masks" >> beam.Create(self._chunks) | "Spread" >> beam.Reshuffle()
+        return chunks | "Count" >> beam.ParDo(self._fn) | "Merge" >> beam.CombineGlobally(CombineContentsFn())
+
+
+def chunks_of(paths: Sequence[str]) -> Iterator[tuple[int, bytes]]:
+    """(index of the first path, paths): compressed, since a job's request holds them all, and Dataflow limits that."""
+    for start in range(0, len(paths), CHUNK):
+        yield start, zlib.compress(json.dumps(paths[start : start + CHUNK]).encode())
+
+
+class CountMasksFn(beam.DoFn):
+    """Reads and counts the masks of a chunk."""
+
+    def __init__(self, max_pixels: int, check: Check | None) -> None:
+        self._max_pixels, self._check = max_pixels, check
+
+    def setup(self) -> None:
+        self._reader = FileReader(BYTES_PER_PIXEL * self._max_pixels)
+
+    def process(self, chunk: tuple[int, bytes]) -> Iterator[Contents]:
+        start, paths = chunk
+        yield total_of(
+            self._count(path, start + place) for place, path in enumerate(json.loads(zlib.decompress(paths)))
+        )
+
+    def teardown(self) -> None:
+        self._reader.close()
+
+    def _count(self, path: str, index: int) -> Contents:
+        try:
+            data = self._reader.read(path)
+        except BadInputError as error:
+            return unreadable(unreadable_kind(error.reason), error.reason, index)
+        return examine(data, index, self._max_pixels, self._check)
+
+
+class CombineContentsFn(beam.CombineFn):
+    """Adds contents, which are integers: the sum does not depend on bundles and their order."""
+
+    def create_accumulator(self) -> Contents:
+        return Contents()
+
+    def add_input(self, total: Contents, contents: Contents) -> Contents:
+        return total + contents
+
+    def merge_accumulators(self, totals: Iterable[Contents]) -> Contents:
+        return total_of(totals)
+
+    def extract_output(self, total: Contents) -> Contents:
+        return total

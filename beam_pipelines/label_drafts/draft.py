@@ -1,0 +1,177 @@
+"""A label file that builds as it is, with an entry for each id or color; names are filled in by people."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from beam_pipelines.contract.labels import IGNORE, MAX_SOURCE_ID
+from beam_pipelines.label_drafts.colors import MOST_CLASSES, are_blurred, count_of_colors, main_colors, nearest_pixels
+from beam_pipelines.label_drafts.fits import BINARY, Fit, is_soft_binary
+from beam_pipelines.label_drafts.meanings import Meaning
+from beam_pipelines.label_drafts.tallies import EMPTY, Tally
+from beam_pipelines.pixels.mask_readings import COLORS
+
+MOST_ROWS = 1000  # of a file; more would not be read by anybody
+VOID_SHARE = 0.2  # black that fills less is what nobody labeled; as a background it fills more
+_LEAST_COLORS = 4  # black among so many is not one of two classes
+_WIDTH = 110
+
+
+@dataclass(frozen=True)
+class Row:
+    """An id or a color of the masks. `why`: the reason to ignore it; `hint`: its name in a table that fits."""
+
+    source_id: int
+    color: tuple[int, int, int] | None
+    pixels: int
+    masks: int
+    name: str
+    why: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """The rows of a label file. `keys` are further lines of it, `decisions` what was decided, for its reader."""
+
+    classes: tuple[Row, ...]
+    ignored: tuple[Row, ...]
+    ignore_rest: bool
+    keys: tuple[str, ...]
+    decisions: tuple[str, ...]
+
+
+def draft_of(meaning: Meaning, fit: Fit) -> Draft:
+    """What is drafted of masks with this meaning."""
+    if meaning.way == COLORS:
+        rows, keys, decisions = _rows_of_colors(meaning)
+    elif is_soft_binary(meaning):
+        rows, keys, decisions = _rows_of_levels(meaning)
+    else:
+        rows, keys, decisions = _rows_of_ids(meaning, fit), [], []
+    classes = [row for row in rows if not row.why]
+    if not classes:  # a table needs one
+        classes, rows = [*rows], []
+    commonest = sorted(classes, key=lambda row: (-row.pixels, row.source_id))[:MOST_CLASSES]
+    chosen = {row.source_id for row in commonest}
+    kept = [row for row in classes if row.source_id in chosen]
+    rest = [row for row in classes if row.source_id not in chosen]
+    ignored = [row for row in rows if row.why] + rest
+    if rest:
+        decisions.append(f"a table has at most {MOST_CLASSES} classes: the {len(rest):,} rarest ids are ignored")
+    decisions += [f"{' and '.join(names)} ignored: {why}" for why, names in _by_reason(ignored).items()]
+    too_many = len(kept) + len(ignored) > MOST_ROWS
+    return Draft(tuple(kept), () if too_many else tuple(ignored), too_many, tuple(keys), tuple(decisions))
+
+
+def _by_reason(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Reason -> what is ignored for it."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        if row.why:
+            found.setdefault(row.why, []).append(row.name)
+    return found
+
+
+def _rows_of_ids(meaning: Meaning, fit: Fit) -> list[Row]:
+    values = meaning.values
+    assert values is not None, "ids have at most 16 bits"
+    rows = []
+    for source_id, pixels, masks in _counts(values):
+        code = meaning.color_of.get(source_id)
+        color = None if code is None else (code >> 16, code >> 8 & 255, code & 255)
+        why, hint = _why_ignored(source_id, pixels, color, meaning, fit), fit.name_of(source_id) or ""
+        rows.append(Row(source_id, color, pixels, masks, f"id {source_id}", why, hint))
+    return rows
+
+
+def _why_ignored(source_id: int, pixels: int, color: tuple[int, ...] | None, meaning: Meaning, fit: Fit) -> str:
+    values = meaning.values
+    ids = set() if values is None else set(values.values.tolist())
+    if ids in BINARY or len(ids) < 2:
+        return ""
+    if source_id == IGNORE:
+        return f"{IGNORE} marks pixels without a class in most data sets"
+    if source_id == MAX_SOURCE_ID:
+        return f"{MAX_SOURCE_ID} is -1 in 16 bits"
+    if table := fit.ignores(source_id):
+        return f"{table}, which the masks fit, ignores it"
+    return _why_void(pixels, meaning, len(ids)) if source_id == 0 and color == (0, 0, 0) else ""
+
+
+def _why_void(pixels: int, meaning: Meaning, colors: int) -> str:
+    if colors < _LEAST_COLORS or pixels > VOID_SHARE * meaning.pixels:
+        return ""
+    return f"black among {colors} colors, and only {pixels / meaning.pixels:.1%} of the pixels; most likely not labeled"
+
+
+def _rows_of_colors(meaning: Meaning) -> tuple[list[Row], list[str], list[str]]:
+    """Ids are given from 0, the commonest color first."""
+    if not are_blurred(meaning) and meaning.values is not None:
+        return _colored(meaning.values.commonest(MOST_ROWS), meaning), [], ["ids were given to the colors in this file"]
+    colors = main_colors(meaning)
+    pixels, far = nearest_pixels(meaning, colors.values)
+    nearest = Tally(colors.values, pixels, colors.masks, colors.first)
+    decisions = [
+        f"the masks hold {count_of_colors(meaning)} colors, as smoothing or JPEG leaves them: the file has the "
+        f"{colors.values.size} main ones, with the pixels that are nearest to each, and {far / meaning.pixels:.1%} of all pixels are far from any"
+    ]
+    return _colored(nearest, meaning), [*NEAREST], decisions
+
+
+def _colored(colors: Tally, meaning: Meaning) -> list[Row]:
+    rows = []
+    for place, (code, pixels, masks) in enumerate(_counts(colors)):
+        color = code >> 16, code >> 8 & 255, code & 255
+        why = _why_void(pixels, meaning, colors.values.size) if code == 0 else ""
+        rows.append(Row(place, color, pixels, masks, f"color {'-'.join(map(str, color))}", why))
+    return rows
+
+
+def _rows_of_levels(meaning: Meaning) -> tuple[list[Row], list[str], list[str]]:
+    """The two classes of a binary mask with soft edges."""
+    values = meaning.values or EMPTY
+    rows = []
+    for level, part in ((0, values.values < 128), (1, values.values >= 128)):
+        pixels, masks = int(values.pixels[part].sum()), int(values.masks[part].max(initial=0))
+        rows.append(Row(level, None, pixels, masks, f"id {level}"))
+    return rows, [*THRESHOLD], ["levels from 128 are id 1, those below are id 0: soft edges of a binary mask"]
+
+
+def _counts(tally: Tally) -> Iterator[tuple[int, int, int]]:
+    return zip(tally.values.tolist(), tally.pixels.tolist(), tally.masks.tolist(), strict=True)
+
+
+NEAREST: tuple[str, ...] = ()
+THRESHOLD: tuple[str, ...] = ()
+
+
+def yaml_of(draft: Draft, meaning: Meaning, head: Sequence[str]) -> str:
+    """The label file. `head` are sentences for its beginning."""
+    lines = [line for text in (*head, *draft.decisions) for line in _comment(text)]
+    lines += [*draft.keys, "classes:"]
+    lines += [_line(row, meaning) for row in draft.classes]
+    if draft.ignore_rest:
+        lines.append("ignore: rest")
+    elif draft.ignored:
+        lines += ["ignore:", *(_line(row, meaning) for row in draft.ignored)]
+    return "\n".join([*lines, ""])
+
+
+def _line(row: Row, meaning: Meaning) -> str:
+    color = "" if row.color is None else f", color: [{', '.join(map(str, row.color))}]"
+    count = f"{row.pixels:,} pixels ({share(row.pixels, meaning.pixels)}), {row.masks:,} of {meaning.masks:,} masks"
+    hint = f"; {row.hint}" if row.hint else ""
+    return f"  - {{name: {row.name}, ids: [{row.source_id}]{color}}}  # {count}{hint}"
+
+
+def share(part: int, whole: int) -> str:
+    """A share in percent that is 0 only if it is nothing."""
+    return "< 0.01%" if 0 < part < 5e-5 * whole else f"{part / max(1, whole):.2%}"
+
+
+def _comment(text: str) -> list[str]:
+    printable = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return [f"# {line}" for line in textwrap.wrap(printable, _WIDTH, subsequent_indent="  ")]
