@@ -45,13 +45,14 @@ def _look(settings: LabelsSettings, console: Console) -> int:
     found = find_pairs(recipe, recipe.input)
     report.print_found(replace(found, rejected=()), recipe.input, console)
     chosen = choose_pairs(found.pairs, recipe)
-    masks = sorted(pair.mask for pairs in chosen.values() for pair in pairs)
+    pairs = sorted((pair for pairs in chosen.values() for pair in pairs), key=lambda pair: pair.mask)
+    files = [pair.mask.removeprefix(f"{recipe.input}/") for pair in pairs]
     if not settings.check:
-        contents = _count(masks, None, settings, options, console)
-        return _draft(contents, chosen, masks, settings, console)
+        contents = _count(pairs, None, settings, options, console)
+        return _draft(contents, chosen, files, settings, console)
     surveyed, problems = _survey(chosen, recipe)
-    contents = _count(masks, Check(recipe.labels, surveyed.reading), settings, options, console)
-    problems += lint.problems_of(contents, recipe.labels, masks, found.rejected, whole=recipe.max_pairs is None)
+    contents = _count(pairs, Check(recipe.labels, surveyed.reading), settings, options, console)
+    problems += lint.problems_of(contents, recipe.labels, files, found.rejected, whole=recipe.max_pairs is None)
     printed.print_problems(problems, console)
     return 1 if problems else 0
 
@@ -61,15 +62,15 @@ def _survey(chosen: _Chosen, recipe: Recipe) -> tuple[Surveyed, list[lint.Proble
     try:
         surveyed = survey(chosen, recipe)
     except BuildError as error:
-        return Surveyed(MaskReading(all_ways(recipe.labels), ()), ()), [lint.Problem("a build stops", (), str(error))]
+        return Surveyed(MaskReading(all_ways(recipe.labels), ()), ()), [lint.Problem(f"a build stops: {error}", (), "")]
     warnings = [note for note in surveyed.notes if "warning: " in note]
-    return surveyed, [lint.Problem("a build warns", (), warning) for warning in warnings]
+    return surveyed, [lint.Problem(f"a build says: {warning}", (), "") for warning in warnings]
 
 
 def _draft(
-    contents: Contents, chosen: _Chosen, masks: Sequence[str], settings: LabelsSettings, console: Console
+    contents: Contents, chosen: _Chosen, files: Sequence[str], settings: LabelsSettings, console: Console
 ) -> int:
-    printed.print_contents(contents, masks, console)
+    printed.print_contents(contents, files, console)
     meaning = meanings.meaning_of(contents)
     fit = fits.fit_of(meaning)
     drafted = draft.draft_of(meaning, fit)
@@ -105,12 +106,12 @@ def _next(way: str, chosen: _Chosen, settings: LabelsSettings) -> str:
 
 
 def _count(
-    masks: Sequence[str], check: Check | None, settings: LabelsSettings, options: PipelineOptions, console: Console
+    pairs: Sequence[Pair], check: Check | None, settings: LabelsSettings, options: PipelineOptions, console: Console
 ) -> Contents:
     """Passes the result through a file, since not every runner runs in this process."""
-    with _result_path(settings, options) as path, console.status(f"reading {len(masks):,} masks"):
+    with _result_path(settings, options) as path, console.status(f"reading {len(pairs):,} masks"):
         pipeline = beam.Pipeline(options=options)
-        counted = pipeline | "CountMasks" >> CountMasks(masks, settings.recipe.max_image_pixels, check)
+        counted = pipeline | "CountMasks" >> CountMasks(pairs, settings.recipe.max_image_pixels, check)
         counted | "WriteResult" >> beam.Map(lambda found: storage.write(path, found.to_json()))
         runners.run(pipeline)
         return Contents.from_json(storage.read_bytes(path) or b"")

@@ -54,11 +54,18 @@ class FileReader:
         self._max_bytes = max_bytes
         self._archives: dict[str, tuple[BinaryIO, zipfile.ZipFile]] = {}
 
-    def read(self, path: str) -> bytes:
-        """Raises BadInputError of stage `read` if only this file is at fault."""
+    def read(self, path: str, head: int | None = None) -> bytes:
+        """The whole file, or at most its first `head` bytes.
+
+        Raises:
+          BadInputError: of stage `read`, if only this file is at fault.
+        """
         archive, member = _split_member(path)
         try:
-            data = self._read_member(path, archive, member) if member else self._read_file(path)
+            if head is not None:
+                data = self._read_head(path, archive, member, head)
+            else:
+                data = self._read_member(path, archive, member) if member else self._read_file(path)
         except ARCHIVE_ERRORS as error:
             if not member:
                 raise
@@ -90,6 +97,10 @@ class FileReader:
             archive.close()
             file.close()
         self._archives.clear()
+
+    def _read_head(self, path: str, archive: str, member: str, head: int) -> bytes:
+        with self._opened(archive).open(member) if member else open_raw(path) as file:
+            return file.read(head)
 
     def _read_file(self, path: str) -> bytes:
         with open_raw(path) as file:

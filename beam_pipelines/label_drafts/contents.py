@@ -116,7 +116,7 @@ def total_of(parts: Iterable[Contents]) -> Contents:
 def color_code(colors: np.ndarray) -> np.ndarray:
     """int64[n, 3] RGB -> int64[n]; -1 for a color that is none."""
     codes = colors[:, 0] << 16 | colors[:, 1] << 8 | colors[:, 2]
-    return np.where((colors < 0).any(axis=1), -1, codes)
+    return np.asarray(np.where((colors < 0).any(axis=1), -1, codes))
 
 
 def colors_of(codes: np.ndarray) -> np.ndarray:
@@ -127,7 +127,7 @@ def colors_of(codes: np.ndarray) -> np.ndarray:
 
 def entry_code(indices: np.ndarray, codes: np.ndarray) -> np.ndarray:
     """Entries of palettes, their index and `color_code` int64[n] -> int64[n]."""
-    return indices << 25 | codes + 1
+    return np.asarray(indices << 25 | codes + 1)
 
 
 def entries_of(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -137,7 +137,7 @@ def entries_of(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def coarse_code(codes: np.ndarray) -> np.ndarray:
     """The code of the color in the middle of the cell of 8x8x8 colors; -1 for none."""
-    return np.where(codes < 0, -1, codes & 0xF8F8F8 | 0x040404)
+    return np.asarray(np.where(codes < 0, -1, codes & 0xF8F8F8 | 0x040404))
 
 
 def _merged(mine: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,7 +147,7 @@ def _merged(mine: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any
 
 
 def _plain(value: Any) -> Any:
-    return value.tolist()  # an array
+    return value.tolist()
 
 
 def _array(kind: type, value: Any) -> np.ndarray:

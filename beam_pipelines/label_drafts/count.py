@@ -8,21 +8,24 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import apache_beam as beam
 
-from beam_pipelines.contract.pictures import BYTES_PER_PIXEL
+from beam_pipelines.contract.picture_errors import PictureError
+from beam_pipelines.contract.pictures import BYTES_PER_PIXEL, open_header
 from beam_pipelines.files.reader import FileReader
+from beam_pipelines.inputs.sources import Pair
 from beam_pipelines.label_drafts.contents import Contents, total_of
 from beam_pipelines.label_drafts.examine import Check, examine, unreadable, unreadable_kind
 from beam_pipelines.rejects import BadInputError
 
 CHUNK = 32  # masks of an element
+HEAD = 65_536  # bytes; most types of images have their size among the first
 
 
 class CountMasks(beam.PTransform):
-    """-> the Contents of the masks at `paths`, a single element; an index in it is a place in `paths`."""
+    """-> the Contents of the masks of `pairs`, a single element; an index in it is a place in `pairs`."""
 
-    def __init__(self, paths: Sequence[str], max_pixels: int, check: Check | None = None) -> None:
+    def __init__(self, pairs: Sequence[Pair], max_pixels: int, check: Check | None = None) -> None:
         super().__init__()
-        self._chunks = [*chunks_of(paths)]
+        self._chunks = [*chunks_of([(pair.mask, pair.image) for pair in pairs])]
         self._fn = CountMasksFn(max_pixels, check)
 
     def expand(self, root: beam.Pipeline) -> beam.PCollection[Contents]:
@@ -30,8 +33,10 @@ class CountMasks(beam.PTransform):
         return chunks | "Count" >> beam.ParDo(self._fn) | "Merge" >> beam.CombineGlobally(CombineContentsFn())
 
 
-def chunks_of(paths: Sequence[str]) -> Iterator[tuple[int, bytes]]:
-    """(index of the first path, paths): compressed, since a job's request holds them all, and Dataflow limits that."""
+def chunks_of(paths: Sequence[tuple[str, str]]) -> Iterator[tuple[int, bytes]]:
+    """(index of the first pair, paths of masks and images): compressed, since a job's request holds them all, and
+    Dataflow limits that.
+    """
     for start in range(0, len(paths), CHUNK):
         yield start, zlib.compress(json.dumps(paths[start : start + CHUNK]).encode())
 
@@ -47,19 +52,29 @@ class CountMasksFn(beam.DoFn):
 
     def process(self, chunk: tuple[int, bytes]) -> Iterator[Contents]:
         start, paths = chunk
-        yield total_of(
-            self._count(path, start + place) for place, path in enumerate(json.loads(zlib.decompress(paths)))
-        )
+        pairs = enumerate(json.loads(zlib.decompress(paths)), start)
+        yield total_of(self._count(mask, image, index) for index, (mask, image) in pairs)
 
     def teardown(self) -> None:
         self._reader.close()
 
-    def _count(self, path: str, index: int) -> Contents:
+    def _count(self, mask: str, image: str, index: int) -> Contents:
         try:
-            data = self._reader.read(path)
+            data = self._reader.read(mask)
         except BadInputError as error:
             return unreadable(unreadable_kind(error.reason), error.reason, index)
-        return examine(data, index, self._max_pixels, self._check)
+        size = None if self._check is None else self._size_of(image)
+        return examine(data, index, self._max_pixels, self._check, size)
+
+    def _size_of(self, image: str) -> tuple[int, int] | None:
+        """(height, width), from as little of the file as tells it; None if it can't be read, as a build will say."""
+        for head in (HEAD, None):
+            try:
+                header = open_header(self._reader.read(image, head), self._max_pixels)
+                return header.height, header.width
+            except (BadInputError, PictureError):
+                continue
+        return None
 
 
 class CombineContentsFn(beam.CombineFn):

@@ -116,7 +116,8 @@ def _rows_of_colors(meaning: Meaning) -> tuple[list[Row], list[str], list[str]]:
     nearest = Tally(colors.values, pixels, colors.masks, colors.first)
     decisions = [
         f"the masks hold {count_of_colors(meaning)} colors, as smoothing or JPEG leaves them: the file has the "
-        f"{colors.values.size} main ones, with the pixels that are nearest to each, and {far / meaning.pixels:.1%} of all pixels are far from any"
+        f"{colors.values.size} main ones, with the pixels that are nearest to each; "
+        f"{far / meaning.pixels:.1%} of all pixels are far from any"
     ]
     return _colored(nearest, meaning), [*NEAREST], decisions
 

@@ -43,8 +43,10 @@ class Check:
     reading: MaskReading
 
 
-def examine(data: bytes, index: int, max_pixels: int, check: Check | None = None) -> Contents:
-    """The contents of the mask file `data`, the `index`-th of the input."""
+def examine(
+    data: bytes, index: int, max_pixels: int, check: Check | None = None, size: tuple[int, int] | None = None
+) -> Contents:
+    """The contents of the mask file `data`, the `index`-th of the input; `size`: height and width of its image."""
     try:
         image, pixels = open_mask(data, max_pixels)
         stored = stored_mask(data, image, pixels)
@@ -52,13 +54,14 @@ def examine(data: bytes, index: int, max_pixels: int, check: Check | None = None
         return unreadable(_other_kind(data, error.reason, max_pixels), error.reason, index)
     values = {_storage(stored, data): _values(stored, index)}
     found = Contents({_kind(stored, data, image): Group(1, (index,))}, values, _repeated(stored, index))
-    return found if check is None else found + _checked(stored, data[24], index, check)
+    if check is not None:
+        found += _checked(stored, data[24], index, check)
+    return found if size in (None, stored.samples.shape) else found + _problem("size_mismatch", index)
 
 
 def unreadable(kind: str, reason: str, index: int) -> Contents:
     """A file of which nothing is known but why it can't be read."""
-    group = Group(1, (index,))
-    return Contents(kinds={kind: group}, problems={reason: group})
+    return _problem(reason, index) + Contents(kinds={kind: Group(1, (index,))})
 
 
 def unreadable_kind(reason: str) -> str:
@@ -111,17 +114,24 @@ def _repeated(stored: StoredMask, index: int) -> Tally:
     return tally_of(codes[times > 1], times[times > 1], index)
 
 
+def _problem(reason: str, index: int) -> Contents:
+    return Contents(problems={reason: Group(1, (index,))})
+
+
 def _checked(stored: StoredMask, bits: int, index: int, check: Check) -> Contents:
     """The ids of the mask by the label table, and what is wrong with them."""
     try:
         ids = ids_of_values(stored, bits, check.table, check.reading)
     except BadInputError as error:
-        strange = _strange(stored, check.table, index) if error.reason == "unknown_colors" else EMPTY
-        return Contents(problems={error.reason: Group(1, (index,))}, strange=bounded(strange))
+        if error.reason != "unknown_colors":
+            return _problem(error.reason, index)
+        if stored.kind in (stored_masks.PALETTE, stored_masks.RGB):
+            return _problem(error.reason, index) + Contents(strange=bounded(_strange(stored, check.table, index)))
+        ids = stored.numbers  # of a gray mask nobody would call them colors
     train_ids = check.table.train_id_of[ids]
     problem = "unknown_ids" if (train_ids == UNKNOWN).any() else "all_ignore" if (train_ids == IGNORE).all() else None
-    problems = {problem: Group(1, (index,))} if problem else {}
-    return Contents(problems=problems, ids=tally_of(ids, stored.counts, index))
+    counted = Contents(ids=tally_of(ids, stored.counts, index))
+    return counted + _problem(problem, index) if problem else counted
 
 
 def _strange(stored: StoredMask, table: LabelTable, index: int) -> Tally:

@@ -131,7 +131,7 @@ def _fit_of_colors(meaning: Meaning) -> Fit:
         return Fit((), (f"the main colors are those of {_options(exact)}, and thousands of others lie between them",))
     alike = [table.name for table, _, close in near if close >= _NEAR_SHARE]
     if alike:
-        return Fit((), (f"colors near but not equal to those of {_options(tuple(alike))}: saved as JPEG once?",))
+        return Fit((), (f"colors near but not equal to those of {_options(tuple(alike))}, as JPEG leaves them",))
     return Fit((), ())
 
 

@@ -7,13 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from beam_pipelines.contract.labels import IGNORE, UNKNOWN, LabelTable
-from beam_pipelines.label_drafts.contents import Contents, Group
+from beam_pipelines.errors import BuildError
+from beam_pipelines.label_drafts.contents import SHOWN_FILES, Contents, Group
+from beam_pipelines.label_drafts.fits import fit_of
+from beam_pipelines.label_drafts.meanings import meaning_of as meaning_of_masks
 from beam_pipelines.label_drafts.tallies import Tally
 from beam_pipelines.pixels import table_fit
 from beam_pipelines.pixels.mask_readings import CURE
 from beam_pipelines.rejects import Rejected, meaning_of
 
-_SHOWN_VALUES = 20
+_SHOWN_VALUES = 12
 _NAME_THEM = "add them to the table, under `classes` or `ignore`"
 _CURES = {
     "missing_mask": "add the masks, or take the images out",
@@ -44,31 +47,45 @@ class Problem:
 
 
 def problems_of(
-    contents: Contents, table: LabelTable, masks: Sequence[str], unpaired: Sequence[Rejected], whole: bool
+    contents: Contents, table: LabelTable, files: Sequence[str], unpaired: Sequence[Rejected], whole: bool
 ) -> list[Problem]:
     """Every problem, those of files first.
 
     Args:
       contents: counted with this `table`.
-      masks: the paths that indices of `contents` stand for.
+      files: the masks that indices of `contents` stand for.
       unpaired: the pairing problems.
       whole: whether all masks were read, so that a class which is in none of them is a problem.
     """
-    found = [*_of_pairing(unpaired), *_of_masks(contents, table, masks), *_of_table(contents, table)]
+    found = [*_of_pairing(unpaired), *_of_masks(contents, table, files), *_of_table(contents, table)]
     return [*found, *_of_absent_classes(contents, table)] if whole else found
 
 
 def _of_pairing(unpaired: Sequence[Rejected]) -> Iterator[Problem]:
     for reason, count in sorted(Counter(each.reason for each in unpaired).items()):
-        files = [each.mask or each.image or each.key for each in unpaired if each.reason == reason]
-        yield Problem(f"{reason}: {meaning_of(reason)}, {count:,} times", tuple(files[:3]), _cure(reason))
+        keys = [each.key for each in unpaired if each.reason == reason]
+        times = "once" if count == 1 else f"{count:,} times"
+        yield Problem(f"{reason}: {meaning_of(reason)}, {times}", tuple(keys[:SHOWN_FILES]), _cure(reason))
 
 
-def _of_masks(contents: Contents, table: LabelTable, masks: Sequence[str]) -> Iterator[Problem]:
+def _of_masks(contents: Contents, table: LabelTable, files: Sequence[str]) -> Iterator[Problem]:
     details = {"unknown_ids": _unknown_ids(contents, table), "unknown_colors": _unknown_colors(contents.strange)}
     for reason, group in sorted(contents.problems.items()):
         detail = details.get(reason) or meaning_of(reason)
-        yield Problem(f"{reason}: {_masks(group)}: {detail}", _files(group, masks), _cure(reason))
+        cure = _cure(reason)
+        if reason in details and (looks := _looks_like(contents, table)):
+            cure = f"{looks}; otherwise {cure}"
+        first = tuple(files[index] for index in group.first)
+        yield Problem(f"{reason}: {_masks(group)}: {detail}", first, cure)
+
+
+def _looks_like(contents: Contents, table: LabelTable) -> str:
+    """What the masks look like instead, if that is known."""
+    try:
+        fit = fit_of(meaning_of_masks(contents))
+    except BuildError:
+        return ""
+    return "" if table.name in fit.tables else "; ".join(fit.sentences)
 
 
 def _cure(reason: str) -> str:
@@ -77,10 +94,6 @@ def _cure(reason: str) -> str:
 
 def _masks(group: Group) -> str:
     return "1 mask" if group.masks == 1 else f"{group.masks:,} masks"
-
-
-def _files(group: Group, masks: Sequence[str]) -> tuple[str, ...]:
-    return tuple(masks[index] for index in group.first)
 
 
 def _unknown_ids(contents: Contents, table: LabelTable) -> str:
@@ -136,8 +149,8 @@ def _of_table(contents: Contents, table: LabelTable) -> Iterator[Problem]:
         largest = max((name for name in pixels if name not in table_fit.LARGE), key=lambda name: pixels[name])
         share = pixels[largest] / sum(pixels.values())
         others = table_fit.fitting_tables(_pixels(contents.ids), table.name) if contents.ids else []
-        cure = f"the ids fit {' or '.join(others)}" if others else "without --labels this command drafts a table"
-        text = f"{largest} fills {share:.0%} of the pixels that are not ignored: is {table.name} the right table?"
+        cure = f"the ids fit {' or '.join(others)}" if others else f"check whether {table.name} is the right table"
+        text = f"{largest} fills {share:.0%} of the pixels that are not ignored, unlike in street scenes"
         yield Problem(text, (), cure)
 
 

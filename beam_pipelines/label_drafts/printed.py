@@ -24,12 +24,12 @@ from beam_pipelines.label_drafts.tallies import MOST_VALUES, Tally
 SHOWN_VALUES = 300
 
 
-def print_contents(contents: Contents, masks: Sequence[str], console: Console) -> None:
+def print_contents(contents: Contents, files: Sequence[str], console: Console) -> None:
     """Prints the kinds of masks, and the values of each way of storage."""
     table = _table("masks", "kind", "masks", "share", "such as")
     for kind, group in sorted(contents.kinds.items(), key=lambda item: (-item[1].masks, item[0])):
         part = share(group.masks, contents.masks)
-        table.add_row(kind, f"{group.masks:,}", part, masks[group.first[0]].rpartition("/")[2])
+        table.add_row(kind, f"{group.masks:,}", part, files[group.first[0]])
     console.print(table)
     for storage in STORAGES:
         if storage in contents.values:
@@ -47,6 +47,8 @@ def _print_values(storage: str, values: Values, console: Console) -> None:
     shown = tally.commonest(SHOWN_VALUES)
     if storage != RGB:
         shown = shown.of(shown.values.argsort())
+    if not shown.values.size:
+        return
     table = _table(f"values of {storage}", *_columns(storage), "pixels", "share", "masks", "share")
     by_entry = storage == PALETTE and values.exact is not None
     for names, pixels, count in zip(_names(storage, shown, by_entry), shown.pixels, shown.masks, strict=True):
@@ -81,7 +83,8 @@ def print_problems(problems: Sequence[Problem], console: Console) -> None:
     """Prints each problem with its first files and its cure."""
     for problem in problems:
         files = f" (first: {', '.join(problem.files)})" if problem.files else ""
-        console.print(f"problem: {problem.text}{files}; {problem.cure}", highlight=False, markup=False)
+        cure = f"; {problem.cure}" if problem.cure else ""
+        console.print(f"problem: {problem.text}{files}{cure}", highlight=False, markup=False)
     count = f"{len(problems):,} problem" + ("" if len(problems) == 1 else "s")
     console.print(count if problems else "the table fits every mask", highlight=False)
 
