@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-SIZE = (48, 80)  # height, width
+SIZE = (96, 160)  # height, width
 # Of CamVid, as SegNet has them: ids 0 to 5, and black as void.
 COLORS = np.array(
     [(128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (60, 40, 222), (128, 128, 0), (0, 0, 0)], np.uint8
@@ -17,7 +17,7 @@ COLORS = np.array(
 
 
 def areas(classes: int, seed: int = 0) -> np.ndarray:
-    """uint8[48, 80] of ids below `classes`, each of which fills an area or two."""
+    """uint8[96, 160] of ids below `classes`, each of which fills an area or two."""
     rng = np.random.default_rng(seed)
     points, ids = rng.integers(0, SIZE, (2 * classes, 2)), np.arange(2 * classes) % classes
     rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
