@@ -159,7 +159,8 @@ def _notes_on_table(table: LabelTable, pixels: Sequence[int]) -> list[str]:
     tables for which the ids are those of street scenes.
     """
     counts = dict(zip((row.name for row in table.classes), pixels, strict=True))
-    if not table_fit.is_builtin(table) or table_fit.rare_share(counts) <= table_fit.SUSPICIOUS_RARE:
+    judged = table_fit.is_builtin(table) and table.name not in table_fit.NO_STREETS
+    if not judged or table_fit.rare_share(counts) <= table_fit.SUSPICIOUS_RARE:
         return []
     largest = max((name for name in counts if name not in table_fit.LARGE), key=lambda name: counts[name])
     share = f"warning: {largest} fills {counts[largest] / max(1, sum(pixels)):.0%} of the pixels that are not ignored"

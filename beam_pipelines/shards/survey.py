@@ -49,7 +49,9 @@ THREADS = 4
 SURE = 16  # in so many masks of street scenes, none of the commonest ids is missing by chance
 _MANY_COLORS = 2  # of the table, not gray; no palette has so many by chance
 _MANY_IDS = 4
-_OF_LABEL_IDS = table_fit.tables_that_name(set(range(34)))  # of Cityscapes
+_LABEL_IDS, _TRAIN_IDS = set(range(34)), {*range(19), IGNORE}  # of Cityscapes
+_OF_LABEL_IDS = [name for name, make in BUILTIN_TABLES.items() if make().source_ids == _LABEL_IDS]
+_NOT_LARGER = {name for name, make in BUILTIN_TABLES.items() if len(make().source_ids) <= len(_TRAIN_IDS)}
 
 Mask = tuple[str, StoredMask]  # key and mask
 
@@ -147,13 +149,13 @@ def _check_binary(masks: Sequence[StoredMask], table: LabelTable) -> list[str]:
 
 
 def _check_label_ids(masks: Sequence[StoredMask], seen: set[int], table: LabelTable) -> list[str]:
-    if not seen or not seen <= {*range(19), IGNORE}:
+    if not seen or not seen <= _TRAIN_IDS:
         return []
     fitting = table_fit.fitting_tables(_pixels_of_ids(masks))
     others = [name for name in fitting if name not in _OF_LABEL_IDS]
     if fitting and not others:
         return []
-    others = others or [name for name in table_fit.tables_that_name(seen) if name not in _OF_LABEL_IDS]
+    others = others or [name for name in table_fit.tables_that_name(seen) if name in _NOT_LARGER]
     ids = "0 to 18 and 255" if IGNORE in seen else f"ids up to {max(seen)}"
     message = (
         f"the {len(masks)} examined masks hold only {ids}: they fit {_options(others)}. {table.name} expects label ids "

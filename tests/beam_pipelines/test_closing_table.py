@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE, LabelTable
-from beam_pipelines.pixels.table_fit import LARGE
+from beam_pipelines.pixels.table_fit import LARGE, NO_STREETS, fitting_tables
 from beam_pipelines.report import _notes_on_table
 
 STREET = {  # thousandths of a street scene
@@ -92,15 +92,36 @@ def test_real_masks_of_camvid_are_told_so(camvid: Path) -> None:
     assert _notes_on_table(right, read_by(right, ids)) == []
 
 
-@pytest.mark.parametrize("name", BUILTIN_TABLES)
+@pytest.mark.parametrize("name", BUILTIN_TABLES.keys() - NO_STREETS)
 def test_one_small_class_everywhere_and_no_road_is_told_for_every_table(name: str) -> None:
     labels = table(name)
-    small = next(row for row in labels.classes if row.name not in LARGE)
+    small = next(row for row in labels.classes if row.name not in LARGE and row.source_ids)
     pixels = [0] * labels.num_classes
     pixels[small.train_id], pixels[-1] = 70, 30
     (note,) = _notes_on_table(labels, pixels)
     assert note.startswith(f"warning: {small.name} fills 70% of the pixels that are not ignored, and there is no ")
     assert f"Is {name} the right label table (--labels)?" in note
+
+
+@pytest.mark.parametrize("name", NO_STREETS)
+def test_pictures_that_are_no_street_scenes_are_not_judged(name: str) -> None:
+    labels = table(name)
+    assert _notes_on_table(labels, [0, *[9] * (labels.num_classes - 1)]) == []
+
+
+def test_of_many_tables_that_name_the_ids_only_the_plausible_ones_are_told(
+    camvid: Path, cityscapes_sample: Path
+) -> None:
+    assert fitting_tables(ids_of("cityscapes_train_ids")) == ["cityscapes_train_ids"]
+    assert fitting_tables(ids_of("cityscapes_train_ids"), "bdd100k") == []
+    assert fitting_tables(pixels_of((camvid / "masks" / "val").glob("*.png"))) == ["camvid11"]
+    assert fitting_tables(pixels_of(cityscapes_sample.rglob("*_labelIds.png"))) == ["cityscapes19", "cityscapes7"]
+
+
+def pixels_of(paths: Iterable[Path]) -> dict[int, int]:
+    some = sorted(paths)[:12]
+    counts = np.sum([np.bincount(np.asarray(Image.open(path)).reshape(-1), minlength=256) for path in some], axis=0)
+    return dict(enumerate(counts.tolist()))
 
 
 def test_a_table_of_the_users_own_is_not_judged() -> None:

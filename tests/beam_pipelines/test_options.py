@@ -187,7 +187,7 @@ def test_verify_asks_for_a_data_set(capsys: pytest.CaptureFixture[str]) -> None:
         (["--input=a,\udcff", "--output=out"], "--input: the path '\\udcff' is not UTF-8: rename it"),
         (
             ["--labels=voc"],
-            "--labels=voc is neither a file nor one of cityscapes19, cityscapes7, cityscapes_train_ids, camvid11",
+            f"--labels=voc is neither a file nor one of {', '.join(BUILTIN_TABLES)}",
         ),
     ],
 )

@@ -220,6 +220,4 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
 def test_a_name_that_is_neither_a_table_nor_a_file_is_refused_with_the_names() -> None:
     with pytest.raises(LabelTableError) as caught:
         load_labels("cityscapes20")
-    assert str(caught.value) == (
-        "--labels=cityscapes20 is neither a file nor one of cityscapes19, cityscapes7, cityscapes_train_ids, camvid11"
-    )
+    assert str(caught.value) == f"--labels=cityscapes20 is neither a file nor one of {', '.join(BUILTIN_TABLES)}"
