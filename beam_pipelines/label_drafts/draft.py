@@ -61,7 +61,7 @@ def draft_of(meaning: Meaning, fit: Fit) -> Draft:
     ignored = [row for row in rows if row.why] + rest
     if rest:
         decisions.append(f"a table has at most {MOST_CLASSES} classes: the {len(rest):,} rarest ids are ignored")
-    decisions += [f"{' and '.join(names)} ignored: {why}" for why, names in _by_reason(ignored).items()]
+    decisions += [f"ignored: {', '.join(names)}: {why}" for why, names in _by_reason(ignored).items()]
     too_many = len(kept) + len(ignored) > MOST_ROWS
     return Draft(tuple(kept), () if too_many else tuple(ignored), too_many, tuple(keys), tuple(decisions))
 

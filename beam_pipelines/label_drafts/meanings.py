@@ -97,10 +97,14 @@ def _ways_of(storage: str, values: Values, repeated: Tally | None) -> _Ways:
 
 
 def _ways_of_palettes(values: Values, repeated: Tally | None) -> _Ways:
+    """Indices are ids unless the colors contradict that, as in `mask_readings.contradiction`."""
     if -1 in values.coarse.values:
         return {}
     ways = {way: tally for way, tally in _ways_of_colors(values.colors).items() if way != IDS}
     if values.exact is not None and repeated is not None and _orderly(values.exact, repeated):
+        _, codes = entries_of(values.exact.values)
+        if not (codes % _GRAY).any() and (np.diff(codes) <= 0).any():
+            return ways
         return {IDS: replace(values.exact, values=entries_of(values.exact.values)[0]), **ways}
     return ways
 

@@ -56,6 +56,7 @@ def shuffled(ids: np.ndarray, seed: int) -> Image.Image:
     return palette_image(np.argsort(order)[ids].astype(np.uint8), COLORS[order])
 
 
+GRAY = np.array([90, 10, 200, 40, 60, 250, 0], np.uint8)[:, None].repeat(3, axis=1)
 STORED: dict[str, Callable[[np.ndarray, int], Image.Image]] = {
     "gray": lambda ids, index: Image.fromarray(ids),
     "gray, some in 16 bits": lambda ids, index: Image.fromarray(ids.astype(np.uint16) if index % 2 else ids),
@@ -67,6 +68,7 @@ STORED: dict[str, Callable[[np.ndarray, int], Image.Image]] = {
     "palette": lambda ids, index: palette_image(ids, COLORS),
     "a palette with a color twice": lambda ids, index: palette_image(ids, COLORS[[0, 1, 2, 3, 4, 5, 5]]),
     "palettes in any order": shuffled,
+    "a palette of gray levels in any order": lambda ids, index: palette_image(ids, GRAY),
     "palettes and RGB": lambda ids, index: shuffled(ids, index) if index % 2 else Image.fromarray(COLORS[ids]),
 }
 
