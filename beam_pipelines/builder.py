@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shlex
 import shutil
@@ -25,9 +26,10 @@ from beam_pipelines.files import cloud, lease, storage, workspace
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.graph import build_dataset
 from beam_pipelines.inputs import sample_scenes
-from beam_pipelines.inputs.placement import check_apart
+from beam_pipelines.inputs.layout_labels import labels_of
+from beam_pipelines.inputs.placement import check_apart, check_not_among
 from beam_pipelines.inputs.sample_scenes import drawing
-from beam_pipelines.inputs.sources import Found, Pair, find_pairs
+from beam_pipelines.inputs.sources import Found, Pair, Source, find_pairs, open_source
 from beam_pipelines.machine import cores
 from beam_pipelines.options import BuildSettings, pipeline_options
 from beam_pipelines.recipe import SCENES, Recipe, input_paths
@@ -59,11 +61,13 @@ def run(settings: BuildSettings, started: float) -> int:
 
 def build(settings: BuildSettings, started: float, console: Console, execute: Execute) -> int:
     """One build; `execute` runs its pipeline. If it returns None, the pipeline continues without this process."""
-    recipe, place = settings.recipe, Workspace(settings.output)
+    place = Workspace(settings.output)
     beam_options = pipeline_options(settings.beam_args)
-    cloud.check_login(place.root, *input_paths(recipe.input))
+    cloud.check_login(place.root, *input_paths(settings.recipe.input))
+    settings, source = settled(settings)
+    recipe = settings.recipe
     if settings.plan_only:
-        make_plan(recipe, place, console)
+        make_plan(recipe, place, console, source)
         return 0
     if not settings.overwrite and _is_complete(settings, place):
         return _say_complete(place, console)
@@ -72,7 +76,7 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
         if not settings.overwrite and (manifest := _published(place, recipe, console)):
             _tidy(manifest, settings, place, console)  # a build that was killed at its end left this undone
             return _say_complete(place, console)
-        plan = make_plan(recipe, place, console)
+        plan = make_plan(recipe, place, console, source)
         lease.check(place.lease)  # finding the pairs may have taken minutes
         ownership.refuse_foreign(place, [shard.file for shard in plan.shards])
         _check_space(plan, recipe, place)
@@ -139,19 +143,40 @@ def _tidy(manifest: Manifest, settings: BuildSettings, place: Workspace, console
     ownership.finish(place)
 
 
-def make_plan(recipe: Recipe, place: Workspace, console: Console) -> BuildPlan:
+def settled(settings: BuildSettings) -> tuple[BuildSettings, Source | None]:
+    """The settings with the label table of the input's layout, if none was given; and the input, if it was read.
+
+    Raises:
+      BuildError, LabelTableError: the layout has a label table of its own, which can't be read.
+    """
+    if settings.labels_given or settings.recipe.input == SCENES:
+        return settings, None
+    try:
+        source = open_source(settings.recipe, settings.recipe.input)
+    except BuildError:
+        return settings, None  # a finished data set does not need its input; a build raises the error again
+    labels = labels_of(source)
+    recipe = replace(settings.recipe, labels=labels) if labels else settings.recipe
+    return replace(settings, recipe=recipe), source
+
+
+def make_plan(recipe: Recipe, place: Workspace, console: Console, source: Source | None = None) -> BuildPlan:
     """Finds the pairs, divides them into shards, and prints the plan. Writes nothing, except the embedded scenes if
     they are the input.
     """
     inputs = _draw_scenes(recipe, place, console) if recipe.input == SCENES else recipe.input
     if recipe.input != SCENES:
         check_apart(inputs, place.root)
-    found = find_pairs(recipe, inputs)
+    source = source or open_source(recipe, inputs)
+    if recipe.input != SCENES:
+        check_not_among(source, place.root)
+    found = find_pairs(recipe, inputs, source)
+    del source  # the list of all files
     report.print_found(found, inputs, console)
     chosen = choose_pairs(found.pairs, recipe)
     surveyed = survey(chosen, recipe)
     report.print_notes(surveyed.notes, console)
-    expected = estimate([pair for pairs in chosen.values() for pair in pairs], recipe, surveyed.reading)
+    expected = estimate(itertools.chain.from_iterable(chosen.values()), recipe, surveyed.reading)
     shards = cut_shards(chosen, recipe, expected.example_bytes[recipe.image_encoding], surveyed.reading)
     report.print_plan(chosen, shards, expected, recipe, console)
     return BuildPlan(found, chosen, shards, expected)

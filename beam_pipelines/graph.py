@@ -29,7 +29,7 @@ def build_dataset(
 ) -> beam.PCollection[Manifest]:
     """The whole graph. `started` is the time.time() at which the command began."""
     staged = root | "ListShards" >> ListShards(workspace.plan) | "StageShards" >> StageShards(recipe, workspace)
-    moments = staged | "CombineMoments" >> CombineMoments()
+    moments = staged | "CombineMoments" >> CombineMoments(recipe)
     class_pixels = staged | "CombineClassPixels" >> CombineClassPixels()
     written = staged | "FinishShards" >> FinishShards(recipe, workspace, moments)
     publishing = PublishDataset(recipe, workspace, moments, class_pixels, max_rejects, started)
@@ -60,10 +60,16 @@ class StageShards(beam.PTransform):
 
 
 class CombineMoments(beam.PTransform):
-    """StagedShard -> the Moments of the split `MOMENTS_SPLIT`."""
+    """StagedShard -> the Moments of the recipe's `moments_split`, or those of another data set."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__()
+        self._split, self._borrowed = recipe.moments_split, recipe.moments_from
 
     def expand(self, staged: beam.PCollection[StagedShard]) -> beam.PCollection[Moments]:
-        of_split = staged | "OfSplit" >> beam.Filter(lambda shard: shard.split == plan.MOMENTS_SPLIT)
+        if self._borrowed:
+            return staged.pipeline | "Borrowed" >> beam.Create([self._borrowed.moments])
+        of_split = staged | "OfSplit" >> beam.Filter(lambda shard, split: shard.split == split, self._split)
         return of_split | "Moments" >> beam.Map(lambda shard: shard.moments) | beam.CombineGlobally(CombineMomentsFn())
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from beam_pipelines.contract.labels import LabelTable
+from beam_pipelines.contract.moments import Moments
 from beam_pipelines.contract.record import is_normalized
 
 SCENES = "(embedded scenes)"  # the input if none is given
@@ -23,11 +24,26 @@ def input_paths(text: str) -> list[str]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BorrowedMoments:
+    """Moments of another data set: of its split, at `dataset`."""
+
+    dataset: str
+    fingerprint: str
+    split: str
+    moments: Moments
+
+    def to_json(self) -> dict[str, Any]:
+        """Without the moments, which follow from the fingerprint and the pixels."""
+        digest = hashlib.sha256(self.moments.histogram.tobytes()).hexdigest()
+        return {"dataset": self.dataset, "fingerprint": self.fingerprint, "split": self.split, "sha256": digest}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Everything that determines the bytes of a data set, besides the images and masks.
 
-    `image_size` is (height, width), or None for native. `shards` and `split_fractions` are split -> number. The JSON
-    has fields with a default only if they differ from it.
+    `image_size` is (height, width), or None for native. `shards` and `split_fractions` are split -> number. `images`
+    and `masks` are templates of names. The JSON has fields with a default only if they differ from it.
     """
 
     input: str
@@ -47,10 +63,17 @@ class Recipe:
     max_pairs: int | None
     max_image_pixels: int
     masks_are: str = MASKS_ARE[0]
+    layout: str | None = None
+    images: str | None = None
+    masks: str | None = None
+    pool_splits: bool = False
+    moments_split: str = "train"
+    moments_from: BorrowedMoments | None = None
 
     def to_json(self) -> dict[str, Any]:
         value = {name: getattr(self, name) for name in self.__dataclass_fields__}
         value["labels"] = self.labels.name
+        value["moments_from"] = self.moments_from and self.moments_from.to_json()
         value["split_fractions"], value["shards"] = dict(self.split_fractions), dict(self.shards)
         # Without what is as by default: the same recipe as before the option existed.
         return {name: each for name, each in value.items() if name not in DEFAULTS or each != DEFAULTS[name]}

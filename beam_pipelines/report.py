@@ -87,8 +87,9 @@ def print_result(manifest: Manifest, root: str, took: Took, console: Console) ->
         table.add_row(split, f"{manifest.examples(split):,}", f"{len(shards):,}", readable(manifest.bytes(split)))
     console.print(table)
     moments = manifest.moments
-    console.print(f"RGB mean of {manifest.moments_split}  {_numbers(moments.mean)}", highlight=False)
-    console.print(f"RGB std  of {manifest.moments_split}  {_numbers(moments.std)}", highlight=False)
+    of = manifest.moments_split + (f" of {manifest.moments_from}" if manifest.moments_from else "")
+    console.print(f"RGB mean of {of}  {_numbers(moments.mean)}", highlight=False)
+    console.print(f"RGB std  of {of}  {_numbers(moments.std)}", highlight=False)
     for note in _notes_on_classes(manifest):
         console.print(note, highlight=False)
     rejected = sum(manifest.rejected.values())
@@ -136,13 +137,13 @@ def readable(size: float) -> str:
 
 def _notes_on_classes(manifest: Manifest) -> list[str]:
     """Notes on ignored pixels, on classes without a pixel, and on what looks like the wrong label table."""
-    pixels = manifest.class_pixels[manifest.moments_split]
-    ignored = manifest.ignored_pixels[manifest.moments_split]
+    split = manifest.main_split
+    pixels, ignored = manifest.class_pixels[split], manifest.ignored_pixels[split]
     share = ignored / max(1, sum(pixels) + ignored)
     absent = [row.name for row, count in zip(manifest.labels.classes, pixels, strict=True) if not count]
-    notes = [f"ignored pixels     {share:.1%} of {manifest.moments_split}"]
+    notes = [f"ignored pixels     {share:.1%} of {split}"]
     if absent:
-        notes.append(f"no pixel in {manifest.moments_split}: {', '.join(absent)}")
+        notes.append(f"no pixel in {split}: {', '.join(absent)}")
     if share > table_fit.SUSPICIOUS_IGNORED:
         notes.append(f"that is unusually many: is {manifest.labels.name} the right label table (--labels)?")
     notes += _notes_on_table(manifest.labels, pixels)

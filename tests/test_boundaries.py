@@ -218,7 +218,7 @@ def test_the_probe_sees_what_a_run_imports_late() -> None:
 
 def test_the_modules_that_the_pixel_path_consists_of_are_there() -> None:
     pixel_path = (
-        "inputs.sources",
+        "inputs.pairs",
         "pixels.decode",
         "pixels.masks",
         "pixels.conform",

@@ -57,6 +57,7 @@ class Manifest:
       timing: the only part that differs between two builds of the same inputs and recipe.
       additions: what a later version added and this one does not know.
       minus_one_pixels: pixels of 65535 in mask files, -1 in 16 bits, that `ignore: rest` ignored.
+      moments_from: the data set whose moments these are, if not this one; then `moments_split` is a split of that one.
     """
 
     fingerprint: Digest
@@ -72,6 +73,12 @@ class Manifest:
     timing: Mapping[str, Any]
     additions: Mapping[str, Any] = field(default_factory=dict)
     minus_one_pixels: Count = field(default=0, metadata=ADDITION)
+    moments_from: str | None = None
+
+    @property
+    def main_split(self) -> str:
+        """The split that stands for all: that of the moments, if it is of this data set."""
+        return self.moments_split if self.moments_from is None else next(iter(self.splits))
 
     def examples(self, split: str) -> int:
         return sum(shard.examples for shard in self.splits[split])
@@ -163,7 +170,7 @@ def _check_references(parts: Any, name: str) -> None:
     """Raises SchemaError if a part names something that another part does not have, or if there are no moments."""
     splits = parts.splits.keys()
     for path, named in (
-        ("moments.split", {parts.moments.split}),
+        ("moments.split", {parts.moments.split} if parts.moments_from is None else set()),
         ("class_pixels", parts.class_pixels.keys() ^ splits),
         ("ignored_pixels", parts.ignored_pixels.keys() ^ splits),
     ):
@@ -207,7 +214,7 @@ def _contradictions(manifest: Manifest) -> Iterator[str]:
             held = manifest.examples(split) * pixels.height * pixels.width
             if counted != held:
                 yield f"class_pixels.{split}: {counted:,} pixels with the ignored ones, and the examples have {held:,}"
-        if split == manifest.moments_split and counted != moments.pixels:
+        if split == manifest.moments_split and manifest.moments_from is None and counted != moments.pixels:
             yield f"moments.histogram: counts {moments.pixels:,} pixels, and the masks of {split} have {counted:,}"
         yield from (f"splits.{split}: {problem}" for shard in shards for problem in _problems_of_shard(shard, pixels))
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import zipfile
 from typing import BinaryIO
 
 from beam_pipelines.contract.picture_errors import SIGNATURES
-from beam_pipelines.errors import first_line
+from beam_pipelines.errors import BuildError, first_line
 from beam_pipelines.files import cloud
 from beam_pipelines.files.refusals import ARCHIVE_ERRORS, cannot_read, refusal_of, refusal_of_status, root_cause
 from beam_pipelines.files.storage import is_local, open_raw, open_read
@@ -45,6 +46,30 @@ def _split_member(path: str) -> tuple[str, str]:
     """-> (archive, member) of a path in a plan; (path, "") of a plain file."""
     found = _MEMBER.search(path)
     return (path[: found.end(1)], path[found.end() :]) if found else (path, "")
+
+
+def read_whole(path: str) -> bytes:
+    """The bytes of a file that is not an image, or of such a member of an archive.
+
+    Raises:
+      FileNotFoundError: it does not exist.
+      BuildError: it can't be read.
+    """
+    archive, member = _split_member(path)
+    try:
+        with cloud.errors(path), open_read(archive) as file:
+            if not member:
+                return file.read()
+            with zipfile.ZipFile(file) as opened:
+                return opened.read(member)
+    except KeyError as error:
+        raise FileNotFoundError(errno.ENOENT, "the archive has no such member", path) from error
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise cannot_read(path, root_cause(error)) from error
+    except ARCHIVE_ERRORS as error:
+        raise BuildError(f"{path} can't be read: {first_line(error)}; create the archive again") from error
 
 
 class FileReader:

@@ -1,104 +1,137 @@
-"""Detects the layout of an input, and explains why there is none."""
+"""Detects the layout of an input: which of its files are images and masks."""
 
 from __future__ import annotations
 
-import os
-import re
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from beam_pipelines.errors import BuildError
-from beam_pipelines.files import storage
-from beam_pipelines.files.reader import is_member
-from beam_pipelines.inputs import layouts
-from beam_pipelines.inputs.layouts import Layout, is_picture, listed
-
-_FOLDERS_ABOVE = 3
-
-Files = Mapping[str, tuple[str, int]]  # name below the input -> (path, bytes)
+from beam_pipelines.inputs import diagnosis, layouts
+from beam_pipelines.inputs.input_files import Files
+from beam_pipelines.inputs.layouts import AnyTemplate, Layout, Masks, listed
+from beam_pipelines.inputs.suffixes import with_suffixes
+from beam_pipelines.inputs.templates import Template
+from beam_pipelines.recipe import Recipe
 
 
-def detect(files: Files, annotations: str | None, inputs: str) -> tuple[Layout, re.Pattern[str]]:
-    """-> the layout that has images and masks in `files`, and the pattern of the masks.
-
-    Raises:
-      BuildError: no layout fits, it has two folders with masks, or it does not have the given `annotations`.
+@dataclass(frozen=True)
+class Detected:
+    """A layout with the templates of images and masks that the input has; each split takes the first kind of masks that
+    it has.
     """
-    there = [layout for layout in layouts.LAYOUTS if any(map(layout.image.fullmatch, files))]
-    if annotations and not any(annotations in layout.masks for layout in there):
-        names = listed([layout.name for layout in layouts.LAYOUTS if layout.choice])
-        raise BuildError(f"--annotations={annotations} is only for {names}, and {inputs} does not have that layout")
+
+    layout: Layout
+    images: tuple[AnyTemplate, ...]
+    masks: tuple[Masks, ...]
+    notes: tuple[str, ...] = ()
+
+
+def detect(files: Files, recipe: Recipe, inputs: str) -> Detected:
+    """Raises BuildError if no layout fits, or if nothing tells which of its folders are meant."""
+    rows = _rows(recipe)
+    there = [layout for layout in rows if _may_have(layout, files) and any(map(layout.is_image, files))]
+    _check_annotations(recipe, there, inputs)
     for layout in there:
-        folders = _mask_folders(layout, files, annotations)
-        if len(folders) > 1 and not layout.choice:
-            raise BuildError(f"{inputs} has masks in {' and in '.join(folders)}: keep one of these folders")
-        if folders:
-            return layout, layout.masks[folders[0]]
-    raise BuildError(f"{inputs}{_nothing_found(files, there, annotations, inputs)}")
+        found = _masks_of(layout, files, recipe)
+        if found:
+            return _settled(layout, found, files, inputs)
+    firm = [layout for layout in there if not layout.is_loose or recipe.layout]
+    raise BuildError(diagnosis.nothing_found(files, firm, rows, recipe, inputs))
 
 
 def other_images(files: Files, layout: Layout) -> list[str]:
-    """A note for each other layout that has images in `files` as well."""
-    others = {other.name: other.image for other in layouts.LAYOUTS if other is not layout}
-    counts = {
-        name: sum(bool(image.fullmatch(file)) and not layout.image.fullmatch(file) for file in files)
-        for name, image in others.items()
-    }
+    """A note for each other layout that has images and masks in `files` as well."""
+    others = [other for other in layouts.LAYOUTS if other is not layout and _may_have(other, files)]
+    notes = []
+    for other in others:
+        if any(map(other.is_mask, files)):
+            count = sum(other.is_image(file) and not _is_part_of(layout, file) for file in files)
+            if count:
+                notes.append(
+                    f"{count:,} images of the layout {other.name} are left out: the input is read as {layout.name}; "
+                    f"--layout={other.option} reads them"
+                )
+    return notes
+
+
+def _is_part_of(layout: Layout, name: str) -> bool:
+    return layout.is_image(name) or layout.is_mask(name)
+
+
+def _rows(recipe: Recipe) -> Sequence[Layout]:
+    if recipe.images:
+        return (_given(recipe.images, recipe.masks or ""),)
+    return [layout for layout in layouts.LAYOUTS if recipe.layout in (None, layout.option)]
+
+
+def _given(images: str, masks: str) -> Layout:
+    """The layout of `--images` and `--masks`."""
+    return Layout(
+        name="--images and --masks",
+        option="",
+        images=(Template(images),),
+        masks=(Masks(template=Template(masks), name="--masks"),),
+        cure="no name fits --masks",
+    )
+
+
+def _may_have(layout: Layout, files: Files) -> bool:
+    """Whether the folders that the layout's templates name exist. A quick test, so that not every name is matched with
+    every template.
+    """
+    parts = _folder_names(files)
+    return any(template.folders <= parts for template in layout.images)
+
+
+def _folder_names(files: Files) -> frozenset[str]:
+    return frozenset(part for folder in files.folders for part in folder.split("/"))
+
+
+def _check_annotations(recipe: Recipe, there: Sequence[Layout], inputs: str) -> None:
+    wanted = recipe.annotations
+    if not wanted or any(wanted in (masks.name, masks.ids) for layout in there for masks in layout.masks):
+        return
+    names = [row.name for row in layouts.LAYOUTS if any(wanted in (masks.name, masks.ids) for masks in row.masks)]
+    raise BuildError(f"--annotations={wanted} is only for {listed(names)}, and {inputs} does not have that layout")
+
+
+def _masks_of(layout: Layout, files: Files, recipe: Recipe) -> list[Masks]:
+    """The kinds of masks that exist and that `--annotations` does not exclude."""
     return [
-        f"{count:,} images of the layout {name} are left out: the input is read as {layout.name}"
-        for name, count in counts.items()
-        if count
+        masks
+        for masks in layout.masks
+        if recipe.annotations in (None, masks.name, masks.ids)
+        and masks.template.folders <= _folder_names(files)
+        and (not masks.needs_table or (masks.table and any(map(masks.table.matches, files))))
+        and any(map(masks.template.matches, files))
     ]
 
 
-def _mask_folders(layout: Layout, files: Files, annotations: str | None) -> list[str]:
-    wanted = {folder: mask for folder, mask in layout.masks.items() if annotations in (None, folder)}
-    return [folder for folder, mask in wanted.items() if any(map(mask.fullmatch, files))]
+def _settled(layout: Layout, found: Sequence[Masks], files: Files, inputs: str) -> Detected:
+    images = tuple(template for template in layout.images if any(map(template.matches, files)))
+    if layout.alternatives:
+        return _only(layout, images, found, files, inputs)
+    chosen = tuple(masks for masks in found if masks.ids == found[0].ids)
+    return Detected(layout, images, chosen, tuple(_notes(chosen, found)))
 
 
-def _nothing_found(files: Files, there: Sequence[Layout], annotations: str | None, inputs: str) -> str:
-    """Why no layout fits the input, and what to do."""
-    right = _folder_below(files) or _folder_above(inputs)
-    if right:
-        return f" is not the folder with the images and the masks: give --input={right}"
-    for layout in there:
-        folders = [annotations] if annotations else [*layout.masks]
-        masks = listed([f"{folder}/{layout.mask_names}" for folder in folders])
-        return (
-            f" has images of the layout {layout.name} ({layout.image_folder}/) but no masks of it ({masks}): "
-            f"{layout.cure}"
-        )
-    known = ", nor ".join(f"{layout.name} ({layout.folders})" for layout in layouts.LAYOUTS)
-    return f": found neither {known}, among {len(files):,} files"
+def _notes(chosen: Sequence[Masks], found: Sequence[Masks]) -> Iterator[str]:
+    others = list(dict.fromkeys(masks.ids for masks in found if masks not in chosen and not masks.fallback))
+    if others:
+        yield f"masks: {chosen[0].ids} are read; --annotations={listed(others)} reads the others"
 
 
-def _folder_below(files: Files) -> str | None:
-    """The first folder below the input that has the images and masks of a layout."""
-    found = defaultdict(set)
-    for name, (path, _) in files.items():
-        if is_member(path) or not is_picture(name):
-            continue
-        parts = name.split("/")
-        for rest in ("/".join(parts[depth:]) for depth in range(1, len(parts) - 1)):
-            for layout in layouts.LAYOUTS:
-                kinds = [bool(pattern.fullmatch(rest)) for pattern in layout.patterns]
-                if any(kinds):
-                    found[path.removesuffix(f"/{rest}"), layout.name].add(kinds[0])
-    return min((folder for (folder, _), kinds in found.items() if kinds == {True, False}), default=None)
-
-
-def _folder_above(inputs: str) -> str | None:
-    """The nearest folder above a local input that has the images and masks of a layout."""
-    folder = os.path.abspath(inputs)
-    if not storage.is_local(inputs) or not os.path.isdir(folder):
-        return None
-    for _ in range(_FOLDERS_ABOVE):
-        folder = os.path.dirname(folder)
-        try:
-            names = {name.lower() for name in os.listdir(folder)}
-        except OSError:
-            return None
-        for layout in layouts.LAYOUTS:
-            if layout.image_folder.lower() in names and names & {mask.lower() for mask in layout.masks}:
-                return folder
-    return None
+def _only(layout: Layout, images: Sequence[AnyTemplate], found: Sequence[Masks], files: Files, inputs: str) -> Detected:
+    """The single folder of images and of masks whose names fit each other. Raises BuildError if there are several."""
+    fitting = []
+    for image in images:
+        for masks in found:
+            for of_images, of_masks in with_suffixes(image, masks.template, files):
+                fitting.append((of_images, dataclasses.replace(masks, template=of_masks)))
+    if len(fitting) > 1:
+        raise BuildError(diagnosis.ambiguous(fitting, inputs))
+    if not fitting:  # each problem is listed
+        return Detected(layout, tuple(images), tuple(found[:1]))
+    (of_images, masks) = fitting[0]
+    return Detected(layout, (of_images,), (masks,))

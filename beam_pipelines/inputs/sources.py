@@ -2,119 +2,125 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files.reader import modified
-from beam_pipelines.inputs.detection import Files, detect, other_images
-from beam_pipelines.inputs.input_files import list_inputs
-from beam_pipelines.inputs.layouts import SPLIT_OF_FOLDER
-from beam_pipelines.inputs.splits import Claims, assigned_split, select_splits
+from beam_pipelines.inputs import lists
+from beam_pipelines.inputs.claims import Claim, Claims, composed
+from beam_pipelines.inputs.detection import Detected, detect, other_images
+from beam_pipelines.inputs.input_files import Files, list_inputs
+from beam_pipelines.inputs.pairs import Pair as Pair
+from beam_pipelines.inputs.pairs import PairList
+from beam_pipelines.inputs.split_lists import splits_of_lists
+from beam_pipelines.inputs.splits import assigned_split, select_splits
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.rejects import Rejected
 
 
 @dataclass(frozen=True)
-class Pair:
-    """An image and its mask. `key` is unique in the data set; `filename` is the image's path below the input."""
+class Source:
+    """An input: its files and their layout; or a list, which needs neither."""
 
-    key: str
-    split: str
-    filename: str
-    image: str
-    mask: str
-    bytes: int
-    modified: int = 0  # of both files, if the file system tells; a resumed build notices a change by it
+    inputs: str
+    files: Files | None = None
+    detected: Detected | None = None
 
 
 @dataclass(frozen=True)
 class Found:
     """The content of an input: pairs by key, pairing problems, and notes on what is left out."""
 
-    pairs: tuple[Pair, ...]
+    pairs: PairList
     rejected: tuple[Rejected, ...]
     notes: tuple[str, ...]
 
 
-def find_pairs(recipe: Recipe, inputs: str) -> Found:
-    """Pairs the images and masks in `inputs` (comma-separated folders and zip archives), as `recipe` says.
+def open_source(recipe: Recipe, inputs: str) -> Source:
+    """Lists the files of `inputs` (comma-separated folders and zip archives, or a list of pairs).
+
+    Raises:
+      BuildError: there is nothing to build from, or no layout fits.
+    """
+    if lists.is_list(inputs):
+        return Source(inputs)
+    files = list_inputs(inputs)
+    return Source(inputs, files, detect(files, recipe, inputs))
+
+
+def find_pairs(recipe: Recipe, inputs: str, source: Source | None = None) -> Found:
+    """Pairs the images and masks in `inputs`, as `recipe` says; `source` is what `open_source` gives for both.
 
     Raises:
       BuildError: there is nothing to build from, or the splits can't be determined.
     """
-    files = list_inputs(inputs)
-    layout, mask = detect(files, recipe.annotations, inputs)
-    images, masks = _by_key(files, layout.image), _by_key(files, mask)
-    selected, notes = select_splits(images, masks, recipe, layout)
-    assign = assigned_split(selected, recipe)
-    pairs, rejected = [], []
-    for split, stem in sorted(selected):
-        found = images.get((split, stem), []), masks.get((split, stem), [])
-        problem = _pairing_problem(*found)
-        key = f"{split}/{stem}" if split else stem
-        split = split or assign(stem)
-        if problem:
-            rejected.append(_reject(key, split, files, *found, *problem))
-        else:
-            pairs.append(_pair(key, split, files, found[0][0], found[1][0]))
+    source = source or open_source(recipe, inputs)
+    if source.files is None or source.detected is None:
+        pairs, rejected, notes = lists.read_pairs(recipe, inputs)
+    else:
+        pairs, rejected, notes = _paired(source.files, source.detected, recipe)
     if not pairs:
-        raise BuildError(f"{inputs}: no image has a mask with its name; the first problem: {rejected[0].detail}")
-    return Found(tuple(pairs), tuple(rejected), (*other_images(files, layout), *notes))
+        problem = f"; the first problem: {rejected[0].detail}" if rejected else ""
+        raise BuildError(f"{inputs}: no image has a mask with its name{problem}")
+    return Found(pairs, tuple(rejected), tuple(notes))
 
 
-def _by_key(files: Files, pattern: re.Pattern[str]) -> Claims:
-    """The names by split and stem. The stem is in the Unicode form NFC: macOS writes NFD, other systems mostly NFC.
-
-    Raises:
-      BuildError: a name is in the folders of two splits.
-    """
-    found = defaultdict(list)
-    for name in sorted(files):
-        match = pattern.fullmatch(name)
-        if match:
-            *folders, stem = match.groups()
-            found[_split_of(folders, name), _composed(stem)].append(name)
-    return found
-
-
-def _split_of(folders: Sequence[str | None], name: str) -> str:
-    """The split that the folders of the file `name` stand for; "" if there are none."""
-    splits = {SPLIT_OF_FOLDER.get(folder.lower(), folder): folder for folder in folders if folder}
-    if len(splits) > 1:
-        both = " and ".join(f"{folder}/" for folder in splits.values())
-        raise BuildError(f"{name} is in the folders of two splits, {both}: rename one of them")
-    return next(iter(splits), "")
-
-
-def _composed(text: str) -> str:
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
+def _paired(files: Files, detected: Detected, recipe: Recipe) -> tuple[PairList, list[Rejected], list[str]]:
+    layout = detected.layout
+    lists_of_splits = layout.split_lists and splits_of_lists(files, layout.split_lists)
+    of_key: Callable[[str], str | None] = lists_of_splits.get if lists_of_splits else lambda _: ""
+    claims = Claims(files, detected.images, detected.masks, of_key)
+    selection = select_splits(claims, recipe, layout)
+    assign = assigned_split(recipe) if selection.pooled or "" in selection.splits else None
+    pairs, rejected = PairList(), []
+    for claim in claims:
+        if claim.split not in selection.splits:
+            continue
+        split = assign(claim.key) if assign else claim.split
+        problem = _pairing_problem(files, claim)
+        if problem:
+            rejected.append(_reject(_key(claim), split, files, claim, *problem))
+        else:
+            pairs.append(_pair(_key(claim), split, files, claim))
+    notes = [*detected.notes, *other_images(files, layout), *selection.notes]
+    notes += _mixed(claims, detected, selection.splits)
+    if claims.unlisted and layout.split_lists:
+        where = layout.split_lists.shown
+        notes.append(f"{claims.unlisted:,} images are left out: they are in none of the lists {where}")
+    return pairs, rejected, notes
 
 
-def _pairing_problem(images: list[str], masks: list[str]) -> tuple[str, str] | None:
+def _mixed(claims: Claims, detected: Detected, splits: Set[str]) -> list[str]:
+    """A note for each of the splits whose masks are not of the first kind."""
+    others = {split: detected.masks[kind].name for split, kind in claims.kind_of_split.items() if kind}
+    return [f"{split}: its masks are those of {name}" for split, name in others.items() if split in splits]
+
+
+def _key(claim: Claim) -> str:
+    return f"{claim.split}/{claim.key}" if claim.split else claim.key
+
+
+def _pairing_problem(files: Files, claim: Claim) -> tuple[str, str] | None:
     """-> (reason, detail)."""
-    if len(images) > 1 or len(masks) > 1:
-        claims = images if len(images) > 1 else masks
-        form = "" if len({_composed(name) for name in claims}) > 1 else "; only their Unicode form differs"
-        return "duplicate_key", " and ".join(claims) + " have the same key" + form
-    if not masks:
-        return "missing_mask", f"{images[0]} has no mask"
-    if not images:
-        return "missing_image", f"{masks[0]} has no image"
+    if len(claim.images) > 1 or len(claim.masks) > 1:
+        names = [files.name_at(place) for place in (claim.images if len(claim.images) > 1 else claim.masks)]
+        form = "" if len(set(map(composed, names))) > 1 else "; only their Unicode form differs"
+        return "duplicate_key", " and ".join(names) + " have the same key" + form
+    if not claim.masks:
+        return "missing_mask", f"{files.name_at(claim.images[0])} has no mask"
+    if not claim.images:
+        return "missing_image", f"{files.name_at(claim.masks[0])} has no image"
     return None
 
 
-def _pair(key: str, split: str, files: Files, image: str, mask: str) -> Pair:
-    (image_path, image_bytes), (mask_path, mask_bytes) = files[image], files[mask]
+def _pair(key: str, split: str, files: Files, claim: Claim) -> Pair:
+    (image, mask) = claim.images[0], claim.masks[0]
+    (image_path, image_bytes), (mask_path, mask_bytes) = files.at(image), files.at(mask)
     changed = 2 * modified(image_path) + modified(mask_path)
-    return Pair(key, split, image, image_path, mask_path, image_bytes + mask_bytes, changed)
+    return Pair(key, split, files.name_at(image), image_path, mask_path, image_bytes + mask_bytes, changed)
 
 
-def _reject(
-    key: str, split: str, files: Files, images: list[str], masks: list[str], reason: str, detail: str
-) -> Rejected:
-    image, mask = (files[names[0]][0] if names else None for names in (images, masks))
+def _reject(key: str, split: str, files: Files, claim: Claim, reason: str, detail: str) -> Rejected:
+    image, mask = (files.at(places[0])[0] if places else None for places in (claim.images, claim.masks))
     return Rejected(key=key, split=split, image=image, mask=mask, stage="pair", reason=reason, detail=detail)

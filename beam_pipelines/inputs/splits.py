@@ -4,91 +4,114 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from beam_pipelines.errors import BuildError
+from beam_pipelines.inputs.claims import Claims
 from beam_pipelines.inputs.layouts import Layout
+from beam_pipelines.inputs.templates import looks_like_split
 from beam_pipelines.recipe import Recipe
 
-Claims = Mapping[tuple[str, str], list[str]]  # (split or "", stem) -> the names of the files that claim it
+_PATTERNS = "--images='images/{split}/{key}.png' --masks='masks/{split}/{key}.png', with the names of your folders,"
 
 
-def select_splits(
-    images: Claims, masks: Claims, recipe: Recipe, layout: Layout
-) -> tuple[set[tuple[str, str]], list[str]]:
-    """-> the (split, stem) of the selected splits, and notes on those that are left out.
+@dataclass(frozen=True)
+class Selection:
+    """The splits to build. `pooled`: the pairs of all of them are divided anew by shares."""
 
-    Raises:
-      BuildError: the recipe and the folders have different splits.
-    """
-    keys = images.keys() | masks.keys()
-    there = Counter(split for split, _ in images)
-    _check_splits(there, images, recipe)
+    splits: frozenset[str]
+    notes: tuple[str, ...] = field(default=())
+    pooled: bool = False
+
+
+def select_splits(claims: Claims, recipe: Recipe, layout: Layout) -> Selection:
+    """Raises BuildError if the recipe and the folders have different splits."""
+    there = claims.images
+    _check_splits(claims, recipe)
     if "" in there:
-        return keys, []
+        _check_folders(claims, recipe)
+        return Selection(frozenset({""}))
     if recipe.split_names:
-        return {key for key in keys if key[0] in recipe.split_names}, []
-    with_masks = Counter(split for split, _ in masks)
-    reasons = {split: _reason_to_leave_out(split, with_masks, layout) for split in sorted(there)}
+        return Selection(frozenset(recipe.split_names))
+    reasons = {split: _reason_to_leave_out(split, claims, layout) for split in sorted(there)}
     notes = [f"{split}: {there[split]:,} images are left out, {reason}" for split, reason in reasons.items() if reason]
-    for split in sorted(with_masks.keys() - there.keys()):
-        notes.append(f"{split}: {with_masks[split]:,} masks are left out, none of them has an image")
-    return {key for key in keys if reasons.get(key[0]) == ""}, notes
+    for split in sorted(claims.masks.keys() - there.keys()):
+        notes.append(f"{split}: {claims.masks[split]:,} masks are left out, none of them has an image")
+    chosen = frozenset(split for split, reason in reasons.items() if not reason)
+    if recipe.pool_splits:
+        shares = ", ".join(f"{split} {share:.0%}" for split, share in recipe.split_fractions.items())
+        notes.append(f"the splits {', '.join(sorted(chosen))} of the input are pooled and divided anew: {shares}")
+    return Selection(chosen, tuple(notes), recipe.pool_splits)
 
 
-def assigned_split(keys: set[tuple[str, str]], recipe: Recipe) -> Callable[[str], str]:
-    """-> a function that assigns a stem to a split, by the hash of the stem or of the text that --group_by finds in it.
+def assigned_split(recipe: Recipe) -> Callable[[str], str]:
+    """-> a function that assigns a key to a split, by the hash of the key or of the text that --group_by finds in it.
 
     Raises:
-      BuildError: the folders have no splits, and the recipe has no shares.
+      BuildError: the recipe has no shares.
     """
-    if all(split for split, _ in keys):
-        return str
     if not recipe.split_fractions:
         raise BuildError(
             "the folders have no splits (train/, val/): give --splits=train=0.8,val=0.2, and --group_by=REGEX to "
             "keep the images of a drive or a city in one split"
         )
-
-    def assign(stem: str) -> str:
-        place = int.from_bytes(hashlib.sha256(_group_of(stem, recipe.group_by).encode()).digest()[:8], "big") / 2**64
-        for split, share in sorted(recipe.split_fractions.items()):
-            place -= share
-            if place < 0:
-                return split
-        return split
-
-    return assign
+    return lambda key: split_of_key(key, recipe.split_fractions, recipe.group_by)
 
 
-def _check_splits(there: Counter[str], images: Claims, recipe: Recipe) -> None:
+def split_of_key(key: str, shares: Mapping[str, float], group_by: str | None) -> str:
+    """The split to which the hash of the key, or of its group, assigns it."""
+    place = int.from_bytes(hashlib.sha256(_group_of(key, group_by).encode()).digest()[:8], "big") / 2**64
+    for split, share in sorted(shares.items()):
+        place -= share
+        if place < 0:
+            return split
+    return split
+
+
+def _check_splits(claims: Claims, recipe: Recipe) -> None:
+    there = claims.images
     if "" in there:
         if len(there) > 1:
-            loose = next(stem for split, stem in images if not split)
             raise BuildError(
-                f"some images are in folders of splits, and others, such as {loose}, are not: move these into one"
+                f"some images are in folders of splits, and others, such as {claims.first_key_without_split()}, are "
+                "not: move these into one"
             )
         return
     names = ", ".join(sorted(there))
-    if recipe.split_fractions:
-        raise BuildError(f"--splits has shares, but the folders already have splits ({names}): name the ones to build")
+    if recipe.split_fractions and not recipe.pool_splits:
+        raise BuildError(
+            f"--splits has shares, but the folders already have splits ({names}): name the ones to build, or give "
+            "--pool_splits as well to divide all of their pairs anew"
+        )
     missing = set(recipe.split_names) - there.keys()
     if missing:
         raise BuildError(f"--splits names {', '.join(sorted(missing))}; the input has {names}")
 
 
-def _reason_to_leave_out(split: str, with_masks: Counter[str], layout: Layout) -> str:
+def _check_folders(claims: Claims, recipe: Recipe) -> None:
+    """Raises BuildError if folders look like splits whose names are not known: shares would mix them."""
+    odd = sorted({folder for folder in claims.folders_of_images() if looks_like_split(folder)})
+    if recipe.pool_splits and not odd:
+        raise BuildError("--pool_splits is for an input that has splits, and the folders have none")
+    if odd and recipe.split_fractions and not recipe.pool_splits:
+        raise BuildError(
+            f"the folders {', '.join(f'{folder}/' for folder in odd)} look like splits, which shares in --splits would "
+            f"mix: give {_PATTERNS} to keep them, or --pool_splits to mix them"
+        )
+
+
+def _reason_to_leave_out(split: str, claims: Claims, layout: Layout) -> str:
     if split in layout.unlabeled:
         return "their annotations are placeholders (give --splits to build them)"
-    return "" if split in with_masks else "none of them has a mask"
+    return "" if split in claims.masks else "none of them has a mask"
 
 
-def _group_of(stem: str, group_by: str | None) -> str:
+def _group_of(key: str, group_by: str | None) -> str:
     if group_by is None:
-        return stem
-    match = re.search(group_by, stem)
+        return key
+    match = re.search(group_by, key)
     group = match and match.group(1 if match.re.groups else 0)
     if not group:
-        raise BuildError(f"--group_by={group_by} matches nothing in {stem!r}: every key needs a group")
+        raise BuildError(f"--group_by={group_by} matches nothing in {key!r}: every key needs a group")
     return group

@@ -9,15 +9,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from beam_pipelines import runners
-from beam_pipelines.contract.labels import LabelTableError
+from beam_pipelines.contract.errors import UserError
 from beam_pipelines.inputs.label_files import load_labels
 from beam_pipelines.options import values
 from beam_pipelines.options.beam import pipeline_options
 from beam_pipelines.options.parser import DEFAULT_DRAFT, DEFAULT_OUTPUT, build_parser, labels_parser, verify_parser
 from beam_pipelines.options.values import positive
-from beam_pipelines.recipe import SCENES, Recipe, input_paths
+from beam_pipelines.recipe import DEFAULTS, SCENES, BorrowedMoments, Recipe, input_paths
+
+DEFAULT_LABELS = "cityscapes19"  # where the layout has no table
 
 __all__ = [
+    "DEFAULT_LABELS",
     "DEFAULT_OUTPUT",
     "BuildSettings",
     "LabelsSettings",
@@ -35,9 +38,12 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class BuildSettings:
-    """A parsed command line of `beam_pipelines.build`. `beam_args` are the arguments for Beam."""
+    """A parsed command line of `beam_pipelines.build`. `beam_args` are the arguments for Beam; without `labels_given` a
+    build takes the label table of the input's layout.
+    """
 
     recipe: Recipe
+    labels_given: bool
     output: str
     max_rejects: float
     overwrite: bool
@@ -76,6 +82,7 @@ def parse_build(argv: Sequence[str] | None = None, prog: str = "python -m beam_p
     inputs, output = _places(parser, args)
     return BuildSettings(
         recipe=_recipe(parser, args, inputs),
+        labels_given=args.labels is not None,
         output=output,
         max_rejects=args.max_rejects,
         overwrite=args.overwrite,
@@ -100,15 +107,20 @@ def _places(parser: argparse.ArgumentParser, args: argparse.Namespace) -> tuple[
 
 
 def _recipe(parser: argparse.ArgumentParser, args: argparse.Namespace, inputs: Sequence[str]) -> Recipe:
+    if args.moments_split and args.moments_from:
+        parser.error("--moments_from has moments of its own: leave out --moments_split")
     if args.shards and args.shard_size_mb:
         parser.error("--shards and --shard_size_mb both set the number of shards: give only one of them")
     try:
-        labels = load_labels(args.labels)
+        labels = load_labels(args.labels or DEFAULT_LABELS)
         split_names, split_fractions = values.splits(args.splits)
-    except (LabelTableError, argparse.ArgumentTypeError) as error:
+        borrowed = _borrowed(args.moments_from) if args.moments_from else None
+    except (UserError, argparse.ArgumentTypeError) as error:
         parser.error(str(error))
-    if args.group_by and not split_fractions:
-        parser.error("--group_by needs shares in --splits, such as --splits=train=0.8,val=0.2")
+    for option in ("group_by", "pool_splits"):
+        if getattr(args, option) and not split_fractions:
+            parser.error(f"--{option} needs shares in --splits, such as --splits=train=0.8,val=0.2")
+    _check_templates(parser, args)
     return Recipe(
         input=",".join(inputs) if inputs else SCENES,
         annotations=args.annotations,
@@ -127,7 +139,33 @@ def _recipe(parser: argparse.ArgumentParser, args: argparse.Namespace, inputs: S
         max_pairs=args.max_pairs,
         max_image_pixels=args.max_image_pixels,
         masks_are=args.masks_are,
+        layout=args.layout,
+        images=args.images,
+        masks=args.masks,
+        pool_splits=args.pool_splits,
+        moments_split=args.moments_split or DEFAULTS["moments_split"],
+        moments_from=borrowed,
     )
+
+
+def _borrowed(path: str) -> BorrowedMoments:
+    from beam_pipelines.inputs.other_moments import borrow_moments  # imports Beam, which takes seconds
+
+    return borrow_moments(_path(path))
+
+
+def _check_templates(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    if (args.images is None) != (args.masks is None):
+        parser.error("--images and --masks belong together: give both")
+    if args.images is None:
+        return
+    for option in ("layout", "annotations"):
+        if getattr(args, option):
+            parser.error(f"--images and --masks already say which files are read: leave out --{option}")
+    for part in ("{split}", "{key}"):
+        counts = [template.count(part) for template in (args.images, args.masks)]
+        if min(counts) != max(counts) and (part == "{key}" or min(counts) == 0):
+            parser.error(f"--images has {part} {counts[0]} times, and --masks {counts[1]} times")
 
 
 def parse_verify(argv: Sequence[str] | None = None) -> VerifySettings:

@@ -24,6 +24,7 @@ _OPTIONS: Mapping[str, tuple[str, Callable[[Any], str]]] = {
     "split_fractions": ("splits", _assigned),
     "image_size": ("image_size", _joined),
     "shards": ("shards", _assigned),
+    "moments_from": ("moments_from", lambda borrowed: str(borrowed["dataset"])),
 }
 
 
@@ -35,6 +36,8 @@ def command_of(recipe: Mapping[str, Any], output: str, *options: str) -> str | N
         return None
     default = parse_build([]).recipe.to_json()
     different = {name: value for name, value in recipe.items() if _plain(value) != _plain(default.get(name))}
+    if "input" in different:
+        different["labels"] = recipe["labels"]  # without it, the layout of the input decides
     if "image_encoding" in different:
         different["mask_encoding"] = recipe["mask_encoding"]  # the default depends on the other option
     arguments = [_argument(*_OPTIONS.get(name, (name, str)), value) for name, value in different.items()]
@@ -46,4 +49,4 @@ def _plain(value: Any) -> Any:
 
 
 def _argument(name: str, text_of: Callable[[Any], str], value: Any) -> str:
-    return f"--{name}={text_of(value)}"
+    return f"--{name}" if value is True else f"--{name}={text_of(value)}"

@@ -8,7 +8,8 @@ from typing import NoReturn
 from beam_pipelines import runners
 from beam_pipelines.contract.labels import BUILTIN_TABLES
 from beam_pipelines.contract.pixel import MAX_IMAGE_PIXELS
-from beam_pipelines.inputs.layouts import ANNOTATIONS, LAYOUTS, listed
+from beam_pipelines.inputs.layouts import ANNOTATIONS
+from beam_pipelines.inputs.layouts import OPTIONS as LAYOUT_OPTIONS
 from beam_pipelines.options import values
 from beam_pipelines.pixels.filters import FILTERS
 from beam_pipelines.recipe import MASKS_ARE
@@ -102,14 +103,28 @@ def _add_input(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--input",
         metavar="PATHS",
-        help="a folder, zip archives, or both, separated by commas, local or gs://, with images and masks laid out as "
-        + listed([f"{layout.name} ({layout.folders})" for layout in LAYOUTS]),
+        help="a folder, zip archives, or both, separated by commas, local or gs://, with images and masks; or a list "
+        "of pairs, a .csv or .jsonl file with the columns image, mask, and perhaps split and key",
+    )
+    group.add_argument(
+        "--layout",
+        choices=LAYOUT_OPTIONS,
+        help="how images and masks are arranged (default: the first of these that fits)",
+    )
+    group.add_argument(
+        "--images",
+        metavar="TEMPLATE",
+        type=values.template,
+        help="names of images below --input, such as 'rgb/{split}/{key}.jpg': {key} is what image and mask share and "
+        "may hold folders, {type} is any type of image, * is any text",
+    )
+    group.add_argument(
+        "--masks", metavar="TEMPLATE", type=values.template, help="names of masks, such as 'seg/{split}/{key}_mask.png'"
     )
     group.add_argument(
         "--labels",
         metavar="TABLE",
-        default="cityscapes19",
-        help=f"{', '.join(BUILTIN_TABLES)}, or a YAML file (default: cityscapes19)",
+        help=f"{', '.join(BUILTIN_TABLES)}, or a label file (default: the table of the layout, or cityscapes19)",
     )
     group.add_argument(
         "--masks_are",
@@ -122,8 +137,9 @@ def _add_input(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--annotations",
         choices=ANNOTATIONS,
-        help=f"which masks of {listed([layout.name for layout in LAYOUTS if layout.choice])} to read (default: the "
-        "first of these that exists)",
+        metavar="MASKS",
+        help=f"which masks to read, if the layout has several: {', '.join(ANNOTATIONS)} (default: the first of these "
+        "that exists; of gtFine and gtCoarse, for each split)",
     )
 
 
@@ -135,6 +151,11 @@ def _add_choice(group: argparse._ArgumentGroup) -> None:
         default="",
         help="the splits to build (train,val); or, if the folders have no splits, the shares that a hash of the key "
         "assigns (train=0.8,val=0.2). Default: all splits with true annotations",
+    )
+    group.add_argument(
+        "--pool_splits",
+        action="store_true",
+        help="with shares in --splits: divide the pairs of all splits of the input anew",
     )
     group.add_argument(
         "--group_by",
@@ -182,6 +203,17 @@ def _add_pixels(group: argparse._ArgumentGroup) -> None:
         default="float32",
         help="float32 and float16 store normalized pixels, (x/255 - mean)/std; uint8 and png store the original "
         "pixels, and the reader normalizes them with the same moments (default: float32)",
+    )
+    group.add_argument(
+        "--moments_split",
+        metavar="SPLIT",
+        help="the split whose mean and std normalize the images (default: train)",
+    )
+    group.add_argument(
+        "--moments_from",
+        metavar="PATH",
+        help="take mean and std from another data set, or from that of a training run, instead: for a data set on "
+        "which a model is only scored",
     )
     group.add_argument(
         "--mask_encoding",

@@ -74,6 +74,18 @@ def positive(number: type) -> Any:
     return parse
 
 
+def template(text: str) -> str:
+    """A template of file names below the input."""
+    unknown = [part for part in re.findall(r"\{.*?\}|\{|\}", text) if part not in ("{split}", "{key}", "{type}")]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{text!r} has {unknown[0]}; known are {{split}}, {{key}} and {{type}}")
+    if "{key}" not in text:
+        raise argparse.ArgumentTypeError(f"{text!r} has no {{key}}, by which an image and its mask are paired")
+    if text.startswith("/") or "://" in text or ".." in text.split("/"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not below --input: give a path relative to it")
+    return text
+
+
 def regex(text: str) -> str:
     """The text itself, which must be a regular expression."""
     try:

@@ -144,6 +144,8 @@ def problems_of_splits(checked: Checked, manifest: Manifest) -> Iterator[str]:
         ignored = int(tally.class_pixels[IGNORE])
         if shards and ignored != manifest.ignored_pixels[split]:
             yield f"{split}: {ignored:,} pixels are ignored, and the manifest says {manifest.ignored_pixels[split]:,}"
+    if manifest.moments_from is not None:
+        return
     tally = checked.tallies.get(manifest.moments_split, Tally())
     if tally.examples == manifest.examples(manifest.moments_split):
         yield from _problems_of_moments(tally, manifest)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from beam_pipelines.contract import record, tfrecord
 from beam_pipelines.errors import BuildError
-from beam_pipelines.inputs.sources import Pair
+from beam_pipelines.inputs.pairs import Pair
 from beam_pipelines.pixels.conform import Sample
 from beam_pipelines.pixels.mask_readings import PLAIN, MaskReading
 from beam_pipelines.recipe import Recipe
@@ -32,7 +33,7 @@ class Estimate:
     staged_bytes: float
 
 
-def estimate(pairs: Sequence[Pair], recipe: Recipe, reading: MaskReading = PLAIN) -> Estimate:
+def estimate(pairs: Iterable[Pair], recipe: Recipe, reading: MaskReading = PLAIN) -> Estimate:
     """Estimates from the first good pairs of `pairs`, which are shuffled.
 
     Raises:
@@ -41,7 +42,7 @@ def estimate(pairs: Sequence[Pair], recipe: Recipe, reading: MaskReading = PLAIN
     samples: list[Sample] = []
     rejected: list[Rejected] = []
     with contextlib.closing(file_reader(recipe)) as reader:
-        for pair in pairs[:TRIES]:
+        for pair in itertools.islice(pairs, TRIES):
             sample = prepare(pair, recipe, reader, reading)
             if isinstance(sample, Rejected):
                 rejected.append(sample)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
@@ -18,13 +19,12 @@ from beam_pipelines.errors import BuildError
 from beam_pipelines.files import cloud, storage
 from beam_pipelines.files.seal import last_line, unsealed
 from beam_pipelines.files.workspace import Workspace
-from beam_pipelines.inputs.sources import Pair
+from beam_pipelines.inputs.pairs import Pair, PairList
 from beam_pipelines.pixels.mask_readings import PLAIN, MaskReading
 from beam_pipelines.recipe import Recipe
 
 MIN_SHARDS = 16  # of a split with enough pairs: work for many workers, and files for the reader to shuffle
 MIN_SHARD_PAIRS = 4
-MOMENTS_SPLIT = "train"
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class ShardPlan:
     split: str
     index: int
     count: int
-    pairs: tuple[Pair, ...]
+    pairs: Sequence[Pair]
     digest: str
     reading: MaskReading = PLAIN
 
@@ -52,12 +52,17 @@ class ShardReference:
     length: int
 
 
-def choose_pairs(pairs: Sequence[Pair], recipe: Recipe) -> dict[str, list[Pair]]:
+def choose_pairs(pairs: Sequence[Pair], recipe: Recipe) -> dict[str, PairList]:
     """Split -> its first --max_pairs pairs in the order of the global shuffle, by a hash of (seed, key)."""
+    places, split_of = [], []
+    for pair in pairs:
+        places.append(_place(pair.key, recipe.seed))
+        split_of.append(sys.intern(pair.split))
     by_split = defaultdict(list)
-    for pair in sorted(pairs, key=lambda pair: _place(pair.key, recipe.seed)):
-        by_split[pair.split].append(pair)
-    return {split: by_split[split][: recipe.max_pairs] for split in sorted(by_split)}
+    for number in sorted(range(len(places)), key=places.__getitem__):
+        by_split[split_of[number]].append(number)
+    pairs = pairs if isinstance(pairs, PairList) else PairList(pairs)
+    return {split: pairs.reordered(by_split[split][: recipe.max_pairs]) for split in sorted(by_split)}
 
 
 def first_keys(keys: Iterable[str], recipe: Recipe) -> list[str]:
@@ -76,9 +81,11 @@ def cut_shards(
     empty = recipe.split_fractions.keys() - chosen.keys()
     if empty:
         raise BuildError(f"--splits: the hash assigned no pair to {', '.join(sorted(empty))}: too few pairs or groups")
-    if MOMENTS_SPLIT not in chosen:
+    if recipe.moments_split not in chosen and not recipe.moments_from:
         raise BuildError(
-            f"mean and std are computed on the split {MOMENTS_SPLIT!r}, but the input has only {', '.join(chosen)}"
+            f"mean and std are those of the split {recipe.moments_split!r}, but the input has only "
+            f"{', '.join(chosen)}: give --moments_split={next(iter(chosen))}, or --moments_from=DATASET to take those "
+            "of the data set that a model was trained on"
         )
     strange = recipe.shards.keys() ^ chosen.keys() if recipe.shards else ()
     if strange:
@@ -92,7 +99,7 @@ def cut_shards(
             raise BuildError(f"--shards={split}={count} is more than its {len(pairs)} pairs")
         for index in range(count):
             start, end = index * len(pairs) // count, (index + 1) * len(pairs) // count
-            shards.append(_shard(split, index, count, tuple(pairs[start:end]), recipe, reading))
+            shards.append(_shard(split, index, count, pairs[start:end], recipe, reading))
     return shards
 
 
@@ -154,7 +161,7 @@ def read_shard(reference: ShardReference) -> ShardPlan:
         raise BuildError(f"{error}; run the same command again, which writes the plan again") from error
     split, index, count, digest, pairs, (ways, kinds, palette) = line
     reading = MaskReading(tuple(ways), tuple(kinds), tuple(map(tuple, palette)))
-    return ShardPlan(split, index, count, tuple(Pair(*pair) for pair in pairs), digest, reading)
+    return ShardPlan(split, index, count, PairList(Pair(*pair) for pair in pairs), digest, reading)
 
 
 def _place(key: str, seed: int) -> bytes:
@@ -168,7 +175,7 @@ def _shard_count(pairs: int, example_bytes: float, shard_size_mb: float) -> int:
 
 
 def _shard(
-    split: str, index: int, count: int, pairs: tuple[Pair, ...], recipe: Recipe, reading: MaskReading
+    split: str, index: int, count: int, pairs: Sequence[Pair], recipe: Recipe, reading: MaskReading
 ) -> ShardPlan:
     identity: list[object] = [recipe.fingerprint, split, index, count, [astuple(pair) for pair in pairs]]
     if not reading.plain:

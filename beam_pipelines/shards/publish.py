@@ -22,7 +22,6 @@ from beam_pipelines.files.seal import sealed, unsealed
 from beam_pipelines.files.workspace import Workspace, publish_manifest
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.rejects import Rejected
-from beam_pipelines.shards.plan import MOMENTS_SPLIT
 from beam_pipelines.shards.receipts import StagedShard
 
 _KEPT = "Shards without a bad pair are kept, unless the command has --overwrite"
@@ -73,7 +72,7 @@ def publish(
     check_rejects(rejected, examples, max_rejects, f"{workspace.rejected} lists each with its reason. {_KEPT}")
     if not moments.pixels:
         raise BuildError(
-            f"every pair of the split {MOMENTS_SPLIT!r} was rejected: {workspace.rejected} has the reasons"
+            f"every pair of the split {recipe.moments_split!r} was rejected: {workspace.rejected} has the reasons"
         )
     _check_shards(written, workspace)
     manifest = _manifest(written, moments, class_pixels, recipe, rejected, started)
@@ -95,7 +94,7 @@ def _manifest(
         recipe=recipe.to_json(),
         pixels=_pixel_format(written, recipe),
         labels=recipe.labels,
-        moments_split=MOMENTS_SPLIT,
+        moments_split=recipe.moments_from.split if recipe.moments_from else recipe.moments_split,
         moments=moments,
         class_pixels={split: tuple(class_pixels[split][:classes].tolist()) for split in sorted(class_pixels)},
         ignored_pixels={split: int(class_pixels[split][IGNORE]) for split in sorted(class_pixels)},
@@ -108,6 +107,7 @@ def _manifest(
             "seconds": round(time.time() - started, 1),
         },
         minus_one_pixels=sum(shard.minus_ones for shard in written),
+        moments_from=recipe.moments_from.dataset if recipe.moments_from else None,
     )
 
 

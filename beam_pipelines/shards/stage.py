@@ -22,7 +22,7 @@ from beam_pipelines.files import storage
 from beam_pipelines.files.reader import FileReader
 from beam_pipelines.files.seal import sealed
 from beam_pipelines.files.workspace import Workspace
-from beam_pipelines.inputs.sources import Pair
+from beam_pipelines.inputs.pairs import Pair
 from beam_pipelines.pixels.conform import Sample, conform
 from beam_pipelines.pixels.decode import decode_image
 from beam_pipelines.pixels.mask_readings import MaskReading

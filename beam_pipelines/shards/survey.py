@@ -11,7 +11,7 @@ import numpy as np
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE, MAX_SOURCE_ID, LabelTable
 from beam_pipelines.errors import BuildError
-from beam_pipelines.inputs.sources import Pair
+from beam_pipelines.inputs.pairs import Pair
 from beam_pipelines.pixels import table_fit
 from beam_pipelines.pixels.mask_readings import (
     COLORS,

@@ -11,10 +11,11 @@ import pytest
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, SetupOptions, StandardOptions
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES
+from beam_pipelines.contract.moments import Moments
 from beam_pipelines.inputs.sources import find_pairs
 from beam_pipelines.options import DEFAULT_OUTPUT, parse_build, parse_verify, pipeline_options
 from beam_pipelines.options.command import command_of
-from beam_pipelines.recipe import SCENES, Recipe
+from beam_pipelines.recipe import SCENES, BorrowedMoments, Recipe
 from tests.support.builds import make_flat, run_module
 
 DEFAULT = parse_build([]).recipe
@@ -231,6 +232,12 @@ OTHER: dict[str, Any] = {
     "max_pairs": 1,
     "max_image_pixels": 1,
     "masks_are": "ids",
+    "layout": "idd",
+    "images": "{key}.png",
+    "masks": "{key}_mask.png",
+    "pool_splits": True,
+    "moments_split": "val",
+    "moments_from": BorrowedMoments(dataset="x", fingerprint="y", split="train", moments=Moments.zero()),
 }
 
 
@@ -261,10 +268,20 @@ def test_a_setting_does_not_change_the_fingerprint(option: str) -> None:
     assert build(option).fingerprint == DEFAULT.fingerprint
 
 
-@pytest.mark.parametrize("options", [{name: value} for name, value in OTHER.items()] + [OTHER | {"split_names": ()}])
+TEMPLATES = {name: OTHER[name] for name in ("images", "masks")}
+TOGETHER = {"split_names": (), "layout": None, "annotations": None, "moments_from": None}
+COMMANDS = [
+    *({name: value} for name, value in OTHER.items() if name not in ("moments_from", *TEMPLATES)),
+    TEMPLATES,
+    OTHER | TOGETHER,
+]
+
+
+@pytest.mark.parametrize("options", COMMANDS)
 def test_the_command_of_a_recipe_gives_that_recipe(options: dict[str, Any]) -> None:
-    """As `verify` prints it; --group_by needs shares."""
-    shares = {"split_fractions": {"train": 0.5, "val": 0.5}} if "group_by" in options else {}
+    """As `verify` prints it; --group_by and --pool_splits need shares."""
+    needs_shares = options.keys() & {"group_by", "pool_splits"}
+    shares = {"split_fractions": {"train": 0.5, "val": 0.5}} if needs_shares else {}
     shard_size = {"shard_size_mb": 128.0} if options.get("shards") else {}
     recipe = replace(DEFAULT, **options | shares | shard_size)
     command = command_of(json.loads(json.dumps(recipe.to_json())), "my out", "--overwrite")

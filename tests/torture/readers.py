@@ -101,7 +101,25 @@ classes:
 ignore: [0, {name: void, ids: [1, 2], color: [0, 0, 0]}]
 """
     samples = [text.encode(), text.replace("[0, {name: void, ids: [1, 2], color: [0, 0, 0]}]", "rest").encode()]
+    samples += [
+        b"nc: 2\nnames: {0: road, 1: car}\n",
+        b'{"labels": [{"name": "a--b", "readable": "b", "color": [1, 2, 3], "evaluate": true}]}',
+        b'{"#804080": "road", "#0000ff": "Car 1", "#0000c8": "Car 2"}',
+    ]
     return Reader(samples, mutations.mutate, lambda data, path: load_labels(_written(data, path)), (LabelTableError,))
+
+
+def label_lists() -> Reader:
+    from beam_pipelines.contract.labels import LabelTableError
+    from beam_pipelines.inputs.label_files.errors import FileError
+    from beam_pipelines.inputs.label_files.forms import table_of
+
+    def read(data: bytes, _: Path) -> object:
+        text = data.decode("utf-8", "replace")
+        return table_of(text, "mine", ".csv" if text.startswith("n") else ".txt")
+
+    samples = [b"name,r,g,b\nroad,128,64,128\n", b"# label:color_rgb:parts:actions\nroad:128,64,128::\n"]
+    return Reader(samples, mutations.mutate, read, (LabelTableError, FileError))
 
 
 def images() -> Reader:
@@ -291,6 +309,7 @@ READERS: dict[str, Callable[[], Reader]] = {
     "tfrecord": tfrecords,
     "verified record": verified_records,
     "labels": labels,
+    "label lists": label_lists,
     "image": images,
     "mask": masks,
     "zip": zips,

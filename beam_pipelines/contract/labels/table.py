@@ -155,6 +155,12 @@ class TableFields(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_on
     labels: tuple[LabelFields, ...]
 
 
+_MINUS_ONE = (
+    "; -1 marks what no mask shows, such as the license plate of Cityscapes: drop the row. If masks hold it, it is 255 "
+    "in 8 bits and 65535 in 16 bits: list these"
+)
+
+
 def _problems(table: LabelTable) -> list[str]:
     classes = [row for row in table.labels if row.train_id != IGNORE]
     found = [] if classes else ["it has no classes"]
@@ -166,8 +172,7 @@ def _problems(table: LabelTable) -> list[str]:
     source_ids = [source_id for row in table.labels for source_id in row.source_ids]
     outside = [source_id for source_id in source_ids if not 0 <= source_id <= MAX_SOURCE_ID]
     if outside:
-        cure = "; -1 is stored as 255 in 8 bits and as 65535 in 16 bits: list these" if -1 in outside else ""
-        found.append(f"source ids outside 0 to {MAX_SOURCE_ID}: {outside}{cure}")
+        found.append(f"source ids outside 0 to {MAX_SOURCE_ID}: {outside}{_MINUS_ONE if -1 in outside else ''}")
     for what, values in (
         ("source id", source_ids),
         ("name", [row.name for row in table.labels]),

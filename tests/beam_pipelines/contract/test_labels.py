@@ -315,7 +315,8 @@ ROAD, CAR = label("road", [7], 0, (128, 64, 128)), label("car", [26], 1, (0, 0, 
         (
             [ROAD, label("car", [-1, 65536], 1)],
             "source ids outside 0 to 65535: [-1, 65536]; "
-            "-1 is stored as 255 in 8 bits and as 65535 in 16 bits: list these",
+            "-1 marks what no mask shows, such as the license plate of Cityscapes: drop the row. If masks hold it, "
+            "it is 255 in 8 bits and 65535 in 16 bits: list these",
         ),
     ],
 )

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import json
 import re
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +103,7 @@ def test_a_built_in_table_may_be_written_as_a_file(tmp_path: Path) -> None:
 
 
 ROAD = "{name: road, ids: [7]}"
+COLOR = "class 0: `color` must be three integers of 0 to 255, or hexadecimal as '#804080', found "
 
 
 @pytest.mark.parametrize(
@@ -110,41 +114,44 @@ ROAD = "{name: road, ids: [7]}"
         ("classes: 5", "label table 'mine': expected a mapping with a list `classes`"),
         (
             f"classes: [{ROAD}]\nignored: [1]\nversion: 2",
-            "label table 'mine': unknown keys ['ignored', 'version']; known: name, classes, ignore",
+            'label table \'mine\': unknown keys "ignored", "version"; known: name, classes, ignore',
         ),
-        ("classes: [road]", "class 0: expected a mapping with at least `name` and `ids`, found 'road'"),
+        ("classes: [7]", "class 0: expected a mapping with at least `name` and `ids`, found 7"),
         (
             f"classes: [{ROAD}, {{name: car}}]",
-            "class 1: expected a mapping with at least `name` and `ids`, found {'name': 'car'}",
+            "class 1 (car): it has no `ids`, and other classes have some: give every class `ids`, or none, if ids "
+            "count the classes from 0",
         ),
         (
             f"classes: [{ROAD}]\nignore: [{{ids: [1]}}]",
-            "ignore 0: expected a mapping with at least `name` and `ids`, found {'ids': [1]}",
+            'ignore 0: expected a mapping with at least `name` and `ids`, found {"ids": [1]}',
         ),
         (
             f"classes: [{ROAD}]\nignore: [0, [1, 2]]",
             "ignore 1: expected a mapping with at least `name` and `ids`, found [1, 2]",
         ),
-        (f"classes: [{ROAD}]\nignore: others", "label table 'mine': `ignore` must be a list or `rest`, found 'others'"),
+        (
+            f"classes: [{ROAD}]\nignore: others",
+            "label table 'mine': `ignore` must be a list or `rest`, found \"others\"",
+        ),
         (f"classes: [{ROAD}]\nignore: 0", "label table 'mine': `ignore` must be a list or `rest`, found 0"),
         (
             "classes: [{name: road, ids: [7], colour: [0, 0, 0]}]",
-            "class 0: unknown keys ['colour']; known: name, ids, train_id, color, category",
+            'class 0: unknown keys "colour"; known: name, ids, train_id, color, mask_colors, category',
         ),
-        ("classes: [{name: road, ids: 7}]", "class 0: `ids` must be a list of integers, found 7"),
-        ("classes: [{name: road, ids: [true]}]", "class 0: `ids` must be a list of integers, found ['true']"),
-        ("classes: [{name: road, ids: ['7']}]", "class 0: `ids` must be a list of integers, found ['7']"),
+        ("classes: [{name: road, ids: [true]}]", 'class 0: `ids` must be a list of integers, found ["true"]'),
+        ("classes: [{name: road, ids: ['7']}]", 'class 0: `ids` must be a list of integers, found ["7"]'),
         (
             "classes: [{name: road, ids: [7], color: [0, 0]}]",
-            "class 0: `color` must be three integers of 0 to 255, found [0, 0]",
+            COLOR + "[0, 0]",
         ),
         (
             "classes: [{name: road, ids: [7], color: [0, 0, 256]}]",
-            "class 0: `color` must be three integers of 0 to 255, found [0, 0, 256]",
+            COLOR + "[0, 0, 256]",
         ),
         (
-            "classes: [{name: road, ids: [7], color: '#000000'}]",
-            "class 0: `color` must be three integers of 0 to 255, found '#000000'",
+            "classes: [{name: road, ids: [7], color: '#00000g'}]",
+            COLOR + '"#00000g"',
         ),
         ("classes: []", "label table 'mine': it has no classes"),
         (f"classes: [{ROAD}]\nignore: [7]", "label table 'mine': source id 7 is used 2 times"),
@@ -163,10 +170,19 @@ def test_a_file_that_is_no_table_is_refused_with_the_reason(tmp_path: Path, text
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        (b"classes: [", "line 1: expected the node content, but found '<stream end>'"),
-        (b"classes:\n- name: road\n\tids: [7]", "line 3: found character '\\t' that cannot start any token"),
+        (b"classes: [", "line 1: expected the node content, but found the end of the file"),
+        (b"classes:\n- name: road\n\tids: [7]", "line 3: a tab: indent with spaces, not with tabs"),
         (b"classes:\n- \x00", "line 2: the control character 0x00 is not allowed"),
-        ("classes: []".encode("utf-16"), "line 1: the file is not UTF-8 text"),
+        ("classes: []".encode("utf-16"), "line 1: the file is UTF-16: save it as UTF-8"),
+        (
+            "classes: []".encode("utf-16-le"),
+            "line 1: the control character 0x00 is not allowed: save the file as UTF-8",
+        ),
+        (
+            b"classes:\n- name: a\n  ids: [1]\n  color: #804080",
+            "line 4: `color` is empty: put a color that begins with #",
+        ),
+        (b'classes: ["\\ud800"]', "line 1: half a character"),
         (b"\x89PNG\r\n", "line 1: the file is not UTF-8 text"),
         (b"classes:\n" + b"[" * 100_000, "line 2: could not find expected ':'"),
         (b"classes: " + b"[" * 30 + b"]" * 30, "line 1: lists and mappings are nested more than 20 deep"),
@@ -213,7 +229,7 @@ def test_255_classes_are_the_most(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(LabelTableError, match=r"--labels=.* is a folder, a pipe or a device: name a regular YAML file"):
+    with pytest.raises(LabelTableError, match=r"--labels=.* is a folder, a pipe or a device: name a regular file"):
         load_labels(str(tmp_path))
 
 
@@ -221,3 +237,120 @@ def test_a_name_that_is_neither_a_table_nor_a_file_is_refused_with_the_names() -
     with pytest.raises(LabelTableError) as caught:
         load_labels("cityscapes20")
     assert str(caught.value) == f"--labels=cityscapes20 is neither a file nor one of {', '.join(BUILTIN_TABLES)}"
+
+
+# Label files as others write them.
+
+RGB = ((128, 64, 128), (0, 0, 142))
+FORMS = {
+    "text.yaml": "classes: [road, car]",
+    "hex.yaml": "classes: [{name: road, ids: 0, color: '#804080'}, {name: car, ids: 1, color: 00008e}]",
+    "digits.yaml": "classes: [{name: road, color: 804080}, {name: car, color: '#00008E'}]",
+    "list.yaml": "- road\n- car\n",
+    "list.json": '["road",\n\t"car"]',
+    "data.yaml": "path: ../data\ntrain: images/train\nnc: 2\nnames: [road, car]",
+    "mapping.yaml": "names:\n  0: road\n  1: car\n",
+    "class_dict.csv": "name,r,g,b\nroad,128,64,128\ncar,0,0,142\n",
+    "order.csv": "\ufeffB; G ;R;Name\r\n128;64;128;road\r\n142; 0;0;car\r\n",
+    "labelmap.txt": "# label:color_rgb:parts:actions\nroad:128,64,128::\ncar:0,0,142::\n",
+    "class_list.json": '{"#804080": "road", "#00008e": "car"}',
+    "config_v1.2.json": '{"labels": [{"name": "flat--road", "readable": "road", "color": [128, 64, 128], '
+    '"evaluate": true}, {"name": "vehicle--car", "readable": "car", "color": [0, 0, 142], "evaluate": true}],'
+    '\n\t"folder_structure": "x", "version": 1.2}',
+}
+
+
+@pytest.mark.parametrize("file", FORMS)
+def test_label_files_of_others_are_read(tmp_path: Path, file: str) -> None:
+    (tmp_path / file).write_text(FORMS[file], encoding="utf-8", newline="")
+    table = load_labels(str(tmp_path / file))
+    assert [(row.name, row.source_ids, row.train_id) for row in table.labels] == [("road", (0,), 0), ("car", (1,), 1)]
+    colors = tuple(row.color for row in table.classes)
+    assert colors == (RGB if "128" in FORMS[file] or "8040" in FORMS[file] else (None, None))
+    assert table.name == file.rpartition(".")[0]
+
+
+def test_the_config_of_mapillary_is_the_built_in_table(tmp_path: Path) -> None:
+    known = BUILTIN_TABLES["mapillary65"]()
+    rows = [
+        {
+            "name": f"{row.category}--{row.name}",
+            "readable": row.name,
+            "color": row.color,
+            "evaluate": row.train_id != IGNORE,
+        }
+        for row in known.labels
+    ]
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"labels": rows}, indent="\t"))
+    assert replace(load_labels(str(path)), name=known.name) == known
+
+
+def test_a_color_that_two_labels_of_mapillary_share_is_read_as_neither(tmp_path: Path) -> None:
+    rows = [{"name": f"a--{n}", "readable": "same", "color": [9, 9, n // 2], "evaluate": True} for n in range(4)]
+    path = tmp_path / "config_v2.0.json"
+    path.write_text(json.dumps({"labels": rows[:3]}))
+    table = load_labels(str(path))
+    assert [(row.name, row.color) for row in table.classes] == [
+        ("a--0", (9, 9, 0)),
+        ("a--1", (9, 9, 0)),
+        ("a--2", (9, 9, 1)),
+    ]
+    assert table.source_id_of_color == {(9, 9, 1): 2}
+
+
+def test_the_class_list_of_a2d2_is_the_built_in_table(tmp_path: Path) -> None:
+    known = BUILTIN_TABLES["a2d2"]()
+    listed = {}
+    for row in known.classes:
+        for number, color in enumerate(row.colors_in_masks, start=1):
+            several = len(row.colors_in_masks) > 1
+            listed["#" + bytes(color).hex()] = f"{row.name} {number}" if several else row.name
+    path = tmp_path / "class_list.json"
+    path.write_text(json.dumps(listed))
+    assert len(listed) == 55
+    assert replace(load_labels(str(path)), name="a2d2") == known
+
+
+def test_a_class_may_have_several_colors_in_masks(tmp_path: Path) -> None:
+    table = load(tmp_path, "classes: [{name: car, color: '#00f', mask_colors: ['#ff0000', [0, 255, 0]]}]")
+    assert table.classes[0].color == (0, 0, 255)
+    assert table.source_id_of_color == {(255, 0, 0): 0, (0, 255, 0): 0}
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "told"),
+    [
+        ("a.csv", "id,label\n0,road", 'line 1: the first line must be name,r,g,b in any order, found "id,label"'),
+        ("a.csv", "name,r,g,b\nroad,1,2", "line 2: 3 values for the 4 columns name,r,g,b"),
+        ("a.csv", "name,r,g,b\nroad,1,2,256", 'line 2: a color is three whole numbers of 0 to 255, found "1, 2, 256"'),
+        ("a.csv", "", "the first line must be name,r,g,b"),
+        ("a.csv", 'name,r,g,b\n"road,1,2,3', "unexpected end of data"),
+        ("a.txt", "0 0.5 0.5", 'line 1: expected label:red,green,blue:parts:actions, found "0 0.5 0.5"; label files'),
+        ("a.txt", "\n# nothing", "there is no class in it; label files are"),
+        ("a.yaml", "names: [a, b]\nnc: 3", "`nc` is 3, and `names` has 2 names"),
+        ("a.yaml", "names: {a: 0}", '`names` has the key "a": keys are ids, such as 0'),
+        ("a.yaml", "names: [[a]]", "`names` must be a list of names"),
+        ("a.json", '{"#ff0000": ["a"]}', '#ff0000 must have the name of a class, found ["a"]'),
+        ("a.json", '{"labels": [{"name": "a"}]}', "label 0 (a): it has no `color`"),
+        ("a.json", '{"labels": [7]}', "label 0: expected a mapping with `name` and `color`, found 7"),
+        ("a.yaml", "classes: [{name: a, train_id: 1}, b]", "class 0 (a): with a `train_id` it needs `ids`"),
+        ("a.yaml", "classes: [{name: plate, ids: -1}]", "-1 marks what no mask shows"),
+    ],
+)  # fmt: skip
+def test_a_file_of_another_form_is_told_what_is_read(tmp_path: Path, file: str, text: str, told: str) -> None:
+    (tmp_path / file).write_text(text)
+    with pytest.raises(LabelTableError, match=re.escape(told)):
+        load_labels(str(tmp_path / file))
+
+
+def test_a_label_file_may_be_a_member_of_an_archive(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
+        archive.writestr("set/config.yaml", STREET)
+        archive.writestr("set/long.yaml", "#" * 1_000_001)
+    assert load_labels(f"{tmp_path}/data.zip!/set/config.yaml").num_classes == 2
+    with pytest.raises(LabelTableError, match=r"its config: .*has more than 1,000,000 bytes"):
+        load_labels(f"{tmp_path}/data.zip!/set/long.yaml", called="its config")
+    for name in ("data.zip!/none.yaml", "none.zip!/a.yaml"):
+        with pytest.raises(LabelTableError, match="--labels="):
+            load_labels(f"{tmp_path}/{name}")

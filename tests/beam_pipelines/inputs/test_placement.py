@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 from beam_pipelines.errors import BuildError
-from beam_pipelines.inputs.placement import check_apart
+from beam_pipelines.inputs.detection import detect
+from beam_pipelines.inputs.input_files import Files
+from beam_pipelines.inputs.placement import check_apart, check_not_among
+from beam_pipelines.inputs.sources import Source
+from tests.support.builds import recipe_of
 
 
 @pytest.mark.parametrize(
@@ -15,13 +19,10 @@ from beam_pipelines.inputs.placement import check_apart
     [
         ("set", "set", "is the input"),
         ("set", "link", "is the input"),
-        ("set", "link/images/out", "is among the images"),
-        ("set", "set/leftImg8bit", "is among the images"),
         ("set.zip", "set.zip/out", "is below the archive"),
         ("out/_build/set", "out", "is in a folder that a build with"),
         ("out/transform_fn", "out", "is in a folder that a build with"),
         ("gs://bucket/set", "gs://bucket/set/", "is the input"),
-        ("gs://bucket/set", "gs://bucket/set/masks/out", "is among the images"),
     ],
 )
 def test_where_they_clash_they_are_refused(tmp_path: Path, given: str, output: str, problem: str) -> None:
@@ -30,6 +31,25 @@ def test_where_they_clash_they_are_refused(tmp_path: Path, given: str, output: s
     given, output = (path if "://" in path else f"{tmp_path}/{path}" for path in (given, output))
     with pytest.raises(BuildError, match=problem):
         check_apart(given, output)
+
+
+@pytest.mark.parametrize(
+    ("given", "output"),
+    [("set", "link/images/out"), ("set", "set/Masks"), ("gs://bucket/set", "gs://bucket/set/masks/out")],
+)
+def test_among_the_images_it_is_refused(tmp_path: Path, given: str, output: str) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "set")
+    given, output = (path if "://" in path else f"{tmp_path}/{path}" for path in (given, output))
+    files = Files()
+    files.add_source(f"{given}/")
+    for name in ("images/train/a.png", "masks/train/a.png"):
+        files.add(name, 1)
+    source = Source(given, files, detect(files, recipe_of(), given))
+    check_apart(given, output)
+    with pytest.raises(BuildError, match="is among the images"):
+        check_not_among(source, output)
+    check_not_among(source, f"{given}/gtFine")  # a folder of another layout
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,10 @@ from beam_pipelines.errors import BuildError
 from beam_pipelines.files.listing import list_local
 from beam_pipelines.files.reader import FileReader
 from beam_pipelines.inputs import layouts
-from beam_pipelines.inputs.layouts import Layout
+from beam_pipelines.inputs.layouts import Layout, Masks
+from beam_pipelines.inputs.pairs import PairList
 from beam_pipelines.inputs.sources import Found, find_pairs
+from beam_pipelines.inputs.templates import Template
 from beam_pipelines.rejects import BadInputError
 from tests.support.builds import recipe_of
 
@@ -31,7 +33,7 @@ IMAGE_TYPES = ("jpg", "jpeg", "jpe", "jfif", "png", "bmp", "tif", "tiff", "webp"
 CITIES = {"train": ("aachen", "bochum"), "val": ("munster",), "test": ("berlin",), "train_extra": ("augsburg",)}
 PER_CITY = 2
 LEFT_OUT_TEST = "test: 2 images are left out, their annotations are placeholders (give --splits to build them)"
-LEFT_OUT_EXTRA = "train_extra: 2 images are left out, none of them has a mask"
+COARSE_EXTRA = "train_extra: its masks are those of gtCoarse"
 SHARES = "--splits=train=0.8,val=0.2"
 
 
@@ -105,11 +107,25 @@ def test_a_name_that_is_not_utf8_is_refused_by_name(tmp_path) -> None:
         find_pairs(recipe_of(), str(tmp_path))
 
 
-def test_the_tree_gives_train_and_val_of_gtfine_and_says_what_it_leaves_out(tree) -> None:
+def test_the_tree_gives_gtfine_and_for_train_extra_gtcoarse_and_says_what_it_leaves_out(tree) -> None:
     found = find(tree)
-    assert splits(found) == {"train": 4, "val": 2}
+    assert splits(found) == {"train": 4, "train_extra": 2, "val": 2}
+    assert {pair.split for pair in found.pairs if "/gtCoarse/" in pair.mask} == {"train_extra"}
     assert found.rejected == ()
-    assert found.notes == (LEFT_OUT_TEST, LEFT_OUT_EXTRA)
+    assert found.notes == (LEFT_OUT_TEST, COARSE_EXTRA)
+
+
+def test_gtfine_alone_leaves_train_extra_out(tree) -> None:
+    found = find(tree, "--annotations=gtFine")
+    assert splits(found) == {"train": 4, "val": 2}
+    assert found.notes == (LEFT_OUT_TEST, "train_extra: 2 images are left out, none of them has a mask")
+
+
+def test_train_ids_are_read_where_a_tree_has_nothing_else(tmp_path) -> None:
+    root = lay(tmp_path, *(name for name in cityscapes_names() if not name.endswith("labelIds.png")))
+    found = find(root, "--annotations=gtFine")
+    assert splits(found) == {"train": 4, "val": 2}
+    assert all(pair.mask.endswith("_gtFine_labelTrainIds.png") for pair in found.pairs)
 
 
 def test_a_pair_knows_its_files_their_bytes_and_a_key_that_the_city_is_a_part_of(tree) -> None:
@@ -125,8 +141,9 @@ def test_pairs_are_sorted_and_each_image_has_the_mask_of_its_stem(tree) -> None:
     found = find(tree)
     assert keys(found) == sorted(keys(found))
     for pair in found.pairs:
+        kind = "gtCoarse" if pair.split == "train_extra" else "gtFine"
         assert pair.image.endswith(f"leftImg8bit/{pair.key}_leftImg8bit.png")
-        assert pair.mask.endswith(f"gtFine/{pair.key}_gtFine_labelIds.png")
+        assert pair.mask.endswith(f"{kind}/{pair.key}_{kind}_labelIds.png")
 
 
 def test_coarse_annotations_are_taken_when_asked_for_with_train_extra(tree) -> None:
@@ -148,7 +165,7 @@ def test_splits_takes_what_it_names_the_dummies_of_test_too(tree) -> None:
 
 
 def test_splits_takes_images_without_masks_and_lists_each(tree) -> None:
-    found = find(tree, "--splits=train,train_extra")
+    found = find(tree, "--splits=train,train_extra", "--annotations=gtFine")
     assert splits(found) == {"train": 4}
     assert [(bad.split, bad.reason, bad.mask) for bad in found.rejected] == [("train_extra", "missing_mask", None)] * 2
     assert found.rejected[0].detail == (
@@ -158,9 +175,8 @@ def test_splits_takes_images_without_masks_and_lists_each(tree) -> None:
 
 
 def test_splits_of_which_no_image_has_a_mask_are_refused(tree) -> None:
-    assert re.search(
-        r"no image has a mask with its name; the first .*has no mask", refused(tree, "--splits=train_extra")
-    )
+    text = refused(tree, "--splits=train_extra", "--annotations=gtFine")
+    assert re.search(r"no image has a mask with its name; the first .*has no mask", text)
 
 
 def test_splits_that_are_not_there_are_named(tree) -> None:
@@ -175,7 +191,7 @@ def test_shares_are_refused_where_the_folders_have_splits(tree) -> None:
 def test_images_without_annotations_are_told_from_nothing_at_all(tmp_path) -> None:
     root = lay(tmp_path, "leftImg8bit/train/aachen/aachen_000000_000019_leftImg8bit.png")
     text = refused(root)
-    assert "images of the layout Cityscapes (leftImg8bit/) but no masks of it (gtFine/SPLIT/CITY/*_labelIds.png" in text
+    assert "images of the layout Cityscapes (leftImg8bit/SPLIT/*_leftImg8bit.*) but no masks of it (gtFine/" in text
     assert text.endswith("add gtFine_trainvaltest.zip, or its content, to --input")
 
 
@@ -199,10 +215,10 @@ def test_zips_give_the_pairs_of_the_tree_but_for_their_paths(tree, tmp_path, met
             source = f"{images},{lay(tmp_path / 'fine', *(n for n in cityscapes_names() if n.startswith('gtFine/')))}/"
         else:
             pack(tmp_path / "gtFine_trainvaltest.zip", tree, "gtFine", method=method)
-    found, plain = find(source), find(tree)
+    found, plain = (find(place, "--annotations=gtFine") for place in (source, tree))
 
     def without_paths(found: Found) -> Found:
-        return replace(found, pairs=tuple(replace(pair, image="", mask="", modified=0) for pair in found.pairs))
+        return replace(found, pairs=PairList(replace(pair, image="", mask="", modified=0) for pair in found.pairs))
 
     assert without_paths(found) == without_paths(plain)
     reader = FileReader(10_000)
@@ -215,7 +231,7 @@ def test_zips_give_the_pairs_of_the_tree_but_for_their_paths(tree, tmp_path, met
 
 def test_archives_may_hold_a_prefix_folder(tree, tmp_path) -> None:
     archive = pack(tmp_path / "all.zip", tree, "leftImg8bit", "gtFine", method=zipfile.ZIP_STORED, prefix="my data/")
-    assert keys(find(archive)) == keys(find(tree))
+    assert keys(find(archive)) == keys(find(tree, "--annotations=gtFine"))
 
 
 def test_unpacked_pictures_are_taken_before_the_archives_beside_them(tree, tmp_path) -> None:
@@ -479,44 +495,80 @@ def test_every_stem_is_paired_or_rejected_once(tmp_path_factory, images, masks) 
 
 def test_two_folders_of_masks_are_refused(tmp_path) -> None:
     root = lay(tmp_path, "images/train/a.png", "masks/train/a.png", "labels/train/a.png")
-    assert refused(root) == f"{root} has masks in masks and in labels: keep one of these folders"
+    assert refused(root) == (
+        f"{root} can be read as images/*.* with masks/*.png and as images/*.* with labels/*.png: keep one of these, or "
+        "say which, as in --images='images/{key}.{type}' --masks='masks/{key}.png'"
+    )
+
+
+def test_a_folder_of_masks_whose_names_are_those_of_no_image_does_not_count(tmp_path) -> None:
+    root = lay(tmp_path, *PAIR, "gt/other.png")
+    assert [pair.mask for pair in find(root).pairs] == [f"{root}/masks/train/a.png"]
 
 
 def test_no_name_in_common_is_refused_with_the_first_problem(tmp_path) -> None:
-    root = lay(tmp_path, "images/train/a.png", "masks/train/a_mask.png")
+    root = lay(tmp_path, "images/train/a.png", "masks/train/b.png")
     text = f"{root}: no image has a mask with its name; the first problem: images/train/a.png has no mask"
     assert refused(root) == text
 
 
-@pytest.mark.parametrize("names", [[], ["a.txt", "b/c.png"], ["masks/a.png"]])
-def test_an_input_without_images_says_what_was_looked_for(tmp_path, names) -> None:
-    assert refused(lay(tmp_path, *names), SHARES) == (
-        f"{tmp_path}: found neither Cityscapes (leftImg8bit/ with gtFine/ or gtCoarse/), nor folders (images/ with "
-        f"masks/, annotations/ or labels/), among {len(names)} files"
-    )
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        ([], "It has no files. Known are Cityscapes; IDD; ACDC; "),
+        (["a.txt", "b/c.png"], "Its first files are a.txt, b/c.png. Known are "),
+        (["masks/a.png"], "Its first files are masks/a.png. Nearest: folders, but there are no images (images/*.*, "),
+        ([f"x/{n}.jpg" for n in range(9)], "Its first files are x/0.jpg, x/1.jpg, x/2.jpg, x/3.jpg, x/4.jpg, ... (9 f"),
+    ],
+)
+def test_an_input_without_a_layout_shows_its_files_and_the_nearest_layouts(tmp_path, names, told) -> None:
+    text = refused(lay(tmp_path, *names), SHARES)
+    assert text.startswith(f"{tmp_path} has no known layout. {told}")
+    assert text.endswith("Give --images and --masks with the patterns of your names")
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "proposal"),
+    [
+        ("rgb/{}.jpg", "sem/{}.png", "--images='rgb/{key}.jpg' --masks='sem/{key}.png'"),
+        ("all/{}.jpg", "all/{}_mask.png", "--images='all/{key}.jpg' --masks='all/{key}_mask.png'"),
+        ("x/train/{}.tif", "y/train/{}_L.png", "--images='x/{split}/{key}.tif' --masks='y/{split}/{key}_L.png'"),
+        ("p/q/r/{}.png", "p/s/t/{}.png", "--images='p/q/r/{key}.png' --masks='p/s/t/{key}.png'"),
+    ],
+)
+def test_names_that_fit_each_other_are_proposed_as_patterns(tmp_path, image, mask, proposal) -> None:
+    lay(tmp_path, *(form.format(stem) for form in (image, mask) for stem in ("one", "two", "three")))
+    text = refused(tmp_path, SHARES)
+    assert text.endswith(f"These names fit: {proposal}")
+    patterns = [option.strip() for option in proposal.replace("'", "").split()]
+    split = [] if "{split}" in proposal else [SHARES]
+    assert len(find(tmp_path, *patterns, *split).pairs) == 3
 
 
 @pytest.mark.parametrize("names", [["images/a.png"], ["images/a.png", "masks/a.jpg"]])
 def test_images_without_masks_say_where_masks_are_looked_for(tmp_path, names) -> None:
     text = refused(lay(tmp_path, *names), SHARES)
-    assert "images of the layout folders (images/) but no masks of it (masks/*.png, annotations/*.png or" in text
-    assert "each a PNG file with the name of its image" in text
+    assert "images of the layout folders (images/*.*) but no masks of it (masks/*.png, annotations/*.png, lab" in text
+    assert ("masks/a.jpg is a JPG file" if len(names) > 1 else "each a PNG file with the name of its image") in text
 
 
 def test_images_of_another_layout_are_left_out_with_a_note(tree, tmp_path) -> None:
     lay(tmp_path, *cityscapes_names(), "images/train/a.png", "masks/train/a.png")
     found = find(tmp_path)
     assert keys(found) == keys(find(tree))
-    assert found.notes[0] == "1 images of the layout folders are left out: the input is read as Cityscapes"
+    assert found.notes[0] == (
+        "1 images of the layout folders are left out: the input is read as Cityscapes; --layout=folders reads them"
+    )
+    assert keys(find(tmp_path, "--layout=folders")) == ["train/a"]
 
 
 NEW_LAYOUT = Layout(
     name="Sunny",
-    image_folder="photos",
-    image=re.compile(r"photos/([^/]+)/(.+)\.jpg"),
-    masks={kind: re.compile(rf"{kind}/([^/]+)/(.+)_ids\.png") for kind in ("exact", "rough")},
-    mask_names="SPLIT/*_ids.png",
-    choice=True,
+    option="sunny",
+    images=(Template("photos/{split}/{key}.jpg"),),
+    masks=tuple(
+        Masks(template=Template(f"{kind}/{{split}}/{{key}}_ids.png"), name=kind) for kind in ("exact", "rough")
+    ),
     unlabeled=frozenset({"test"}),
     cure="add exact/",
 )
@@ -535,7 +587,7 @@ def test_a_new_layout_is_one_row(tmp_path, monkeypatch) -> None:
     rough = find_pairs(replace(recipe_of("--splits=test"), annotations="rough"), str(tmp_path))
     assert [pair.mask for pair in rough.pairs] == [f"{tmp_path}/rough/test/a_ids.png"]
     assert refused(tmp_path / "photos").endswith(f": give --input={tmp_path}")
-    assert "is only for Cityscapes or Sunny" in refused(lay(tmp_path / "none"), "--annotations=gtFine")
+    assert "is only for Cityscapes or IDD" in refused(lay(tmp_path / "none"), "--annotations=gtFine")
 
 
 def test_a_missing_folder_is_named(tmp_path) -> None:

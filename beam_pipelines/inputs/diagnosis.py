@@ -1,0 +1,189 @@
+"""Explains why an input has no layout, or more than one, and what to do."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shlex
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+
+from beam_pipelines.contract.image_types import IMAGE_TYPES
+from beam_pipelines.files import storage
+from beam_pipelines.files.reader import is_member
+from beam_pipelines.inputs import layouts
+from beam_pipelines.inputs.input_files import Files
+from beam_pipelines.inputs.layouts import (
+    IMAGE_SUFFIXES,
+    MASK_SUFFIXES,
+    AnyTemplate,
+    Layout,
+    Masks,
+    is_picture,
+    listed,
+    shown,
+)
+from beam_pipelines.inputs.templates import FolderTemplate, split_of_folder
+from beam_pipelines.recipe import Recipe
+
+_FOLDERS_ABOVE = 3
+_SHOWN_FILES = 5
+_NEAREST = 3
+_LOOKED_AT = 20_000  # files for a proposal
+_ROOTS = 40
+_OTHER_MASKS = (*(kind for kind in IMAGE_TYPES if kind != "png"), "gif")
+
+
+def nothing_found(files: Files, there: Sequence[Layout], rows: Sequence[Layout], recipe: Recipe, inputs: str) -> str:
+    """Why none of the layouts `rows` fits the input, and what to do. `there` are the layouts that have images."""
+    if recipe.images:
+        return _no_pattern_fits(files, rows[0], inputs)
+    right = _folder_below(files) or _folder_above(inputs)
+    if right:
+        return f"{inputs} is not the folder with the images and the masks: give --input={right}"
+    for layout in there:
+        kinds = [masks for masks in layout.masks if recipe.annotations in (None, masks.name, masks.ids)]
+        images = shown([template for template in layout.images if any(map(template.matches, files))])
+        return (
+            f"{inputs} has images of the layout {layout.name} ({images}) but no masks of it "
+            f"({shown([masks.template for masks in kinds])}): {_why(layout, files) or _proposed(files) or layout.cure}"
+        )
+    cure = _proposed(files) or "Give --images and --masks with the patterns of your names"
+    return f"{inputs} has no known layout. {_first(files)}. {_nearest(files, rows)}. {cure}"
+
+
+def ambiguous(fitting: Sequence[tuple[AnyTemplate, Masks]], inputs: str) -> str:
+    """Several pairs of folders, or of suffixes, fit each other."""
+    ways = " and as ".join(f"{image.shown} with {masks.template.shown}" for image, masks in fitting)
+    image, masks = fitting[0]
+    return (
+        f"{inputs} can be read as {ways}: keep one of these, or say which, as in "
+        f"{_options(image.text, masks.template.text)}"
+    )
+
+
+def _options(images: str, masks: str) -> str:
+    return f"--images={shlex.quote(images)} --masks={shlex.quote(masks)}"
+
+
+def _no_pattern_fits(files: Files, given: Layout, inputs: str) -> str:
+    missing = [
+        f"{option}={template.text}"
+        for option, template in (("--images", given.images[0]), ("--masks", given.masks[0].template))
+        if not any(map(template.matches, files))
+    ]
+    return f"no file below {inputs} has a name of the form {listed(missing)}. {_first(files)}"
+
+
+def _first(files: Files) -> str:
+    if not len(files):
+        return "It has no files"
+    names = list(itertools.islice(sorted(itertools.islice(files, _LOOKED_AT)), _SHOWN_FILES))
+    more = f", ... ({len(files):,} files)" if len(files) > len(names) else ""
+    return f"Its first files are {', '.join(names)}{more}"
+
+
+def _why(layout: Layout, files: Files) -> str | None:
+    """What is in the folders of masks that can't be read as masks."""
+    for masks in layout.masks:
+        if not isinstance(masks.template, FolderTemplate):
+            continue
+        other = FolderTemplate(masks.template.folder, _OTHER_MASKS)
+        found = next(filter(other.matches, files), None)
+        if found:
+            kind = found.rpartition(".")[2].upper()
+            return (
+                f"{found} is a {kind} file, and masks are PNG files: convert them without loss, or, if they were saved "
+                "as JPEG, from the original, since JPEG changes ids"
+            )
+    return None
+
+
+def _nearest(files: Files, rows: Sequence[Layout]) -> str:
+    """The layouts of which the input has images or masks, and what each lacks."""
+    counts = []
+    for layout in rows:
+        images = sum(map(layout.is_image, itertools.islice(files, _LOOKED_AT)))
+        masks = sum(map(layout.is_mask, itertools.islice(files, _LOOKED_AT)))
+        if masks or (images and not layout.is_loose):
+            lacks = "no masks" if images else f"no images ({shown(layout.images)})"
+            counts.append((-images - masks, f"{layout.name}, but there are {lacks}"))
+    if not counts:
+        return f"Known are {'; '.join(f'{row.name} ({row.shown})' if len(rows) == 1 else row.name for row in rows)}"
+    return f"Nearest: {'; '.join(text for _, text in sorted(counts)[:_NEAREST])}"
+
+
+def _proposed(files: Files) -> str | None:
+    proposal = _proposal(files)
+    return f"These names fit: {proposal}" if proposal else None
+
+
+def _proposal(files: Iterable[str]) -> str | None:
+    """`--images` and `--masks` by which most of the first files pair; None if there is no such pair."""
+    images: dict[tuple[str, str], set[str]] = defaultdict(set)  # (start, end of the name) -> keys
+    masks: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for name in itertools.islice(files, _LOOKED_AT):
+        if is_picture(name):
+            _file(name, IMAGE_SUFFIXES, images)
+            if name.lower().endswith(".png"):
+                _file(name, MASK_SUFFIXES, masks)
+    best: Counter[str] = Counter()
+    for (image_start, image_end), keys in sorted(images.items(), key=lambda item: -len(item[1]))[:_ROOTS]:
+        for (mask_start, mask_end), others in sorted(masks.items(), key=lambda item: -len(item[1]))[:_ROOTS]:
+            differ = (image_start, image_end) != (mask_start, mask_end)
+            alike = ("{split}" in image_start) == ("{split}" in mask_start)
+            if differ and alike and 2 * len(keys & others) > len(others):
+                text = _options(f"{image_start}{{key}}{image_end}", f"{mask_start}{{key}}{mask_end}")
+                # Of several that pair as many, the shortest suffixes and the longest folders.
+                best[text] = 1000 * len(keys & others) + len(image_start + mask_start) - len(mask_end)
+    return best.most_common(1)[0][0] if best else None
+
+
+def _file(name: str, suffixes: Sequence[str], found: dict[tuple[str, str], set[str]]) -> None:
+    *folders, file = name.split("/")
+    stem, _, kind = file.rpartition(".")
+    shown = ["{split}" if split_of_folder(folder) and folders.count(folder) == 1 else folder for folder in folders]
+    splits = [folder for folder in folders if split_of_folder(folder)]
+    for depth in {len(folders), min(1, len(folders))}:
+        start = "".join(f"{folder}/" for folder in shown[:depth])
+        if "{split}" in shown[depth:] or start.count("{split}") > 1:
+            continue
+        for suffix in suffixes:
+            if stem.endswith(suffix):
+                key = "/".join([*splits, *folders[depth:], stem[: len(stem) - len(suffix)]])
+                found[start, f"{suffix}.{kind}"].add(key)
+
+
+def _folder_below(files: Files) -> str | None:
+    """The first folder below the input that has the images and masks of a layout."""
+    found = defaultdict(set)
+    for name in files:
+        path, _ = files[name]
+        if is_member(path) or not is_picture(name):
+            continue
+        parts = name.split("/")
+        for rest in ("/".join(parts[depth:]) for depth in range(1, len(parts) - 1)):
+            for layout in layouts.LAYOUTS:
+                is_image = layout.is_image(rest)
+                if is_image or layout.is_mask(rest):
+                    found[path.removesuffix(f"/{rest}"), layout.name].add(is_image)
+    return min((folder for (folder, _), kinds in found.items() if kinds == {True, False}), default=None)
+
+
+def _folder_above(inputs: str) -> str | None:
+    """The nearest folder above a local input that has the images and masks of a layout."""
+    folder = os.path.abspath(inputs)
+    if not storage.is_local(inputs) or not os.path.isdir(folder):
+        return None
+    for _ in range(_FOLDERS_ABOVE):
+        folder = os.path.dirname(folder)
+        try:
+            names = set(os.listdir(folder))
+        except OSError:
+            return None
+        for layout in layouts.LAYOUTS:
+            masks = frozenset().union(*(masks.template.folders for masks in layout.masks))
+            images = frozenset().union(*(template.folders for template in layout.images))
+            if names & images and names & masks:
+                return folder
+    return None

@@ -1,0 +1,22 @@
+"""The label table that fits the masks of an input, by its layout."""
+
+from __future__ import annotations
+
+from beam_pipelines.contract.labels import BUILTIN_TABLES, LabelTable
+from beam_pipelines.inputs.label_files import load_labels
+from beam_pipelines.inputs.sources import Source
+
+
+def labels_of(source: Source) -> LabelTable | None:
+    """The data set's own table, if it has one, or the built-in one of its layout; None if the layout has none.
+
+    Raises:
+      LabelTableError: the data set's own table can't be read.
+    """
+    if source.files is None or source.detected is None:
+        return None
+    masks = source.detected.masks[0]
+    own = sorted(filter(masks.table.matches, source.files)) if masks.table else []
+    if own:
+        return load_labels(source.files[own[0]][0])
+    return BUILTIN_TABLES[masks.labels]() if masks.labels else None

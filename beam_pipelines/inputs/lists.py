@@ -1,0 +1,223 @@
+"""Lists of pairs: a CSV file, or a JSON line for each pair, with the columns image, mask, and perhaps split and key."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO, TextIO
+
+import msgspec
+
+from beam_pipelines.errors import BuildError
+from beam_pipelines.files import cloud, storage
+from beam_pipelines.files.reader import is_member, modified, read_whole
+from beam_pipelines.files.refusals import cannot_read, root_cause
+from beam_pipelines.inputs.claims import composed
+from beam_pipelines.inputs.pairs import Pair, PairList
+from beam_pipelines.inputs.splits import assigned_split
+from beam_pipelines.recipe import Recipe
+from beam_pipelines.rejects import Rejected
+
+_TYPES = (".csv", ".jsonl")
+_NEEDED, _OPTIONAL = ("image", "mask"), ("split", "key")
+_EXAMPLE = "image,mask,split"
+_MAX_FIELD = 1 << 20
+
+
+def is_list(inputs: str) -> bool:
+    """Whether `inputs` is a list of pairs."""
+    return inputs.lower().endswith(_TYPES) and not os.path.isdir(inputs)
+
+
+def read_pairs(recipe: Recipe, path: str) -> tuple[PairList, list[Rejected], list[str]]:
+    """-> the pairs of a list by their keys, the pairing problems, and notes. Relative paths are relative to the list.
+
+    A key is that of the column, or the image's path without its ending; the split, if any, comes before it.
+
+    Raises:
+      BuildError: the list can't be read, or has no splits and the recipe no shares.
+    """
+    reading = _Reading(recipe, path)
+    for number, row in _rows(path):
+        reading.add(row, number)
+    notes = reading.notes()
+    pairs, repeated = _unique(reading.pairs.sorted_by_key())
+    return pairs, [*reading.rejected, *repeated], notes
+
+
+class _Reading:
+    """Makes the pairs of a list's rows, and counts what it leaves out."""
+
+    def __init__(self, recipe: Recipe, path: str) -> None:
+        self._recipe, self._path, self._folder = recipe, path, os.path.dirname(path)
+        self._assign = assigned_split(recipe) if recipe.split_fractions else None
+        self.pairs, self.rejected = PairList(), list[Rejected]()
+        self.there: Counter[str] = Counter()  # split of the column -> rows
+
+    def add(self, row: Mapping[str, str], number: int) -> None:
+        given = row.get("split") or ""
+        self.there[given] += 1
+        own = composed(row.get("key") or os.path.splitext(row["image"])[0].lstrip("/"))
+        split = self._split(given, own, number)
+        if split is None:
+            return
+        key = f"{given}/{own}" if given else own
+        image, mask = (_absolute(row[column], self._folder) for column in _NEEDED)
+        of_image, of_mask = _stat(image), _stat(mask)
+        if of_image and of_mask:
+            changed = 2 * of_image[1] + of_mask[1]
+            self.pairs.append(Pair(key, split, row["image"], image, mask, of_image[0] + of_mask[0], changed))
+            return
+        what, path = ("mask", mask) if of_image else ("image", image)
+        detail = f"{path}, line {number} of the list, does not exist"
+        self.rejected.append(_rejected(key, split, image, mask, f"missing_{what}", detail))
+
+    def notes(self) -> list[str]:
+        """Raises BuildError if the list lacks a split that the recipe names."""
+        names, there = self._recipe.split_names, self.there
+        missing = set(names) - there.keys()
+        if missing:
+            has = ", ".join(sorted(there)) or "none"
+            raise BuildError(f"--splits names {', '.join(sorted(missing))}; {self._path} has {has}")
+        left_out = [split for split in sorted(there) if names and split not in names]
+        return [f"{split}: {there[split]:,} pairs are left out" for split in left_out]
+
+    def _split(self, given: str, key: str, number: int) -> str | None:
+        """The split of the column, or one by shares; None if the recipe leaves it out."""
+        recipe = self._recipe
+        if given and recipe.split_fractions and not recipe.pool_splits:
+            raise BuildError(
+                f"--splits has shares, but line {number} of {self._path} has the split {given}: name the splits to "
+                "build, or give --pool_splits as well to divide all pairs anew"
+            )
+        if self._assign:
+            return self._assign(key)
+        if not given:
+            raise BuildError(
+                f"line {number} of {self._path} has no split: add a column `split`, or give "
+                "--splits=train=0.8,val=0.2, and --group_by=REGEX to keep the images of a drive or a city in one split"
+            )
+        return given if not recipe.split_names or given in recipe.split_names else None
+
+
+def _absolute(path: str, folder: str) -> str:
+    if path.startswith("/") or not storage.is_local(path) or not folder:
+        return path
+    return storage.join(folder, path)
+
+
+def _stat(path: str) -> tuple[int, int] | None:
+    """(bytes, time of the last change in ns) of a local file; None if it does not exist; zeros in buckets, where only
+    reading tells.
+    """
+    if not storage.is_local(path):
+        return 0, 0
+    if is_member(path):
+        return 0, modified(path)
+    try:
+        found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError:
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
+
+
+def _unique(pairs: PairList) -> tuple[PairList, list[Rejected]]:
+    """The pairs whose key is theirs alone; those of a repeated key become a problem."""
+    kept: list[int] = []
+    rejected: list[Rejected] = []
+    start = 0
+    for key, same in itertools.groupby(pair.key for pair in pairs):
+        count = sum(1 for _ in same)
+        if count == 1:
+            kept.append(start)
+        else:
+            first = pairs[start]
+            names = " and ".join(pair.filename for pair in pairs[start : start + count])
+            detail = f"{names} have the same key {key}"
+            rejected.append(_rejected(key, first.split, first.image, first.mask, "duplicate_key", detail))
+        start += count
+    return (pairs if len(kept) == len(pairs) else pairs.reordered(kept)), rejected
+
+
+def _rejected(key: str, split: str, image: str, mask: str, reason: str, detail: str) -> Rejected:
+    return Rejected(key=key, split=split, image=image, mask=mask, stage="pair", reason=reason, detail=detail)
+
+
+def _rows(path: str) -> Iterator[tuple[int, dict[str, str]]]:
+    """(line number, column -> text) of each pair. Raises BuildError."""
+    read = _csv_rows if path.lower().endswith(".csv") else _json_rows
+    try:
+        with cloud.errors(path), _opened(path) as raw, io.TextIOWrapper(raw, "utf-8-sig", newline="") as file:
+            for number, row in read(file, path):
+                _check_row(row, path, number)
+                yield number, row
+    except FileNotFoundError as error:
+        raise BuildError(f"{path} does not exist") from error
+    except UnicodeDecodeError as error:
+        raise BuildError(f"{path} is not UTF-8 text: save it as UTF-8") from error
+    except OSError as error:
+        raise cannot_read(path, root_cause(error)) from error
+
+
+def _opened(path: str) -> BinaryIO:
+    return io.BytesIO(read_whole(path)) if is_member(path) else storage.open_read(path)
+
+
+def _check_row(row: Mapping[str, Any], path: str, number: int) -> None:
+    for column, value in row.items():
+        if not isinstance(value, str) or "\0" in value or (column in _NEEDED and not value):
+            raise BuildError(f"{path}, line {number}: {column} is {value!r}: a path or name, as text, is needed")
+
+
+def _csv_rows(file: TextIO, path: str) -> Iterator[tuple[int, dict[str, str]]]:
+    previous = csv.field_size_limit(_MAX_FIELD)
+    try:
+        reader = csv.reader(file, strict=True)
+        columns = [name.strip().lower() for name in next(reader, [])]
+        _check_columns(columns, path)
+        for fields in reader:
+            if not fields:
+                continue
+            if len(fields) != len(columns):
+                raise BuildError(
+                    f"{path}, line {reader.line_num}: {len(fields)} fields, and the first line has {len(columns)} "
+                    'columns; a path that has a comma needs quotes, "a,b.png"'
+                )
+            yield (
+                reader.line_num,
+                {name: text for name, text in zip(columns, fields, strict=True) if name in (*_NEEDED, *_OPTIONAL)},
+            )
+    except csv.Error as error:
+        raise BuildError(f"{path} is not a CSV file: {error}") from error
+    finally:
+        csv.field_size_limit(previous)
+
+
+def _check_columns(columns: list[str], path: str) -> None:
+    missing = [name for name in _NEEDED if name not in columns]
+    if missing or len(set(columns)) < len(columns):
+        raise BuildError(
+            f"{path}: the first line must name the columns image and mask, and perhaps split and key, as in "
+            f"{_EXAMPLE}; it is {','.join(columns)[:200]!r}"
+        )
+
+
+def _json_rows(file: TextIO, path: str) -> Iterator[tuple[int, dict[str, str]]]:
+    for number, line in enumerate(file, 1):
+        if not line.strip():
+            continue
+        try:
+            value = msgspec.json.decode(line)
+        except msgspec.DecodeError as error:
+            raise BuildError(f"{path}, line {number} is not JSON: {error}") from error
+        if not isinstance(value, dict) or not all(name in value for name in _NEEDED):
+            raise BuildError(
+                f'{path}, line {number}: expected {{"image": ..., "mask": ...}}, found {line.strip()[:200]}'
+            )
+        yield number, {name: value[name] for name in (*_NEEDED, *_OPTIONAL) if value.get(name) is not None}
