@@ -7,7 +7,7 @@ import os
 import shlex
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import apache_beam as beam
@@ -18,7 +18,9 @@ from beam_pipelines import report, runners, stopping
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import cloud, storage
 from beam_pipelines.inputs.label_files import load_labels
-from beam_pipelines.inputs.sources import Pair, find_pairs
+from beam_pipelines.inputs.pairs import PairList
+from beam_pipelines.inputs.sources import Found, Pair, find_pairs, open_source
+from beam_pipelines.inputs.splits import NoSplitsError
 from beam_pipelines.label_drafts import draft, fits, lint, meanings, printed
 from beam_pipelines.label_drafts.contents import Contents
 from beam_pipelines.label_drafts.count import CountMasks
@@ -42,19 +44,31 @@ def run(settings: LabelsSettings) -> int:
 def _look(settings: LabelsSettings, console: Console) -> int:
     recipe, options = settings.recipe, pipeline_options(settings.beam_args)
     cloud.check_login(*input_paths(recipe.input))
-    found = find_pairs(recipe, recipe.input)
+    found = _find(recipe)
     report.print_found(replace(found, rejected=()), recipe.input, console)
     chosen = choose_pairs(found.pairs, recipe)
-    pairs = sorted((pair for pairs in chosen.values() for pair in pairs), key=lambda pair: pair.mask)
-    files = [pair.mask.removeprefix(f"{recipe.input}/") for pair in pairs]
+    pairs = PairList(pair for pairs in chosen.values() for pair in pairs).sorted_by_key()
+
+    def file(index: int) -> str:
+        return pairs[index].mask.removeprefix(f"{recipe.input}/")
+
     if not settings.check:
         contents = _count(pairs, None, settings, options, console)
-        return _draft(contents, chosen, files, settings, console)
+        return _draft(contents, chosen, file, settings, console)
     surveyed, problems = _survey(chosen, recipe)
     contents = _count(pairs, Check(recipe.labels, surveyed.reading), settings, options, console)
-    problems += lint.problems_of(contents, recipe.labels, files, found.rejected, whole=recipe.max_pairs is None)
+    problems += lint.problems_of(contents, recipe.labels, file, found.rejected, whole=recipe.max_pairs is None)
     printed.print_problems(problems, console)
     return 1 if problems else 0
+
+
+def _find(recipe: Recipe) -> Found:
+    """The pairs; without splits, where the folders have none, since only a build needs them."""
+    source = open_source(recipe, recipe.input)
+    try:
+        return find_pairs(recipe, recipe.input, source)
+    except NoSplitsError:
+        return find_pairs(replace(recipe, split_fractions={"all": 1.0}), recipe.input, source)
 
 
 def _survey(chosen: _Chosen, recipe: Recipe) -> tuple[Surveyed, list[lint.Problem]]:
@@ -68,9 +82,9 @@ def _survey(chosen: _Chosen, recipe: Recipe) -> tuple[Surveyed, list[lint.Proble
 
 
 def _draft(
-    contents: Contents, chosen: _Chosen, files: Sequence[str], settings: LabelsSettings, console: Console
+    contents: Contents, chosen: _Chosen, file: Callable[[int], str], settings: LabelsSettings, console: Console
 ) -> int:
-    printed.print_contents(contents, files, console)
+    printed.print_contents(contents, file, console)
     meaning = meanings.meaning_of(contents)
     fit = fits.fit_of(meaning)
     drafted = draft.draft_of(meaning, fit)

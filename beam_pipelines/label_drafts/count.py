@@ -25,7 +25,7 @@ class CountMasks(beam.PTransform):
 
     def __init__(self, pairs: Sequence[Pair], max_pixels: int, check: Check | None = None) -> None:
         super().__init__()
-        self._chunks = [*chunks_of([(pair.mask, pair.image) for pair in pairs])]
+        self._chunks = [*chunks_of(pairs)]
         self._fn = CountMasksFn(max_pixels, check)
 
     def expand(self, root: beam.Pipeline) -> beam.PCollection[Contents]:
@@ -33,12 +33,13 @@ class CountMasks(beam.PTransform):
         return chunks | "Count" >> beam.ParDo(self._fn) | "Merge" >> beam.CombineGlobally(CombineContentsFn())
 
 
-def chunks_of(paths: Sequence[tuple[str, str]]) -> Iterator[tuple[int, bytes]]:
+def chunks_of(pairs: Sequence[Pair]) -> Iterator[tuple[int, bytes]]:
     """(index of the first pair, paths of masks and images): compressed, since a job's request holds them all, and
     Dataflow limits that.
     """
-    for start in range(0, len(paths), CHUNK):
-        yield start, zlib.compress(json.dumps(paths[start : start + CHUNK]).encode())
+    for start in range(0, len(pairs), CHUNK):
+        paths = [(pair.mask, pair.image) for pair in pairs[start : start + CHUNK]]
+        yield start, zlib.compress(json.dumps(paths).encode())
 
 
 class CountMasksFn(beam.DoFn):

@@ -19,6 +19,7 @@ SOFT_SHARE = 0.8  # of the pixels of a smoothed binary mask are 0 or 255
 _LEAST_BETWEEN = 3  # other levels below and above the middle
 _MIDDLE = 128
 _MANY_IDS = 4
+_LEAST_SHIFTED = 7  # ids that are all off by one; of a few anything is said
 _MOST_SEEN = 0.8  # of a table's ids: that many are no coincidence
 _TRACE = 8  # JPEG moves the color of an area by less
 _LEAST_COLORS = 3  # of a table, not gray
@@ -82,7 +83,7 @@ def _fit_of_ids(pixels: Mapping[int, int], meaning: Meaning) -> Fit:
 
 
 def _sentences_on_ids(pixels: Mapping[int, int]) -> Iterator[str]:
-    for shift in (-1, 1):
+    for shift in (-1, 1) if len(pixels) >= _LEAST_SHIFTED else ():
         moved = {source_id + shift: count for source_id, count in pixels.items() if source_id + shift >= 0}
         if IGNORE in pixels:  # marks ignored pixels in either case
             moved = {source_id: count for source_id, count in moved.items() if source_id != IGNORE + shift}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from beam_pipelines.contract.labels import IGNORE, UNKNOWN, LabelTable
@@ -47,17 +47,17 @@ class Problem:
 
 
 def problems_of(
-    contents: Contents, table: LabelTable, files: Sequence[str], unpaired: Sequence[Rejected], whole: bool
+    contents: Contents, table: LabelTable, file: Callable[[int], str], unpaired: Sequence[Rejected], whole: bool
 ) -> list[Problem]:
     """Every problem, those of files first.
 
     Args:
       contents: counted with this `table`.
-      files: the masks that indices of `contents` stand for.
+      file: index -> name of the mask.
       unpaired: the pairing problems.
       whole: whether all masks were read, so that a class which is in none of them is a problem.
     """
-    found = [*_of_pairing(unpaired), *_of_masks(contents, table, files), *_of_table(contents, table)]
+    found = [*_of_pairing(unpaired), *_of_masks(contents, table, file), *_of_table(contents, table)]
     return [*found, *_of_absent_classes(contents, table)] if whole else found
 
 
@@ -68,14 +68,14 @@ def _of_pairing(unpaired: Sequence[Rejected]) -> Iterator[Problem]:
         yield Problem(f"{reason}: {meaning_of(reason)}, {times}", tuple(keys[:SHOWN_FILES]), _cure(reason))
 
 
-def _of_masks(contents: Contents, table: LabelTable, files: Sequence[str]) -> Iterator[Problem]:
+def _of_masks(contents: Contents, table: LabelTable, file: Callable[[int], str]) -> Iterator[Problem]:
     details = {"unknown_ids": _unknown_ids(contents, table), "unknown_colors": _unknown_colors(contents.strange)}
     for reason, group in sorted(contents.problems.items()):
         detail = details.get(reason) or meaning_of(reason)
         cure = _cure(reason)
         if reason in details and (looks := _looks_like(contents, table)):
             cure = f"{looks}; otherwise {cure}"
-        first = tuple(files[index] for index in group.first)
+        first = tuple(map(file, group.first))
         yield Problem(f"{reason}: {_masks(group)}: {detail}", first, cure)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -24,12 +24,12 @@ from beam_pipelines.label_drafts.tallies import MOST_VALUES, Tally
 SHOWN_VALUES = 300
 
 
-def print_contents(contents: Contents, files: Sequence[str], console: Console) -> None:
-    """Prints the kinds of masks, and the values of each way of storage."""
+def print_contents(contents: Contents, file: Callable[[int], str], console: Console) -> None:
+    """Prints the kinds of masks, and the values of each way of storage. `file`: index -> name."""
     table = _table("masks", "kind", "masks", "share", "such as")
     for kind, group in sorted(contents.kinds.items(), key=lambda item: (-item[1].masks, item[0])):
         part = share(group.masks, contents.masks)
-        table.add_row(kind, f"{group.masks:,}", part, files[group.first[0]])
+        table.add_row(kind, f"{group.masks:,}", part, file(group.first[0]))
     console.print(table)
     for storage in STORAGES:
         if storage in contents.values:

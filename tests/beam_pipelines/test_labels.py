@@ -136,7 +136,16 @@ def test_wrong_arguments_are_refused(arguments: list[str], told: str, capsys: py
 def test_an_error_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert labels([str(tmp_path), f"--output={tmp_path / 'draft.yaml'}"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"error: {tmp_path}: found neither ")
+    assert line.startswith(f"error: {tmp_path} has no known layout")
+
+
+def test_folders_without_splits_need_none_here(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    write_pairs(tmp_path, [Image.fromarray(ids) for ids in DRAWN])
+    for kind in ("images", "masks"):
+        for path in [*(tmp_path / kind / "train").iterdir()]:
+            path.rename(tmp_path / kind / path.name)
+        (tmp_path / kind / "train").rmdir()
+    assert "gray, 8 bits │     5 │" in printed(capsys, tmp_path, f"--output={tmp_path / 'draft.yaml'}")
 
 
 @pytest.mark.slow

@@ -17,7 +17,10 @@ from tests.support.drawn_masks import COLORS, SIZE, areas, as_jpeg, palette_imag
 
 ANY = 10**8
 DRAWN = [areas(6, seed) for seed in range(4)]
-NAMES = [f"{index}.png" for index in range(9)]
+
+
+def name(index: int) -> str:
+    return f"{index}.png"
 
 
 def table_of(*names: str, ignored: int | None = None) -> LabelTable:
@@ -39,7 +42,7 @@ def found(
 ) -> list[Problem]:
     check = Check(table, MaskReading(all_ways(table), ()))
     contents = total_of(examine(data, index, ANY, check, size) for index, data in enumerate(masks))
-    return problems_of(contents, table, NAMES, unpaired, whole)
+    return problems_of(contents, table, name, unpaired, whole)
 
 
 def texts(problems: Sequence[Problem]) -> list[str]:
