@@ -85,7 +85,7 @@ def _draft(
     contents: Contents, chosen: _Chosen, file: Callable[[int], str], settings: LabelsSettings, console: Console
 ) -> int:
     printed.print_contents(contents, file, console)
-    meaning = meanings.meaning_of(contents)
+    meaning = meanings.meaning_of(contents, settings.recipe.masks_are)
     fit = fits.fit_of(meaning)
     drafted = draft.draft_of(meaning, fit)
     for sentence in (*fit.sentences, *drafted.decisions):
@@ -115,7 +115,8 @@ def _next(way: str, chosen: _Chosen, settings: LabelsSettings) -> str:
         as_drafted = way in survey(chosen, recipe).reading.ways
     except BuildError:
         as_drafted = False
-    arguments = [settings.recipe.input, f"--labels={settings.output}", *([] if as_drafted else [f"{OPTION}={way}"])]
+    arguments = [settings.recipe.input, *settings.given, f"--labels={settings.output}"]
+    arguments += [] if as_drafted or recipe.masks_are == way else [f"{OPTION}={way}"]
     return shlex.join(["python", "-m", "beam_pipelines.labels", *arguments])
 
 

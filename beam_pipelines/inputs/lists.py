@@ -18,7 +18,7 @@ from beam_pipelines.files.reader import is_member, modified, read_whole
 from beam_pipelines.files.refusals import cannot_read, root_cause
 from beam_pipelines.inputs.claims import composed
 from beam_pipelines.inputs.pairs import Pair, PairList
-from beam_pipelines.inputs.splits import assigned_split
+from beam_pipelines.inputs.splits import NoSplitsError, assigned_split
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.rejects import Rejected
 
@@ -97,7 +97,7 @@ class _Reading:
         if self._assign:
             return self._assign(key)
         if not given:
-            raise BuildError(
+            raise NoSplitsError(
                 f"line {number} of {self._path} has no split: add a column `split`, or give "
                 "--splits=train=0.8,val=0.2, and --group_by=REGEX to keep the images of a drive or a city in one split"
             )

@@ -75,10 +75,10 @@ def is_soft_binary(meaning: Meaning) -> bool:
 def _fit_of_ids(pixels: Mapping[int, int], meaning: Meaning) -> Fit:
     tables = _tables_with_palette(meaning.color_of)
     if tables:
-        return Fit(tables, (f"ids with the palette of {_options(tables)}",))
+        return Fit(tables, (f"the ids have the palette of {_named(tables)}",))
     tables = tuple(table_fit.fitting_tables(pixels))
     if tables:
-        return Fit(tables, (f"ids of street scenes as {_options(tables)} has them",))
+        return Fit(tables, (f"the ids look like those of {_named(tables)}",))
     return Fit((), tuple(_sentences_on_ids(pixels)))
 
 
@@ -130,12 +130,12 @@ def _fit_of_colors(meaning: Meaning) -> Fit:
     near = [(table, *_agreement(found.values, found.pixels, table)) for table in _colored_tables()]
     exact = tuple(table.name for table, equal, _ in near if equal == 1)
     if exact and not blurred:
-        return Fit(exact, (f"colors of {_options(exact)}",))
+        return Fit(exact, (f"the colors are those of {_named(exact)}",))
     if exact:
-        return Fit((), (f"the main colors are those of {_options(exact)}, and thousands of others lie between them",))
+        return Fit((), (f"the main colors are those of {' or '.join(exact)}, and others lie between them",))
     alike = [table.name for table, _, close in near if close >= _NEAR_SHARE]
     if alike:
-        return Fit((), (f"colors near but not equal to those of {_options(tuple(alike))}, as JPEG leaves them",))
+        return Fit((), (f"the colors are near but not equal to those of {' or '.join(alike)}, as JPEG leaves them",))
     return Fit((), ())
 
 
@@ -159,5 +159,6 @@ def _agreement(codes: np.ndarray, pixels: np.ndarray, table: LabelTable) -> tupl
     return float(pixels[equal].sum() / pixels.sum()), float(pixels[close].sum() / pixels.sum())
 
 
-def _options(tables: tuple[str, ...]) -> str:
-    return " or ".join(f"--labels={name}" for name in tables)
+def _named(tables: tuple[str, ...]) -> str:
+    """The tables and the options that give them."""
+    return f"{' or '.join(tables)}: give {' or '.join(f'--labels={name}' for name in tables)}"

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from beam_pipelines.errors import BuildError
 from beam_pipelines.label_drafts.contents import GRAY_8, GRAY_16, PALETTE, SHALLOW, Contents, Values, entries_of
-from beam_pipelines.label_drafts.tallies import EMPTY, Tally, bounded
-from beam_pipelines.pixels.mask_readings import COLORS, IDS, LEVELS
+from beam_pipelines.label_drafts.tallies import EMPTY, Tally, bounded, joined
+from beam_pipelines.pixels.mask_readings import COLORS, IDS, LEVELS, OPTION
+from beam_pipelines.recipe import MASKS_ARE
 
+AUTO = MASKS_ARE[0]
 _FACTORS = {GRAY_8: 1, **{storage: 255 // (2**bits - 1) for bits, storage in SHALLOW.items()}}  # number -> level
 _DEEP = 257  # the 16-bit levels of a gray level of 8 bits
 _GRAY = 0x010101  # the color codes
@@ -44,40 +46,56 @@ class Meaning:
     left_out: tuple[str, ...] = ()
 
 
-def meaning_of(contents: Contents) -> Meaning:
-    """All masks, if one way fits them all; otherwise those that are stored like most of them.
+def meaning_of(contents: Contents, masks_are: str = AUTO) -> Meaning:
+    """All masks, read as the user says, or in the one way that fits them all; otherwise those that are stored like most
+    of them.
 
     Raises:
-      BuildError: no mask can be read in any way.
+      BuildError: no mask can be read in any way, or as the user says.
     """
-    found, repeated = contents.values, contents.repeated
-    ways = {storage: _ways_of(storage, values, repeated) for storage, values in found.items()}
+    found = contents.values
+    ways = {storage: _ways_of(storage, found[storage], contents.repeated) for storage in found}
+    if masks_are != AUTO:
+        ways = {storage: _only(masks_are, storage, found[storage], ways[storage]) for storage in found}
     able = [storage for storage in found if ways[storage]]
     if not able:
-        raise BuildError(
-            "no mask can be read: " + (_reasons(contents) or "entries of palettes that are used are not opaque")
-        )
+        raise BuildError(f"no mask can be read: {_reasons(contents, masks_are)}")
     common = _common([ways[storage] for storage in found])
-    if not common:
-        usual = max(able, key=lambda storage: (found[storage].masks, storage))
-        rest = tuple(sorted(found.keys() - {usual}))
-        alone = replace(contents, values={usual: found[usual]})
-        return replace(meaning_of(alone), left_out=rest)
-    way = _best(common)
-    of_colors = [*found.values()] if way == COLORS else []
+    if common:
+        return _meaning(_best(common), common, [*found.values()], found.get(PALETTE))
+    usual = max(able, key=lambda storage: (found[storage].masks, storage))
+    alone = replace(contents, values={usual: found[usual]})
+    return replace(meaning_of(alone, masks_are), left_out=tuple(sorted(found.keys() - {usual})))
+
+
+def _meaning(way: str, ways: _Ways, found: Sequence[Values], palettes: Values | None) -> Meaning:
+    colored = found if way == COLORS else ()
     return Meaning(
         way=way,
-        values=common[way],
-        main=_sum(values.main for values in of_colors),
-        coarse=sum((values.coarse for values in of_colors), EMPTY),
-        color_of=_colors_of_ids(found[PALETTE]) if way == IDS and PALETTE in found else {},
-        masks=sum(values.masks for values in found.values()),
-        pixels=sum(values.pixels for values in found.values()),
+        values=ways[way],
+        main=_sum(values.main for values in colored),
+        coarse=sum((values.coarse for values in colored), EMPTY),
+        color_of=_colors_of_ids(palettes) if way == IDS and palettes else {},
+        masks=sum(values.masks for values in found),
+        pixels=sum(values.pixels for values in found),
     )
 
 
-def _reasons(contents: Contents) -> str:
-    return ", ".join(f"{reason} {group.masks:,}" for reason, group in sorted(contents.problems.items()))
+def _only(way: str, storage: str, values: Values, ways: _Ways) -> _Ways:
+    """One of the ways. Indices of palettes are ids if the user says so, whatever their colors."""
+    if way == IDS and storage == PALETTE and values.exact is not None:
+        indices, _ = entries_of(values.exact.values)
+        return {IDS: joined([replace(values.exact, values=indices)])}
+    return {each: tally for each, tally in ways.items() if each == way}
+
+
+def _reasons(contents: Contents, masks_are: str) -> str:
+    reasons = [f"{reason} {group.masks:,}" for reason, group in sorted(contents.problems.items())]
+    if PALETTE in contents.values and masks_are == AUTO:
+        reasons.append("entries of palettes that are used are not opaque")
+    elif contents.values:
+        reasons.append(f"{OPTION}={masks_are}, and they are stored as {', '.join(sorted(contents.values))}")
+    return "; ".join(reasons)
 
 
 def _ways_of(storage: str, values: Values, repeated: Tally | None) -> _Ways:
@@ -148,11 +166,12 @@ def _best(ways: _Ways) -> str:
 
 
 def _colors_of_ids(palettes: Values) -> dict[int, int]:
-    """Id -> color code; without colors that several ids have, and with none if all are gray."""
+    """Id -> color code; without colors that several ids have, ids that have several, and if all are gray."""
     if palettes.exact is None:
         return {}
     indices, codes = entries_of(palettes.exact.values)
-    times = Counter(codes.tolist())
+    times, of_index = Counter(codes.tolist()), Counter(indices.tolist())
     if not (codes % _GRAY).any():
         return {}
-    return {index: code for index, code in zip(indices.tolist(), codes.tolist(), strict=True) if times[code] == 1}
+    entries = zip(indices.tolist(), codes.tolist(), strict=True)
+    return {index: code for index, code in entries if code >= 0 and times[code] == of_index[index] == 1}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from beam_pipelines import runners
@@ -13,7 +13,14 @@ from beam_pipelines.contract.errors import UserError
 from beam_pipelines.inputs.label_files import load_labels
 from beam_pipelines.options import values
 from beam_pipelines.options.beam import pipeline_options
-from beam_pipelines.options.parser import DEFAULT_DRAFT, DEFAULT_OUTPUT, build_parser, labels_parser, verify_parser
+from beam_pipelines.options.parser import (
+    DEFAULT_DRAFT,
+    DEFAULT_OUTPUT,
+    actions_of,
+    build_parser,
+    labels_parser,
+    verify_parser,
+)
 from beam_pipelines.options.values import positive
 from beam_pipelines.recipe import DEFAULTS, SCENES, BorrowedMoments, Recipe, input_paths
 
@@ -64,11 +71,12 @@ class VerifySettings:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelsSettings:
-    """A parsed command line of `beam_pipelines.labels`. `check`: whether to check the recipe's label table; otherwise
-    one is drafted into `output`.
+    """A parsed command line of `beam_pipelines.labels`. `given`: the options that say what the input is. `check`:
+    whether to check the recipe's label table; otherwise one is drafted into `output`.
     """
 
     recipe: Recipe
+    given: tuple[str, ...]
     check: bool
     output: str
     verbose: bool
@@ -192,11 +200,20 @@ def parse_labels(argv: Sequence[str] | None = None) -> LabelsSettings:
     default = vars(build_parser().parse_args([]))
     return LabelsSettings(
         recipe=_recipe(parser, argparse.Namespace(**default | chosen), inputs),
+        given=tuple(_given_options(parser, "input", args)),
         check=args.labels is not None,
         output=output,
         verbose=args.verbose,
         beam_args=_with_runner(args.runner, beam_args),
     )
+
+
+def _given_options(parser: argparse.ArgumentParser, group: str, args: argparse.Namespace) -> Iterator[str]:
+    """Yields the options of a group of the parser that are not as by default."""
+    for action in actions_of(parser, group):
+        value = getattr(args, action.dest)
+        if value != action.default:
+            yield action.option_strings[0] if value is True else f"{action.option_strings[0]}={value}"
 
 
 def _check_is_new(parser: argparse.ArgumentParser, output: str) -> None:

@@ -86,14 +86,15 @@ def labels_parser() -> argparse.ArgumentParser:
         help="look at N masks of each split, the first of a build",
     )
     group = parser.add_argument_group("input")
-    for action in _actions_of(build_parser(), "input"):
+    for action in actions_of(build_parser(), "input"):
         if action.dest not in {"input", "labels", "group_by", "max_pairs"}:
             group._add_action(action)
     _add_running(parser.add_argument_group("running"))
     return parser
 
 
-def _actions_of(parser: argparse.ArgumentParser, title: str) -> list[argparse.Action]:
+def actions_of(parser: argparse.ArgumentParser, title: str) -> list[argparse.Action]:
+    """The options of one of the parser's groups."""
     (group,) = (group for group in parser._action_groups if group.title == title)
     return group._group_actions
 

@@ -37,7 +37,7 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 
 def test_the_draft_builds_as_it_is(scenes: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     draft, output = tmp_path / "draft.yaml", tmp_path / "out"
     out = printed(capsys, scenes, f"--output={draft}")
-    assert "colors of --labels=camvid11" in out
+    assert "the colors are those of camvid11" in out
     assert f"{draft}: 6 classes" in out
     options = ["--splits=train", "--image_size=native", "--image_encoding=uint8", "--shards=train=1"]
     assert build(f"--input={scenes}", f"--output={output}", f"--labels={draft}", *options) == 0
@@ -89,7 +89,7 @@ def test_what_a_build_would_refuse_is_a_problem(
 def test_real_masks_fit_their_own_tables(camvid: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out = printed(capsys, camvid, f"--output={tmp_path / 'draft.yaml'}", "--max_pairs=30")
     assert "gray, 8 bits │    60 │ 100.00%" in out
-    assert "ids of street scenes as --labels=camvid11 has them" in out
+    assert "the ids look like those of camvid11: give --labels=camvid11" in out
     table, known = load_labels(str(tmp_path / "draft.yaml")), BUILTIN_TABLES["camvid11"]()
     assert [row.source_ids for row in table.classes] == [row.source_ids for row in known.classes]
     assert not table.names(255)
@@ -99,7 +99,7 @@ def test_label_ids_of_cityscapes_are_recognized(
     cityscapes_sample: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     out = printed(capsys, cityscapes_sample, f"--output={tmp_path / 'draft.yaml'}")
-    assert "ids of street scenes as --labels=cityscapes19 or --labels=cityscapes7 has them" in out
+    assert "the ids look like those of cityscapes19 or cityscapes7: give --labels=cityscapes19 or" in out
     draft, known = load_labels(str(tmp_path / "draft.yaml")), BUILTIN_TABLES["cityscapes19"]()
     for row in draft.labels:
         (source_id,) = row.source_ids

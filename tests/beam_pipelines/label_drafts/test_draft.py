@@ -91,6 +91,18 @@ def test_the_way_of_reading_is_told(stored: str, way: str) -> None:
     assert meaning_and_fit(masks)[0].way == way
 
 
+def test_the_user_may_say_the_way() -> None:
+    shuffled_masks = [png(shuffled(ids, index)) for index, ids in enumerate(DRAWN)]
+    contents = total_of(examine(data, index, ANY) for index, data in enumerate(shuffled_masks))
+    meaning = meaning_of(contents, "ids")
+    assert meaning.values is not None
+    assert (meaning.way, meaning.color_of) == ("ids", {})
+    stored = np.stack([np.asarray(shuffled(ids, index)) for index, ids in enumerate(DRAWN)])
+    assert meaning.values.pixels.tolist() == np.bincount(stored.flat).tolist()
+    with pytest.raises(BuildError, match="no mask can be read: --masks_are=levels, and they are stored as palette"):
+        meaning_of(contents, "levels")
+
+
 def test_binary_masks_of_one_and_of_eight_bits_are_read_alike(tmp_path: Path) -> None:
     binary = [(ids > 2) for ids in DRAWN]
     masks = [png(Image.fromarray(mask if index % 2 else mask * np.uint8(255))) for index, mask in enumerate(binary)]
@@ -134,7 +146,7 @@ def test_colors_that_jpeg_damaged_are_found_again() -> None:
     meaning, fit, draft = drafted(masks)
     assert meaning.values is not None
     assert meaning.values.values.size > 1000
-    assert fit.sentences == ("colors near but not equal to those of --labels=camvid11, as JPEG leaves them",)
+    assert fit.sentences == ("the colors are near but not equal to those of camvid11, as JPEG leaves them",)
     colors = np.array([row.color for row in (*draft.classes, *draft.ignored)])
     assert len(colors) == CLASSES
     assert np.abs(colors[:, None] - COLORS[None].astype(int)).max(axis=2).min(axis=0).max() <= 3

@@ -72,7 +72,7 @@ def test_ids_of_a_built_in_table_are_recognized() -> None:
     ids = np.array([7, 7, 11, 21, 23, 26], np.uint8)  # of Cityscapes: road twice, building, vegetation, sky, car
     problems = found([png(Image.fromarray(ids[drawn])) for drawn in DRAWN], BUILTIN_TABLES["cityscapes_train_ids"]())
     assert problems[0].cure.startswith(
-        "ids of street scenes as --labels=cityscapes19 or --labels=cityscapes7 has them; "
+        "the ids look like those of cityscapes19 or cityscapes7: give --labels=cityscapes19 or "
     )
 
 
@@ -81,7 +81,7 @@ def test_unknown_colors_are_told_with_what_they_look_like() -> None:
     (problem,) = found(damaged, BUILTIN_TABLES["camvid11"]())[:1]
     assert problem.text.startswith("unknown_colors: 4 masks: colors that the table does not name: (")
     assert problem.files == ("0.png", "1.png", "2.png")
-    assert problem.cure.startswith("colors near but not equal to those of --labels=camvid11 ")
+    assert problem.cure.startswith("the colors are near but not equal to those of camvid11 ")
 
 
 def test_masks_that_no_build_would_take_are_told_by_reason() -> None:
