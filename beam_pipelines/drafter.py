@@ -112,7 +112,8 @@ def _next(way: str, chosen: _Chosen, settings: LabelsSettings) -> str:
     """The command that checks the draft, with --masks_are if a build would not read the masks as the draft does."""
     recipe = replace(settings.recipe, labels=load_labels(settings.output))
     try:
-        as_drafted = way in survey(chosen, recipe).reading.ways
+        # A mask in which all is gray may hold ids, so its colors are repaired only if the user says that they are some.
+        as_drafted = way in survey(chosen, recipe).reading.ways and not recipe.labels.nearest_color
     except BuildError:
         as_drafted = False
     arguments = [settings.recipe.input, *settings.given, f"--labels={settings.output}"]

@@ -147,6 +147,10 @@ def _notes_on_classes(manifest: Manifest) -> list[str]:
     if share > table_fit.SUSPICIOUS_IGNORED:
         notes.append(f"that is unusually many: is {manifest.labels.name} the right label table (--labels)?")
     notes += _notes_on_table(manifest.labels, pixels)
+    notes += [
+        f"repaired           {pixels:,} pixels of masks by `{name}: {manifest.labels.repairs.get(name)}`"
+        for name, pixels in manifest.repairs.items()
+    ]
     if minus_ones := manifest.minus_one_pixels:
         notes.append(
             f"warning: {minus_ones:,} pixels of masks are 65535, which is -1 in 16 bits: `ignore: rest` ignored them; "

@@ -57,6 +57,7 @@ class Manifest:
       timing: the only part that differs between two builds of the same inputs and recipe.
       additions: what a later version added and this one does not know.
       minus_one_pixels: pixels of 65535 in mask files, -1 in 16 bits, that `ignore: rest` ignored.
+      repairs: repair of the label table -> pixels of mask files that it changed.
       moments_from: the data set whose moments these are, if not this one; then `moments_split` is a split of that one.
     """
 
@@ -73,6 +74,7 @@ class Manifest:
     timing: Mapping[str, Any]
     additions: Mapping[str, Any] = field(default_factory=dict)
     minus_one_pixels: Count = field(default=0, metadata=ADDITION)
+    repairs: Mapping[str, Count] = field(default_factory=dict, metadata=ADDITION)
     moments_from: str | None = None
 
     @property

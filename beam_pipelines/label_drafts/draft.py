@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from beam_pipelines.contract.labels import IGNORE, MAX_SOURCE_ID
-from beam_pipelines.label_drafts.colors import MOST_CLASSES, are_blurred, count_of_colors, main_colors, nearest_pixels
-from beam_pipelines.label_drafts.fits import BINARY, Fit, is_soft_binary
+from beam_pipelines.label_drafts.colors import MOST_CLASSES, SAME, are_blurred, count_of_colors, main_colors, nearest_of
+from beam_pipelines.label_drafts.fits import BINARY, MIDDLE, Fit, is_soft_binary
 from beam_pipelines.label_drafts.meanings import Meaning
 from beam_pipelines.label_drafts.tallies import EMPTY, Tally
 from beam_pipelines.pixels.mask_readings import COLORS
@@ -21,7 +21,9 @@ _WIDTH = 110
 
 @dataclass(frozen=True)
 class Row:
-    """An id or a color of the masks. `why`: the reason to ignore it; `hint`: its name in a table that fits."""
+    """An id or a color of the masks. `why`: the reason to ignore it; `hint`: its name in a table that fits; `ties`: the
+    codes of further colors that it has.
+    """
 
     source_id: int
     color: tuple[int, int, int] | None
@@ -30,6 +32,7 @@ class Row:
     name: str
     why: str = ""
     hint: str = ""
+    ties: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def _rows_of_ids(meaning: Meaning, fit: Fit) -> list[Row]:
     rows = []
     for source_id, pixels, masks in _counts(values):
         code = meaning.color_of.get(source_id)
-        color = None if code is None else (code >> 16, code >> 8 & 255, code & 255)
+        color = None if code is None else _rgb(code)
         why, hint = _why_ignored(source_id, pixels, color, meaning, fit), fit.name_of(source_id) or ""
         rows.append(Row(source_id, color, pixels, masks, f"id {source_id}", why, hint))
     return rows
@@ -112,20 +115,27 @@ def _rows_of_colors(meaning: Meaning) -> tuple[list[Row], list[str], list[str]]:
     if not are_blurred(meaning) and meaning.values is not None:
         return _colored(meaning.values.commonest(MOST_ROWS), meaning), [], ["ids were given to the colors in this file"]
     colors = main_colors(meaning)
-    pixels, far = nearest_pixels(meaning, colors.values)
-    nearest = Tally(colors.values, pixels, colors.masks, colors.first)
+    nearest = nearest_of(meaning, colors.values)
+    rows = _colored(replace(colors, pixels=nearest.pixels), meaning)
     decisions = [
-        f"the masks hold {count_of_colors(meaning)} colors, as smoothing or JPEG leaves them: the file has the "
-        f"{colors.values.size} main ones, with the pixels that are nearest to each; "
-        f"{far / meaning.pixels:.1%} of all pixels are far from any"
+        f"the masks hold {count_of_colors(meaning)} colors, as smoothing or JPEG leaves them; the file has the "
+        f"{colors.values.size} main ones, with the pixels that are nearest to each",
+        f"`nearest_color: {nearest.limit}` takes in every color; {share(nearest.far, meaning.pixels)} of the pixels "
+        f"differ by more than {SAME} from any main color: a smaller number rejects masks that hold these",
     ]
-    return _colored(nearest, meaning), [*NEAREST], decisions
+    if nearest.ties is None:
+        decisions.append("masks with a color that is as near to two classes are rejected: there are too many to list")
+        return rows, [f"nearest_color: {nearest.limit}"], decisions
+    if any(nearest.ties):
+        decisions.append("colors that are as near to two classes are listed for the commoner one, under `mask_colors`")
+    rows = [replace(row, ties=ties) for row, ties in zip(rows, nearest.ties, strict=True)]
+    return rows, [f"nearest_color: {nearest.limit}"], decisions
 
 
 def _colored(colors: Tally, meaning: Meaning) -> list[Row]:
     rows = []
     for place, (code, pixels, masks) in enumerate(_counts(colors)):
-        color = code >> 16, code >> 8 & 255, code & 255
+        color = _rgb(code)
         why = _why_void(pixels, meaning, colors.values.size) if code == 0 else ""
         rows.append(Row(place, color, pixels, masks, f"color {'-'.join(map(str, color))}", why))
     return rows
@@ -135,18 +145,18 @@ def _rows_of_levels(meaning: Meaning) -> tuple[list[Row], list[str], list[str]]:
     """The two classes of a binary mask with soft edges."""
     values = meaning.values or EMPTY
     rows = []
-    for level, part in ((0, values.values < 128), (1, values.values >= 128)):
+    for level, part in ((0, values.values < MIDDLE), (1, values.values >= MIDDLE)):
         pixels, masks = int(values.pixels[part].sum()), int(values.masks[part].max(initial=0))
         rows.append(Row(level, None, pixels, masks, f"id {level}"))
-    return rows, [*THRESHOLD], ["levels from 128 are id 1, those below are id 0: soft edges of a binary mask"]
+    return rows, [f"threshold: {MIDDLE}"], [f"levels from {MIDDLE} are id 1, those below are id 0"]
+
+
+def _rgb(code: int) -> tuple[int, int, int]:
+    return code >> 16, code >> 8 & 255, code & 255
 
 
 def _counts(tally: Tally) -> Iterator[tuple[int, int, int]]:
     return zip(tally.values.tolist(), tally.pixels.tolist(), tally.masks.tolist(), strict=True)
-
-
-NEAREST: tuple[str, ...] = ()
-THRESHOLD: tuple[str, ...] = ()
 
 
 def yaml_of(draft: Draft, meaning: Meaning, head: Sequence[str]) -> str:
@@ -162,7 +172,9 @@ def yaml_of(draft: Draft, meaning: Meaning, head: Sequence[str]) -> str:
 
 
 def _line(row: Row, meaning: Meaning) -> str:
-    color = "" if row.color is None else f", color: [{', '.join(map(str, row.color))}]"
+    color = "" if row.color is None else f", color: {[*row.color]}"
+    if row.color and row.ties:
+        color += f", mask_colors: {[[*row.color], *([*_rgb(code)] for code in row.ties)]}"
     count = f"{row.pixels:,} pixels ({share(row.pixels, meaning.pixels)}), {row.masks:,} of {meaning.masks:,} masks"
     hint = f"; {row.hint}" if row.hint else ""
     return f"  - {{name: {row.name}, ids: [{row.source_id}]{color}}}  # {count}{hint}"

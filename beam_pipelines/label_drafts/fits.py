@@ -17,7 +17,7 @@ from beam_pipelines.pixels.mask_readings import COLORS
 BINARY = ({0, 1}, {0, IGNORE})
 SOFT_SHARE = 0.8  # of the pixels of a smoothed binary mask are 0 or 255
 _LEAST_BETWEEN = 3  # other levels below and above the middle
-_MIDDLE = 128
+MIDDLE = 128
 _MANY_IDS = 4
 _LEAST_SHIFTED = 7  # ids that are all off by one; of a few anything is said
 _MOST_SEEN = 0.8  # of a table's ids: that many are no coincidence
@@ -57,7 +57,8 @@ def fit_of(meaning: Meaning) -> Fit:
     if set(pixels) in BINARY:
         return Fit((), (f"0 and {max(pixels)}: a binary mask",))
     if is_soft_binary(meaning):
-        return Fit((), (f"{len(pixels):,} levels, most pixels 0 or 255: a binary mask with soft edges",))
+        levels = f"{len(pixels):,} levels, most pixels 0 or 255"
+        return Fit((), (f"{levels}: a binary mask with soft edges, for `threshold: {MIDDLE}` in a label file",))
     return _fit_of_ids(pixels, meaning)
 
 
@@ -68,7 +69,7 @@ def is_soft_binary(meaning: Meaning) -> bool:
         return False
     ends = np.isin(values.values, [0, IGNORE])
     between = values.values[~ends]
-    both_sides = min((between < _MIDDLE).sum(), (between >= _MIDDLE).sum()) >= _LEAST_BETWEEN
+    both_sides = min((between < MIDDLE).sum(), (between >= MIDDLE).sum()) >= _LEAST_BETWEEN
     return bool(both_sides and ends.sum() == 2 and values.pixels[ends].sum() >= SOFT_SHARE * meaning.pixels)
 
 
@@ -89,7 +90,8 @@ def _sentences_on_ids(pixels: Mapping[int, int]) -> Iterator[str]:
             moved = {source_id: count for source_id, count in moved.items() if source_id != IGNORE + shift}
         if fitting := table_fit.fitting_tables(moved):
             side = "above" if shift < 0 else "below"
-            yield f"ids that are all {side} those of {' or '.join(fitting)} by 1: {shift:+d}"
+            names = " or ".join(fitting)
+            yield f"ids that are all {side} those of {names} by 1: its rows in a label file with `shift: {shift}`"
             return
     if max(pixels, default=0) >= _MAX_LABEL:
         labels = {source_id // _MAX_LABEL if source_id >= _MAX_LABEL else source_id for source_id in pixels}

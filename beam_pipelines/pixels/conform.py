@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image
@@ -18,13 +19,14 @@ ASPECT_TOLERANCE = 0.01  # aspect ratios that differ by less count as the same: 
 @dataclass(frozen=True)
 class Sample:
     """A pair as it is written: `image` uint8[H, W, 3] RGB, `mask` uint8[H, W] of train ids. For `minus_ones` see
-    `count_minus_ones`.
+    `count_minus_ones`; `repairs` are those of `DecodedMask`.
     """
 
     filename: str
     image: np.ndarray
     mask: np.ndarray
     minus_ones: int = 0
+    repairs: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -113,8 +115,9 @@ def check_ids(ids: np.ndarray, table: LabelTable) -> None:
     if present.size:
         unknown, counts = np.unique(present, return_counts=True)
         shown = ", ".join(f"{value} ({count:,} px)" for value, count in list(zip(unknown, counts, strict=True))[:20])
+        after = f" after `shift: {table.shift}`" if table.shift else ""
         cure = f"; {MAX_SOURCE_ID} is -1 in 16 bits: list it under `ignore`" if MAX_SOURCE_ID in unknown else ""
-        raise _bad("unknown_ids", f"{unknown.size} ids are not in table {table.name}: {shown}{cure}")
+        raise _bad("unknown_ids", f"{unknown.size} ids are not in table {table.name}{after}: {shown}{cure}")
 
 
 def _resize_image(image: np.ndarray, geometry: Geometry, resize: str) -> np.ndarray:

@@ -13,6 +13,9 @@ reads each mask in all of these ways, and accepts it if they agree.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
 import numpy as np
 
 from beam_pipelines.contract.labels import LabelTable
@@ -31,6 +34,7 @@ from beam_pipelines.pixels.mask_readings import (
     ids_by,
     readings,
 )
+from beam_pipelines.pixels.mask_repairs import repaired
 from beam_pipelines.pixels.stored_masks import (
     GRAY,
     NONE,
@@ -44,9 +48,24 @@ from beam_pipelines.pixels.stored_masks import (
     stored_mask,
 )
 
+_MANY_UNKNOWN = 20  # colors, more than a table lacks
+
+
+@dataclass(frozen=True)
+class DecodedMask:
+    """`ids`, uint8[H, W] or uint16[H, W]; `repairs` is repair of the table -> pixels that it changed, if any."""
+
+    ids: np.ndarray
+    repairs: Mapping[str, int] = field(default_factory=dict)
+
 
 def decode_mask(data: bytes, table: LabelTable, max_pixels: int, reading: MaskReading) -> np.ndarray:
-    """-> ids, uint8[H, W] or uint16[H, W], read as `reading` says. An RGB color gives the first source id of its row.
+    """The ids of `read_mask`."""
+    return read_mask(data, table, max_pixels, reading).ids
+
+
+def read_mask(data: bytes, table: LabelTable, max_pixels: int, reading: MaskReading) -> DecodedMask:
+    """-> ids, read as `reading` says, after the table's repairs. An RGB color gives the first source id of its row.
 
     Ids that the table does not name are returned as well, where no way to read the mask fits the table.
 
@@ -54,23 +73,24 @@ def decode_mask(data: bytes, table: LabelTable, max_pixels: int, reading: MaskRe
       BadInputError: of stage `decode`; `ambiguous_mask` and `contradictory_mask` name the option that decides.
     """
     image, pixels = open_mask(data, max_pixels)
-    if pixels is not None and _are_ids(data[24], reading):
+    if pixels is not None and _are_ids(data[24], reading) and not (table.shift or table.threshold):
         _check_depth(pixels, table)
-        return pixels
-    stored = stored_mask(data, image, pixels)
-    return spread(_agreed(stored, table, reading), stored)
+        return DecodedMask(pixels)
+    found = repaired(stored_mask(data, image, pixels), table, are_colors=reading.ways == (COLORS,))
+    ids, ways = _agreed(found.mask, table, reading)
+    return DecodedMask(spread(ids, found.mask), found.pixels(bool({*ways} - {COLORS}), COLORS in ways))
 
 
 def ids_of_values(stored: StoredMask, bits: int, table: LabelTable, reading: MaskReading) -> np.ndarray:
-    """int[n]: the id of each of the mask's values, as `decode_mask` reads them; `bits` are those of a sample.
+    """int[n]: the id of each of the mask's values, as `read_mask` reads them; `bits` are those of a sample.
 
     Raises:
-      BadInputError: as `decode_mask` does.
+      BadInputError: as `read_mask` does.
     """
-    if stored.kind == GRAY and _are_ids(bits, reading):
+    if stored.kind == GRAY and _are_ids(bits, reading) and not (table.shift or table.threshold):
         _check_depth(stored.samples, table)
         return stored.numbers
-    return _agreed(stored, table, reading)
+    return _agreed(repaired(stored, table, are_colors=reading.ways == (COLORS,)).mask, table, reading)[0]
 
 
 def _are_ids(bits: int, reading: MaskReading) -> bool:
@@ -103,20 +123,21 @@ def spread(of_values: np.ndarray, stored: StoredMask) -> np.ndarray:
     return np.asarray(table[stored.samples])
 
 
-def _agreed(stored: StoredMask, table: LabelTable, reading: MaskReading) -> np.ndarray:
+def _agreed(stored: StoredMask, table: LabelTable, reading: MaskReading) -> tuple[np.ndarray, tuple[str, ...]]:
+    """-> the id of each value, and the ways that give it."""
     ways = reading.ways_of(stored.kind, table)
     alone = not reading.palette
     found = readings(stored, table, ways) if reading.is_given else credible(stored, table, ways, alone)
     if not found and IDS in ways and not reading.is_given and (why := contradiction(stored, table, alone)):
         raise bad("contradictory_mask", f"{described(stored)}, but {why}: its indices are not ids; {CURE}")
     if not found:
-        return _unnamed(stored, table, reading)
+        return _unnamed(stored, table, reading), ()
     if not agree(found, table):
         raise bad("ambiguous_mask", f"{described(stored)} can be read as {' or as '.join(found)}; {CURE}")
     if stored.kind == PALETTE and tuple(found) == (IDS,):
         _check_palette(stored, reading)
     ids = next(iter(found.values()))
-    return ids.astype(np.uint16 if ids.max(initial=0) > 255 else np.uint8)
+    return ids.astype(np.uint16 if ids.max(initial=0) > 255 else np.uint8), tuple(found)
 
 
 def _unnamed(stored: StoredMask, table: LabelTable, reading: MaskReading) -> np.ndarray:
@@ -138,7 +159,9 @@ def _unnamed(stored: StoredMask, table: LabelTable, reading: MaskReading) -> np.
     if not unknown or unknown[0][0] == NONE:
         raise bad("unknown_colors", f"{described(stored)} has no color of table {table.name}")
     shown = ", ".join(map(str, unknown[:20]))
-    raise bad("unknown_colors", f"{len(unknown)} colors are not in table {table.name}: {shown}")
+    cure = "; if they come from anti-aliasing or JPEG, give the table `nearest_color`"
+    many = len(unknown) > _MANY_UNKNOWN and not table.nearest_color
+    raise bad("unknown_colors", f"{len(unknown)} colors are not in table {table.name}: {shown}{cure if many else ''}")
 
 
 def _check_palette(stored: StoredMask, reading: MaskReading) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TypeVar
 
@@ -30,8 +30,8 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class WrittenShard:
-    """A final shard with what publishing needs: `rejected` counts its rejected pairs by reason, and `minus_ones` is the
-    sum over its samples.
+    """A final shard with what publishing needs: `rejected` counts its rejected pairs by reason, and `minus_ones` and
+    `repairs` are the sums over its samples.
     """
 
     split: str
@@ -40,11 +40,13 @@ class WrittenShard:
     widths: tuple[int, int]
     rejected: Mapping[str, int]
     minus_ones: int = 0
+    repairs: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, staged: StagedShard, shard: Shard) -> WrittenShard:
         reasons = Counter(rejected.reason for rejected in staged.rejected)
-        return cls(staged.split, shard, staged.heights, staged.widths, dict(reasons), staged.minus_ones)
+        counts = dict(reasons)
+        return cls(staged.split, shard, staged.heights, staged.widths, counts, staged.minus_ones, staged.repairs)
 
 
 def publish(
@@ -107,8 +109,16 @@ def _manifest(
             "seconds": round(time.time() - started, 1),
         },
         minus_one_pixels=sum(shard.minus_ones for shard in written),
+        repairs=_sum(shard.repairs for shard in written),
         moments_from=recipe.moments_from.dataset if recipe.moments_from else None,
     )
+
+
+def _sum(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for each in counts:
+        total.update(each)
+    return dict(sorted(total.items()))
 
 
 def write_pairing(workspace: Workspace, rejected: Sequence[Rejected]) -> None:

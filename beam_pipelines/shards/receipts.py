@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -37,11 +37,13 @@ class StagedShard:
     widths: tuple[int, int]
     rejected: tuple[Rejected, ...]
     minus_ones: int = 0
+    repairs: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> str:
         value = {name: getattr(self, name) for name in ("plan_digest", "split", "crc32c", "heights", "widths")}
         value |= {"shard": asdict(self.shard), "rejected": [asdict(rejected) for rejected in self.rejected]}
         value |= {"minus_ones": self.minus_ones} if self.minus_ones else {}
+        value |= {"repairs": dict(sorted(self.repairs.items()))} if self.repairs else {}
         value |= {"histogram": self.moments.histogram.tolist(), "class_pixels": self.class_pixels.tolist()}
         return json.dumps(value)
 
@@ -63,6 +65,7 @@ class StagedShard:
             widths=fields.widths,
             rejected=tuple(map(Rejected.of, fields.rejected)),
             minus_ones=fields.minus_ones,
+            repairs=fields.repairs,
         )
 
 
@@ -107,6 +110,7 @@ class _StagedFields(_Fields):
     histogram: tuple[Row, Row, Row]
     class_pixels: Row
     minus_ones: Count = 0
+    repairs: dict[str, Count] = msgspec.field(default_factory=dict)
 
 
 class _FinishedFields(_Fields):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 import google_crc32c
@@ -26,7 +27,7 @@ from beam_pipelines.inputs.pairs import Pair
 from beam_pipelines.pixels.conform import Sample, conform
 from beam_pipelines.pixels.decode import decode_image
 from beam_pipelines.pixels.mask_readings import MaskReading
-from beam_pipelines.pixels.masks import decode_mask
+from beam_pipelines.pixels.masks import read_mask
 from beam_pipelines.pixels.measure import class_pixels_of, moments_of
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.rejects import BadInputError, Rejected
@@ -74,8 +75,8 @@ def prepare(pair: Pair, recipe: Recipe, reader: FileReader, reading: MaskReading
     """Reads, decodes and conforms one pair; every fault of the pair becomes a Rejected."""
     try:
         image = decode_image(reader.read(pair.image), recipe.max_image_pixels)
-        ids = decode_mask(reader.read(pair.mask), recipe.labels, recipe.max_image_pixels, reading)
-        return conform(pair.filename, image, ids, recipe)
+        mask = read_mask(reader.read(pair.mask), recipe.labels, recipe.max_image_pixels, reading)
+        return replace(conform(pair.filename, image, mask.ids, recipe), repairs=mask.repairs)
     except BadInputError as bad:
         return Rejected(
             key=pair.key,
@@ -139,6 +140,7 @@ class _Contents:
     moments: Moments = field(default_factory=Moments.zero)
     class_pixels: np.ndarray = field(default_factory=lambda: np.zeros(LEVELS, np.int64))
     minus_ones: int = 0
+    repairs: Counter[str] = field(default_factory=Counter)
     shapes: list[tuple[int, ...]] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
 
@@ -149,6 +151,7 @@ class _Contents:
         self.moments += moments_of(sample.image)
         self.class_pixels += class_pixels_of(sample.mask)
         self.minus_ones += sample.minus_ones
+        self.repairs.update(sample.repairs)
         self.shapes.append(sample.mask.shape)
 
     def staged(self, plan: ShardPlan, writer: ShardWriter) -> StagedShard:
@@ -164,6 +167,7 @@ class _Contents:
             widths=(min(widths, default=0), max(widths, default=0)),
             rejected=tuple(self.rejected),
             minus_ones=self.minus_ones,
+            repairs=dict(self.repairs),
         )
 
 

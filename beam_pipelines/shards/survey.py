@@ -27,6 +27,7 @@ from beam_pipelines.pixels.mask_readings import (
     credible,
     reading_of,
 )
+from beam_pipelines.pixels.mask_repairs import distinct, repaired
 from beam_pipelines.pixels.stored_masks import (
     GRAY,
     KINDS,
@@ -124,6 +125,7 @@ def check_table(masks: Sequence[StoredMask], table: LabelTable) -> tuple[str, ..
     if MAX_SOURCE_ID in seen and table.ignore_rest and not table.names(MAX_SOURCE_ID):
         notes.append(f"masks hold {MAX_SOURCE_ID}, which is -1 in 16 bits: `ignore: rest` ignores it")
     notes += _check_binary(masks, table)
+    _check_threshold(masks, table)
     if table.name in _OF_LABEL_IDS and table_fit.is_builtin(table):
         notes += _check_label_ids(masks, seen, table)
     if table == BUILTIN_TABLES["cityscapes_train_ids"]():
@@ -146,6 +148,15 @@ def _check_binary(masks: Sequence[StoredMask], table: LabelTable) -> list[str]:
         f"warning: {len(odd)} of {len(masks)} examined masks hold 0 and 255, the others 0 and 1: 255 is read as "
         "ignored; if it means 1, store these masks like the others"
     ]
+
+
+def _check_threshold(masks: Sequence[StoredMask], table: LabelTable) -> None:
+    brightest = max((int(mask.colors.max(initial=0)) for mask in masks), default=0)
+    if table.threshold > brightest == 1:
+        raise BuildError(
+            f"the {len(masks)} examined masks hold only 0 and 1, and `threshold: {table.threshold}` makes 0 of both: "
+            "remove it from the label table"
+        )
 
 
 def _check_label_ids(masks: Sequence[StoredMask], seen: set[int], table: LabelTable) -> list[str]:
@@ -198,12 +209,18 @@ def _read(pairs: Sequence[Pair], recipe: Recipe) -> Iterator[tuple[str, str, Sto
         for pair in pairs:
             try:
                 data = reader.read(pair.mask)
-                mask = stored_mask(data, *open_mask(data, recipe.max_image_pixels))
+                mask = _repaired(stored_mask(data, *open_mask(data, recipe.max_image_pixels)), recipe)
             except BadInputError:
                 continue  # the pair is rejected later
             yield pair.key, pair.mask, mask.without_pixels()
     finally:
         reader.close()
+
+
+def _repaired(mask: StoredMask, recipe: Recipe) -> StoredMask:
+    if not recipe.labels.repairs:
+        return mask
+    return distinct(repaired(mask, recipe.labels, are_colors=recipe.masks_are == COLORS).mask)
 
 
 def _reordered(masks: Sequence[StoredMask]) -> bool:

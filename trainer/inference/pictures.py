@@ -199,7 +199,11 @@ def _label_ids(labels: LabelTable) -> np.ndarray:
     """
     official = BUILTIN_TABLES["cityscapes19"]().classes
     id_of = {row.name: row.source_ids[0] for row in official}
-    wrong = [row.name for row in labels.classes if not _is_official(row, official)]
+    make = BUILTIN_TABLES.get(labels.name)
+    is_built_in = make is not None and make() == labels  # such as a map of another data set to these classes
+    wrong = [
+        row.name for row in labels.classes if not (_is_official(row, official) or (is_built_in and row.name in id_of))
+    ]
     missing = sorted(id_of.keys() - {row.name for row in labels.classes})
     if wrong or missing:
         listed = [

@@ -10,6 +10,7 @@ from beam_pipelines.contract.labels.idd import idd26, idd_to_cityscapes19, idd_t
 from beam_pipelines.contract.labels.mapillary import mapillary65, mapillary_to_cityscapes19
 from beam_pipelines.contract.labels.table import IGNORE as IGNORE
 from beam_pipelines.contract.labels.table import MAX_SOURCE_ID as MAX_SOURCE_ID
+from beam_pipelines.contract.labels.table import REPAIRS as REPAIRS
 from beam_pipelines.contract.labels.table import UNKNOWN as UNKNOWN
 from beam_pipelines.contract.labels.table import Color as Color
 from beam_pipelines.contract.labels.table import Label as Label

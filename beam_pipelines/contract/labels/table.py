@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -21,6 +22,8 @@ IGNORE = 255  # the train id of pixels that neither the loss nor a score counts
 UNKNOWN = -1  # in `LabelTable.train_id_of`: an id that the table does not name
 MAX_SOURCE_ID = 65535  # a mask is at most 16 bits deep
 Color = tuple[int, int, int]
+REPAIRS = ("nearest_color", "shift", "threshold")  # fields of a table, see there
+MAX_COLOR_DISTANCE = 441  # from black to white
 _Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
 _Color = tuple[_Byte, _Byte, _Byte]
 
@@ -65,6 +68,11 @@ class Label:
 class LabelTable:
     """A validated table. `ignore_rest` makes ids that no row names `IGNORE` instead of an error.
 
+    Attributes (repairs of masks; 0: none):
+      nearest_color: a color up to this distance, Euclidean in RGB, is read as the nearest color of the table.
+      shift: is added to every id in masks; what becomes -1 is read as 255.
+      threshold: gray levels, of 8 bits, below it are the id 0, the others 1.
+
     Raises:
       LabelTableError: train ids are not 0..n-1, or a name, source id or class color occurs twice.
     """
@@ -72,6 +80,9 @@ class LabelTable:
     name: str
     labels: tuple[Label, ...]
     ignore_rest: bool = False
+    nearest_color: int = 0
+    shift: int = 0
+    threshold: int = 0
 
     def __post_init__(self) -> None:
         problems = _problems(self)
@@ -91,6 +102,11 @@ class LabelTable:
     def names(self, source_id: int) -> bool:
         """Whether a row has this id."""
         return source_id in self.source_ids
+
+    @property
+    def repairs(self) -> dict[str, int]:
+        """The repairs of masks that are set."""
+        return {name: value for name in REPAIRS if (value := getattr(self, name))}
 
     @property
     def num_classes(self) -> int:
@@ -120,7 +136,7 @@ class LabelTable:
 
     def to_json(self) -> dict[str, Any]:
         rows = [row.to_json() for row in self.labels]
-        return {"name": self.name, "ignore_rest": self.ignore_rest, "labels": rows}
+        return {"name": self.name, "ignore_rest": self.ignore_rest, "labels": rows} | self.repairs
 
     @classmethod
     def from_json(cls, value: object) -> LabelTable:
@@ -133,7 +149,8 @@ class LabelTable:
     @classmethod
     def of(cls, fields: TableFields) -> LabelTable:
         rows = tuple(Label(**msgspec.structs.asdict(row)) for row in fields.labels)
-        return cls(name=fields.name, labels=rows, ignore_rest=fields.ignore_rest)
+        repairs = {name: getattr(fields, name) for name in REPAIRS}
+        return cls(name=fields.name, labels=rows, ignore_rest=fields.ignore_rest, **repairs)
 
 
 class LabelFields(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -153,6 +170,9 @@ class TableFields(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_on
     name: str
     ignore_rest: bool
     labels: tuple[LabelFields, ...]
+    nearest_color: int = 0
+    shift: int = 0
+    threshold: int = 0
 
 
 _MINUS_ONE = (
@@ -179,4 +199,21 @@ def _problems(table: LabelTable) -> list[str]:
         ("class color", [color for row in classes for color in row.colors_in_masks]),
     ):
         found += [f"{what} {value!r} is used {times} times" for value, times in Counter(values).items() if times > 1]
-    return found
+    return [*found, *_problems_of_repairs(table)]
+
+
+def _problems_of_repairs(table: LabelTable) -> Iterator[str]:
+    if not 0 <= table.nearest_color <= MAX_COLOR_DISTANCE:
+        yield f"`nearest_color` is a distance of 1 to {MAX_COLOR_DISTANCE}, found {table.nearest_color}"
+    elif table.nearest_color and not any(row.colors_in_masks for row in table.labels):
+        yield "`nearest_color` needs a table with colors"
+    if abs(table.shift) > MAX_SOURCE_ID:
+        yield f"`shift` is at most {MAX_SOURCE_ID}, found {table.shift}"
+    elif table.shift < 0 and any(IGNORE in row.source_ids for row in table.labels if row.train_id != IGNORE):
+        yield f"`shift` below 0 makes {IGNORE} of ids that become -1, and {IGNORE} is a class"
+    if not 0 <= table.threshold <= 255:
+        yield f"`threshold` is a gray level of 1 to 255, found {table.threshold}"
+    elif table.threshold and table.shift:
+        yield "`threshold` gives the ids 0 and 1: remove `shift`"
+    elif table.threshold and not {0, 1} <= table.source_ids:
+        yield "`threshold` gives the ids 0 and 1, and the table does not name both"

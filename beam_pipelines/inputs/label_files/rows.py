@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from beam_pipelines.contract.labels import IGNORE, Color, Label, LabelTable, LabelTableError
+from beam_pipelines.contract.labels import IGNORE, REPAIRS, Color, Label, LabelTable, LabelTableError
 from beam_pipelines.contract.schema import shown
 
-_KEYS = ("name", "classes", "ignore")
+_KEYS = ("name", "classes", "ignore", *REPAIRS)
 _ROW_KEYS = ("name", "ids", "train_id", "color", "mask_colors", "category")
 
 
@@ -26,7 +26,14 @@ def table_of_rows(value: Any, name: str) -> LabelTable:
     check_number(len(value["classes"]), where)
     rows = _classes(value["classes"])
     rows += [_ignored(row, index) for index, row in enumerate([] if ignore_rest else ignore)]
-    return LabelTable(name=str(value.get("name") or name), labels=tuple(rows), ignore_rest=ignore_rest)
+    repairs = {key: _repair(value[key], key, where) for key in REPAIRS if key in value}
+    return LabelTable(name=str(value.get("name") or name), labels=tuple(rows), ignore_rest=ignore_rest, **repairs)
+
+
+def _repair(value: Any, key: str, where: str) -> int:
+    if type(value) is not int or value == 0:
+        raise LabelTableError(f"{where}: `{key}` must be a whole number other than 0, found {shown(value)}")
+    return value
 
 
 def check_number(classes: int, where: str) -> None:

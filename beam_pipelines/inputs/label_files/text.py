@@ -52,6 +52,6 @@ def _read_elsewhere(path: str, called: str) -> bytes:
     try:
         return reader.read(path)
     except BadInputError as error:
-        raise LabelTableError(f"{called}: {error.detail}") from error
+        raise LabelTableError(f"{called}: {error.detail.removeprefix(f'{path}: ')}") from error
     finally:
         reader.close()

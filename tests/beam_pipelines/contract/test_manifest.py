@@ -184,6 +184,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
         timing=draw(st.dictionaries(names, values, max_size=3)),
         additions=draw(st.dictionaries(names, values, max_size=2)),
         minus_one_pixels=draw(counts),
+        repairs=draw(st.dictionaries(st.sampled_from(["shift", "threshold"]), counts)),
     )
 
 
@@ -383,6 +384,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("recipe", None, "recipe: expected object, found null"),
     ("timing", [], "timing: expected object, found []"),
     ("additions", 1, "additions: expected object, found 1"),
+    ("additions", {"repairs": {"shift": -1}}, "additions.repairs.shift: expected int >= 0, found -1"),
     ("additions", {"minus_one_pixels": -1}, "additions.minus_one_pixels: expected int >= 0, found -1"),
     ("format", 1, "has a field format, which this version does not know"),
 ]
@@ -421,16 +423,16 @@ def test_the_first_of_several_contradictions_is_told_with_their_number() -> None
 
 
 def test_what_a_later_version_adds_is_read_and_written_again() -> None:
-    text = edited(lambda value: value.update(additions={"repairs": [{"file": "a"}]}))
+    text = edited(lambda value: value.update(additions={"later": [{"file": "a"}]}))
     manifest = Manifest.from_json(text)
-    assert manifest.additions == {"repairs": [{"file": "a"}]}
+    assert manifest.additions == {"later": [{"file": "a"}]}
     assert Manifest.from_json(manifest.to_json()) == manifest
     assert "additions" not in small_manifest().to_json()
 
 
 def test_a_field_that_earlier_versions_may_ignore_is_an_addition() -> None:
-    manifest = replace(small_manifest(), minus_one_pixels=7, additions={"repairs": 1})
-    assert json.loads(manifest.to_json())["additions"] == {"repairs": 1, "minus_one_pixels": 7}
+    manifest = replace(small_manifest(), minus_one_pixels=7, additions={"later": 1})
+    assert json.loads(manifest.to_json())["additions"] == {"later": 1, "minus_one_pixels": 7}
     assert Manifest.from_json(manifest.to_json()) == manifest
 
 

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE, UNKNOWN, LabelTable, LabelTableError
+from beam_pipelines.files import storage
 from beam_pipelines.inputs.label_files import load_labels
 
 STREET = """\
@@ -114,7 +115,8 @@ COLOR = "class 0: `color` must be three integers of 0 to 255, or hexadecimal as 
         ("classes: 5", "label table 'mine': expected a mapping with a list `classes`"),
         (
             f"classes: [{ROAD}]\nignored: [1]\nversion: 2",
-            'label table \'mine\': unknown keys "ignored", "version"; known: name, classes, ignore',
+            'label table \'mine\': unknown keys "ignored", "version"; known: name, classes, ignore, '
+            "nearest_color, shift, threshold",
         ),
         ("classes: [7]", "class 0: expected a mapping with at least `name` and `ids`, found 7"),
         (
@@ -354,3 +356,11 @@ def test_a_label_file_may_be_a_member_of_an_archive(tmp_path: Path) -> None:
     for name in ("data.zip!/none.yaml", "none.zip!/a.yaml"):
         with pytest.raises(LabelTableError, match="--labels="):
             load_labels(f"{tmp_path}/{name}")
+
+
+def test_a_label_file_may_be_in_a_bucket(bucket: str, tmp_path: Path) -> None:
+    place = f"{bucket}/{tmp_path.name}/street.yaml"
+    storage.write(place, STREET.encode())
+    assert load_labels(place).name == "street"
+    with pytest.raises(LabelTableError, match=r"--labels=gs://[^:]*none\.yaml: the storage answered 404"):
+        load_labels(place.replace("street.yaml", "none.yaml"))

@@ -534,6 +534,7 @@ def test_20_unknown_colors_are_named_at_most() -> None:
     reason, detail = refused(saved(noise()), DECODERS["mask"])
     assert reason == "unknown_colors"
     assert detail.startswith("768 colors are not in table camvid11: ")
+    assert detail.endswith("; if they come from anti-aliasing or JPEG, give the table `nearest_color`")
     assert detail.count("(") == 20
 
 
@@ -543,10 +544,19 @@ def test_colors_that_are_not_opaque_are_refused() -> None:
     assert refused(saved(with_alpha(colors, 0)), DECODERS["mask"]) == expected
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "BMP", "TIFF", "WEBP"])
-def test_only_png_keeps_ids(kind) -> None:
-    expected = ("mask_format", f"the mask is a {kind} file: only PNG is read, as it keeps ids exactly")
-    assert refused(saved(noise(), kind), DECODERS["mask"]) == expected
+@pytest.mark.parametrize(
+    ("kind", "cure"),
+    [
+        ("JPEG", "JPEG changes values: find the original masks, or convert to PNG, give colors and `nearest_color`"),
+        ("BMP", "convert it to PNG"),
+        ("TIFF", "convert it to PNG"),
+        ("WEBP", "convert it to PNG; if it was saved with loss, find the original"),
+    ],
+)
+def test_only_png_keeps_ids(kind: str, cure: str) -> None:
+    reason, detail = refused(saved(noise(), kind), DECODERS["mask"])
+    assert reason == "mask_format"
+    assert detail.startswith(f"the mask is a {kind} file: only PNG is read, as it keeps ids exactly; {cure}")
 
 
 @pytest.mark.parametrize("channels", [2, 3, 4])

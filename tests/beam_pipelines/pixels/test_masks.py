@@ -541,3 +541,22 @@ def test_masks_of_0_and_255_among_those_of_0_and_1_are_told() -> None:
     ordinary, odd = (stored_mask(file, *open_mask(file, LIMIT)) for file in files)
     assert "warning: 1 of 4 examined masks" in check_table([ordinary] * 3 + [odd], binary)[0]
     assert not check_table([ordinary] * 4, binary)
+
+
+@pytest.mark.parametrize("kind", ["RGB", "palette"])
+def test_masks_with_several_colors_of_a_class_are_read_as_the_class(masks: list[np.ndarray], kind: str) -> None:
+    """Real masks of SegNet, drawn in all of Cambridge's colors for each of its classes."""
+    labels = BUILTIN_TABLES["camvid32_to_camvid11"]()
+    void = next(row for row in labels.labels if row.train_id == IGNORE)
+    files, masks = [], [mask[::4, ::4] for mask in masks[:4]]
+    for mask in masks:
+        colors = np.zeros((*mask.shape, 3), np.uint8)
+        for row in (*labels.classes, void):
+            several, there = np.array(row.colors_in_masks, np.uint8), mask == min(row.train_id, 11)
+            colors[there] = several[np.arange(there.sum()) % len(several)]
+        files.append(saved(colors) if kind == "RGB" else palette_png(colors, by_frequency(colors), 0))
+    found = surveyed(files, labels)
+    assert found.reading.ways == (COLORS,)
+    for file, mask in zip(files, masks, strict=True):
+        train_ids = labels.train_id_of[decode_mask(file, labels, LIMIT, found.reading)]
+        assert np.array_equal(train_ids, np.where(mask == 11, IGNORE, mask))

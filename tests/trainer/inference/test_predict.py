@@ -236,6 +236,13 @@ def test_label_ids_are_those_of_the_names(ids: str, order: str, tmp_path: Path) 
     np.testing.assert_array_equal(read(tmp_path / "out" / "a.png"), expected[drawn])
 
 
+def test_a_model_of_a_map_to_the_classes_of_cityscapes_makes_a_submission(tmp_path: Path) -> None:
+    code, drawn = submit(BUILTIN_TABLES["mapillary_to_cityscapes19"](), tmp_path)
+    assert code == 0
+    official = np.array([trainId2label[train_id].id for train_id in range(19)], np.uint8)
+    np.testing.assert_array_equal(read(tmp_path / "out" / "a.png"), official[drawn])
+
+
 def test_other_tables_have_their_own_colors(tmp_path: Path) -> None:
     description = describe(labels=BUILTIN_TABLES["cityscapes7"](), size=None)
     save_model(str(tmp_path / "best.keras"), make_color_model(description), description)
