@@ -52,6 +52,9 @@ def _look(settings: LabelsSettings, console: Console) -> int:
     def file(index: int) -> str:
         return pairs[index].mask.removeprefix(f"{recipe.input}/")
 
+    if found.rejected and not settings.check:
+        first = found.rejected[0]
+        console.print(f"  {len(found.rejected):,} are no pair, such as {first.key}: {first.detail}", highlight=False)
     if not settings.check:
         contents = _count(pairs, None, settings, options, console)
         return _draft(contents, chosen, file, settings, console)

@@ -56,17 +56,24 @@ def draft_of(meaning: Meaning, fit: Fit) -> Draft:
         rows, keys, decisions = _rows_of_ids(meaning, fit), [], []
     classes = [row for row in rows if not row.why]
     if not classes:  # a table needs one
-        classes, rows = [*rows], []
-    commonest = sorted(classes, key=lambda row: (-row.pixels, row.source_id))[:MOST_CLASSES]
-    chosen = {row.source_id for row in commonest}
-    kept = [row for row in classes if row.source_id in chosen]
-    rest = [row for row in classes if row.source_id not in chosen]
+        classes, rows = rows, []
+    kept, rest = _divided(classes)
     ignored = [row for row in rows if row.why] + rest
     if rest:
         decisions.append(f"a table has at most {MOST_CLASSES} classes: the {len(rest):,} rarest ids are ignored")
     decisions += [f"ignored: {', '.join(names)}: {why}" for why, names in _by_reason(ignored).items()]
+    if meaning.left_out:
+        others = " and ".join(meaning.left_out)
+        decisions.append(f"left out, as they can't be read as {meaning.way}: masks in {others}")
     too_many = len(kept) + len(ignored) > MOST_ROWS
     return Draft(tuple(kept), () if too_many else tuple(ignored), too_many, tuple(keys), tuple(decisions))
+
+
+def _divided(rows: list[Row]) -> tuple[list[Row], list[Row]]:
+    """-> the commonest rows, as many as a table takes, and the others; each in their order."""
+    commonest = sorted(rows, key=lambda row: (-row.pixels, row.source_id))[:MOST_CLASSES]
+    chosen = {row.source_id for row in commonest}
+    return [row for row in rows if row.source_id in chosen], [row for row in rows if row.source_id not in chosen]
 
 
 def _by_reason(rows: Sequence[Row]) -> dict[str, list[str]]:
@@ -81,27 +88,24 @@ def _by_reason(rows: Sequence[Row]) -> dict[str, list[str]]:
 def _rows_of_ids(meaning: Meaning, fit: Fit) -> list[Row]:
     values = meaning.values
     assert values is not None, "ids have at most 16 bits"
-    rows = []
+    ids, rows = set(values.values.tolist()), []
     for source_id, pixels, masks in _counts(values):
         code = meaning.color_of.get(source_id)
-        color = None if code is None else _rgb(code)
-        why, hint = _why_ignored(source_id, pixels, color, meaning, fit), fit.name_of(source_id) or ""
+        why = "" if ids in BINARY or len(ids) == 1 else _why_ignored(source_id, fit)
+        if source_id == code == 0 and not why:
+            why = _why_void(pixels, meaning, len(ids))
+        color, hint = None if code is None else _rgb(code), fit.name_of(source_id) or ""
         rows.append(Row(source_id, color, pixels, masks, f"id {source_id}", why, hint))
     return rows
 
 
-def _why_ignored(source_id: int, pixels: int, color: tuple[int, ...] | None, meaning: Meaning, fit: Fit) -> str:
-    values = meaning.values
-    ids = set() if values is None else set(values.values.tolist())
-    if ids in BINARY or len(ids) < 2:
-        return ""
+def _why_ignored(source_id: int, fit: Fit) -> str:
     if source_id == IGNORE:
         return f"{IGNORE} marks pixels without a class in most data sets"
     if source_id == MAX_SOURCE_ID:
         return f"{MAX_SOURCE_ID} is -1 in 16 bits"
-    if table := fit.ignores(source_id):
-        return f"{table}, which the masks fit, ignores it"
-    return _why_void(pixels, meaning, len(ids)) if source_id == 0 and color == (0, 0, 0) else ""
+    table = fit.ignores(source_id)
+    return f"{table}, which the masks fit, ignores them" if table else ""
 
 
 def _why_void(pixels: int, meaning: Meaning, colors: int) -> str:

@@ -210,6 +210,12 @@ def test_more_ids_than_a_table_takes_are_ignored(tmp_path: Path) -> None:
         assert table.ignore_rest == (count > MOST_ROWS)
 
 
+def test_masks_that_are_stored_like_no_other_are_left_out_and_named() -> None:
+    deep = Image.fromarray(DRAWN[0].astype(np.uint16) + 1)
+    _, _, draft = drafted([*(png(Image.fromarray(COLORS[ids])) for ids in DRAWN), png(deep)])
+    assert "left out, as they can't be read as colors: masks in gray, 16 bits" in draft.decisions
+
+
 def test_pictures_are_not_taken_for_masks() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (48, 80, 3), np.uint8)
     with pytest.raises(BuildError, match="they look like pictures, not like masks"):
