@@ -191,7 +191,12 @@ def _draw_scenes(recipe: Recipe, place: Workspace, console: Console) -> str:
     missing = [key for key in scenes if not all(name in there for name in sample_scenes.scene_file_names(key))]
     if missing:
         console.print(f"drawing {len(missing)} street scenes into {folder}", highlight=False)
-        drawing.draw_scenes(missing, cores(), lambda name, data: storage.write(storage.join(folder, name), data))
+
+        def write(name: str, data: bytes) -> None:
+            if name not in there:  # earlier versions drew no instance ids; what they drew stays untouched
+                storage.write(storage.join(folder, name), data)
+
+        drawing.draw_scenes(missing, cores(), write)
     return folder
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from beam_pipelines.contract.labels import LabelTable
 from beam_pipelines.contract.moments import Moments
+from beam_pipelines.contract.picture_rules import REJECT, Rules
 from beam_pipelines.contract.record import is_normalized
 
 SCENES = "(embedded scenes)"  # the input if none is given
@@ -69,6 +70,9 @@ class Recipe:
     pool_splits: bool = False
     moments_split: str = "train"
     moments_from: BorrowedMoments | None = None
+    orient: str = REJECT
+    alpha: str = REJECT
+    deep: str = REJECT
 
     def to_json(self) -> dict[str, Any]:
         value = {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -83,6 +87,11 @@ class Recipe:
         """SHA-256 of the recipe with its whole label table, in hex."""
         value = json.dumps(self.to_json() | {"labels": self.labels.to_json()}, sort_keys=True)
         return hashlib.sha256(value.encode()).hexdigest()
+
+    @property
+    def rules(self) -> Rules:
+        """Which pictures are taken."""
+        return Rules(orient=self.orient, alpha=self.alpha, deep=self.deep)
 
     @property
     def image_format(self) -> str:

@@ -20,7 +20,8 @@ _IMAGE = (
 )
 _EMAIL = (r"[^@\s]+@[^@\s]+", "the email address of an account")
 _IN_BUCKET = (r"gs://[a-z0-9][-_.a-z0-9]+[a-z0-9](/.*)?", "a path in a bucket, gs://BUCKET/...")
-_FOLDER = (r"gs://[a-z0-9][-_.a-z0-9]+[a-z0-9](/[^/\s]+)+/?", "a folder in a bucket, gs://BUCKET/FOLDER")
+# A name may have spaces; line breaks are the only characters that no object of a bucket may have.
+_FOLDER = (r"gs://[a-z0-9][-_.a-z0-9]+[a-z0-9](/[^/\r\n]+)+/?", "a folder in a bucket, gs://BUCKET/FOLDER")
 _MACHINE = re.compile(r"(?:.+-)?custom-(\d+)-\d+(?:-ext)?|[a-z]\d?[a-z]*-[a-z]+-(\d+)")
 
 

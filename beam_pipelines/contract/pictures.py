@@ -24,8 +24,10 @@ from beam_pipelines.contract.picture_errors import (
     TIFF_SIGNATURES,
     damage_refused,
     reason_of_damage,
+    told_kind,
 )
 from beam_pipelines.contract.picture_errors import PictureError as PictureError
+from beam_pipelines.contract.picture_rules import REJECT, STRICT, UPRIGHT, Rules, eight_bits, upright, without_alpha
 from beam_pipelines.contract.pixel import MAX_IMAGE_PIXELS as MAX_IMAGE_PIXELS
 
 # Image.open looks among the formats that are imported: BMP, JPEG (which knows MPO) and PNG always are.
@@ -33,6 +35,8 @@ IMAGE_FORMATS = ("PNG", "JPEG", "BMP", TiffImagePlugin.TiffImageFile.format, Web
 BYTES_PER_PIXEL = 8  # the most that a file may have of them, for each pixel of the limit
 _EXIF_ORIENTATION = 0x0112
 _TURNED = range(2, 9)  # 1 is upright, all others mean that nobody knows
+_WITH_ALPHA = ("RGBA", "LA", "PA", "La", "RGBa")  # Pillow's modes
+_PREMULTIPLIED = ("La", "RGBa")
 _PNG_EXIF = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")  # where a PNG can hold an orientation
 _PNG_TEXT = (b"iCCP", b"iTXt", b"tEXt", b"zTXt")  # chunks that Pillow unpacks only up to a limit
 _PNG_GRAY, _PNG_RGB = 0, 2  # color types of a PNG's header; bit depth and color type are its bytes 24 and 25
@@ -46,29 +50,44 @@ PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # 64 MiB; more t
 Image.MAX_IMAGE_PIXELS = None  # the limit is max_pixels, checked on the header
 
 
-def decode_image(data: bytes, max_pixels: int) -> np.ndarray:
+def decode_image(data: bytes, max_pixels: int, rules: Rules = STRICT) -> np.ndarray:
     """-> uint8[H, W, 3], RGB.
 
     Gray and palette images become RGB without loss, an opaque alpha channel is dropped, 16 bits become 8 where 8
-    hold the same values, CMYK is converted as Pillow does it.
+    hold the same values, CMYK is converted as Pillow does it. `rules` say what becomes of others.
 
     Raises:
       PictureError: it can't be read exactly, or has more than `max_pixels` pixels.
     """
     header = open_header(data, max_pixels)
-    if is_turned(header, data):
-        raise PictureError("rotated", "the EXIF orientation is not 1: turn the picture upright (and check its mask)")
+    orientation = checked_orientation(header, data, rules.orient)
+    pixels = _pixels(header, data, rules)
+    if orientation == UPRIGHT:
+        return pixels
+    return upright(pixels, orientation_of(header, data))  # again: Pillow turns a TIFF file as it loads it
+
+
+def _pixels(header: Image.Image, data: bytes, rules: Rules) -> np.ndarray:
+    """As stored; a TIFF file of an orientation that Pillow knows is turned upright."""
     if header.format == "PNG" and data[24:26] == bytes([8, _PNG_RGB]) and "transparency" not in header.info:
         return png_pixels(data)
     if header.format == "PNG" and data[25] == _PNG_GRAY and data[24] < 8 and "transparency" in header.info:
-        return _to_rgb(Image.fromarray(png_pixels(data)))  # Pillow looks for the transparent gray among stretched ones
+        # Pillow looks for the transparent gray among stretched ones.
+        return _to_rgb(Image.fromarray(png_pixels(data)), rules.alpha)
     if header.format == "PNG" and data[24] == 16:
-        return _to_rgb(Image.fromarray(_eight_bits(png_pixels(data))))
+        return _to_rgb(Image.fromarray(_deep_png_pixels(data, rules)), rules.alpha)
     inverted = isinstance(header, TiffImagePlugin.TiffImageFile) and tiff.check(header, data)
     if header.mode in tiff.GRAY_16:
-        gray = _eight_bits(np.asarray(load(header, data)))
-        return _to_rgb(Image.fromarray(255 - gray if inverted else gray))
-    return _to_rgb(load(header, data))
+        gray = eight_bits(np.asarray(load(header, data)), rules.deep)
+        return _to_rgb(Image.fromarray(255 - gray if inverted else gray), rules.alpha)
+    return _to_rgb(load(header, data), rules.alpha)
+
+
+def _deep_png_pixels(data: bytes, rules: Rules) -> np.ndarray:
+    pixels = png_pixels(data)
+    if rules.alpha == "drop" and pixels.ndim == 3:  # before the depth of an alpha channel could matter
+        pixels = pixels[..., 0] if pixels.shape[2] == 2 else pixels[..., :3]
+    return eight_bits(pixels, rules.deep)
 
 
 def open_header(data: bytes, max_pixels: int) -> Image.Image:
@@ -84,12 +103,14 @@ def open_header(data: bytes, max_pixels: int) -> Image.Image:
             if data.startswith(SIGNATURES):
                 detail = f"the header can't be read; the file has {len(data):,} bytes"
                 raise PictureError(reason_of_damage(data), detail) from error
-            raise PictureError("not_an_image", f"it begins with {data[:8]!r}") from error
+            raise PictureError("not_an_image", f"it begins with {data[:8]!r}{told_kind(data)}") from error
         frames = _frames(image, data)
     if image.format == "PNG" and data[12:_PNG_SIZE] != b"IHDR":  # Pillow takes it from anywhere
         raise PictureError("corrupt", "its first chunk is not the header, IHDR")
     if image.width * image.height > max_pixels:
-        detail = f"{image.width}x{image.height} (WxH) is more than {max_pixels:,} pixels"
+        pixels = image.width * image.height
+        cure = f"--max_image_pixels={pixels} takes it, if it is no decompression bomb"
+        detail = f"{image.width}x{image.height} (WxH) is more than {max_pixels:,} pixels: {cure}"
         raise PictureError("too_many_pixels", detail)
     if frames > 1:
         raise PictureError("animated", f"it has {frames} frames")
@@ -137,12 +158,11 @@ def _shape(height: int, width: int, channels: int) -> tuple[int, ...]:
     return (height, width) if channels == 1 else (height, width, channels)
 
 
-def opaque(image: Image.Image) -> np.ndarray:
-    """uint8[H, W, 3], the colors without their alpha channel, which must be opaque."""
+def opaque(image: Image.Image, alpha: str = REJECT) -> np.ndarray:
+    """uint8[H, W, 3], the colors without their alpha channel, as `picture_rules.without_alpha` has them."""
     pixels = np.asarray(image.convert("RGBA"))
-    if pixels[..., 3].min() < 255:
-        raise PictureError("transparent", f"{np.count_nonzero(pixels[..., 3] < 255):,} pixels are not opaque")
-    return pixels[..., :3]
+    premultiplied = image.mode in _PREMULTIPLIED or tiff.is_premultiplied(image)
+    return without_alpha(pixels[..., :3], pixels[..., 3], alpha, premultiplied)
 
 
 def _opened(data: bytes) -> Image.Image:
@@ -163,15 +183,24 @@ def _frames(image: Image.Image, data: bytes) -> int:
     return int(frames)
 
 
-def is_turned(image: Image.Image, data: bytes) -> bool:
-    """Whether an EXIF orientation says that the stored pixels are not upright."""
+def orientation_of(image: Image.Image, data: bytes) -> int:
+    """The EXIF orientation of the pixels, 1 to 8; 1 also where nobody knows."""
     if image.format == "PNG" and not any(mark in data for mark in _PNG_EXIF):
-        return False  # Pillow would decode the whole picture to be sure of it
+        return UPRIGHT  # Pillow would decode the whole picture to be sure of it
     with damage_refused(data):
-        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+        orientation = image.getexif().get(_EXIF_ORIENTATION, UPRIGHT)
         if isinstance(orientation, bytes):  # of a single byte, where two are usual
             orientation = int.from_bytes(orientation, "big")
-        return orientation in _TURNED
+        return int(orientation) if orientation in _TURNED else UPRIGHT
+
+
+def checked_orientation(image: Image.Image, data: bytes, orient: str, other: str = "mask") -> int:
+    """`orientation_of`. Raises PictureError if `orient` rejects it; `other` is the file that may be turned or not."""
+    orientation = orientation_of(image, data)
+    if orientation != UPRIGHT and orient == REJECT:
+        detail = f"the EXIF orientation is not 1: turn the picture upright (and check its {other})"
+        raise PictureError("rotated", detail, rule="orient")
+    return orientation
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
@@ -239,20 +268,9 @@ def _check_jpeg(data: bytes) -> None:
         raise PictureError("unsupported_mode", detail)
 
 
-def _eight_bits(pixels: np.ndarray) -> np.ndarray:
-    """16 bits -> uint8 of the same shape, for the values v * 257 that 8-bit pictures have when they are stored in 16
-    bits.
-    """
-    eight = (pixels >> 8).astype(np.uint8)
-    if not np.array_equal(pixels, eight.astype(np.uint16) * 257):
-        detail = f"16 bits per channel with values up to {pixels.max()}: convert the picture to 8 bits"
-        raise PictureError("deep_color", detail)
-    return eight
-
-
-def _to_rgb(image: Image.Image) -> np.ndarray:
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        image = Image.fromarray(opaque(image))
+def _to_rgb(image: Image.Image, alpha: str) -> np.ndarray:
+    if image.mode in _WITH_ALPHA or "transparency" in image.info:
+        image = Image.fromarray(opaque(image, alpha))
     if image.mode not in ("1", "L", "P", "RGB", "CMYK", "YCbCr"):
         raise PictureError("unsupported_mode", f"mode {image.mode} has no usual conversion to RGB")
     return np.asarray(image.convert("RGB"))

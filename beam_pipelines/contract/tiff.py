@@ -84,6 +84,11 @@ def check(image: TiffImagePlugin.TiffImageFile, data: bytes) -> bool:
     return bool(photometric == _MIN_IS_WHITE)
 
 
+def is_premultiplied(image: Image.Image) -> bool:
+    """Whether it is a TIFF file whose alpha is associated (TIFF 6.0, section 18, ExtraSamples = 1)."""
+    return isinstance(image, TiffImagePlugin.TiffImageFile) and 1 in image.tag_v2.get(_EXTRA_SAMPLES, ())
+
+
 def _is_opaque(image: Image.Image, data: bytes) -> bool:
     """Whether a fourth band of which the file does not say that it is alpha could be nothing else."""
     with damage_refused(data):

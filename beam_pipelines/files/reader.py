@@ -146,7 +146,8 @@ class FileReader:
             return file.read(self._max_bytes + 1)
 
     def _too_large(self, path: str) -> BadInputError:
-        return BadInputError("read", "too_many_pixels", f"{path} has more than {self._max_bytes:,} bytes")
+        limit = f"{self._max_bytes:,} bytes, the most for --max_image_pixels: raise that, if the file is an image"
+        return BadInputError("read", "too_many_pixels", f"{path} has more than {limit}")
 
     def _opened(self, archive: str) -> zipfile.ZipFile:
         if archive not in self._archives:

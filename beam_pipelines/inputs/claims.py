@@ -58,10 +58,18 @@ class Claims:
 
     def __iter__(self) -> Iterator[Claim]:
         """Yields the claims in the order of split and key; those of masks that no split takes are left out."""
+        return self._claims(iter(self._rows))
+
+    def drain(self) -> Iterator[Claim]:
+        """The same, and gives the memory of each claim back: these are the last ones."""
+        self._rows.reverse()
+        return self._claims(self._rows.pop() for _ in range(len(self._rows)))
+
+    def _claims(self, rows: Iterator[bytes]) -> Iterator[Claim]:
         current: tuple[str, str] | None = None
         images: list[int] = []
         masks: list[int] = []
-        for row in self._rows:
+        for row in rows:
             split, key, kind, place = row.decode().split(_SEPARATOR)
             if kind != _IMAGE and int(kind) != self.kind_of_split[split]:
                 continue

@@ -42,10 +42,10 @@ def detect(files: Files, recipe: Recipe, inputs: str) -> Detected:
 
 def other_images(files: Files, layout: Layout) -> list[str]:
     """A note for each other layout that has images and masks in `files` as well."""
-    others = [other for other in layouts.LAYOUTS if other is not layout and _may_have(other, files)]
     notes = []
-    for other in others:
-        if any(map(other.is_mask, files)):
+    for other in layouts.LAYOUTS:
+        has_folders = any(masks.template.folders <= files.folder_names for masks in other.masks)
+        if other is not layout and has_folders and _may_have(other, files) and any(map(other.is_mask, files)):
             count = sum(other.is_image(file) and not _is_part_of(layout, file) for file in files)
             if count:
                 notes.append(
@@ -80,12 +80,7 @@ def _may_have(layout: Layout, files: Files) -> bool:
     """Whether the folders that the layout's templates name exist. A quick test, so that not every name is matched with
     every template.
     """
-    parts = _folder_names(files)
-    return any(template.folders <= parts for template in layout.images)
-
-
-def _folder_names(files: Files) -> frozenset[str]:
-    return frozenset(part for folder in files.folders for part in folder.split("/"))
+    return any(template.folders <= files.folder_names for template in layout.images)
 
 
 def _check_annotations(recipe: Recipe, there: Sequence[Layout], inputs: str) -> None:
@@ -102,7 +97,7 @@ def _masks_of(layout: Layout, files: Files, recipe: Recipe) -> list[Masks]:
         masks
         for masks in layout.masks
         if recipe.annotations in (None, masks.name, masks.ids)
-        and masks.template.folders <= _folder_names(files)
+        and masks.template.folders <= files.folder_names
         and (not masks.needs_table or (masks.table and any(map(masks.table.matches, files))))
         and any(map(masks.template.matches, files))
     ]

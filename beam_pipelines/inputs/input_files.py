@@ -62,9 +62,10 @@ class Files(Mapping[str, tuple[str, int]]):
         return self.at(self._places[name])
 
     @functools.cached_property
-    def folders(self) -> frozenset[str]:
-        """All folders of files, by their paths below the input."""
-        return frozenset({name.rpartition("/")[0] for name in self._names})
+    def folder_names(self) -> frozenset[str]:
+        """The names of all folders below the input."""
+        folders = {name.rpartition("/")[0] for name in self._names}
+        return frozenset(part for folder in folders for part in folder.split("/"))
 
     @functools.cached_property
     def _places(self) -> dict[str, int]:
@@ -81,7 +82,8 @@ def list_inputs(inputs: str) -> Files:
     sources = input_paths(inputs)
     for source in sources:
         if len(sources) > 1 and storage.is_local(source) and not os.path.exists(source):
-            raise BuildError(f"{source} does not exist; commas in --input={inputs} separate its paths")
+            rule = "a path with commas is read only if it exists and is the only one"
+            raise BuildError(f"{source} does not exist; commas in --input={inputs} separate its paths ({rule})")
         packed = archives.is_archive(source) and not (storage.is_local(source) and os.path.isdir(source))
         found = _list_zip(source) if packed else _list_folder(source.rstrip("/") or "/")
         files = _merged(files, found, f"--input={inputs}")

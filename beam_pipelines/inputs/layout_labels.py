@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from beam_pipelines.contract.labels import BUILTIN_TABLES, LabelTable
+from beam_pipelines.contract.labels import BUILTIN_TABLES, LabelTable, LabelTableError
 from beam_pipelines.inputs.label_files import load_labels
 from beam_pipelines.inputs.sources import Source
 
@@ -11,7 +11,7 @@ def labels_of(source: Source) -> LabelTable | None:
     """The data set's own table, if it has one, or the built-in one of its layout; None if the layout has none.
 
     Raises:
-      LabelTableError: the data set's own table can't be read.
+      LabelTableError: the data set's own table is missing or can't be read.
     """
     if source.files is None or source.detected is None:
         return None
@@ -19,4 +19,9 @@ def labels_of(source: Source) -> LabelTable | None:
     own = sorted(filter(masks.table.matches, source.files)) if masks.table else []
     if own:
         return load_labels(source.files[own[0]][0])
+    if masks.table and not masks.labels:
+        raise LabelTableError(
+            f"{source.inputs} has no {masks.table.shown}, which names the classes of its masks ({masks.name}): add it, "
+            "or give --labels"
+        )
     return BUILTIN_TABLES[masks.labels]() if masks.labels else None

@@ -110,7 +110,7 @@ def _kinds(text: str, names: Sequence[str], ids: dict[str, str | None]) -> tuple
 _SHOWN_TEMPLATES = 4
 _SEGNET = ("train", "val", "test")
 _VISTAS = "github.com/open-mmlab/mmsegmentation, docs/en/user_guides/2_dataset_prepare.md; the data set's README"
-_VISTAS_VERSIONS = (("v1.2", "v1.2/labels", "config_v1.2.json"), ("v2.0", "v2.0/labels", "config_v2.0.json"))
+_VISTAS_VERSIONS = (("v1.2", "mapillary65"), ("v2.0", None))
 _SPELLED = {  # folders of images -> the ends of their names that are not part of the key
     "images": ("images", "image", "imgs", "img", "img_dir", "rgb"),
     "masks": (
@@ -183,12 +183,13 @@ LAYOUTS = (
         masks=(
             *(
                 Masks(
-                    template=Template(f"**/{{split}}/{folder}/{{key}}.png"),
+                    template=Template(f"**/{{split}}/{version}/labels/{{key}}.png"),
                     name=version,
                     ids=version,
-                    table=Template(f"**/{config}"),
+                    labels=labels,
+                    table=Template(f"**/config_{version}.json"),
                 )
-                for version, folder, config in _VISTAS_VERSIONS
+                for version, labels in _VISTAS_VERSIONS
             ),
             Masks(
                 template=Template("**/{split}/labels/{key}.png"),

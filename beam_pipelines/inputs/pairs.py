@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import overload
 
 _SEPARATOR = "\0"  # no path and no key has it
+_WHOLE, _BELOW = "=", "+"  # before a path: it is there as a whole, or without the folder of the image
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +66,19 @@ class PairList(Sequence[Pair]):
 
 
 def _pack(pair: Pair) -> bytes:
-    return _SEPARATOR.join(map(str, astuple(pair))).encode()
+    """The folder that most images and masks share is there once."""
+    is_below = pair.image.endswith(pair.filename)
+    folder = pair.image.removesuffix(pair.filename) if is_below else ""
+    image = _BELOW + folder if is_below else _WHOLE + pair.image
+    shares = folder and pair.mask.startswith(folder)
+    mask = _BELOW + pair.mask.removeprefix(folder) if shares else _WHOLE + pair.mask
+    row = (pair.key, pair.split, pair.filename, image, mask, str(pair.bytes), str(pair.modified))
+    return _SEPARATOR.join(row).encode()
 
 
 def _unpack(row: bytes) -> Pair:
     key, split, filename, image, mask, size, modified = row.decode().split(_SEPARATOR)
-    return Pair(key, split, filename, image, mask, int(size), int(modified))
+    folder = image[1:]
+    whole_image = folder + filename if image[0] == _BELOW else folder
+    whole_mask = folder + mask[1:] if mask[0] == _BELOW else mask[1:]
+    return Pair(key, split, filename, whole_image, whole_mask, int(size), int(modified))

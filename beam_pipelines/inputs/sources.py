@@ -74,7 +74,7 @@ def _paired(files: Files, detected: Detected, recipe: Recipe) -> tuple[PairList,
     selection = select_splits(claims, recipe, layout)
     assign = assigned_split(recipe) if selection.pooled or "" in selection.splits else None
     pairs, rejected = PairList(), []
-    for claim in claims:
+    for claim in claims.drain():
         if claim.split not in selection.splits:
             continue
         split = assign(claim.key) if assign else claim.split

@@ -32,6 +32,7 @@ class Name:
     key: str
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def split_of_folder(folder: str) -> str | None:
     """The split that a folder of this name usually holds: `train2017` -> `train`; None if it is not such a name."""
     match = _SPLIT_FOLDER.fullmatch(folder)

@@ -153,6 +153,9 @@ def _recipe(parser: argparse.ArgumentParser, args: argparse.Namespace, inputs: S
         pool_splits=args.pool_splits,
         moments_split=args.moments_split or DEFAULTS["moments_split"],
         moments_from=borrowed,
+        orient=args.orient,
+        alpha=args.alpha,
+        deep=args.deep,
     )
 
 
@@ -238,6 +241,8 @@ def _checked_path(parser: argparse.ArgumentParser, option: str, text: str) -> st
         parser.error(f"{option}: a path is empty; commas separate the paths of --input")
     if not text.isprintable() and any("\ud800" <= char <= "\udfff" for char in text):
         parser.error(f"{option}: the path {text!r} is not UTF-8: rename it")
+    if text.startswith("gs:") and re.search(r"[\r\n]", text):
+        parser.error(f"{option}: the path {text!r} has a line break, which no object of a bucket may have")
     if text.startswith("file:"):
         parser.error(f"{shown}: give the plain path, {text.removeprefix('file:').removeprefix('//')}")
     if scheme and not re.match(r"gs://[^/]", text):

@@ -7,6 +7,7 @@ from typing import NoReturn
 
 from beam_pipelines import runners
 from beam_pipelines.contract.labels import BUILTIN_TABLES
+from beam_pipelines.contract.picture_rules import ALPHA, DEEP, ORIENT
 from beam_pipelines.contract.pixel import MAX_IMAGE_PIXELS
 from beam_pipelines.inputs.layouts import ANNOTATIONS
 from beam_pipelines.inputs.layouts import OPTIONS as LAYOUT_OPTIONS
@@ -40,6 +41,7 @@ def build_parser(prog: str = "python -m beam_pipelines.build") -> argparse.Argum
     group = parser.add_argument_group("input")
     _add_input(group)
     _add_choice(group)
+    _add_rules(group)
     _add_pixels(parser.add_argument_group("records"))
     _add_output(parser.add_argument_group("output"))
     _add_running(parser.add_argument_group("running"))
@@ -174,6 +176,31 @@ def _add_choice(group: argparse._ArgumentGroup) -> None:
         type=values.positive(int),
         default=MAX_IMAGE_PIXELS,
         help="reject larger images before they are decoded (default: %(default)s)",
+    )
+
+
+def _add_rules(group: argparse._ArgumentGroup) -> None:
+    """Declares which pictures are taken that are refused by default, a field of `Rules` each."""
+    group.add_argument(
+        "--orient",
+        choices=ORIENT,
+        default=ORIENT[0],
+        help="files with an EXIF orientation of 2 to 8: reject them, apply to image and mask the orientation that each "
+        "has, or apply that of the image alone, if masks were drawn upright (default: reject)",
+    )
+    group.add_argument(
+        "--alpha",
+        choices=ALPHA,
+        default=ALPHA[0],
+        help="images with pixels that are not opaque: reject them, drop the alpha channel, or blend the colors with "
+        "white or black (default: reject)",
+    )
+    group.add_argument(
+        "--deep",
+        choices=DEEP,
+        default=DEEP[0],
+        help="images of 16 bits per channel that 8 bits can't hold (PNG, gray TIFF): reject them, or scale them, v / "
+        "257 rounded (default: reject)",
     )
 
 

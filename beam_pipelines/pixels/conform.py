@@ -14,6 +14,12 @@ from beam_pipelines.recipe import Recipe
 from beam_pipelines.rejects import BadInputError
 
 ASPECT_TOLERANCE = 0.01  # aspect ratios that differ by less count as the same: the image is stretched
+_ON_ITS_SIDE = {  # --orient -> what to do where one of the files lies on its side
+    "apply": "if the mask has an EXIF orientation and was drawn upright, give --orient=image; if it has none and was "
+    "drawn on its side, turn it",
+    "image": "if the mask has an EXIF orientation and was drawn on its side, give --orient=apply; if it has none, turn "
+    "it",
+}
 
 
 @dataclass(frozen=True)
@@ -49,9 +55,7 @@ class Geometry:
 def conform(filename: str, image: np.ndarray, ids: np.ndarray, recipe: Recipe) -> Sample:
     """Raises BadInputError of stage `conform`: wrong sizes, unknown ids, or only ignored pixels."""
     if image.shape[:2] != ids.shape:
-        raise _bad(
-            "size_mismatch", f"the image is {_size(image.shape)} and the mask {_size(ids.shape)} (height x width)"
-        )
+        raise _bad("size_mismatch", _mismatch(image.shape[:2], ids.shape, recipe.orient))
     check_ids(ids, recipe.labels)
     geometry = fit(ids.shape, recipe.image_size, recipe.aspect)
     mask = conform_mask(ids, recipe.labels, geometry)
@@ -152,6 +156,13 @@ def _nearest(source: int, target: int) -> np.ndarray:
 
 def _known_bytes(table: LabelTable) -> bytes:
     return np.flatnonzero(table.train_id_of[:256] != UNKNOWN).astype(np.uint8).tobytes()
+
+
+def _mismatch(image: tuple[int, ...], mask: tuple[int, ...], orient: str) -> str:
+    detail = f"the image is {_size(image)} and the mask {_size(mask)} (height x width)"
+    if image != mask[::-1] or orient not in _ON_ITS_SIDE:
+        return detail
+    return f"{detail}: one of them lies on its side; {_ON_ITS_SIDE[orient]}"
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -49,9 +49,11 @@ def repaired(stored: StoredMask, table: LabelTable, are_colors: bool) -> Repaire
 def nearest_colors(colors: np.ndarray, table: LabelTable) -> tuple[np.ndarray, np.ndarray]:
     """int64[n, 3] -> the same with the nearest color of the table, and which were replaced, bool[n].
 
-    A color is replaced if the Euclidean distance in RGB is at most `nearest_color`, unless a color of another class is
-    at the same distance.
+    A color is replaced if the Euclidean distance in RGB is at most `nearest_color`. Where colors of two classes are at
+    the same distance, it becomes the color of an ignored row, as nothing tells which class it is; without such a row it
+    is not replaced.
     """
+    ignored = [color for color, source_id in table.source_id_of_color.items() if table.train_id_of[source_id] == IGNORE]
     known = np.array(list(table.source_id_of_color), np.int32).reshape(-1, 3)
     train_ids = table.train_id_of[list(table.source_id_of_color.values())]
     found, replaced = colors.copy(), np.zeros(len(colors), bool)
@@ -62,8 +64,11 @@ def nearest_colors(colors: np.ndarray, table: LabelTable) -> tuple[np.ndarray, n
         least = distances[np.arange(len(part)), nearest]
         same = distances == least[:, None]
         agrees = (np.where(same, train_ids, train_ids[nearest][:, None]) == train_ids[nearest][:, None]).all(axis=1)
-        change = (part[:, 0] != NONE) & (least > 0) & (least <= table.nearest_color**2) & agrees
+        change = (part[:, 0] != NONE) & (least > 0) & (least <= table.nearest_color**2)
+        change &= agrees | bool(ignored)
         found[start : start + _CHUNK][change] = known[nearest[change]]
+        if ignored:
+            found[start : start + _CHUNK][change & ~agrees] = ignored[0]
         replaced[start : start + _CHUNK] = change
     return found, replaced
 

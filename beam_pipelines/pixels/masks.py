@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from beam_pipelines.contract.labels import LabelTable
+from beam_pipelines.contract.picture_rules import STRICT, Rules
 from beam_pipelines.pixels.decode import bad
 from beam_pipelines.pixels.mask_readings import (
     COLORS,
@@ -59,12 +60,16 @@ class DecodedMask:
     repairs: Mapping[str, int] = field(default_factory=dict)
 
 
-def decode_mask(data: bytes, table: LabelTable, max_pixels: int, reading: MaskReading) -> np.ndarray:
+def decode_mask(
+    data: bytes, table: LabelTable, max_pixels: int, reading: MaskReading, rules: Rules = STRICT
+) -> np.ndarray:
     """The ids of `read_mask`."""
-    return read_mask(data, table, max_pixels, reading).ids
+    return read_mask(data, table, max_pixels, reading, rules).ids
 
 
-def read_mask(data: bytes, table: LabelTable, max_pixels: int, reading: MaskReading) -> DecodedMask:
+def read_mask(
+    data: bytes, table: LabelTable, max_pixels: int, reading: MaskReading, rules: Rules = STRICT
+) -> DecodedMask:
     """-> ids, read as `reading` says, after the table's repairs. An RGB color gives the first source id of its row.
 
     Ids that the table does not name are returned as well, where no way to read the mask fits the table.
@@ -72,11 +77,12 @@ def read_mask(data: bytes, table: LabelTable, max_pixels: int, reading: MaskRead
     Raises:
       BadInputError: of stage `decode`; `ambiguous_mask` and `contradictory_mask` name the option that decides.
     """
-    image, pixels = open_mask(data, max_pixels)
+    image, pixels, orientation = open_mask(data, max_pixels, rules)
     if pixels is not None and _are_ids(data[24], reading) and not (table.shift or table.threshold):
         _check_depth(pixels, table)
         return DecodedMask(pixels)
-    found = repaired(stored_mask(data, image, pixels), table, are_colors=reading.ways == (COLORS,))
+    stored = stored_mask(data, image, pixels, orientation)
+    found = repaired(stored, table, are_colors=reading.ways == (COLORS,))
     ids, ways = _agreed(found.mask, table, reading)
     return DecodedMask(spread(ids, found.mask), found.pixels(bool({*ways} - {COLORS}), COLORS in ways))
 

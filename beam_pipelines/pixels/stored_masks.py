@@ -8,8 +8,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
-from beam_pipelines.contract.pictures import is_turned, load, opaque, open_header, png_pixels
-from beam_pipelines.pixels.decode import bad, refused_at_decode
+from beam_pipelines.contract.picture_rules import STRICT, UPRIGHT, Rules, upright
+from beam_pipelines.contract.pictures import (
+    PictureError,
+    checked_orientation,
+    load,
+    opaque,
+    open_header,
+    png_pixels,
+)
+from beam_pipelines.pixels.decode import MASK_CURES, bad, refused_at_decode
 
 GRAY, SHALLOW, PALETTE, RGB = "grey", "shallow grey", "palette", "RGB"  # "grey", since plans hold these texts
 KINDS = {
@@ -18,6 +26,7 @@ KINDS = {
     PALETTE: "palette",
     RGB: "RGB",
 }
+_JPEG = ("JPEG", "MPO")  # Pillow's formats
 _PNG_GRAY = 0  # a color type; bit depth and color type are the bytes 24 and 25 of a PNG
 _SHORT_RUN = 8  # pixels: counting longer runs is faster than counting pixels
 NONE = -1  # in `StoredMask`: a sample that has no such number
@@ -45,43 +54,68 @@ class StoredMask:
         return replace(self, samples=self.samples[:0])
 
 
-@refused_at_decode()
-def open_mask(data: bytes, max_pixels: int) -> tuple[Image.Image, np.ndarray | None]:
-    """-> the header, and the pixels of a gray mask without alpha: samples as stored; less than 8 bits are stretched."""
+@refused_at_decode(MASK_CURES)
+def open_mask(data: bytes, max_pixels: int, rules: Rules = STRICT) -> tuple[Image.Image, np.ndarray | None, int]:
+    """-> the header; the pixels of a gray mask without alpha, upright: samples as stored, less than 8 bits stretched;
+    and the EXIF orientation that the pixels of another mask have.
+    """
     header = open_header(data, max_pixels)
     if header.format != "PNG":
-        raise bad("mask_format", _not_png(str(header.format)))
-    if is_turned(header, data):
-        raise bad("rotated", "the EXIF orientation of the mask is not 1: turn the mask upright (and check its image)")
+        raise bad("mask_format", _other_format(header.format or "?"))
+    applies = rules.orient != "image"
+    orientation = checked_orientation(header, data, rules.orient, "image") if applies else UPRIGHT
     if data[25] != _PNG_GRAY:
-        return header, None
+        return header, None, orientation
     pixels = png_pixels(data)
     # An id that is marked as transparent (tRNS) adds a second channel; it is still an id.
-    return header, pixels[..., 0] if pixels.ndim == 3 else pixels
+    return header, upright(pixels[..., 0] if pixels.ndim == 3 else pixels, orientation), UPRIGHT
 
 
-def _not_png(kind: str) -> str:
-    damaged = "JPEG changes values: find the original masks, or convert to PNG, give colors and `nearest_color` in the "
-    cures = {"JPEG": damaged + "label table", "WEBP": "convert it to PNG; if it was saved with loss, find the original"}
-    return (
-        f"the mask is a {kind} file: only PNG is read, as it keeps ids exactly; {cures.get(kind, 'convert it to PNG')}"
-    )
+def _other_format(kind: str) -> str:
+    refusal = f"the mask is a {kind} file: only PNG is read, as it keeps ids exactly"
+    if kind in _JPEG:
+        return (
+            f"{refusal}; JPEG has blended them: save the mask as PNG where it comes from, or convert it to PNG, and "
+            "give colors and `nearest_color` in the label table"
+        )
+    condition = ", if it is lossless (others have blended ids)" if kind == "WEBP" else ""
+    return f"{refusal}; convert it with Pillow{condition}: Image.open(MASK).save('MASK.png')"
 
 
-@refused_at_decode()
-def stored_mask(data: bytes, image: Image.Image, pixels: np.ndarray | None) -> StoredMask:
-    """The content of the file, without its meaning."""
-    bits = data[24]
+@refused_at_decode(MASK_CURES)
+def stored_mask(data: bytes, image: Image.Image, pixels: np.ndarray | None, orientation: int = UPRIGHT) -> StoredMask:
+    """The content of the file, without its meaning; the arguments behind the first are the results of `open_mask`."""
     if pixels is not None:
-        return _gray(pixels, bits)
+        return _gray(pixels, data[24])
+    stored = _loaded(data, image)
+    return replace(stored, samples=upright(stored.samples, orientation))
+
+
+def _loaded(data: bytes, image: Image.Image) -> StoredMask:
+    bits = data[24]
     load(image, data)
     if image.mode == "P":
         return _palette(image)
     if image.mode == "LA" and bits == 8:
         return _gray(opaque(image)[..., 0], bits)
     if image.mode in ("RGB", "RGBA") and bits == 8:
-        return _rgb(opaque(image))
+        return _rgb(_opaque_colors(image))
     raise bad("mask_format", f"the mask has mode {image.mode} with {bits} bits: expected ids or colors")
+
+
+def _opaque_colors(image: Image.Image) -> np.ndarray:
+    """uint8[H, W, 3]. Raises PictureError."""
+    try:
+        return opaque(image)
+    except PictureError as error:
+        if image.mode != "RGBA":
+            raise
+        detail = (
+            f"{error.detail}: in an RGBA mask alpha may be a part of an instance's number, as in BDD100K's bitmasks of "
+            "labels/pan_seg and labels/ins_seg (category, attributes, number); its semantic masks are in "
+            "labels/sem_seg/masks"
+        )
+        raise PictureError(error.reason, detail) from error
 
 
 def together(masks: Sequence[StoredMask]) -> StoredMask:

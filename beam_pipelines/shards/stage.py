@@ -74,8 +74,8 @@ def file_reader(recipe: Recipe) -> FileReader:
 def prepare(pair: Pair, recipe: Recipe, reader: FileReader, reading: MaskReading) -> Sample | Rejected:
     """Reads, decodes and conforms one pair; every fault of the pair becomes a Rejected."""
     try:
-        image = decode_image(reader.read(pair.image), recipe.max_image_pixels)
-        mask = read_mask(reader.read(pair.mask), recipe.labels, recipe.max_image_pixels, reading)
+        image = decode_image(reader.read(pair.image), recipe.max_image_pixels, recipe.rules)
+        mask = read_mask(reader.read(pair.mask), recipe.labels, recipe.max_image_pixels, reading, recipe.rules)
         return replace(conform(pair.filename, image, mask.ids, recipe), repairs=mask.repairs)
     except BadInputError as bad:
         return Rejected(

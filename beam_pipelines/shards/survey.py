@@ -209,7 +209,8 @@ def _read(pairs: Sequence[Pair], recipe: Recipe) -> Iterator[tuple[str, str, Sto
         for pair in pairs:
             try:
                 data = reader.read(pair.mask)
-                mask = _repaired(stored_mask(data, *open_mask(data, recipe.max_image_pixels)), recipe)
+                stored = stored_mask(data, *open_mask(data, recipe.max_image_pixels, recipe.rules))
+                mask = _repaired(stored, recipe)
             except BadInputError:
                 continue  # the pair is rejected later
             yield pair.key, pair.mask, mask.without_pixels()

@@ -201,15 +201,20 @@ def test_without_an_input_the_drawn_scenes_are_built_and_drawn_only_once(
     output = tmp_path / "scenes"
     assert build(f"--output={output}", "--image_encoding=uint8") == 0
     assert f"drawing 5 street scenes into {output}-source" in capsys.readouterr().out
-    train = read_back(output, "train")
-    assert set(train) | set(read_back(output, "val")) == {
-        sample_scenes.scene_file_names(key)[0] for key in sample_scenes.list_scenes(sample_scenes.SCENES)
-    }
+    train, keys = read_back(output, "train"), sample_scenes.list_scenes(sample_scenes.SCENES)
+    assert set(train) | set(read_back(output, "val")) == {sample_scenes.scene_file_names(key)[0] for key in keys}
     assert_same(train, {name: cityscapes_half(Path(f"{output}-source"), name) for name in train})
     first = published(output)
     assert build(f"--output={output}", "--image_encoding=uint8", "--overwrite") == 0
     assert "drawing" not in capsys.readouterr().out
     assert published(output) == first
+
+    _, labels, instances = (Path(f"{output}-source", name) for name in sample_scenes.scene_file_names(keys[0]))
+    drawn, before = instances.read_bytes(), labels.stat().st_mtime_ns
+    instances.unlink()  # as an earlier version left it
+    assert build(f"--output={output}", "--image_encoding=uint8", "--overwrite") == 0
+    assert "drawing 1 street scenes" in capsys.readouterr().out
+    assert (instances.read_bytes(), labels.stat().st_mtime_ns) == (drawn, before)
 
 
 def test_only_the_scenes_that_the_plan_takes_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

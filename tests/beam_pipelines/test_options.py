@@ -12,6 +12,7 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions,
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES
 from beam_pipelines.contract.moments import Moments
+from beam_pipelines.contract.picture_rules import Rules
 from beam_pipelines.inputs.sources import find_pairs
 from beam_pipelines.options import DEFAULT_OUTPUT, parse_build, parse_verify, pipeline_options
 from beam_pipelines.options.command import command_of
@@ -89,6 +90,9 @@ def test_without_options_the_embedded_scenes_are_built() -> None:
         ("--seed=-7", "seed", -7),
         ("--max_pairs=10", "max_pairs", 10),
         ("--max_image_pixels=5", "max_image_pixels", 5),
+        ("--orient=image", "rules", Rules(orient="image")),
+        ("--alpha=black", "rules", Rules(alpha="black")),
+        ("--deep=scale", "rules", Rules(deep="scale")),
     ],
 )
 def test_an_option_is_read_into_the_recipe(option: str, field: str, value: object) -> None:
@@ -185,6 +189,10 @@ def test_verify_asks_for_a_data_set(capsys: pytest.CaptureFixture[str]) -> None:
         ),
         (["--input=in", "--output=file:///x/y"], "--output=file:///x/y: give the plain path, /x/y"),
         (["--input=a,", "--output=out"], "--input: a path is empty; commas separate the paths of --input"),
+        (
+            ["--output=gs://b/a\nc"],
+            r"--output: the path 'gs://b/a\nc' has a line break, which no object of a bucket may have",
+        ),
         (["--input=a,\udcff", "--output=out"], "--input: the path '\\udcff' is not UTF-8: rename it"),
         (
             ["--labels=voc"],
@@ -238,6 +246,9 @@ OTHER: dict[str, Any] = {
     "pool_splits": True,
     "moments_split": "val",
     "moments_from": BorrowedMoments(dataset="x", fingerprint="y", split="train", moments=Moments.zero()),
+    "orient": "apply",
+    "alpha": "white",
+    "deep": "scale",
 }
 
 
@@ -250,9 +261,10 @@ def test_every_field_of_the_recipe_changes_the_fingerprint() -> None:
     assert len({DEFAULT.fingerprint, *prints}) == 1 + len(OTHER)
 
 
-def test_masks_that_are_left_to_the_survey_leave_the_fingerprint_as_it_was() -> None:
-    assert "masks_are" not in DEFAULT.to_json()
-    assert replace(DEFAULT, masks_are="colors").to_json()["masks_are"] == "colors"
+@pytest.mark.parametrize("field", ["masks_are", "orient", "alpha", "deep"])
+def test_options_that_came_later_leave_the_fingerprint_as_it_was(field: str) -> None:
+    assert field not in DEFAULT.to_json()
+    assert replace(DEFAULT, **{field: OTHER[field]}).to_json()[field] == OTHER[field]
 
 
 def test_one_color_of_the_label_table_changes_the_fingerprint() -> None:

@@ -69,7 +69,8 @@ class LabelTable:
     """A validated table. `ignore_rest` makes ids that no row names `IGNORE` instead of an error.
 
     Attributes (repairs of masks; 0: none):
-      nearest_color: a color up to this distance, Euclidean in RGB, is read as the nearest color of the table.
+      nearest_color: a color up to this distance, Euclidean in RGB, is read as the nearest color of the table;
+        as one of an ignored row if two classes are as near.
       shift: is added to every id in masks; what becomes -1 is read as 255.
       threshold: gray levels, of 8 bits, below it are the id 0, the others 1.
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image
 
-from beam_pipelines.inputs.sample_scenes.canvas import Canvas, draw_ego, expose
+from beam_pipelines.inputs.sample_scenes.canvas import Canvas, draw_ego, expose, label_ids_of
 from beam_pipelines.inputs.sample_scenes.street import draw_street
 
 SCENES = {"train": 120, "val": 40}
@@ -27,12 +27,22 @@ def draw_scene(key: str, height: int = 512, width: int = 1024) -> tuple[np.ndarr
 
     The same key at another size is the same scene.
     """
+    image, label_ids, _ = draw_layers(key, height, width)
+    return image, label_ids
+
+
+def draw_layers(key: str, height: int = 512, width: int = 1024) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same -> also Cityscapes' instance ids, uint16[H, W]: id * 1000 + n for the n-th vehicle or person of a label,
+    as far as it is visible, and the label id of all else.
+    """
     seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:16], "big")
     rng = np.random.Generator(np.random.PCG64(seed))
     canvas = Canvas(rng, height, width)
     draw_street(canvas)
     draw_ego(canvas)
-    return expose(canvas), np.array(canvas.mask)
+    instance_ids = np.asarray(canvas.mask).astype(np.uint16)
+    label_ids = label_ids_of(instance_ids)
+    return expose(canvas, label_ids), label_ids, instance_ids
 
 
 def list_scenes(scenes: Mapping[str, int] = SCENES) -> list[str]:
@@ -46,15 +56,16 @@ def list_scenes(scenes: Mapping[str, int] = SCENES) -> list[str]:
     return keys
 
 
-def scene_file_names(key: str) -> tuple[str, str]:
-    """Paths of the image and of the mask of the scene called `key`, in the official Cityscapes layout."""
-    return f"leftImg8bit/{key}_leftImg8bit.png", f"gtFine/{key}_gtFine_labelIds.png"
+def scene_file_names(key: str) -> tuple[str, str, str]:
+    """Paths of the image, its label ids and its instance ids of the scene `key`, in the official Cityscapes layout."""
+    mask = f"gtFine/{key}_gtFine"
+    return f"leftImg8bit/{key}_leftImg8bit.png", f"{mask}_labelIds.png", f"{mask}_instanceIds.png"
 
 
 def draw_scene_files(key: str, height: int = 512, width: int = 1024) -> dict[str, bytes]:
-    """Draws the scene called `key` -> its two PNG files by their paths, as `scene_file_names` has them."""
-    pixels = draw_scene(key, height, width)
-    return {name: _encode_png(array) for name, array in zip(scene_file_names(key), pixels, strict=True)}
+    """Draws the scene called `key` -> its PNG files by their paths, as `scene_file_names` has them."""
+    layers = draw_layers(key, height, width)
+    return {name: _encode_png(array) for name, array in zip(scene_file_names(key), layers, strict=True)}
 
 
 def _encode_png(pixels: np.ndarray) -> bytes:

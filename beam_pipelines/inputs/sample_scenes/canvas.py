@@ -17,12 +17,17 @@ Point = tuple[float, float, float]
 Face = tuple[Point, Point, Point, Point]  # bottom left, bottom right, top right, top left
 
 _ID = {row.name: row.source_ids[0] for row in BUILTIN_TABLES["cityscapes19"]().labels}
+# cityscapesScripts, helpers/labels.py: the labels with `hasInstances`, and their ids in instanceIds.
+_WITH_INSTANCES = ("person", "rider", "car", "truck", "bus", "caravan", "trailer", "train", "motorcycle", "bicycle")
+_INSTANCES = 1000  # id * 1000 + number of the instance
+_LABEL_OF = np.arange(34 * _INSTANCES)
+_LABEL_OF = np.where(_LABEL_OF < _INSTANCES, _LABEL_OF, _LABEL_OF // _INSTANCES).astype(np.uint8)
 _EYE = 1.4  # camera height, meters
 _CUTS = (3.5, 5, 7, 9, 12, 15, 19, 24, 30, 37, 46, 58, 73, 92, 120, 160, 200)  # where ground is cut, for haze and bends
 
 
 class Canvas:
-    """One scene's image and mask, its camera, its light and its random numbers."""
+    """One scene's image and mask, its camera, its light and its random numbers. The mask has instance ids."""
 
     def __init__(self, rng: np.random.Generator, height: int, width: int) -> None:
         self.rng, self.height, self.width = rng, height, width
@@ -31,9 +36,23 @@ class Canvas:
         zenith, self.haze, self.light, self.shadow = SKIES[rng.integers(len(SKIES))]
         self.visibility, self.sun = rng.uniform(160, 520), int(rng.choice((-1, 1)))
         self.image = _draw_sky(rng, (width, height), self.horizon, zenith, self.haze)
-        self.mask = Image.new("L", (width, height), _ID["sky"])
+        self.mask = Image.new("I", (width, height), _ID["sky"])
+        self._count = dict.fromkeys(_WITH_INSTANCES, 0)
+        self._ids: dict[str, int] = {}  # label -> instance id, of the present figure
         self.image_pen, self.mask_pen = ImageDraw.Draw(self.image), ImageDraw.Draw(self.mask)
         self.shadow_pen = ImageDraw.Draw(self.image, "RGBA")
+
+    def start_figure(self) -> None:
+        """What is drawn from here on is an instance of its own, one of each label that has instances."""
+        self._ids = {}
+
+    def _id(self, label: str) -> int:
+        if label not in self._count:
+            return _ID[label]
+        if label not in self._ids:
+            self._ids[label] = _ID[label] * _INSTANCES + self._count[label]
+            self._count[label] += 1
+        return self._ids[label]
 
     def pick(self, paint: str, spread: float = 14) -> Color:
         """A color of `paint`, each channel shifted by up to about `spread`."""
@@ -59,7 +78,7 @@ class Canvas:
         columns = [column for column, _ in corners]
         if max(columns) >= 0 and min(columns) < self.width:
             self.image_pen.polygon(corners, fill=self.tint(color, points[0][2]))
-            self.mask_pen.polygon(corners, fill=_ID[label])
+            self.mask_pen.polygon(corners, fill=self._id(label))
 
     def ellipse(self, center: Point, radii: Span, color: Color, label: str, rim: float = 0) -> None:
         """`rim` > 0 paints only a rim that wide, in meters, and labels all inside it."""
@@ -67,7 +86,7 @@ class Canvas:
         right, down = round(radii[0] * scale), round(radii[1] * scale)
         box, fill = (column - right, row - down, column + right, row + down), self.tint(color, center[2])
         self.image_pen.ellipse(box, None if rim else fill, fill, max(1, round(rim * scale)))
-        self.mask_pen.ellipse(box, _ID[label], _ID[label])
+        self.mask_pen.ellipse(box, self._id(label), self._id(label))
 
     def panel(self, face: Face, u: Span, v: Span, color: Color, label: str) -> None:
         """The part of `face` from u[0] to u[1] across and v[0] to v[1] up, both as shares of the face."""
@@ -153,13 +172,20 @@ def draw_ego(canvas: Canvas) -> None:
     canvas.mask_pen.rectangle((0, 0, width - 1, height - 1), None, _ID["out of roi"], max(1, height // 170))
 
 
-def expose(canvas: Canvas) -> np.ndarray:
-    """What the camera makes of the drawing: texture, uneven light, soft edges, sensor noise -> uint8[H, W, 3]."""
+def label_ids_of(instance_ids: np.ndarray) -> np.ndarray:
+    """Cityscapes' instanceIds -> its labelIds, uint8 of the same shape."""
+    return np.asarray(_LABEL_OF[instance_ids])
+
+
+def expose(canvas: Canvas, label_ids: np.ndarray) -> np.ndarray:
+    """What the camera makes of the drawing: texture, uneven light, soft edges, sensor noise -> uint8[H, W, 3].
+    `label_ids` are those of the canvas's mask, uint8[H, W].
+    """
     rng, size, strength = canvas.rng, canvas.image.size, np.zeros(256, np.float32)
     for label, share in TEXTURES.items():
         strength[_ID[label]] = share
     grain = Image.blend(_draw_noise(rng, size, (64, 128)), _draw_noise(rng, size, (170, 340)), 0.5)
-    gain = strength[np.asarray(canvas.mask)] * ((np.asarray(grain, np.float32) - 127.5) / 70)
+    gain = strength[label_ids] * ((np.asarray(grain, np.float32) - 127.5) / 70)
     gain += np.asarray(_draw_noise(rng, size, (4, 6)), np.float32) * (0.22 / 255) + 0.89
     lit = np.clip(np.asarray(canvas.image) * gain[..., None], 0, 255).astype(np.uint8)
     soft = Image.fromarray(lit).filter(ImageFilter.BoxBlur(0.5 * canvas.width / 1024))

@@ -145,6 +145,7 @@ VEHICLES = {
 
 def draw_figure(canvas: Canvas, name: str, x: float, z: float, stretch: Span = (1, 1)) -> None:
     """`stretch` scales across and up; a small or negative first factor is a figure seen at an angle or mirrored."""
+    canvas.start_figure()
     colors = {paint: canvas.pick(paint) for _, paint, _, _ in _FIGURES[name]}
     half = 0.12 if "steel" in colors else 0.3 + 0.4 * abs(stretch[0])
     canvas.shade((x - half, x + half), (z - 0.25, z + 0.3), 110)
@@ -165,6 +166,7 @@ def draw_figure(canvas: Canvas, name: str, x: float, z: float, stretch: Span = (
 
 def draw_vehicle(canvas: Canvas, label: str, x: float, z: float) -> None:
     """Draws one of the models of `label`, its near end at `z`; on the lanes left of the camera it comes towards us."""
+    canvas.start_figure()
     model: Sequence[Any] = VEHICLES[label][canvas.rng.integers(len(VEHICLES[label]))]
     width, length, oncoming = model[0][1], max(part[5] for part in model), x < -1.5
     colors = {paint: canvas.pick(paint) for paint in ("glass", *(part[0] for part in model))}

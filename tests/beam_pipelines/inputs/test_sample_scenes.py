@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import io
+import warnings
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
@@ -17,11 +19,14 @@ from beam_pipelines.contract.labels import BUILTIN_TABLES
 from beam_pipelines.inputs.sample_scenes import (
     CITIES,
     SCENES,
+    draw_layers,
     draw_scene,
     draw_scene_files,
     list_scenes,
     scene_file_names,
 )
+from beam_pipelines.inputs.sample_scenes.canvas import Canvas
+from beam_pipelines.inputs.sample_scenes.figures import draw_figure, draw_vehicle
 
 KEY = "train/arvenau/arvenau_000003_000019"
 SMALL = (128, 256)  # height, width: enough to see every class, and fast
@@ -132,10 +137,68 @@ def test_files_follow_the_official_layout_and_decode_to_the_arrays(small):
     assert scene_file_names(KEY) == (
         "leftImg8bit/train/arvenau/arvenau_000003_000019_leftImg8bit.png",
         "gtFine/train/arvenau/arvenau_000003_000019_gtFine_labelIds.png",
+        "gtFine/train/arvenau/arvenau_000003_000019_gtFine_instanceIds.png",
     )
     assert tuple(files) == scene_file_names(KEY)
-    for pixels, data in zip(small[KEY], files.values(), strict=True):
+    for pixels, data in zip((*small[KEY], draw_layers(KEY, *SMALL)[2]), files.values(), strict=True):
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data))), pixels)
+
+
+def labels_with_instances() -> set[int]:
+    official = pytest.importorskip("cityscapesscripts.helpers.labels", reason="cityscapesscripts is not installed")
+    return {label.id for label in official.labels if label.hasInstances}
+
+
+@pytest.mark.parametrize("key", list_scenes()[::40])
+def test_instance_ids_have_the_form_of_cityscapes(small, key):
+    _, label_ids, instance_ids = draw_layers(key, *SMALL)
+    np.testing.assert_array_equal(label_ids, small[key][1])
+    assert instance_ids.dtype == np.uint16
+    numbered = instance_ids >= 1000
+    np.testing.assert_array_equal(np.where(numbered, instance_ids // 1000, instance_ids), label_ids)
+    np.testing.assert_array_equal(numbered, np.isin(label_ids, sorted(labels_with_instances())))
+
+
+@pytest.mark.parametrize(
+    ("figures", "expected"),
+    [
+        (["cyclist"], {25000, 33000}),
+        (["walker", "stander"], {24000, 24001}),
+        (["motorcyclist", "bicycle", "walker", "cyclist"], {32000, 33000, 33001, 25000, 25001, 24000}),
+        (["lamp"], {17}),
+    ],
+)
+def test_each_figure_is_one_instance_of_each_of_its_labels(figures, expected):
+    canvas = Canvas(np.random.default_rng(0), *SMALL)
+    for place, name in enumerate(figures):
+        draw_figure(canvas, name, 2.0 * place - 3, 9.0)
+    found = set(np.unique(np.asarray(canvas.mask)).tolist())
+    assert found - {SOURCE_IDS["sky"]} == expected
+
+
+def test_each_vehicle_is_one_instance_however_many_parts_it_has():
+    canvas = Canvas(np.random.default_rng(0), *SMALL)
+    for place, name in enumerate(("car", "truck", "car")):
+        draw_vehicle(canvas, name, 4.0 * place - 4, 14.0)
+    assert set(np.unique(np.asarray(canvas.mask)).tolist()) == {SOURCE_IDS["sky"], 26000, 26001, 27000}
+
+
+def test_the_official_script_scores_labels_against_themselves_and_their_instances(tmp_path, monkeypatch):
+    """NumPy 2.4 has no in1d, which the script uses."""
+    pytest.importorskip("cityscapesscripts", reason="cityscapesscripts is not installed")
+    monkeypatch.setattr(np, "in1d", np.isin, raising=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        evaluation = importlib.import_module("cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling")
+    for name, value in (("evalInstLevelScore", True), ("JSONOutput", False), ("quiet", True)):
+        monkeypatch.setattr(evaluation.args, name, value)
+    for name, data in draw_scene_files(KEY, *SMALL).items():
+        (tmp_path / name.rpartition("/")[2]).write_bytes(data)
+    (labels,) = map(str, tmp_path.glob("*_labelIds.png"))
+    scores = evaluation.evaluateImgLists([labels], [labels], evaluation.args)
+    assert (scores["averageScoreClasses"], scores["averageScoreInstClasses"]) == (1.0, 1.0)
+    measured = {name for name, score in scores["classInstScores"].items() if score == 1.0}
+    assert measured >= {"person", "car"}
 
 
 def test_scenes_are_listed_in_a_fixed_order_with_their_counts():

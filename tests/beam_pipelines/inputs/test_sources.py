@@ -808,7 +808,8 @@ def test_commas_in_names_work_and_one_that_separates_is_told(tmp_path) -> None:
     folder = lay(tmp_path / "a,b", "images/train/x,y.png", "masks/train/x,y.png")
     assert keys(find(folder)) == ["train/x,y"]
     text = refused(f"{folder},{tmp_path}")
-    assert text == f"{tmp_path}/a does not exist; commas in --input={folder},{tmp_path} separate its paths"
+    rule = "a path with commas is read only if it exists and is the only one"
+    assert text == f"{tmp_path}/a does not exist; commas in --input={folder},{tmp_path} separate its paths ({rule})"
 
 
 @pytest.mark.parametrize("stem", ["new\nline", "-x", "a [1]", "*?", "#%20", "\x01\t", "x" * 251])

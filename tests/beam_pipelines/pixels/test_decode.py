@@ -20,7 +20,7 @@ from PIL import Image
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES
 from beam_pipelines.files.reader import FileReader, member_path
-from beam_pipelines.pixels.decode import decode_image
+from beam_pipelines.pixels.decode import IMAGE_CURES, decode_image
 from beam_pipelines.pixels.mask_readings import MaskReading
 from beam_pipelines.pixels.masks import decode_mask
 from beam_pipelines.pixels.stored_masks import KINDS
@@ -114,7 +114,9 @@ def test_a_broken_link_is_unreadable(tmp_path) -> None:
 
 def test_a_file_of_more_bytes_than_its_pixels_could_have_is_refused(tmp_path) -> None:
     (tmp_path / "a.png").write_bytes(bytes(10_001))
-    assert read(tmp_path / "a.png") == ("read", "too_many_pixels", f"{tmp_path}/a.png has more than 10,000 bytes")
+    stage, reason, detail = read(tmp_path / "a.png")
+    assert (stage, reason) == ("read", "too_many_pixels")
+    assert detail.startswith(f"{tmp_path}/a.png has more than 10,000 bytes, the most for --max_image_pixels")
     (tmp_path / "a.png").write_bytes(bytes(10_000))
     assert FileReader(10_000).read(str(tmp_path / "a.png")) == bytes(10_000)
 
@@ -250,13 +252,33 @@ def test_no_damage_whatever_leads_to_another_error(name, data) -> None:
 
 
 @either
-@pytest.mark.parametrize("data", [b"<html>log in</html>", b"x", b"\0" * 100, b"%PDF-1.7\n", b"GIF89a" + bytes(40)])
+@pytest.mark.parametrize("data", [b"<html>log in</html>", b"x", b"\0" * 100, b"%PDF-1.7\n", b"\0\0\0\x18ftypmp42"])
 def test_what_is_no_picture_is_refused_with_its_first_bytes(data, decode) -> None:
     assert refused(data, decode) == ("not_an_image", f"it begins with {data[:8]!r}")
 
 
-def test_a_gif_is_not_among_the_formats() -> None:
-    assert refused(saved(Image.new("P", (4, 4)), "GIF"))[0] == "not_an_image"
+def brands(major: bytes, *others: bytes) -> bytes:
+    """The box that files of HEIF begin with, and what may follow it."""
+    return struct.pack(">I", 16 + 4 * len(others)) + b"ftyp" + major + bytes(4) + b"".join(others) + b"\0\0\0\x08avif"
+
+
+# What a file is that is known and not read -> its bytes.
+KNOWN = {
+    "GIF is not read; save it as PNG": saved(Image.new("P", (4, 4)), "GIF"),
+    "HEIC is not read; convert it to PNG or JPEG": brands(b"heic", b"mif1", b"heic"),
+    "HEIC is not read": brands(b"mif1", b"mif1", b"heic"),
+    "HEIF is not read; convert it to PNG or JPEG": brands(b"mif1", b"mif1"),
+    "AVIF is not read; convert it to PNG": brands(b"avif", b"mif1", b"miaf"),
+    "AVIF is not read": brands(b"mif1", b"avif"),
+}
+
+
+@either
+@pytest.mark.parametrize(("told", "data"), KNOWN.items())
+def test_formats_that_are_not_read_are_told_by_their_names(told, data, decode) -> None:
+    reason, detail = refused(data, decode)
+    assert reason == "not_an_image"
+    assert detail.startswith(f"it begins with {data[:8]!r}: {told}")
 
 
 @given(st.binary(min_size=1, max_size=200))
@@ -282,7 +304,8 @@ def test_a_header_of_a_decompression_bomb_is_refused_before_a_pixel_is_decoded(d
     assert len(data) < 100
     reason, detail = refused(data, decode)
     assert reason == "too_many_pixels"
-    assert detail == f"60000x60000 (WxH) is more than {LIMIT:,} pixels"
+    cure = "--max_image_pixels=3600000000 takes it, if it is no decompression bomb"
+    assert detail == f"60000x60000 (WxH) is more than {LIMIT:,} pixels: {cure}"
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "TIFF", "WEBP"])
@@ -291,7 +314,9 @@ def test_the_limit_is_the_number_of_pixels_that_still_is_read(kind) -> None:
     assert decode_image(data, HEIGHT * WIDTH).shape == (HEIGHT, WIDTH, 3)
     with pytest.raises(BadInputError) as error:
         decode_image(data, HEIGHT * WIDTH - 1)
-    assert error.value.args == ("decode", "too_many_pixels", "32x24 (WxH) is more than 767 pixels")
+    stage, reason, detail = error.value.args
+    assert (stage, reason) == ("decode", "too_many_pixels")
+    assert detail.startswith("32x24 (WxH) is more than 767 pixels: --max_image_pixels=768 takes it")
 
 
 def test_a_picture_that_packs_well_is_refused_by_its_pixels_and_not_by_its_bytes() -> None:
@@ -405,7 +430,7 @@ TRANSPARENT = {
 
 @pytest.mark.parametrize(("data", "count"), TRANSPARENT.values(), ids=TRANSPARENT)
 def test_pixels_that_are_not_opaque_are_refused_and_counted(data, count) -> None:
-    assert refused(data) == ("transparent", f"{count} pixels are not opaque")
+    assert refused(data) == ("transparent", f"{count} pixels are not opaque; {IMAGE_CURES['alpha']}")
 
 
 @pytest.mark.parametrize("shape", [(HEIGHT, WIDTH), (HEIGHT, WIDTH, 3)], ids=["gray", "color"])
@@ -420,7 +445,7 @@ def test_16_bits_that_8_can_not_hold_are_refused(shape, encode) -> None:
 
 def test_deep_color_names_the_largest_value() -> None:
     deep = np.full((4, 4), 4095, np.uint16)
-    expected = "16 bits per channel with values up to 4095: convert the picture to 8 bits"
+    expected = f"16 bits per channel with values up to 4095: convert the picture to 8 bits; {IMAGE_CURES['deep']}"
     assert refused(imagecodecs.png_encode(deep)) == ("deep_color", expected)
 
 
@@ -439,7 +464,8 @@ def test_only_pictures_that_stand_upright_are_taken(kind, orientation) -> None:
     if orientation == 1:
         assert decode_image(data, LIMIT).shape == (HEIGHT, WIDTH, 3)
     else:
-        expected = "the EXIF orientation is not 1: turn the picture upright (and check its mask)"
+        told = "the EXIF orientation is not 1: turn the picture upright (and check its mask)"
+        expected = f"{told}; {IMAGE_CURES['orient']}"
         assert refused(data) == ("rotated", expected)
 
 
@@ -540,21 +566,42 @@ def test_20_unknown_colors_are_named_at_most() -> None:
 
 def test_colors_that_are_not_opaque_are_refused() -> None:
     colors = CAMVID.palette[np.zeros((HEIGHT, WIDTH), np.uint8)]
-    expected = ("transparent", "3 pixels are not opaque")
-    assert refused(saved(with_alpha(colors, 0)), DECODERS["mask"]) == expected
+    reason, detail = refused(saved(with_alpha(colors, 0)), DECODERS["mask"])
+    assert reason == "transparent"
+    assert detail.startswith("3 pixels are not opaque: in an RGBA mask alpha may be a part of an instance's number")
+    assert "--alpha" not in detail
+
+
+def test_a_bitmask_of_bdd100k_is_told_where_the_semantic_masks_are() -> None:
+    """Its channels are category, attributes, and the high and the low byte of the instance's number."""
+    bitmask = np.stack(
+        [noise()[..., 0] % 41, np.zeros_like(noise()[..., 0]), noise()[..., 0] // 250, noise()[..., 1]], -1
+    )
+    reason, detail = refused(saved(bitmask), DECODERS["mask"])
+    assert reason == "transparent"
+    assert "BDD100K" in detail
+    assert detail.endswith("its semantic masks are in labels/sem_seg/masks")
 
 
 @pytest.mark.parametrize(
     ("kind", "cure"),
     [
-        ("JPEG", "JPEG changes values: find the original masks, or convert to PNG, give colors and `nearest_color`"),
-        ("BMP", "convert it to PNG"),
-        ("TIFF", "convert it to PNG"),
-        ("WEBP", "convert it to PNG; if it was saved with loss, find the original"),
+        (
+            "JPEG",
+            "JPEG has blended them: save the mask as PNG where it comes from, or convert it to PNG, and",
+        ),
+        (
+            "MPO",
+            "JPEG has blended them: save the mask as PNG where it comes from, or convert it to PNG, and",
+        ),
+        ("BMP", "convert it with Pillow: Image.open(MASK).save('MASK.png')"),
+        ("TIFF", "convert it with Pillow: Image.open(MASK).save('MASK.png')"),
+        ("WEBP", "convert it with Pillow, if it is lossless (others have blended ids): Image.open"),
     ],
 )
-def test_only_png_keeps_ids(kind: str, cure: str) -> None:
-    reason, detail = refused(saved(noise(), kind), DECODERS["mask"])
+def test_only_png_keeps_ids(kind, cure) -> None:
+    options = {"save_all": True, "append_images": [Image.fromarray(noise())]} if kind == "MPO" else {}
+    reason, detail = refused(saved(Image.fromarray(noise()), kind, **options), DECODERS["mask"])
     assert reason == "mask_format"
     assert detail.startswith(f"the mask is a {kind} file: only PNG is read, as it keeps ids exactly; {cure}")
 

@@ -79,6 +79,16 @@ def test_two_colors_of_one_class_at_the_same_distance_are_no_tie() -> None:
     assert read(saved(np.full((2, 3, 3), (5, 0, 0), np.uint8)), labels, COLORS).ids.tolist() == [[5] * 3] * 2
 
 
+def test_a_color_between_two_classes_is_ignored_if_the_table_has_an_ignored_color() -> None:
+    void = Label(name="void", source_ids=(9,), train_id=IGNORE, color=(255, 255, 255), category="")
+    labels = table((0, (0, 0, 0)), (1, (20, 0, 0)))
+    labels = replace(labels, labels=(*labels.labels, void), nearest_color=12)
+    picture = np.array([[(10, 0, 0), (9, 0, 0), (20, 0, 0), (250, 255, 255)]], np.uint8)
+    found = read(saved(picture), labels, COLORS)
+    assert found.ids.tolist() == [[9, 0, 1, 9]]
+    assert found.repairs == {"nearest_color": 3}
+
+
 def test_a_color_between_two_classes_or_too_far_is_unknown() -> None:
     labels = table((0, (0, 0, 0)), (1, (20, 0, 0)), nearest_color=12)
     for color in ((10, 0, 0), (0, 13, 0)):

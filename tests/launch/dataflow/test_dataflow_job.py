@@ -41,13 +41,15 @@ def worker(job: apiclient.Job, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 def asserted_of_the_job(job: Job, output: str, folder: Path) -> None:
     """What Dataflow was asked for, and what lies in the bucket for its workers."""
-    assert job.body["name"].startswith("scenes-whole-")
+    assert job.body["name"].startswith("scenes-the-whole-")
     assert job.body["labels"] == {"app": "street-scenes", "team": "vision"}
     assert job.body["type"] == 1  # JOB_TYPE_BATCH
     environment = job.body["environment"]
     assert "use_runner_v2" in environment["experiments"]
     assert environment["version"]["job_type"] == "FNAPI_BATCH"
-    assert environment["tempStoragePrefix"].startswith("storage.googleapis.com/street/out/whole/_build/dataflow/temp/")
+    assert environment["tempStoragePrefix"].startswith(
+        "storage.googleapis.com/street/out/the whole/_build/dataflow/temp/"
+    )
     pool = job.pool
     assert (pool["machineType"], pool["diskSizeGb"], pool["numWorkers"]) == ("e2-standard-4", 30, 1)
     assert pool["autoscalingSettings"] == {"algorithm": 2, "maxNumWorkers": 10}  # AUTOSCALING_ALGORITHM_BASIC
@@ -106,7 +108,7 @@ def test_a_job_builds_the_data_set_of_a_local_build_while_nobody_waits(
     service: FakeDataflow, source: Path, bucket: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The whole way: submitted, package installed and graph run by a worker, then the same command finishes up."""
-    output, service.workers = f"{bucket}/out/whole", tmp_path / "workers"
+    output, service.workers = f"{bucket}/out/the whole", tmp_path / "workers"
     service.workers.mkdir()
     assert launch(service, output, "--no_wait", "--job_labels=team=vision") == 0
     (job,) = service.jobs

@@ -67,6 +67,13 @@ def test_spaces_after_commas_are_none_of_a_path() -> None:
     assert build.recipe.input == "gs://street/a.zip,gs://street/b.zip"
 
 
+@pytest.mark.parametrize("folder", ["my scenes", "a b/c d"])
+def test_folders_are_those_that_the_build_takes(folder: str) -> None:
+    settings = parse([*WHERE, PATHS[0], f"--output=gs://street/{folder}"])
+    assert settings.build.output == parse_build([PATHS[0], f"--output=gs://street/{folder}"]).output
+    assert f"--temp_location=gs://street/{folder}/_build/dataflow/temp" in settings.build.beam_args
+
+
 def test_each_folder_has_a_job_name_of_its_own() -> None:
     def name(output: str) -> str:
         (found,) = [a for a in parse([*WHERE, PATHS[0], f"--output={output}"]).command if a.startswith("--job_name=")]

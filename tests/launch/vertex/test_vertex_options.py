@@ -40,7 +40,6 @@ REFUSED = {
     "--output=": ("--output", "expected a file or folder"),
     "--output=out/run": ("--output=out/run", "gs://BUCKET/FOLDER"),
     "--output=gs://street": ("--output=gs://street", "gs://BUCKET/FOLDER"),
-    "--output=gs://street/my run": ("--output=gs://street/my run", "gs://BUCKET/FOLDER"),
     "--dataset=gs://": ("--dataset=gs:", "gs://BUCKET/"),
     "--container=": ("--container", "''", "PROJECT/REPOSITORY/NAME:TAG"),
     "--service_account=me": ("--service_account", "'me'", "email address"),

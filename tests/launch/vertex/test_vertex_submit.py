@@ -215,15 +215,17 @@ def test_a_search_asks_for_trials_on_the_mean_iou(vertex: FakeVertex, capsys: py
 
 
 def test_the_sdist_is_uploaded_once_for_the_same_sources(bucket: Any, vertex: FakeVertex, tmp_path: Path) -> None:
+    """Into a folder whose name has a space, as everywhere."""
     generations = []
     for _ in range(2):
-        assert submit(vertex, "--output=gs://street/runs/upload") == 0
-        (blob,) = bucket.list_blobs(prefix="runs/upload/")
+        assert submit(vertex, "--output=gs://street/runs/my upload") == 0
+        (blob,) = bucket.list_blobs(prefix="runs/my upload/")
         generations.append(blob.generation)
     assert generations[0] == generations[1]
     first, second = (body["jobSpec"]["workerPoolSpecs"][0]["pythonPackageSpec"] for _, _, body in vertex.requests)
     assert first["packageUris"] == second["packageUris"]
     assert first["packageUris"] == [f"gs://street/{blob.name}"]
+    assert vertex.requests[0][2]["jobSpec"]["baseOutputDirectory"] == {"outputUriPrefix": "gs://street/runs/my upload"}
     blob.download_to_filename(str(tmp_path / "sdist.tar.gz"))
     assert digest(tmp_path / "sdist.tar.gz").startswith(blob.name.split("/")[-2])
 
