@@ -40,6 +40,7 @@ setup(
         "msgspec>=0.19",
         "numpy>=1.26",
         "pillow>=10.3",
+        "pycocotools>=2.0.8",
     ],
     extras_require={
         "pipelines": [

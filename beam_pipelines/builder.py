@@ -34,6 +34,7 @@ from beam_pipelines.machine import cores
 from beam_pipelines.options import BuildSettings, pipeline_options
 from beam_pipelines.recipe import SCENES, Recipe, input_paths
 from beam_pipelines.shards import leftovers, ownership
+from beam_pipelines.shards.documents import publish_documents
 from beam_pipelines.shards.estimate import Estimate, estimate
 from beam_pipelines.shards.plan import ShardPlan, choose_pairs, cut_shards, first_keys, write_plan
 from beam_pipelines.shards.publish import check_rejects, write_pairing, write_rejected
@@ -222,7 +223,7 @@ def _prepare(plan: BuildPlan, settings: BuildSettings, place: Workspace, console
     workspace.write_recipe(place, settings.recipe)
     if damaged := leftovers.forget_damaged(plan.shards, settings.recipe, place):
         console.print(leftovers.made_again(damaged), highlight=False)
-    write_plan(place, plan.shards)
+    write_plan(place, publish_documents(place, plan.shards))
 
 
 def _check_space(plan: BuildPlan, recipe: Recipe, place: Workspace) -> None:

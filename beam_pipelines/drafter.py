@@ -129,8 +129,8 @@ def _count(
 ) -> Contents:
     """Passes the result through a file, since not every runner runs in this process."""
     with _result_path(settings, options) as path, console.status(f"reading {len(pairs):,} masks"):
-        pipeline = beam.Pipeline(options=options)
-        counted = pipeline | "CountMasks" >> CountMasks(pairs, settings.recipe.max_image_pixels, check)
+        recipe, pipeline = settings.recipe, beam.Pipeline(options=options)
+        counted = pipeline | "CountMasks" >> CountMasks(pairs, recipe.max_image_pixels, check, recipe.rules)
         counted | "WriteResult" >> beam.Map(lambda found: storage.write(path, found.to_json()))
         runners.run(pipeline)
         return Contents.from_json(storage.read_bytes(path) or b"")

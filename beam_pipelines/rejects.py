@@ -35,6 +35,8 @@ REASONS = {
     "aspect": "another aspect ratio than --image_size, and --aspect=reject",
     "unknown_ids": "ids that the label table does not name",
     "unknown_colors": "colors that the label table does not name",
+    "bad_polygons": "polygons or other regions that are damaged or can't be drawn",
+    "unknown_labels": "names of regions that the label table does not have",
     "all_ignore": "a mask in which every pixel is ignored",
 }
 

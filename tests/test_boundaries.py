@@ -103,10 +103,9 @@ STARTED_BY_US = {
     f"{LAUNCH}.dataflow.unpickle",
     f"{LAUNCH}.start",
 }
-WORKERS = [
-    f"{PACKAGE}.{name}" for name in ("graph", "label_drafts.count", "shards.check")
-]  # what a remote worker unpickles
-INSTALLED_ON_WORKERS = {"PIL", "apache_beam", "google_crc32c", "imagecodecs", "msgspec", "numpy"}
+# What a remote worker unpickles.
+WORKERS = [f"{PACKAGE}.{name}" for name in ("graph", "label_drafts.count", "shards.check")]
+INSTALLED_ON_WORKERS = {"PIL", "apache_beam", "google_crc32c", "imagecodecs", "msgspec", "numpy", "pycocotools"}
 
 
 def loaded_by(*arguments: str) -> set[str]:
@@ -412,7 +411,7 @@ def requirements(metadata: Path) -> dict[str, set[str]]:
 
 
 def test_a_bare_installation_has_neither_beam_nor_tensorflow(metadata: Path) -> None:
-    assert requirements(metadata)[""] == {"google-crc32c", "imagecodecs", "msgspec", "numpy", "pillow"}
+    assert requirements(metadata)[""] == {"google-crc32c", "imagecodecs", "msgspec", "numpy", "pillow", "pycocotools"}
 
 
 def test_beam_and_tensorflow_are_extras(metadata: Path) -> None:

@@ -1,4 +1,4 @@
-"""Reads whole files, and members of zip archives without extracting them."""
+"""Reads whole files, members of zip archives without extracting them, and documents that planning wrote."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ import errno
 import os
 import re
 import zipfile
+from collections.abc import Iterator
 from typing import BinaryIO
 
 from beam_pipelines.contract.picture_errors import SIGNATURES
 from beam_pipelines.errors import BuildError, first_line
 from beam_pipelines.files import cloud
 from beam_pipelines.files.refusals import ARCHIVE_ERRORS, cannot_read, refusal_of, refusal_of_status, root_cause
+from beam_pipelines.files.spool import SpoolReader, reference_of
 from beam_pipelines.files.storage import is_local, open_raw, open_read
 from beam_pipelines.rejects import BadInputError
 
 _MEMBER = re.compile(r"(\.zip)!/", re.IGNORECASE)  # ARCHIVE.zip!/MEMBER names a member of an archive
 _LARGE_MEMBER = 1 << 20  # bytes; the beginning of a larger member is checked before the rest is decompressed
+_BEGINNINGS = (*SIGNATURES, b"{")  # of images, and of polygons in JSON
 _BAD_BZIP2 = "Invalid data stream"  # an OSError of Python without an error number
 
 
@@ -48,6 +51,16 @@ def _split_member(path: str) -> tuple[str, str]:
     return (path[: found.end(1)], path[found.end() :]) if found else (path, "")
 
 
+@contextlib.contextmanager
+def opened(path: str) -> Iterator[BinaryIO]:
+    """A stream of a file that is not an image, or of such a member of an archive. Raises BuildError."""
+    try:
+        with _opened(path) as file:
+            yield file
+    except FileNotFoundError as error:
+        raise cannot_read(path, error) from error
+
+
 def read_whole(path: str) -> bytes:
     """The bytes of a file that is not an image, or of such a member of an archive.
 
@@ -55,20 +68,31 @@ def read_whole(path: str) -> bytes:
       FileNotFoundError: it does not exist.
       BuildError: it can't be read.
     """
+    with _opened(path) as file:
+        return file.read()
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[BinaryIO]:
     archive, member = _split_member(path)
     try:
         with cloud.errors(path), open_read(archive) as file:
             if not member:
-                return file.read()
-            with zipfile.ZipFile(file) as opened:
-                return opened.read(member)
+                yield file
+                return
+            with zipfile.ZipFile(file) as members, members.open(member) as stream:
+                yield stream  # type: ignore[misc]
     except KeyError as error:
+        if not member:
+            raise
         raise FileNotFoundError(errno.ENOENT, "the archive has no such member", path) from error
     except FileNotFoundError:
         raise
     except OSError as error:
         raise cannot_read(path, root_cause(error)) from error
     except ARCHIVE_ERRORS as error:
+        if not member:
+            raise
         raise BuildError(f"{path} can't be read: {first_line(error)}; create the archive again") from error
 
 
@@ -78,6 +102,7 @@ class FileReader:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._archives: dict[str, tuple[BinaryIO, zipfile.ZipFile]] = {}
+        self._spools = SpoolReader()
 
     def read(self, path: str, head: int | None = None) -> bytes:
         """The whole file, or at most its first `head` bytes.
@@ -85,6 +110,8 @@ class FileReader:
         Raises:
           BadInputError: of stage `read`, if only this file is at fault.
         """
+        if reference := reference_of(path):
+            return self._spools.read(reference)
         archive, member = _split_member(path)
         try:
             if head is not None:
@@ -122,6 +149,7 @@ class FileReader:
             archive.close()
             file.close()
         self._archives.clear()
+        self._spools.close()
 
     def _read_head(self, path: str, archive: str, member: str, head: int) -> bytes:
         with self._opened(archive).open(member) if member else open_raw(path) as file:
@@ -132,7 +160,7 @@ class FileReader:
             return file.read(self._max_bytes + 1)
 
     def _read_member(self, path: str, archive: str, member: str) -> bytes:
-        """The member's bytes; only the first ones if it is large and does not begin like an image."""
+        """The member's bytes; only the first ones if it is large and begins neither like an image nor like JSON."""
         opened = self._opened(archive)
         size = opened.getinfo(member).file_size
         if size > self._max_bytes:
@@ -140,7 +168,7 @@ class FileReader:
         if size > _LARGE_MEMBER:
             with opened.open(member) as file:
                 head = file.read(64)
-            if not head.startswith(SIGNATURES):
+            if not head.startswith(_BEGINNINGS):
                 return head
         with opened.open(member) as file:
             return file.read(self._max_bytes + 1)

@@ -53,6 +53,11 @@ class Workspace:
         return storage.join(self.root, names.PAIRING)
 
     @property
+    def polygons(self) -> str:
+        """The annotations of the images, where one file has those of many; see `files.spool`."""
+        return storage.join(self.root, names.POLYGONS)
+
+    @property
     def journal(self) -> str:
         """The list of what this build may write outside `_build`; it marks `_build` as made by a build."""
         return storage.join(self.root, names.JOURNAL)

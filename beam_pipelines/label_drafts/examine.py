@@ -9,6 +9,7 @@ from PIL import Image
 
 from beam_pipelines.contract.labels import IGNORE, UNKNOWN, LabelTable
 from beam_pipelines.contract.picture_errors import PictureError
+from beam_pipelines.contract.picture_rules import STRICT, Rules
 from beam_pipelines.contract.pictures import open_header
 from beam_pipelines.label_drafts.contents import (
     GRAY_8,
@@ -27,9 +28,11 @@ from beam_pipelines.label_drafts.tallies import EMPTY, Tally, bounded, tally_of
 from beam_pipelines.pixels import stored_masks
 from beam_pipelines.pixels.mask_readings import MaskReading
 from beam_pipelines.pixels.masks import ids_of_values
+from beam_pipelines.pixels.polygons import is_document
 from beam_pipelines.pixels.stored_masks import StoredMask, open_mask, stored_mask
 from beam_pipelines.rejects import BadInputError, meaning_of
 
+REGIONS = "annotations of regions"
 MAIN_PART = 256  # a color that fills so small a part of a mask is no mixture at the edge of two others
 _ALPHA = (4, 6)  # color types of a PNG
 _INTERLACED = 28  # the place in a PNG's header
@@ -44,12 +47,19 @@ class Check:
 
 
 def examine(
-    data: bytes, index: int, max_pixels: int, check: Check | None = None, size: tuple[int, int] | None = None
+    data: bytes,
+    index: int,
+    max_pixels: int,
+    check: Check | None = None,
+    size: tuple[int, int] | None = None,
+    rules: Rules = STRICT,
 ) -> Contents:
     """The contents of the mask file `data`, the `index`-th of the input; `size`: height and width of its image."""
+    if is_document(data):
+        return Contents(kinds={REGIONS: Group(1, (index,))})
     try:
-        image, pixels = open_mask(data, max_pixels)
-        stored = stored_mask(data, image, pixels)
+        image, pixels, orientation = open_mask(data, max_pixels, rules)
+        stored = stored_mask(data, image, pixels, orientation)
     except BadInputError as error:
         return unreadable(_other_kind(data, error.reason, max_pixels), error.reason, index)
     values = {_storage(stored, data): _values(stored, index)}

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from beam_pipelines.contract.labels import IGNORE, MAX_SOURCE_ID, UNKNOWN, LabelTable
+from beam_pipelines.contract.picture_rules import REJECT
 from beam_pipelines.pixels.filters import FILTERS
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.rejects import BadInputError
@@ -52,16 +53,28 @@ class Geometry:
         return (above, self.size[0] - self.inner[0] - above), (left, self.size[1] - self.inner[1] - left)
 
 
-def conform(filename: str, image: np.ndarray, ids: np.ndarray, recipe: Recipe) -> Sample:
-    """Raises BadInputError of stage `conform`: wrong sizes, unknown ids, or only ignored pixels."""
-    if image.shape[:2] != ids.shape:
-        raise _bad("size_mismatch", _mismatch(image.shape[:2], ids.shape, recipe.orient))
-    check_ids(ids, recipe.labels)
+def conform(
+    filename: str, image: np.ndarray, ids: np.ndarray, recipe: Recipe, table: LabelTable | None = None
+) -> Sample:
+    """`table` is that of the ids, by default the recipe's.
+
+    Raises:
+      BadInputError: of stage `conform`: wrong sizes, unknown ids, or only ignored pixels.
+    """
+    table = table or recipe.labels
+    check_sizes(image.shape[:2], ids.shape, recipe.orient)
+    check_ids(ids, table)
     geometry = fit(ids.shape, recipe.image_size, recipe.aspect)
-    mask = conform_mask(ids, recipe.labels, geometry)
+    mask = conform_mask(ids, table, geometry)
     if mask.min() == IGNORE:
         raise _bad("all_ignore", "every pixel of the mask is ignored")
-    return Sample(filename, conform_image(image, geometry, recipe.resize), mask, count_minus_ones(ids, recipe.labels))
+    return Sample(filename, conform_image(image, geometry, recipe.resize), mask, count_minus_ones(ids, table))
+
+
+def check_sizes(image: tuple[int, ...], mask: tuple[int, ...], orient: str = REJECT) -> None:
+    """Raises BadInputError if an image and its mask differ in (height, width)."""
+    if image != mask:
+        raise _bad("size_mismatch", _mismatch(image, mask, orient))
 
 
 def fit(source: tuple[int, int], target: tuple[int, int] | None, aspect: str) -> Geometry:

@@ -16,6 +16,7 @@ from beam_pipelines.files.names import (
     LEASE,
     PAIRING,
     PLAN,
+    POLYGONS,
     PUBLISHED,
     RECIPE,
     SCRATCH,
@@ -31,7 +32,7 @@ from beam_pipelines.rejects import FILE_NAME as REJECTED
 from beam_pipelines.shards.own_files import is_of_earlier_version, listed, names_in_build, write_journal
 
 _OF_OTHERS = (f"{DATAFLOW}/", f"{SCRATCH}/")  # whatever these folders hold
-_OF_BUILD = (RECIPE, PLAN, PAIRING, PUBLISHED)
+_OF_BUILD = (RECIPE, PLAN, PAIRING, POLYGONS, PUBLISHED)
 _LAST = (JOURNAL, LEASE)  # a lease alone is no build
 _FOLDERS = (BUILD, TEMPORARIES, STAGED, FINISHED, *TRANSFORM_FOLDERS)
 _TRANSFORM = (TRANSFORM_GRAPH, TRANSFORM_FILES)  # files of every transform_fn

@@ -8,7 +8,7 @@ import math
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 import google_crc32c
@@ -18,6 +18,7 @@ from beam_pipelines.contract.schema import Count, PlainName, SchemaError
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import cloud, storage
 from beam_pipelines.files.seal import last_line, unsealed
+from beam_pipelines.files.spool import content_of
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.inputs.pairs import Pair, PairList
 from beam_pipelines.pixels.mask_readings import PLAIN, MaskReading
@@ -177,7 +178,8 @@ def _shard_count(pairs: int, example_bytes: float, shard_size_mb: float) -> int:
 def _shard(
     split: str, index: int, count: int, pairs: Sequence[Pair], recipe: Recipe, reading: MaskReading
 ) -> ShardPlan:
-    identity: list[object] = [recipe.fingerprint, split, index, count, [astuple(pair) for pair in pairs]]
+    contents = [astuple(replace(pair, mask=content_of(pair.mask))) for pair in pairs]
+    identity: list[object] = [recipe.fingerprint, split, index, count, contents]
     if not reading.plain:
         identity.append(astuple(reading))
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()

@@ -22,8 +22,10 @@ from beam_pipelines.contract.record import Record
 from beam_pipelines.files import storage
 from beam_pipelines.files.reader import FileReader
 from beam_pipelines.files.seal import sealed
+from beam_pipelines.files.spool import source_of
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.inputs.pairs import Pair
+from beam_pipelines.pixels import polygons
 from beam_pipelines.pixels.conform import Sample, conform
 from beam_pipelines.pixels.decode import decode_image
 from beam_pipelines.pixels.mask_readings import MaskReading
@@ -72,17 +74,21 @@ def file_reader(recipe: Recipe) -> FileReader:
 
 
 def prepare(pair: Pair, recipe: Recipe, reader: FileReader, reading: MaskReading) -> Sample | Rejected:
-    """Reads, decodes and conforms one pair; every fault of the pair becomes a Rejected."""
+    """Reads, decodes (or draws) and conforms one pair; every fault of the pair becomes a Rejected."""
     try:
         image = decode_image(reader.read(pair.image), recipe.max_image_pixels, recipe.rules)
-        mask = read_mask(reader.read(pair.mask), recipe.labels, recipe.max_image_pixels, reading, recipe.rules)
+        data = reader.read(pair.mask)
+        if polygons.is_document(data):
+            drawn = polygons.draw(data, recipe.labels, image.shape[:2])
+            return conform(pair.filename, image, drawn, recipe, polygons.table_of_drawn(recipe.labels.num_classes))
+        mask = read_mask(data, recipe.labels, recipe.max_image_pixels, reading, recipe.rules)
         return replace(conform(pair.filename, image, mask.ids, recipe), repairs=mask.repairs)
     except BadInputError as bad:
         return Rejected(
             key=pair.key,
             split=pair.split,
             image=pair.image,
-            mask=pair.mask,
+            mask=source_of(pair.mask),
             stage=bad.stage,
             reason=bad.reason,
             detail=bad.detail,

@@ -11,6 +11,7 @@ import numpy as np
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE, MAX_SOURCE_ID, LabelTable
 from beam_pipelines.errors import BuildError
+from beam_pipelines.files.spool import reference_of
 from beam_pipelines.inputs.pairs import Pair
 from beam_pipelines.pixels import table_fit
 from beam_pipelines.pixels.mask_readings import (
@@ -28,6 +29,7 @@ from beam_pipelines.pixels.mask_readings import (
     reading_of,
 )
 from beam_pipelines.pixels.mask_repairs import distinct, repaired
+from beam_pipelines.pixels.polygons import is_document
 from beam_pipelines.pixels.stored_masks import (
     GRAY,
     KINDS,
@@ -196,7 +198,7 @@ def _sample(chosen: Mapping[str, Sequence[Pair]]) -> list[Pair]:
 
 
 def _look(pairs: Sequence[Pair], recipe: Recipe) -> list[Mask]:
-    """The readable masks of `pairs`, in their order."""
+    """The readable masks of `pairs` that are pixels, in their order: those that are drawn can't be misread."""
     with ThreadPoolExecutor(THREADS) as pool:
         parts = list(pool.map(lambda start: list(_read(pairs[start::THREADS], recipe)), range(THREADS)))
     by_key = {(key, path): mask for part in parts for key, path, mask in part}
@@ -207,8 +209,12 @@ def _read(pairs: Sequence[Pair], recipe: Recipe) -> Iterator[tuple[str, str, Sto
     reader = file_reader(recipe)
     try:
         for pair in pairs:
+            if reference_of(pair.mask):
+                continue
             try:
                 data = reader.read(pair.mask)
+                if is_document(data):
+                    continue
                 stored = stored_mask(data, *open_mask(data, recipe.max_image_pixels, recipe.rules))
                 mask = _repaired(stored, recipe)
             except BadInputError:

@@ -34,7 +34,9 @@ def main(path: str) -> None:
         pipeline = beam.Pipeline.from_runner_api(protos.Pipeline.FromString(file.read()), PipelineRunner(), None)
     functions = _Functions()
     pipeline.visit(functions)
-    print(json.dumps({"functions": functions.found, "modules": sorted(set(sys.modules) - before)}))
+    # Cython keeps types in a module of its own making, which has no spec.
+    imported = {name for name, module in sys.modules.items() if getattr(module, "__spec__", None)} - before
+    print(json.dumps({"functions": functions.found, "modules": sorted(imported)}))
 
 
 if __name__ == "__main__":
