@@ -9,7 +9,7 @@ PYTHON_OLDEST ?= $(shell python3.10 -c 'import sys; print(sys.executable)' 2>/de
 export RUNNERS ?= $(CURDIR)/.runners
 
 # Where the tests are that need no build and no training.
-QUICK := tests/test_boundaries.py tests/test_habits.py tests/beam_pipelines/contract tests/beam_pipelines/inputs tests/beam_pipelines/pixels \
+QUICK := tests/test_boundaries.py tests/test_habits.py tests/beam_pipelines/contract tests/beam_pipelines/inputs tests/beam_pipelines/label_drafts tests/beam_pipelines/pixels \
 	tests/beam_pipelines/test_options.py tests/trainer/objective tests/trainer/test_config.py
 
 .PHONY: demo runners test quick test-oldest torture lint format docs benchmark clean

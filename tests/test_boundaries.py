@@ -36,6 +36,7 @@ ROOMS = {
         "pixels",
         "shards",
         "graph",
+        "label_drafts",
         "worker_processes",
         "runners",
         "options",
@@ -44,8 +45,10 @@ ROOMS = {
         "report",
         "builder",
         "verifier",
+        "drafter",
         "build",
         "verify",
+        "labels",
     ),
     TRAINER: (
         "errors",
@@ -70,7 +73,7 @@ ROOMS = {
     LAUNCH: ("errors", "account", "arguments", "dataset", "buckets", "dataflow", "start", "vertex", "doctor"),
 }
 COMMANDS = {
-    PACKAGE: {f"{PACKAGE}.{name}" for name in ("build", "verify")},
+    PACKAGE: {f"{PACKAGE}.{name}" for name in ("build", "labels", "verify")},
     TRAINER: {f"{TRAINER}.{name}" for name in ("task", "evaluate", "predict", "export")},
     LAUNCH: {f"{LAUNCH}.{name}" for name in ("dataflow.__main__", "vertex.__main__", "doctor.__main__")},
 }
@@ -100,7 +103,8 @@ STARTED_BY_US = {
     f"{LAUNCH}.dataflow.unpickle",
     f"{LAUNCH}.start",
 }
-WORKERS = [f"{PACKAGE}.{name}" for name in ("graph", "shards.check")]  # what a remote worker unpickles
+# What a remote worker unpickles.
+WORKERS = [f"{PACKAGE}.{name}" for name in ("graph", "label_drafts.count", "shards.check")]
 INSTALLED_ON_WORKERS = {"PIL", "apache_beam", "google_crc32c", "imagecodecs", "msgspec", "numpy", "pycocotools"}
 
 

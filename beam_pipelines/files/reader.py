@@ -104,13 +104,20 @@ class FileReader:
         self._archives: dict[str, tuple[BinaryIO, zipfile.ZipFile]] = {}
         self._spools = SpoolReader()
 
-    def read(self, path: str) -> bytes:
-        """Raises BadInputError of stage `read` if only this file is at fault."""
+    def read(self, path: str, head: int | None = None) -> bytes:
+        """The whole file, or at most its first `head` bytes.
+
+        Raises:
+          BadInputError: of stage `read`, if only this file is at fault.
+        """
         if reference := reference_of(path):
             return self._spools.read(reference)
         archive, member = _split_member(path)
         try:
-            data = self._read_member(path, archive, member) if member else self._read_file(path)
+            if head is not None:
+                data = self._read_head(path, archive, member, head)
+            else:
+                data = self._read_member(path, archive, member) if member else self._read_file(path)
         except ARCHIVE_ERRORS as error:
             if not member:
                 raise
@@ -143,6 +150,10 @@ class FileReader:
             file.close()
         self._archives.clear()
         self._spools.close()
+
+    def _read_head(self, path: str, archive: str, member: str, head: int) -> bytes:
+        with self._opened(archive).open(member) if member else open_raw(path) as file:
+            return file.read(head)
 
     def _read_file(self, path: str) -> bytes:
         with open_raw(path) as file:

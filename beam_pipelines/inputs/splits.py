@@ -17,6 +17,10 @@ from beam_pipelines.recipe import Recipe
 _PATTERNS = "--images='images/{split}/{key}.png' --masks='masks/{split}/{key}.png', with the names of your folders,"
 
 
+class NoSplitsError(BuildError):
+    """Nothing tells the split of a pair."""
+
+
 @dataclass(frozen=True)
 class Selection:
     """The splits to build. `pooled`: the pairs of all of them are divided anew by shares."""
@@ -50,10 +54,10 @@ def assigned_split(recipe: Recipe) -> Callable[[str], str]:
     """-> a function that assigns a key to a split, by the hash of the key or of the text that --group_by finds in it.
 
     Raises:
-      BuildError: the recipe has no shares.
+      NoSplitsError: the recipe has no shares.
     """
     if not recipe.split_fractions:
-        raise BuildError(
+        raise NoSplitsError(
             "the folders have no splits (train/, val/): give --splits=train=0.8,val=0.2, and --group_by=REGEX to "
             "keep the images of a drive or a city in one split"
         )
@@ -83,7 +87,7 @@ class GivenSplits:
         if self._assign:
             return self._assign(key)
         if not given:
-            raise BuildError(
+            raise NoSplitsError(
                 f"{place} has no split: give --splits=train=0.8,val=0.2, and --group_by=REGEX to keep the images of a "
                 "drive or a city in one split; a list can have a column `split`"
             )

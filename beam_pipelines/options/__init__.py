@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from beam_pipelines import runners
@@ -13,7 +13,14 @@ from beam_pipelines.contract.errors import UserError
 from beam_pipelines.inputs.label_files import load_labels
 from beam_pipelines.options import values
 from beam_pipelines.options.beam import pipeline_options
-from beam_pipelines.options.parser import DEFAULT_OUTPUT, build_parser, verify_parser
+from beam_pipelines.options.parser import (
+    DEFAULT_DRAFT,
+    DEFAULT_OUTPUT,
+    actions_of,
+    build_parser,
+    labels_parser,
+    verify_parser,
+)
 from beam_pipelines.options.values import positive
 from beam_pipelines.recipe import DEFAULTS, SCENES, BorrowedMoments, Recipe, input_paths
 
@@ -23,9 +30,12 @@ __all__ = [
     "DEFAULT_LABELS",
     "DEFAULT_OUTPUT",
     "BuildSettings",
+    "LabelsSettings",
     "VerifySettings",
     "build_parser",
+    "labels_parser",
     "parse_build",
+    "parse_labels",
     "parse_verify",
     "pipeline_options",
     "positive",
@@ -55,6 +65,20 @@ class VerifySettings:
     """A parsed command line of `beam_pipelines.verify`."""
 
     dataset: str
+    verbose: bool
+    beam_args: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelsSettings:
+    """A parsed command line of `beam_pipelines.labels`. `given`: the options that say what the input is. `check`:
+    whether to check the recipe's label table; otherwise one is drafted into `output`.
+    """
+
+    recipe: Recipe
+    given: tuple[str, ...]
+    check: bool
+    output: str
     verbose: bool
     beam_args: tuple[str, ...]
 
@@ -162,6 +186,47 @@ def parse_verify(argv: Sequence[str] | None = None) -> VerifySettings:
     dataset = _checked_path(parser, "DATASET", args.dataset)
     _check_reach(parser, args.runner, "DATASET", [args.dataset])
     return VerifySettings(dataset=dataset, verbose=args.verbose, beam_args=_with_runner(args.runner, beam_args))
+
+
+def parse_labels(argv: Sequence[str] | None = None) -> LabelsSettings:
+    """Raises SystemExit, after a message, if the arguments are wrong."""
+    parser = labels_parser()
+    args, beam_args = parser.parse_known_args(argv)
+    if args.labels is not None and args.output is not None:
+        parser.error("--labels checks a table and --output names a draft: give only one of them")
+    output = _checked_path(parser, "--output", DEFAULT_DRAFT if args.output is None else args.output)
+    if args.labels is None:
+        _check_is_new(parser, output)
+    inputs = [_checked_path(parser, "INPUT", path) for path in _input_paths(args.input)]
+    _check_reach(parser, args.runner, "INPUT", inputs)
+    chosen = {name: value for name, value in vars(args).items() if value is not None}
+    default = vars(build_parser().parse_args([]))
+    return LabelsSettings(
+        recipe=_recipe(parser, argparse.Namespace(**default | chosen), inputs),
+        given=tuple(_given_options(parser, "input", args)),
+        check=args.labels is not None,
+        output=output,
+        verbose=args.verbose,
+        beam_args=_with_runner(args.runner, beam_args),
+    )
+
+
+def _given_options(parser: argparse.ArgumentParser, group: str, args: argparse.Namespace) -> Iterator[str]:
+    """Yields the options of a group of the parser that are not as by default."""
+    for action in actions_of(parser, group):
+        value = getattr(args, action.dest)
+        if value != action.default:
+            yield action.option_strings[0] if value is True else f"{action.option_strings[0]}={value}"
+
+
+def _check_is_new(parser: argparse.ArgumentParser, output: str) -> None:
+    if output.startswith("gs://"):
+        parser.error(f"--output={output}: label files are local: give a local path")
+    if os.path.lexists(output):
+        parser.error(f"{output} exists: give another file with --output, or check it with --labels={output}")
+    folder = os.path.dirname(output) or "."
+    if not os.path.isdir(folder):
+        parser.error(f"--output={output}: the folder {folder} does not exist")
 
 
 def _input_paths(text: str) -> list[str]:

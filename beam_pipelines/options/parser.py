@@ -16,6 +16,7 @@ from beam_pipelines.pixels.filters import FILTERS
 from beam_pipelines.recipe import MASKS_ARE
 
 DEFAULT_OUTPUT = "out/scenes"
+DEFAULT_DRAFT = "labels.yaml"
 MAX_REJECTS = 0.01
 ASPECTS = ("reject", "crop", "pad", "stretch")
 
@@ -59,6 +60,45 @@ def verify_parser() -> argparse.ArgumentParser:
     parser.add_argument("dataset", metavar="DATASET", help="the data set's folder, local or gs://")
     _add_running(parser)
     return parser
+
+
+def labels_parser() -> argparse.ArgumentParser:
+    """The parser of `python -m beam_pipelines.labels`."""
+    parser = _Parser(
+        prog="python -m beam_pipelines.labels",
+        description="Counts what the masks of an input hold, tells which label tables fit, and drafts a label file; "
+        "with --labels it checks that table instead. Exit code 0: a draft was written, or the table fits; 1: the table "
+        "has a problem; 2: an error, or wrong arguments.",
+        epilog="All other options are passed to Apache Beam.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("input", metavar="INPUT", help="a folder, zip archives, or both, as for beam_pipelines.build")
+    parser.add_argument(
+        "--labels", metavar="TABLE", help="check this label table, built-in or a YAML file, and draft none"
+    )
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        help=f"the label file that is drafted, which must not exist (default: {DEFAULT_DRAFT})",
+    )
+    parser.add_argument(
+        "--max_pairs",
+        metavar="N",
+        type=values.positive(int),
+        help="look at N masks of each split, the first of a build",
+    )
+    group = parser.add_argument_group("input")
+    for action in actions_of(build_parser(), "input"):
+        if action.dest not in {"input", "labels", "group_by", "max_pairs"}:
+            group._add_action(action)
+    _add_running(parser.add_argument_group("running"))
+    return parser
+
+
+def actions_of(parser: argparse.ArgumentParser, title: str) -> list[argparse.Action]:
+    """The options of one of the parser's groups."""
+    (group,) = (group for group in parser._action_groups if group.title == title)
+    return group._group_actions
 
 
 def _add_input(group: argparse._ArgumentGroup) -> None:

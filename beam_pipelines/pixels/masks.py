@@ -87,6 +87,18 @@ def read_mask(
     return DecodedMask(spread(ids, found.mask), found.pixels(bool({*ways} - {COLORS}), COLORS in ways))
 
 
+def ids_of_values(stored: StoredMask, bits: int, table: LabelTable, reading: MaskReading) -> np.ndarray:
+    """int[n]: the id of each of the mask's values, as `read_mask` reads them; `bits` are those of a sample.
+
+    Raises:
+      BadInputError: as `read_mask` does.
+    """
+    if stored.kind == GRAY and _are_ids(bits, reading) and not (table.shift or table.threshold):
+        _check_depth(stored.samples, table)
+        return stored.numbers
+    return _agreed(repaired(stored, table, are_colors=reading.ways == (COLORS,)).mask, table, reading)[0]
+
+
 def _are_ids(bits: int, reading: MaskReading) -> bool:
     """Whether the samples of a gray mask are its ids, whatever their values, as in most data sets."""
     if GRAY not in reading.kinds or not {*reading.ways} <= {IDS, LEVELS}:
