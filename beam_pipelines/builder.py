@@ -172,8 +172,9 @@ def make_plan(recipe: Recipe, place: Workspace, console: Console, source: Source
     if recipe.input != SCENES:
         check_not_among(source, place.root)
     found = find_pairs(recipe, inputs, source)
+    form = "" if recipe.input == SCENES else f"{source.form}, label table {recipe.labels.name}"
     del source  # the list of all files
-    report.print_found(found, inputs, console)
+    report.print_found(found, inputs, console, form)
     chosen = choose_pairs(found.pairs, recipe)
     surveyed = survey(chosen, recipe)
     report.print_notes(surveyed.notes, console)

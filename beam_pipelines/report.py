@@ -33,11 +33,13 @@ class Took:
     images: int
 
 
-def print_found(found: Found, inputs: str, console: Console) -> None:
-    """Prints what the input holds, every note, and the first pairing problems."""
-    console.print(f"found {len(found.pairs):,} pairs in {inputs}", highlight=False)
+def print_found(found: Found, inputs: str, console: Console, form: str = "") -> None:
+    """Prints what the input holds, how it is read, if `form` says so, every note, and the first pairing problems."""
+    console.print(f"found {len(found.pairs):,} pairs in {inputs}", highlight=False, markup=False)
+    if form:
+        console.print(f"  {form}", highlight=False, markup=False)
     for note in found.notes:
-        console.print(f"  {note}", highlight=False)
+        console.print(f"  {note}", highlight=False, markup=False)
     print_problems(found.rejected, console)
 
 

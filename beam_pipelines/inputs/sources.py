@@ -32,6 +32,13 @@ class Source:
     detected: Detected | None = None
     regions: RegionFiles | None = None
 
+    @property
+    def form(self) -> str:
+        """How the input is read, for people."""
+        if self.regions:
+            return f"regions of {self.regions.format.name}"
+        return f"layout {self.detected.layout.name}" if self.detected else "list of pairs"
+
 
 @dataclass(frozen=True)
 class Found:

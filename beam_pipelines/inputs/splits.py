@@ -46,7 +46,7 @@ def select_splits(claims: Claims, recipe: Recipe, layout: Layout) -> Selection:
     chosen = frozenset(split for split, reason in reasons.items() if not reason)
     if recipe.pool_splits:
         shares = ", ".join(f"{split} {share:.0%}" for split, share in recipe.split_fractions.items())
-        notes.append(f"the splits {', '.join(sorted(chosen))} of the input are pooled and divided anew: {shares}")
+        notes.append(f"the input's splits ({', '.join(sorted(chosen))}) are pooled and divided anew: {shares}")
     return Selection(chosen, tuple(notes), recipe.pool_splits)
 
 

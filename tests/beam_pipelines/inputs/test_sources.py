@@ -589,7 +589,7 @@ def test_pooled_splits_are_divided_anew_and_told(tmp_path) -> None:
     found = find(tmp_path, "--splits=train=0.5,test=0.5", "--pool_splits")
     assert set(splits(found)) == {"train", "test"}
     assert keys(found) == sorted(names)
-    assert found.notes == ("the splits train, val of the input are pooled and divided anew: train 50%, test 50%",)
+    assert found.notes == ("the input's splits (train, val) are pooled and divided anew: train 50%, test 50%",)
     refusal = refused(flat(tmp_path / "flat", ["a"]), SHARES, "--pool_splits")
     assert refusal == "--pool_splits is for an input that has splits, and the folders have none"
 
