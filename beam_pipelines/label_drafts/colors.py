@@ -23,7 +23,8 @@ _MOST_BESIDE, _MOST_BETWEEN = 0.5, 0.75  # shares of all colors that are traces;
 _ENDS = 32  # of the commonest colors, between which others may be
 _LEAST_SHARE = 20_000  # a main color has at least this part of the pixels
 _LOOKED_AT = 4096  # of the commonest colors; and colors of which distances are computed at once
-MOST_TIES = 1000  # colors that a draft lists since they are as near to several classes
+_LEVELS = (255, 0, 192, 64, 128)
+_CANDIDATES = np.array([red << 16 | green << 8 | blue for red in _LEVELS for green in _LEVELS for blue in _LEVELS])
 FARTHEST = 442  # no two colors are so far apart
 
 
@@ -96,49 +97,43 @@ class Nearest:
     Attributes:
       limit: the distance, Euclidean in RGB, that takes in every color.
       pixels: int64[k], those of each main color.
-      ties: color codes that are as near to several main colors, for that one which has them from then on; None if there
-        are too many of them, or of colors, to list.
+      tied: the pixels of colors that are as near to two main ones.
       far: the pixels of colors that are not `SAME` as any main one.
+      free: the code of a color to which no color is nearest, if one was found.
     """
 
     limit: int
     pixels: np.ndarray
-    ties: tuple[tuple[int, ...], ...] | None
+    tied: int
     far: int
+    free: int | None
 
 
 def nearest_of(meaning: Meaning, colors: np.ndarray) -> Nearest:
     """`colors`: the codes of the main ones, int64[k]. Counted by coarse colors where there are too many."""
     values = meaning.coarse if meaning.values is None else meaning.values
-    far = sum(int(part.pixels[apart(part.values, colors).min(axis=1) > SAME].sum()) for part in _parts(values))
-    known, owners = colors, np.arange(len(colors))
-    while True:
-        found = [_nearest(part.values, known, owners) for part in _parts(values)]
-        least, owner, tied = (np.concatenate(column) for column in zip(*found, strict=True))
-        settled = not tied.any()
-        if settled or len(known) - len(colors) + tied.sum() > MOST_TIES:
-            break
-        known, owners = np.append(known, values.values[tied]), np.append(owners, owner[tied])
-    pixels = np.zeros(len(colors), np.int64)
-    np.add.at(pixels, owner, values.pixels)
-    limit = math.isqrt(max(0, int(least.max(initial=0)) - 1)) + 1 if meaning.values is not None else FARTHEST
-    ties = [tuple(known[len(colors) :][owners[len(colors) :] == place].tolist()) for place in range(len(colors))]
-    return Nearest(limit, pixels, tuple(ties) if settled and meaning.values is not None else None, far)
+    pixels, tied, far, most, free = np.zeros(len(colors), np.int64), 0, 0, 0, np.ones(len(_CANDIDATES), bool)
+    for part in _parts(values):
+        distance = _squared(part.values, colors)
+        least = distance.min(axis=1)
+        ties = (distance == least[:, None]).sum(axis=1) > 1
+        np.add.at(pixels, distance.argmin(axis=1)[~ties], part.pixels[~ties])
+        tied += int(part.pixels[ties].sum())
+        far += int(part.pixels[apart(part.values, colors).min(axis=1) > SAME].sum())
+        most = max(most, int(least.max()))
+        free &= (_squared(part.values, _CANDIDATES) > least[:, None]).all(axis=0)
+    limit = FARTHEST if meaning.values is None else max(1, math.isqrt(max(0, most - 1)) + 1)
+    found = _CANDIDATES[free].tolist()
+    return Nearest(limit, pixels, tied, far, found[0] if found else None)
+
+
+def _squared(codes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The squared Euclidean distances, int64[n] and int64[m] -> int32[n, m]."""
+    one, other = (colors_of(each).astype(np.int32) for each in (codes, others))
+    return np.asarray(sum((one[:, None, channel] - other[None, :, channel]) ** 2 for channel in range(3)))
 
 
 def _parts(values: Tally) -> Iterator[Tally]:
     """The table of distances of all values would be large."""
     for start in range(0, values.values.size, _LOOKED_AT):
         yield values.of(np.arange(start, min(start + _LOOKED_AT, values.values.size)))
-
-
-def _nearest(values: np.ndarray, known: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """-> of each value the squared distance to the nearest known color, the first owner of such a color, and whether
-    others are as near.
-    """
-    one, other = (colors_of(each).astype(np.int32) for each in (values, known))
-    distance = sum((one[:, None, channel] - other[None, :, channel]) ** 2 for channel in range(3))
-    least = distance.min(axis=1)  # type: ignore[union-attr]
-    same = distance == least[:, None]
-    first = np.where(same, owners, len(owners)).min(axis=1)
-    return least, first, (least > 0) & (np.where(same, owners, -1).max(axis=1) != first)
