@@ -23,8 +23,9 @@ demo: .venv/installed
 runners: .venv/installed
 	sh tests/runners/bring.sh $(RUNNERS) $(BIN)/python
 
+# Three on two cores: tests of buckets, jobs and signals wait for a good part of their time.
 test: .venv/installed
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder
 
 # The rules of the code and the pure functions, in less than a minute.
 quick: .venv/installed

@@ -34,8 +34,9 @@ def detect(files: Files, recipe: Recipe, inputs: str) -> Detected:
     _check_annotations(recipe, there, inputs)
     for layout in there:
         found = _masks_of(layout, files, recipe)
-        if found:
-            return _settled(layout, found, files, inputs)
+        detected = _settled(layout, found, files, inputs) if found else None
+        if detected:
+            return detected
     firm = [layout for layout in there if not layout.is_loose or recipe.layout]
     raise BuildError(diagnosis.nothing_found(files, firm, rows, recipe, inputs))
 
@@ -43,7 +44,7 @@ def detect(files: Files, recipe: Recipe, inputs: str) -> Detected:
 def other_images(files: Files, layout: Layout) -> list[str]:
     """A note for each other layout that has images and masks in `files` as well."""
     notes = []
-    for other in layouts.LAYOUTS:
+    for other in (row for row in layouts.LAYOUTS if not row.is_anywhere):
         has_folders = any(masks.template.folders <= files.folder_names for masks in other.masks)
         if other is not layout and has_folders and _may_have(other, files) and any(map(other.is_mask, files)):
             count = sum(other.is_image(file) and not _is_part_of(layout, file) for file in files)
@@ -103,7 +104,7 @@ def _masks_of(layout: Layout, files: Files, recipe: Recipe) -> list[Masks]:
     ]
 
 
-def _settled(layout: Layout, found: Sequence[Masks], files: Files, inputs: str) -> Detected:
+def _settled(layout: Layout, found: Sequence[Masks], files: Files, inputs: str) -> Detected | None:
     images = tuple(template for template in layout.images if any(map(template.matches, files)))
     if layout.alternatives:
         return _only(layout, images, found, files, inputs)
@@ -117,7 +118,9 @@ def _notes(chosen: Sequence[Masks], found: Sequence[Masks]) -> Iterator[str]:
         yield f"masks: {chosen[0].ids} are read; --annotations={listed(others)} reads the others"
 
 
-def _only(layout: Layout, images: Sequence[AnyTemplate], found: Sequence[Masks], files: Files, inputs: str) -> Detected:
+def _only(
+    layout: Layout, images: Sequence[AnyTemplate], found: Sequence[Masks], files: Files, inputs: str
+) -> Detected | None:
     """The single folder of images and of masks whose names fit each other. Raises BuildError if there are several."""
     fitting = []
     for image in images:
@@ -126,7 +129,7 @@ def _only(layout: Layout, images: Sequence[AnyTemplate], found: Sequence[Masks],
                 fitting.append((of_images, dataclasses.replace(masks, template=of_masks)))
     if len(fitting) > 1:
         raise BuildError(diagnosis.ambiguous(fitting, inputs))
-    if not fitting:  # each problem is listed
-        return Detected(layout, tuple(images), tuple(found[:1]))
+    if not fitting:  # each problem is listed, unless any folder may have such names
+        return None if layout.is_loose else Detected(layout, tuple(images), tuple(found[:1]))
     (of_images, masks) = fitting[0]
     return Detected(layout, (of_images,), (masks,))

@@ -102,7 +102,7 @@ def _why(layout: Layout, files: Files) -> str | None:
 def _nearest(files: Files, rows: Sequence[Layout]) -> str:
     """The layouts of which the input has images or masks, and what each lacks."""
     counts = []
-    for layout in rows:
+    for layout in (row for row in rows if not row.is_anywhere):
         images = sum(map(layout.is_image, itertools.islice(files, _LOOKED_AT)))
         masks = sum(map(layout.is_mask, itertools.islice(files, _LOOKED_AT)))
         if masks or (images and not layout.is_loose):
@@ -163,7 +163,7 @@ def _folder_below(files: Files) -> str | None:
             continue
         parts = name.split("/")
         for rest in ("/".join(parts[depth:]) for depth in range(1, len(parts) - 1)):
-            for layout in layouts.LAYOUTS:
+            for layout in (row for row in layouts.LAYOUTS if not row.is_loose):
                 is_image = layout.is_image(rest)
                 if is_image or layout.is_mask(rest):
                     found[path.removesuffix(f"/{rest}"), layout.name].add(is_image)

@@ -83,6 +83,11 @@ class Layout:
         """Whether only its masks tell the layout, as its images may be in any folder."""
         return not any(template.folders for template in self.images)
 
+    @property
+    def is_anywhere(self) -> bool:
+        """Whether its masks, too, may be in any folder: only the pairs tell the layout."""
+        return self.is_loose and not any(getattr(masks.template, "folder", True) for masks in self.masks)
+
     def is_image(self, name: str) -> bool:
         """Whether `name` is an image of this layout."""
         return any(template.matches(name) for template in self.images)
@@ -111,13 +116,11 @@ _SHOWN_TEMPLATES = 4
 _SEGNET = ("train", "val", "test")
 _VISTAS = "github.com/open-mmlab/mmsegmentation, docs/en/user_guides/2_dataset_prepare.md; the data set's README"
 _VISTAS_VERSIONS = (("v1.2", "mapillary65"), ("v2.0", None))
-_SPELLED = {  # folders of images -> the ends of their names that are not part of the key
-    "images": ("images", "image", "imgs", "img", "img_dir", "rgb"),
-    "masks": (
-        *("masks", "annotations", "labels", "mask", "annotation", "label", "ann_dir", "gt", "gts", "ground_truth"),
-        *("groundtruth", "segmentation", "segmentations", "seg"),
-    ),
-}
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "img_dir", "rgb")
+_MASK_FOLDERS = (
+    *("masks", "annotations", "labels", "mask", "annotation", "label", "ann_dir", "gt", "gts", "ground_truth"),
+    *("groundtruth", "segmentation", "segmentations", "seg"),
+)
 IMAGE_SUFFIXES = ("", "_image", "_img", "_rgb")
 MASK_SUFFIXES = ("", "_mask", "_masks", "_label", "_labels", "_gt", "_seg", "_annotation", "_L")
 
@@ -269,13 +272,42 @@ LAYOUTS = (
     Layout(
         name="folders",
         option="folders",
-        images=tuple(FolderTemplate(folder, IMAGE_TYPES) for folder in _SPELLED["images"]),
-        masks=tuple(Masks(template=FolderTemplate(folder, ("png",)), name=folder) for folder in _SPELLED["masks"]),
+        images=tuple(FolderTemplate(folder, IMAGE_TYPES) for folder in IMAGE_FOLDERS),
+        masks=tuple(Masks(template=FolderTemplate(folder, ("png",)), name=folder) for folder in _MASK_FOLDERS),
         alternatives=True,
         cure="put the masks into one of these folders, each a PNG file with the name of its image",
     ),
+    Layout(
+        name="Labelme",
+        option="labelme",
+        source="github.com/wkentaro/labelme, labelme/label_file.py",
+        images=(FolderTemplate("", IMAGE_TYPES),),
+        masks=(Masks(template=FolderTemplate("", ("json",)), name="labelme"),),
+        alternatives=True,
+        cure="put the JSON file of each image beside it",
+    ),
 )
-OPTIONS = tuple(layout.option for layout in LAYOUTS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionFormat:
+    """A file with the regions of many images, in the place of masks; `option` is the value of `--layout`."""
+
+    name: str
+    option: str
+    source: str
+
+
+REGION_FORMATS = (
+    RegionFormat(
+        name="COCO",
+        option="coco",
+        source="cocodataset.org/#format-data; github.com/cocodataset/cocoapi, PythonAPI/pycocotools",
+    ),
+    RegionFormat(name="CVAT for images 1.1", option="cvat", source="docs.cvat.ai, XML annotation format"),
+)
+REGION_OPTIONS = tuple(row.option for row in REGION_FORMATS)
+OPTIONS = (*(layout.option for layout in LAYOUTS), *REGION_OPTIONS)
 
 
 def _annotations() -> Iterator[str]:
@@ -300,7 +332,8 @@ def has_images(names: Iterable[str]) -> bool:
 
 def is_part(name: str) -> bool:
     """Whether `name` is an image or a mask of a layout."""
-    return any(layout.is_mask(name) or (not layout.is_loose and layout.is_image(name)) for layout in LAYOUTS)
+    known = [layout for layout in LAYOUTS if not layout.is_anywhere]
+    return any(layout.is_mask(name) or (not layout.is_loose and layout.is_image(name)) for layout in known)
 
 
 def shown(templates: Sequence[AnyTemplate]) -> str:

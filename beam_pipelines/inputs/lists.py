@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
 import os
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, TextIO
 
@@ -18,7 +16,8 @@ from beam_pipelines.files.reader import is_member, modified, read_whole
 from beam_pipelines.files.refusals import cannot_read, root_cause
 from beam_pipelines.inputs.claims import composed
 from beam_pipelines.inputs.pairs import Pair, PairList
-from beam_pipelines.inputs.splits import NoSplitsError, assigned_split
+from beam_pipelines.inputs.splits import GivenSplits
+from beam_pipelines.inputs.unique import rejected_pair, unique
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.rejects import Rejected
 
@@ -44,25 +43,23 @@ def read_pairs(recipe: Recipe, path: str) -> tuple[PairList, list[Rejected], lis
     reading = _Reading(recipe, path)
     for number, row in _rows(path):
         reading.add(row, number)
-    notes = reading.notes()
-    pairs, repeated = _unique(reading.pairs.sorted_by_key())
+    notes = reading.splits.notes(path)
+    pairs, repeated = unique(reading.pairs.sorted_by_key())
     return pairs, [*reading.rejected, *repeated], notes
 
 
 class _Reading:
-    """Makes the pairs of a list's rows, and counts what it leaves out."""
+    """Makes the pairs of a list's rows."""
 
     def __init__(self, recipe: Recipe, path: str) -> None:
-        self._recipe, self._path, self._folder = recipe, path, os.path.dirname(path)
-        self._assign = assigned_split(recipe) if recipe.split_fractions else None
+        self._path, self._folder = path, os.path.dirname(path)
+        self.splits = GivenSplits(recipe)
         self.pairs, self.rejected = PairList(), list[Rejected]()
-        self.there: Counter[str] = Counter()  # split of the column -> rows
 
     def add(self, row: Mapping[str, str], number: int) -> None:
         given = row.get("split") or ""
-        self.there[given] += 1
         own = composed(row.get("key") or os.path.splitext(row["image"])[0].lstrip("/"))
-        split = self._split(given, own, number)
+        split = self.splits.of(given, own, f"line {number} of {self._path}")
         if split is None:
             return
         key = f"{given}/{own}" if given else own
@@ -74,34 +71,7 @@ class _Reading:
             return
         what, path = ("mask", mask) if of_image else ("image", image)
         detail = f"{path}, line {number} of the list, does not exist"
-        self.rejected.append(_rejected(key, split, image, mask, f"missing_{what}", detail))
-
-    def notes(self) -> list[str]:
-        """Raises BuildError if the list lacks a split that the recipe names."""
-        names, there = self._recipe.split_names, self.there
-        missing = set(names) - there.keys()
-        if missing:
-            has = ", ".join(sorted(there)) or "none"
-            raise BuildError(f"--splits names {', '.join(sorted(missing))}; {self._path} has {has}")
-        left_out = [split for split in sorted(there) if names and split not in names]
-        return [f"{split}: {there[split]:,} pairs are left out" for split in left_out]
-
-    def _split(self, given: str, key: str, number: int) -> str | None:
-        """The split of the column, or one by shares; None if the recipe leaves it out."""
-        recipe = self._recipe
-        if given and recipe.split_fractions and not recipe.pool_splits:
-            raise BuildError(
-                f"--splits has shares, but line {number} of {self._path} has the split {given}: name the splits to "
-                "build, or give --pool_splits as well to divide all pairs anew"
-            )
-        if self._assign:
-            return self._assign(key)
-        if not given:
-            raise NoSplitsError(
-                f"line {number} of {self._path} has no split: add a column `split`, or give "
-                "--splits=train=0.8,val=0.2, and --group_by=REGEX to keep the images of a drive or a city in one split"
-            )
-        return given if not recipe.split_names or given in recipe.split_names else None
+        self.rejected.append(rejected_pair(key, split, image, mask, f"missing_{what}", detail))
 
 
 def _absolute(path: str, folder: str) -> str:
@@ -125,28 +95,6 @@ def _stat(path: str) -> tuple[int, int] | None:
     except OSError:
         return 0, 0
     return found.st_size, found.st_mtime_ns
-
-
-def _unique(pairs: PairList) -> tuple[PairList, list[Rejected]]:
-    """The pairs whose key is theirs alone; those of a repeated key become a problem."""
-    kept: list[int] = []
-    rejected: list[Rejected] = []
-    start = 0
-    for key, same in itertools.groupby(pair.key for pair in pairs):
-        count = sum(1 for _ in same)
-        if count == 1:
-            kept.append(start)
-        else:
-            first = pairs[start]
-            names = " and ".join(pair.filename for pair in pairs[start : start + count])
-            detail = f"{names} have the same key {key}"
-            rejected.append(_rejected(key, first.split, first.image, first.mask, "duplicate_key", detail))
-        start += count
-    return (pairs if len(kept) == len(pairs) else pairs.reordered(kept)), rejected
-
-
-def _rejected(key: str, split: str, image: str, mask: str, reason: str, detail: str) -> Rejected:
-    return Rejected(key=key, split=split, image=image, mask=mask, stage="pair", reason=reason, detail=detail)
 
 
 def _rows(path: str) -> Iterator[tuple[int, dict[str, str]]]:

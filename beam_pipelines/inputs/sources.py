@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files.reader import modified
+from beam_pipelines.files.spool import Spool
 from beam_pipelines.inputs import lists
 from beam_pipelines.inputs.claims import Claim, Claims, composed
 from beam_pipelines.inputs.detection import Detected, detect, other_images
 from beam_pipelines.inputs.input_files import Files, list_inputs
+from beam_pipelines.inputs.layouts import REGION_OPTIONS
 from beam_pipelines.inputs.pairs import Pair as Pair
 from beam_pipelines.inputs.pairs import PairList
+from beam_pipelines.inputs.region_files import RegionFiles, find_regions, no_regions, read_regions
 from beam_pipelines.inputs.split_lists import splits_of_lists
 from beam_pipelines.inputs.splits import assigned_split, select_splits
 from beam_pipelines.recipe import Recipe
@@ -21,20 +24,24 @@ from beam_pipelines.rejects import Rejected
 
 @dataclass(frozen=True)
 class Source:
-    """An input: its files and their layout; or a list, which needs neither."""
+    """An input: its files with their layout, or with files of regions; or a list, which needs neither."""
 
     inputs: str
     files: Files | None = None
     detected: Detected | None = None
+    regions: RegionFiles | None = None
 
 
 @dataclass(frozen=True)
 class Found:
-    """The content of an input: pairs by key, pairing problems, and notes on what is left out."""
+    """The content of an input: pairs by key, pairing problems, and notes on what is left out. Masks that are documents
+    exist as long as the `spool`.
+    """
 
     pairs: PairList
     rejected: tuple[Rejected, ...]
     notes: tuple[str, ...]
+    spool: Spool | None = field(default=None, compare=False)
 
 
 def open_source(recipe: Recipe, inputs: str) -> Source:
@@ -46,7 +53,18 @@ def open_source(recipe: Recipe, inputs: str) -> Source:
     if lists.is_list(inputs):
         return Source(inputs)
     files = list_inputs(inputs)
-    return Source(inputs, files, detect(files, recipe, inputs))
+    if recipe.layout in REGION_OPTIONS:
+        regions = find_regions(files, recipe.layout)
+        if regions is None:
+            raise no_regions(inputs, recipe.layout)
+        return Source(inputs, files, regions=regions)
+    try:
+        return Source(inputs, files, detect(files, recipe, inputs))
+    except BuildError:
+        regions = None if recipe.layout or recipe.images else find_regions(files)
+        if regions is None:
+            raise
+        return Source(inputs, files, regions=regions)
 
 
 def find_pairs(recipe: Recipe, inputs: str, source: Source | None = None) -> Found:
@@ -56,14 +74,17 @@ def find_pairs(recipe: Recipe, inputs: str, source: Source | None = None) -> Fou
       BuildError: there is nothing to build from, or the splits can't be determined.
     """
     source = source or open_source(recipe, inputs)
-    if source.files is None or source.detected is None:
+    spool = Spool() if source.regions else None
+    if source.files is None:
         pairs, rejected, notes = lists.read_pairs(recipe, inputs)
-    else:
+    elif source.regions and spool:
+        pairs, rejected, notes = read_regions(recipe, source.files, source.regions, spool)
+    elif source.detected:
         pairs, rejected, notes = _paired(source.files, source.detected, recipe)
     if not pairs:
         problem = f"; the first problem: {rejected[0].detail}" if rejected else ""
         raise BuildError(f"{inputs}: no image has a mask with its name{problem}")
-    return Found(pairs, tuple(rejected), tuple(notes))
+    return Found(pairs, tuple(rejected), tuple(notes), spool)
 
 
 def _paired(files: Files, detected: Detected, recipe: Recipe) -> tuple[PairList, list[Rejected], list[str]]:

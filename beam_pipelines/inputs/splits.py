@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -61,6 +62,46 @@ def assigned_split(recipe: Recipe) -> Callable[[str], str]:
             "keep the images of a drive or a city in one split"
         )
     return lambda key: split_of_key(key, recipe.split_fractions, recipe.group_by)
+
+
+class GivenSplits:
+    """The splits of pairs that a list or annotations give: those, or shares, as the recipe says."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self._assign = assigned_split(recipe) if recipe.split_fractions else None
+        self._there: Counter[str] = Counter()
+
+    def of(self, given: str, key: str, place: str) -> str | None:
+        """The split of the pair at `place`; None if the recipe leaves it out. `given` may be "".
+
+        Raises:
+          BuildError: the pair has no split and the recipe no shares, or both have them.
+        """
+        self._there[given] += 1
+        if given and self._assign and not self._recipe.pool_splits:
+            raise BuildError(
+                f"--splits has shares, but {place} has the split {given}: name the splits to build, or give "
+                "--pool_splits as well to divide all pairs anew"
+            )
+        if self._assign:
+            return self._assign(key)
+        if not given:
+            raise NoSplitsError(
+                f"{place} has no split: give --splits=train=0.8,val=0.2, and --group_by=REGEX to keep the images of a "
+                "drive or a city in one split; a list can have a column `split`"
+            )
+        return given if not self._recipe.split_names or given in self._recipe.split_names else None
+
+    def notes(self, source: str) -> list[str]:
+        """Notes on the splits that are left out. Raises BuildError if `source` lacks one that the recipe names."""
+        names, there = self._recipe.split_names, self._there
+        missing = set(names) - there.keys()
+        if missing:
+            has = ", ".join(sorted(there)) or "none"
+            raise BuildError(f"--splits names {', '.join(sorted(missing))}; {source} has {has}")
+        left_out = [split for split in sorted(there) if names and split not in names]
+        return [f"{split}: {there[split]:,} pairs are left out" for split in left_out]
 
 
 def split_of_key(key: str, shares: Mapping[str, float], group_by: str | None) -> str:

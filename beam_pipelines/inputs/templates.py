@@ -113,8 +113,8 @@ def _regex_of(part: str) -> str:
 
 @dataclass(frozen=True)
 class FolderTemplate:
-    """Files of the given types anywhere in `folder`, which may be in the folder of a split; folders below it that are
-    named like splits are splits. `suffix` is the end of the stem that is not part of the key.
+    """Files of the given types anywhere in `folder`, which may be in the folder of a split, or anywhere at all if it is
+    ""; folders below it that are named like splits are splits. The key has no `suffix`, which ends the stem.
     """
 
     folder: str
@@ -144,23 +144,28 @@ class FolderTemplate:
 
     @property
     def folders(self) -> frozenset[str]:
-        return frozenset({self.folder})
+        return frozenset({self.folder} - {""})
 
     @property
     def text(self) -> str:
         """As a Template."""
         kind = self.types[0] if len(self.types) == 1 else "{type}"
-        return f"{self.folder}/{{key}}{self.suffix}.{kind}"
+        return f"{self.folder}/{{key}}{self.suffix}.{kind}".removeprefix("/")
 
     @property
     def shown(self) -> str:
-        return f"{self.folder}/*{self.suffix}.{self.types[0] if len(self.types) == 1 else '*'}"
+        kind = self.types[0] if len(self.types) == 1 else "*"
+        return f"{self.folder}/*{self.suffix}.{kind}".removeprefix("/")
 
     def _parts(self, name: str) -> tuple[Sequence[str], Sequence[str], str] | None:
         *folders, file = name.split("/")
+        if not self.folder:
+            return ([], folders, file) if self._has_type(file) else None
         for place in (0, 1):
             if folders[place : place + 1] == [self.folder] and all(map(split_of_folder, folders[:place])):
-                dot = file.rfind(".")
-                taken = dot > 0 and file[dot + 1 :].lower() in self.types
-                return (folders[:place], folders[place + 1 :], file) if taken else None
+                return (folders[:place], folders[place + 1 :], file) if self._has_type(file) else None
         return None
+
+    def _has_type(self, file: str) -> bool:
+        dot = file.rfind(".")
+        return dot > 0 and file[dot + 1 :].lower() in self.types

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from beam_pipelines.errors import BuildError
 from beam_pipelines.files.reader import FileReader, member_path
 from beam_pipelines.files.spool import Spool
-from beam_pipelines.inputs.annotations import coco_pairs, find_coco, labelme_name
+from beam_pipelines.inputs.annotations import labelme_name
 from beam_pipelines.inputs.coco import read_coco
-from beam_pipelines.inputs.input_files import list_inputs
 from beam_pipelines.inputs.label_files import load_labels
-from beam_pipelines.inputs.pairs import Pair, PairList
-from beam_pipelines.inputs.sources import Found, Source
+from beam_pipelines.inputs.pairs import Pair
+from beam_pipelines.inputs.sources import find_pairs
 from beam_pipelines.pixels import polygons
 from beam_pipelines.pixels.conform import Sample
 from beam_pipelines.pixels.mask_readings import PLAIN
@@ -78,25 +78,6 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-spools = list[Spool]()  # they live as long as the pairs are needed
-
-
-def find_coco_pairs(_: object, inputs: str, *__: object) -> Found:
-    files, pairs = list_inputs(inputs), PairList()
-    spools.append(Spool())
-    for found in coco_pairs(files, find_coco(files)):
-        assert found.image
-        key, path = f"{found.split}/{Path(found.image).stem}", files[found.image][0]
-        pairs.append(Pair(key, found.split, found.image, path, spools[-1].add(found.document, found.source), 1))
-    return Found(pairs, (), ())
-
-
-def find_with(patch: pytest.MonkeyPatch) -> None:
-    """Lets builds find the pairs of COCO's files."""
-    patch.setattr("beam_pipelines.builder.open_source", lambda _, inputs: Source(inputs))
-    patch.setattr("beam_pipelines.builder.find_pairs", find_coco_pairs)
-
-
 @pytest.fixture(scope="module")
 def expected(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The digests of the shards that the masks give as PNG files."""
@@ -104,7 +85,8 @@ def expected(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     shutil.copytree(source / "images", folder / "images", ignore=shutil.ignore_patterns("*.json"))
     table = load_labels(str(source / "labels.yaml"))
     with contextlib.closing(FileReader(10**6)) as reader:
-        for pair in find_coco_pairs(None, str(source)).pairs:
+        found = find_pairs(recipe_of("--layout=coco"), str(source))
+        for pair in found.pairs:
             path = folder / "masks" / f"{pair.key}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(polygons.draw(reader.read(pair.mask), table, SIZE)).save(path)
@@ -121,15 +103,14 @@ def command(inputs: Path, output: Path, labels: Path) -> tuple[str, ...]:
 def resumed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A build that was killed, that has to stage a shard again, and whose documents were damaged in between."""
     output = tmp_path_factory.mktemp("resumed")
-    arguments, kept = command(source, output, source), output / "_build" / "polygons.jsonl"
-    with pytest.MonkeyPatch.context() as patch:
-        find_with(patch)
-        with killed("beam_pipelines.shards.ownership.finish"):
-            assert build(*arguments) == 130
-        (output / "dataset.json").unlink()
-        next((output / "_build" / "staged").glob("train-00000*.json")).unlink()
-        kept.write_bytes(kept.read_bytes().replace(b'"car"', b'"sky"', 1))
-        assert build(*arguments) == 0
+    arguments = (*command(source, output, source), "--layout=coco")
+    kept = output / "_build" / "polygons.jsonl"
+    with killed("beam_pipelines.shards.ownership.finish"):
+        assert build(*arguments) == 130
+    (output / "dataset.json").unlink()
+    next((output / "_build" / "staged").glob("train-00000*.json")).unlink()
+    kept.write_bytes(kept.read_bytes().replace(b'"car"', b'"sky"', 1))
+    assert build(*arguments) == 0
     return output
 
 
@@ -141,12 +122,11 @@ def test_a_killed_build_goes_on_with_its_documents_and_deletes_them(resumed: Pat
 
 @pytest.mark.slow
 def test_polygons_give_the_bytes_of_their_masks_on_threads_over_an_earlier_build(
-    source: Path, resumed: Path, expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    source: Path, resumed: Path, expected: dict[str, str]
 ) -> None:
-    find_with(monkeypatch)
     threads = ("--direct_num_workers=2", "--direct_running_mode=multi_threading")
     before = (resumed / "dataset.json").stat().st_ino
-    assert build(*command(source, resumed, source)[:-1], *threads, "--overwrite") == 0
+    assert build(*command(source, resumed, source)[:-1], *threads, "--overwrite", "--layout=coco") == 0
     assert digests(resumed) == expected
     assert (resumed / "dataset.json").stat().st_ino != before
     assert not (resumed / "_build").exists()
@@ -154,12 +134,10 @@ def test_polygons_give_the_bytes_of_their_masks_on_threads_over_an_earlier_build
 
 @pytest.mark.slow
 def test_a_plan_alone_leaves_nothing(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    find_with(monkeypatch)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
-    assert build(*command(source, tmp_path / "out", source), "--plan") == 0
+    assert build(*command(source, tmp_path / "out", source), "--plan", "--layout=coco") == 0
     assert not (tmp_path / "out").exists()
-    spools.clear()
     gc.collect()
     assert not any((tmp_path / "temporary").iterdir())
 
@@ -197,3 +175,54 @@ def test_what_can_t_be_drawn_is_rejected_with_the_user_s_file(source: Path) -> N
     assert (rejected.stage, rejected.reason, rejected.mask) == ("decode", "unknown_labels", "instances_val2017.json")
     assert rejected.detail == "1 labels are not in table labels: 'tree' (1)"
     assert isinstance(empty, Sample), "all of it is background"
+
+
+def found_in(folder: Path, *options: str) -> dict[str, tuple[str, str]]:
+    """Key -> split and mask."""
+    return {pair.key: (pair.split, pair.mask) for pair in find_pairs(recipe_of(*options), str(folder)).pairs}
+
+
+def test_labelme_and_coco_are_found_where_there_are_no_masks(source: Path, tmp_path: Path) -> None:
+    beside = found_in(source)
+    assert len(beside) == 12
+    assert all(mask.endswith(".json") and "#" not in mask for _, mask in beside.values())
+    alone = shutil.copytree(source, tmp_path / "coco", ignore=shutil.ignore_patterns("train_*.json", "val_*.json"))
+    found = found_in(alone)
+    assert found.keys() == {f"train/train_{n}" for n in range(8)} | {f"val/val_{n}" for n in range(4)}
+    assert all("polygons.jsonl#" in mask for _, mask in found.values())
+    assert found_in(alone, "--layout=coco").keys() == found.keys()
+    assert found_in(alone, "--splits=val").keys() == {f"val/val_{n}" for n in range(4)}
+    with pytest.raises(BuildError, match=r"has no file of CVAT for images 1\.1 beside its images"):
+        found_in(alone, "--layout=cvat")
+
+
+def test_regions_without_an_image_and_images_without_regions_are_told(source: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(source, tmp_path / "in", ignore=shutil.ignore_patterns("train_*.json", "val_*.json"))
+    (folder / "images" / "val" / "val_0.png").rename(folder / "images" / "val" / "other.png")
+    found = find_pairs(recipe_of(), str(folder))
+    (bad,) = found.rejected
+    assert (bad.reason, bad.key) == ("missing_image", "val/val_0")
+    assert "1 images are left out: no regions name them" in found.notes
+
+
+CVAT = """<?xml version="1.0" encoding="utf-8"?>
+<annotations>
+  <version>1.1</version>
+  <image id="0" name="a.png" subset="Train" width="48" height="32">
+    <polygon label="car" occluded="0" points="0.0,0.0;20.0,0.0;20.0,20.0;0.0,20.0" z_order="0"></polygon>
+  </image>
+  <image id="1" name="b.png" width="48" height="32"></image>
+</annotations>
+"""
+
+
+def test_cvat_s_subsets_are_splits_and_shares_are_for_the_others(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", SIZE[::-1]).save(tmp_path / "images" / name)
+    (tmp_path / "annotations.xml").write_text(CVAT)
+    with pytest.raises(BuildError, match=r"the image b\.png of annotations\.xml has no split: give --splits="):
+        found_in(tmp_path)
+    (tmp_path / "annotations.xml").write_text(CVAT.replace(' subset="Train"', ""))
+    found = found_in(tmp_path, "--splits=train=0.5,val=0.5")
+    assert found.keys() == {"a", "b"}

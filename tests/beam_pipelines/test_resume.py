@@ -26,7 +26,7 @@ States = dict[str, tuple[int, int]]
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_uneven(tmp_path_factory.mktemp("flat"), train=280, val=56, size=(96, 160))
+    return make_uneven(tmp_path_factory.mktemp("flat"), train=160, val=32, size=(96, 160))
 
 
 @pytest.fixture(scope="module")

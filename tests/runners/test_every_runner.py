@@ -185,7 +185,7 @@ def _digest(manifest: dict[str, Any]) -> str:
 @pytest.fixture(scope="module")
 def long_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Enough work that a worker is in the middle of it when it is killed."""
-    return make_uneven(tmp_path_factory.mktemp("long"), train=30, val=4, size=(384, 768))
+    return make_uneven(tmp_path_factory.mktemp("long"), train=30, val=4, size=(256, 512))
 
 
 @pytest.fixture(scope="module")

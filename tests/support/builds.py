@@ -117,10 +117,14 @@ def recipe_of(*arguments: str) -> Recipe:
 
 
 def upload(source: Path, target: str) -> None:
-    from beam_pipelines.files import storage
+    """By Google's own client: a build's way, by temporary objects, takes three times as long."""
+    from google.cloud.storage import Client
 
-    for name, _ in storage.list_files(str(source)):
-        storage.write(storage.join(target, name), (source / name).read_bytes())
+    bucket, _, folder = target.removeprefix("gs://").partition("/")
+    with contextlib.closing(Client()) as client:
+        for path in source.rglob("*"):
+            if path.is_file():
+                client.bucket(bucket).blob(f"{folder}/{path.relative_to(source)}").upload_from_filename(str(path))
 
 
 def download(dataset: str, folder: Path) -> Path:

@@ -46,6 +46,14 @@ def train(dataset: Path, output: Path | None, *arguments: str, **environment: st
     return out
 
 
+def train_here(dataset: Path, output: Path | None, *arguments: str) -> int:
+    """The same in this process, which has imported TensorFlow already. -> the exit code."""
+    import tests.support.tiny  # noqa: F401  enters its model into the table
+    from trainer import task
+
+    return task.main(command(dataset, output, *arguments)[3:])
+
+
 def rows(run: Path, split: str = "train") -> list[dict[str, Any]]:
     """What metrics.jsonl says, but for the speed."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

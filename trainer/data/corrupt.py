@@ -61,7 +61,7 @@ def without_corrupt(split: Split) -> Split:
 
 def _read_through(split: Split) -> Split:
     shards, messages = [], []
-    parse = tf.function(parser(split.manifest), input_signature=[tf.TensorSpec([], tf.string)])
+    parse = tf.function(parser(split.manifest), input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
     for path, shard in zip(split.paths(), split.shards, strict=True):
         count = 0
         try:

@@ -74,6 +74,7 @@ def open_split(folder: str, split: str) -> Split:
     return opened
 
 
+@tf.autograph.experimental.do_not_convert
 def open_dataset(folder: str, split: str) -> tf.data.Dataset:
     """A split for your own training loop, in stored order. `read_manifest(folder)` has the classes.
 

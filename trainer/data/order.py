@@ -24,6 +24,7 @@ def steps_of_epoch(split: Split, pipelines: int, pipeline_batch: int) -> int:
     return -(-most // pipeline_batch)
 
 
+@tf.autograph.experimental.do_not_convert
 def training_batches(
     split: Split,
     *,
@@ -72,6 +73,7 @@ def example_seed(seed: int, epoch: tf.Tensor, filename: tf.Tensor) -> tf.Tensor:
     return tf.stack([epoch * 1_000_003 + seed, identity])
 
 
+@tf.autograph.experimental.do_not_convert
 def evaluation_batches(split: Split, batch: int, batches: int | None = None) -> tf.data.Dataset:
     """Each example exactly once, in stored order: batches of {image, mask, filename, position}.
 
@@ -94,6 +96,7 @@ def evaluation_batches(split: Split, batch: int, batches: int | None = None) -> 
     return loaded.batch(batch, drop_remainder=True).prefetch(_BATCHES_AHEAD)
 
 
+@tf.autograph.experimental.do_not_convert
 def files_of_batch(
     split: Split, *, seed: int, batch: int, steps: int, at: tuple[int, int], shuffle_mib: float
 ) -> list[str]:

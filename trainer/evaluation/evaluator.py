@@ -126,7 +126,7 @@ class Evaluator:
         self._images = 0  # of this host
         self._batches = strategy.distribute_datasets_from_function(self._read)
         signature = [self._batches.element_spec, tf.TensorSpec([], tf.bool)]
-        self._step = tf.function(self._evaluate_batches, input_signature=signature)
+        self._step = tf.function(self._evaluate_batches, input_signature=signature, autograph=False)
 
     def __call__(
         self, on_progress: Progress | None = None, is_asked_to_stop: Callable[[], bool] = lambda: False
@@ -166,6 +166,7 @@ class Evaluator:
             flip=self._flip,
         )
 
+    @tf.autograph.experimental.do_not_convert
     def _read(self, context: tf.distribute.InputContext) -> tf.data.Dataset:
         """The images of this host as batches for its replicas. All replicas of all hosts get the same number.
 

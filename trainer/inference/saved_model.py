@@ -89,15 +89,15 @@ class _Served(tf.Module):
         self._names = [row.name for row in classes]
         self._colors = description.labels.palette[: len(classes)]
 
-    @tf.function(input_signature=[_FILES])
+    @tf.function(input_signature=[_FILES], autograph=False)
     def class_map(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"class_map": self._segmenter.class_map(_decoded(image_bytes))}
 
-    @tf.function(input_signature=[_FILES])
+    @tf.function(input_signature=[_FILES], autograph=False)
     def probabilities(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"probabilities": self._segmenter.probabilities(_decoded(image_bytes))}
 
-    @tf.function(input_signature=[_FILES])
+    @tf.function(input_signature=[_FILES], autograph=False)
     def png(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         def segment(numbered: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
             ids = self._segmenter.class_map(_decoded_picture(numbered)[tf.newaxis])
@@ -105,7 +105,7 @@ class _Served(tf.Module):
 
         return {"class_map_bytes": tf.map_fn(segment, _numbered(image_bytes), fn_output_signature=tf.string)}
 
-    @tf.function(input_signature=[])
+    @tf.function(input_signature=[], autograph=False)
     def labels(self) -> dict[str, tf.Tensor]:
         return {"names": tf.constant(self._names), "colors": tf.constant(self._colors)}
 

@@ -38,8 +38,8 @@ class Segmenter:
         self._scales = tuple(scales)
         self._flip = flip
         # Not decorators, which hold only a weak reference to the instance.
-        self.probabilities = tf.function(self._probabilities, input_signature=[_PICTURES])
-        self.class_map = tf.function(self._class_map, input_signature=[_PICTURES])
+        self.probabilities = tf.function(self._probabilities, input_signature=[_PICTURES], autograph=False)
+        self.class_map = tf.function(self._class_map, input_signature=[_PICTURES], autograph=False)
 
     def _probabilities(self, images: tf.Tensor) -> tf.Tensor:
         logits = predict_logits(self._model, network_input(images, self._description), self._scales, self._flip)

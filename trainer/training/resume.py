@@ -95,7 +95,8 @@ def check_common_step(strategy: tf.distribute.Strategy, step: int, config: Train
     """Raises ContinuationError if the hosts have restored different checkpoints."""
     if config.cluster.workers == 1:
         return
-    steps = tf.function(lambda: strategy.run(_all_steps, args=(tf.constant(float(step), tf.float64),)))()
+    here = tf.constant(float(step), tf.float64)
+    steps = tf.function(lambda: strategy.run(_all_steps, args=(here,)), autograph=False)()
     mean, square = (float(strategy.experimental_local_results(value)[0]) for value in steps)
     if square != mean**2:
         raise ContinuationError(

@@ -4,6 +4,9 @@
 
 Each replica adds up the gradients of its sums. When the batches of an update are complete, the sums of all replicas are
 reduced and divided, so that a pixel counts the same wherever its image is computed (see trainer/objective/losses.py).
+
+AutoGraph converts the loop over updates, and nothing below it: where no branch or loop depends on a tensor, converting
+the source would only delay the first update, by seconds. The same holds for evaluation, export and the input pipeline.
 """
 
 from __future__ import annotations
@@ -74,7 +77,7 @@ class TrainSteps:
         self._sums = _local_sum([2], tf.float32)  # loss_sum, weight_sum
         self._confusion = _local_sum([self._classes, self._classes], tf.int64)
         self._backward: Callable[..., Any] = (
-            tf.function(self._gradients_of, jit_compile=True) if xla else self._gradients_of
+            tf.function(self._gradients_of, autograph=False, jit_compile=True) if xla else self._gradients_of
         )
         self._run = tf.function(self._several)
 
@@ -112,6 +115,7 @@ class TrainSteps:
         """The value on the first replica; it is the same on all."""
         return self._strategy.experimental_local_results(value)[0]
 
+    @tf.autograph.experimental.do_not_convert
     def _add_batch(self, batch: dict[str, tf.Tensor]) -> None:
         gradients, sums, confusion = self._backward(batch["image"], batch["mask"])
         for total, gradient in zip(self._gradients, gradients, strict=True):
@@ -132,6 +136,7 @@ class TrainSteps:
         confusion = metrics.confusion(masks, predictions, self._classes)
         return gradients, tf.stack([loss_sum, weight_sum]), confusion
 
+    @tf.autograph.experimental.do_not_convert
     def _apply(self) -> tf.Tensor:
         """Applies the gradients of all replicas. -> float32[2]: the loss, and 1 if everything was finite, else 0."""
         context = tf.distribute.get_replica_context()
@@ -158,6 +163,7 @@ class TrainSteps:
         context = tf.distribute.get_replica_context()
         return [gradient / self._batches.replicas for gradient in context.all_reduce(_SUM, gradients)]
 
+    @tf.autograph.experimental.do_not_convert
     def _collect(self, signals: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         context = tf.distribute.get_replica_context()
         confusion = context.all_reduce(_SUM, self._confusion.read_value())

@@ -49,6 +49,7 @@ class Validation:
         self._predict = tf.function(
             lambda images: tf.argmax(as_list(self._model(images, training=False))[0], -1),
             input_signature=[tf.TensorSpec([1, None, None, 3], tf.float32)],
+            autograph=False,
         )
 
     def __call__(self, step: int, is_asked_to_stop: Callable[[], bool]) -> dict[str, float]:

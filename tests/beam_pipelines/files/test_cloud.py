@@ -14,7 +14,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -243,10 +242,12 @@ def test_a_build_whose_lease_another_one_took_publishes_and_deletes_nothing(
 
 
 @contextlib.contextmanager
-def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "beam_pipelines.build", *arguments]
+def started(
+    *arguments: str, module: str = "build", env: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", f"beam_pipelines.{module}", *arguments]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, cwd=PROJECT, **pipes) as process:
+    with subprocess.Popen(command, cwd=PROJECT, env=env, **pipes) as process:
         try:
             yield process
         finally:
@@ -391,27 +392,31 @@ def alone(folder: Path, metadata: str) -> dict[str, str]:
     return kept | places | {"GCE_METADATA_IP": metadata, "GCE_METADATA_HOST": metadata, "NO_PROXY": "*"}
 
 
-@pytest.mark.parametrize(
-    ("module", "arguments", "path", "code"),
-    [
-        ("build", ("--output=gs://street/out",), "gs://street/out", 1),
-        ("build", ("--input=gs://street/in", "--output=out", "--plan"), "gs://street/in", 1),
-        ("verify", ("gs://street/out",), "gs://street/out", 2),
-    ],
-)
-def test_without_an_account_the_command_says_how_to_log_in(
-    module: str, arguments: tuple[str, ...], path: str, code: int, tmp_path: Path
-) -> None:
-    command = [sys.executable, "-m", f"beam_pipelines.{module}", *arguments]
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        environment = alone(tmp_path, f"127.0.0.1:{silent.getsockname()[1]}")
-        done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
-        assert questions(silent) == 1, "each of them waits for two seconds"
-    assert done.stderr == (
-        f"error: {path}: no Google account is set up; log in with `gcloud auth application-default "
-        "login`, or set GOOGLE_APPLICATION_CREDENTIALS\n"
-    )
-    assert done.returncode == code
+# Module and arguments -> the path that is told, and the exit code.
+LOGGED_OUT = {
+    ("build", "--output=gs://street/out"): ("gs://street/out", 1),
+    ("build", "--input=gs://street/in", "--output=out", "--plan"): ("gs://street/in", 1),
+    ("verify", "gs://street/out"): ("gs://street/out", 2),
+}
+
+
+def test_without_an_account_the_command_says_how_to_log_in(tmp_path: Path) -> None:
+    """All of them at once, since each waits for two seconds."""
+    with contextlib.ExitStack() as stack:
+        asked = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in LOGGED_OUT]
+        places = [f"127.0.0.1:{silent.getsockname()[1]}" for silent in asked]
+        processes = [
+            stack.enter_context(started(*arguments, module=module, env=alone(tmp_path, place)))
+            for (module, *arguments), place in zip(LOGGED_OUT, places, strict=True)
+        ]
+        for process, silent, (path, code) in zip(processes, asked, LOGGED_OUT.values(), strict=True):
+            _, errors = process.communicate(timeout=100)
+            assert (process.returncode, errors) == (
+                code,
+                f"error: {path}: no Google account is set up; log in with `gcloud auth application-default "
+                "login`, or set GOOGLE_APPLICATION_CREDENTIALS\n",
+            )
+            assert questions(silent) == 1, "each of them waits for two seconds"
 
 
 def questions(silent: socket.socket) -> int:
@@ -462,11 +467,12 @@ def test_an_emulator_needs_no_login(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 # --- deletion
 
 
-def test_objects_are_deleted_a_hundred_at_a_time(bucket: str, front: Front) -> None:
+def test_objects_are_deleted_a_hundred_at_a_time(bucket: str, front: Front, tmp_path: Path) -> None:
     folder = f"{bucket}/many"
     names = [f"part {number} [1]*.txt" for number in range(103)]
-    with ThreadPoolExecutor(16) as pool:
-        list(pool.map(lambda name: storage.write(f"{folder}/{name}", b"x"), (*names, "mine")))
+    for name in (*names, "mine"):
+        (tmp_path / name).write_bytes(b"x")
+    upload(tmp_path, folder)
     start = len(front.lines)
     storage.remove(folder, [*names, "is not there"])
     asked = [line for line in front.lines[start:] if re.search("^DELETE|/batch/", line)]

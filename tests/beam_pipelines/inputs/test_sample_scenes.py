@@ -77,7 +77,7 @@ def test_a_scene_is_a_function_of_its_key():
     with ThreadPoolExecutor(3) as pool:
         together = list(pool.map(lambda key: draw_scene_files(key, *SMALL), reversed(keys)))
     assert alone == together[::-1]
-    assert len({data for files in alone for data in files.values()}) == 2 * len(keys)
+    assert len({data for files in alone for data in files.values()}) == 3 * len(keys)  # image, label ids, instance ids
 
 
 @pytest.mark.parametrize("key", list_scenes()[::32])

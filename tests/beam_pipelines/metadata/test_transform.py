@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,41 +21,62 @@ from tests.support.builds import PROJECT, build, make_flat, make_uneven
 from tests.support.matrix import standing_for
 from tests.support.picture_table import CASES, HEIGHT, WIDTH
 
-# `import tensorflow_transform` changes tf.keras for its process: arguments are the data set, the pictures, the result.
+# `import tensorflow_transform` changes tf.keras for its process, and takes seconds: one process does it for all tests.
+# A line is a list: the data set, the encoded pictures by name as an archive, and the result, an archive of the images;
+# of what is refused it has the reason. Nothing refused, all of them in one batch have to give the same.
 APPLY = """
-import sys
+import json, re, sys
 import numpy as np, tensorflow as tf, tensorflow_transform as tft
-dataset, result, *pictures = sys.argv[1:]
-layer = tft.TFTransformOutput(dataset).transform_features_layer()
-encoded = [open(picture, "rb").read() for picture in pictures]
-together = layer({"image": tf.constant(encoded)})["image"].numpy()
-alone = np.concatenate([layer({"image": tf.constant([each])})["image"].numpy() for each in encoded])
-assert np.array_equal(together, alone)
-np.save(result, together)
-"""
 
-# Arguments are the data set, the pictures as an archive by name, the result: (reason of the refusal or "", image).
-APPLY_ALL = """
-import re, sys
-import numpy as np, tensorflow as tf, tensorflow_transform as tft
-dataset, pictures, result = sys.argv[1:]
-layer = tft.TFTransformOutput(dataset).transform_features_layer()
-found = {}
-for name, data in np.load(pictures).items():
+def alone(layer, encoded):
     try:
-        found[name] = layer({"image": tf.constant([data.tobytes()])})["image"].numpy()[0]
+        return layer({"image": tf.constant([encoded])})["image"].numpy()[0]
     except tf.errors.InvalidArgumentError as error:
-        found[name] = np.array(re.search(r"assertion failed: \\[(\\w+): ", error.message).group(1))
-np.savez(result, **found)
+        return np.array(re.search(r"assertion failed: \\[(\\w+): ", error.message).group(1))
+
+for line in sys.stdin:
+    dataset, pictures, result = json.loads(line)
+    layer = tft.TFTransformOutput(dataset).transform_features_layer()
+    encoded = {name: data.tobytes() for name, data in np.load(pictures).items()}
+    found = {name: alone(layer, data) for name, data in encoded.items()}
+    if all(image.ndim for image in found.values()):
+        together = layer({"image": tf.constant(list(encoded.values()))})["image"].numpy()
+        assert np.array_equal(together, np.stack(list(found.values())))
+    np.savez(result, **found)
+    print("done", flush=True)
 """
+Transform = Callable[[Path, Mapping[str, bytes]], dict[str, np.ndarray]]
 
 
-def transformed(dataset: Path, pictures: list[Path], scratch: Path) -> np.ndarray:
-    result = scratch / "result.npy"
-    command = [sys.executable, "-c", APPLY, str(dataset), str(result), *map(str, pictures)]
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return np.load(result)
+@pytest.fixture(scope="module")
+def transform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Transform]:
+    """(data set, encoded pictures by name) -> name -> the image, or the reason why it is refused."""
+    scratch = tmp_path_factory.mktemp("transform")
+    pictures, result = scratch / "in.npz", scratch / "out.npz"
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with (
+        open(scratch / "errors", "w+") as errors,
+        subprocess.Popen([sys.executable, "-c", APPLY], cwd=PROJECT, stderr=errors, **pipes) as process,
+    ):
+        asks, answers = process.stdin, process.stdout
+        assert asks is not None
+        assert answers is not None
+
+        def apply(dataset: Path, encoded: Mapping[str, bytes]) -> dict[str, np.ndarray]:
+            files: dict[str, Any] = {name: np.frombuffer(data, np.uint8) for name, data in encoded.items()}
+            np.savez(pictures, **files)
+            print(json.dumps([str(dataset), str(pictures), str(result)]), file=asks, flush=True)
+            assert answers.readline() == "done\n", Path(errors.name).read_text()
+            return dict(np.load(result).items())
+
+        yield apply
+        process.kill()
+
+
+def transformed(transform: Transform, dataset: Path, pictures: list[Path]) -> np.ndarray:
+    """The images, float32[N, H, W, 3], in the order of the pictures."""
+    found = transform(dataset, {str(number): picture.read_bytes() for number, picture in enumerate(pictures)})
+    return np.stack([found[str(number)] for number in range(len(pictures))])
 
 
 def images_of(dataset: Path, split: str) -> tuple[Manifest, dict[str, np.ndarray]]:
@@ -82,11 +105,11 @@ def dataset(request: pytest.FixtureRequest, made: Path, tmp_path_factory: pytest
     return output
 
 
-def test_a_resized_picture_becomes_exactly_its_record(made: Path, dataset: Path, tmp_path: Path) -> None:
-    for split in ("train", "val"):
-        _, wanted = images_of(dataset, split)
-        found = transformed(dataset, [made / name for name in wanted], tmp_path)
-        np.testing.assert_array_equal(found, np.stack(list(wanted.values())), strict=True)
+def test_a_resized_picture_becomes_exactly_its_record(made: Path, dataset: Path, transform: Transform) -> None:
+    wanted = images_of(dataset, "train")[1] | images_of(dataset, "val")[1]
+    assert len(wanted) == 8
+    found = transformed(transform, dataset, [made / name for name in wanted])
+    np.testing.assert_array_equal(found, np.stack(list(wanted.values())), strict=True)
 
 
 @pytest.mark.parametrize(
@@ -94,28 +117,30 @@ def test_a_resized_picture_becomes_exactly_its_record(made: Path, dataset: Path,
     standing_for([("area", "97x200")], [("area", "37x91"), ("area", "97x200"), ("bilinear", "37x91")]),
 )
 def test_where_the_factor_is_not_whole_a_picture_is_within_a_level_of_its_record(
-    made: Path, tmp_path: Path, resize: str, size: str
+    made: Path, transform: Transform, tmp_path: Path, resize: str, size: str
 ) -> None:
     """Pillow rounds between the rows and the columns. With "area", what must grow is interpolated."""
     arguments = ("--labels=camvid11", "--aspect=stretch", f"--resize={resize}", f"--image_size={size}")
     assert build(f"--input={made}", f"--output={tmp_path / 'out'}", *arguments) == 0
     manifest, wanted = images_of(tmp_path / "out", "val")
-    found = transformed(tmp_path / "out", [made / name for name in wanted], tmp_path)
+    found = transformed(transform, tmp_path / "out", [made / name for name in wanted])
     levels = np.abs(found - np.stack(list(wanted.values()))) * 255 * np.array(manifest.moments.std)
     assert levels.max() < 1.01
 
 
-def test_a_full_size_cityscapes_picture_becomes_exactly_its_record(cityscapes_sample: Path, tmp_path: Path) -> None:
+def test_a_full_size_cityscapes_picture_becomes_exactly_its_record(
+    cityscapes_sample: Path, transform: Transform, tmp_path: Path
+) -> None:
     output = tmp_path / "out"
     assert build(f"--input={cityscapes_sample}", f"--output={output}", "--image_size=256x512", "--shards=train=1") == 0
     _, wanted = images_of(output, "train")
     assert len(wanted) == 4
-    found = transformed(output, [cityscapes_sample / name for name in wanted], tmp_path)
+    found = transformed(transform, output, [cityscapes_sample / name for name in wanted])
     assert np.abs(found - np.stack(list(wanted.values()))).max() == 0.0
 
 
 def test_of_pixels_as_stored_it_is_the_table_and_comes_back_when_it_is_deleted(
-    camvid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    camvid: Path, transform: Transform, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source, output = tmp_path / "in", tmp_path / "out"
     for split in ("train", "val"):
@@ -136,7 +161,7 @@ def test_of_pixels_as_stored_it_is_the_table_and_comes_back_when_it_is_deleted(
 
     manifest, pixels = images_of(output, "val")
     assert len(pixels) == 3
-    found = transformed(output, [source / name for name in pixels], tmp_path)
+    found = transformed(transform, output, [source / name for name in pixels])
     for index, (name, image) in enumerate(pixels.items()):
         np.testing.assert_array_equal(image, np.asarray(Image.open(source / name)))
         table = manifest.moments.normalization.table().astype(np.float32)
@@ -152,16 +177,13 @@ def test_pictures_of_several_sizes_have_none_and_that_is_said(
     assert not (output / "transform_fn").exists()
 
 
-def test_every_picture_is_that_of_the_pipeline_or_refused_by_its_name(tmp_path: Path) -> None:
+def test_every_picture_is_that_of_the_pipeline_or_refused_by_its_name(transform: Transform, tmp_path: Path) -> None:
     source, output = make_flat(tmp_path / "in", train=1, val=1, size=(HEIGHT, WIDTH)), tmp_path / "out"
     assert build(f"--input={source}", f"--output={output}", "--labels=camvid11", "--image_size=native") == 0
-    files: dict[str, Any] = {name: np.frombuffer(case.data, np.uint8) for name, case in CASES.items()}
-    np.savez(tmp_path / "in.npz", **files)
-    command = [sys.executable, "-c", APPLY_ALL, str(output), str(tmp_path / "in.npz"), str(tmp_path / "out.npz")]
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
     table = Manifest.from_json((output / "dataset.json").read_text()).moments.normalization.table().astype(np.float32)
-    for name, found in np.load(tmp_path / "out.npz").items():
+    images = transform(output, {name: case.data for name, case in CASES.items()})
+    assert images.keys() == CASES.keys()
+    for name, found in images.items():
         case = CASES[name]
         assert ("read" if found.ndim else str(found)) == case.graph, name
         if found.ndim and not name.startswith("jpeg"):  # of which TensorFlow's pixels are a few levels off

@@ -15,7 +15,7 @@ from tests.support.dataflow_runs import offline
 from tests.support.fake_dataflow import FakeDataflow
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def job() -> apiclient.Job:
     return offline("--job_labels=team=vision", "--no_use_public_ips")
 

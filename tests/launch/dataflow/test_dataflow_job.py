@@ -17,7 +17,6 @@ import pytest
 import requests
 from apache_beam.portability.api import beam_runner_api_pb2 as protos
 from apache_beam.runners.dataflow.dataflow_runner import DataflowPipelineResult
-from apache_beam.runners.dataflow.internal import apiclient
 from apache_beam.runners.dataflow.internal.apiclient import DataflowApplicationClient
 from google.api_core.exceptions import RetryError
 from google.auth.exceptions import RefreshError, TransportError
@@ -25,18 +24,10 @@ from google.auth.exceptions import RefreshError, TransportError
 from beam_pipelines.files import storage
 from beam_pipelines.verify import main as verify
 from launch.dataflow import preview
-from launch.dataflow.worker import make_worker
 from tests.support.builds import PROJECT, build, download, published, upload
 from tests.support.dataflow_runs import IMAGE, PATHS, RECIPE, STEPS, WHERE, launch
 from tests.support.fake_dataflow import FakeDataflow, Job
 from trainer import console
-
-
-@pytest.fixture(scope="module")
-def worker(job: apiclient.Job, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Python that has the package that was sent, and no other code of this project."""
-    sent = dict(preview.staged_files(job))
-    return make_worker(tmp_path_factory.mktemp("worker") / "env", Path(sent["workflow.tar.gz"]))
 
 
 def asserted_of_the_job(job: Job, output: str, folder: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.support.matrix import standing_for
-from tests.support.runs import RESUMED, assert_same, command, losses, rows, start, train, variables, wait_for
+from tests.support.runs import RESUMED, assert_same, command, losses, start, train, train_here, variables, wait_for
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -42,40 +42,54 @@ def test_sigterm_keeps_the_step_that_it_came_in(dataset: Path, undisturbed: Path
     np.testing.assert_array_equal(losses(tmp_path / "run"), losses(undisturbed))
 
 
+# Preempted in its first evaluation, and once more in the evaluation that then comes first; and undisturbed.
+PREEMPTED = """
+import os, signal, sys, keras, tests.support.tiny
+from trainer.config import parse_train
+from trainer.training.run import run
+
+class Preempted(keras.callbacks.Callback):
+    def on_test_begin(self, logs=None):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+config = parse_train(sys.argv[1:])
+for callbacks in ([Preempted()], [Preempted()], []):
+    print("ended with", run(config, callbacks))
+    scored = '"split": "val"' in open(f"{config.places.output}/metrics.jsonl").read()
+    assert scored != bool(callbacks), "what was stopped is not logged"
+"""
+
+
 def test_sigterm_in_an_evaluation_is_heard_and_the_evaluation_comes_first_later(
     dataset: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
-    script = (
-        "import os, signal, sys, keras, tests.support.tiny\n"
-        "from trainer.config import parse_train\n"
-        "from trainer.training.run import run\n"
-        "class Preempted(keras.callbacks.Callback):\n"
-        "    def on_test_begin(self, logs=None):\n"
-        "        os.kill(os.getpid(), signal.SIGTERM)\n"
-        "sys.exit(run(parse_train(sys.argv[1:]), [Preempted()]))\n"
-    )
-    arguments = command(dataset, tmp_path / "run", *RESUMED)[3:]
-    for _ in range(2):  # once more in the evaluation that comes first
-        process = start([sys.executable, "-c", script, *arguments])
-        out, err = process.communicate(timeout=200)
-        assert process.returncode == 128 + signal.SIGTERM, err
-        assert "SIGTERM: saving, then stopping" in err
-        assert "stopped at step 5, which is saved" in out
-        assert not rows(tmp_path / "run", "val")
-    train(dataset, tmp_path / "run", *RESUMED)
+    process = start([sys.executable, "-c", PREEMPTED, *command(dataset, tmp_path / "run", *RESUMED)[3:]])
+    out, err = process.communicate(timeout=400)
+    assert process.returncode == 0, err
+    ends = [int(line.removeprefix("ended with ")) for line in out.splitlines() if line.startswith("ended with ")]
+    assert ends == [128 + signal.SIGTERM, 128 + signal.SIGTERM, 0]
+    assert err.count("SIGTERM: saving, then stopping") == 2
+    assert out.count("stopped at step 5, which is saved") == 2
+    assert out.count("resuming at step 5") == 2
     assert_same(tmp_path / "run", undisturbed)
 
 
-def test_a_finished_run_is_left_alone(dataset: Path, undisturbed: Path) -> None:
+# Without the switch that a process has for good; it is not compared.
+HERE = [option for option in RESUMED if option != "--deterministic"]
+
+
+def test_a_finished_run_is_left_alone(dataset: Path, undisturbed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (undisturbed / "best.keras").stat().st_mtime_ns
-    out = train(dataset, undisturbed, *RESUMED)
+    assert train_here(dataset, undisturbed, *HERE) == 0
+    out = capsys.readouterr().out
     assert "is already complete" in out
     assert "going on" not in out
     assert (undisturbed / "best.keras").stat().st_mtime_ns == before
 
 
-def test_another_run_in_the_same_folder_is_refused(dataset: Path, undisturbed: Path) -> None:
-    process = start(command(dataset, undisturbed, *RESUMED, "--learning_rate=0.5"))
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 1
-    assert "another run: learning_rate was 0.01 and is 0.5. Set another --output" in err
+def test_another_run_in_the_same_folder_is_refused(
+    dataset: Path, undisturbed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train_here(dataset, undisturbed, *HERE, "--learning_rate=0.5") == 1
+    told = "another run: learning_rate was 0.01 and is 0.5. Set another --output"
+    assert told in capsys.readouterr().err

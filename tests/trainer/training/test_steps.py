@@ -108,7 +108,7 @@ import numpy as np
 from trainer.training.devices import make_strategy
 strategy = make_strategy("mirrored", logical_devices=2)
 from tests.support.updates import Training, assert_close
-for options in ({}, {"accumulate": 2}, {"clip_norm": 0.05}, {"ema": 0.5}, {"policy": "mixed_float16"}):
+for options in ({}, {"accumulate": 2, "clip_norm": 0.05, "ema": 0.5}, {"policy": "mixed_float16"}):
     one, two = Training(**options), Training(strategy=strategy, **options)
     mine, theirs = one.run(1, 2), two.run(1, 2)
     assert_close(one.weights, two.weights, atol=2e-3 if "policy" in options else 1e-6)
@@ -126,4 +126,4 @@ def test_two_replicas_do_as_one() -> None:
     line = [sys.executable, "-c", REPLICAS]
     done = subprocess.run(line, cwd=PROJECT, capture_output=True, text=True, check=False, timeout=200)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("same") == 5
+    assert done.stdout.count("same") == 3

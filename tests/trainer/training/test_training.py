@@ -1,23 +1,40 @@
-"""Whole training runs by the command that users start: on several replicas, refused, diverging, on Vertex AI."""
+"""Whole training runs by the command that users start: on several replicas, refused, diverging, on Vertex AI.
+
+Only those on several replicas are processes of their own, since TensorFlow cuts the CPU once: the others would import
+for longer than they train.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 import shutil
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
 import tests.support.tiny  # noqa: F401  enters its model into the table
 from tests.support.builds import build, make_flat, make_uneven
-from tests.support.runs import command, losses, rows, start, train, variables
-from trainer import task
+from tests.support.runs import command, losses, rows, start, train, train_here, variables
+from trainer.config import parse_train
 from trainer.inference.model_file import load_model
+from trainer.training.run import run
 
-pytestmark = [pytest.mark.usefixtures("without_transform"), pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.usefixtures("without_transform"),
+    pytest.mark.timeout(900),
+    # TensorFlow's tensors take no `copy` keyword yet, which NumPy 2 says wherever Keras saves a variable.
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _precision_is_as_before() -> Iterator[None]:
+    yield
+    keras.config.set_dtype_policy("float32")
 
 
 def test_a_run_leaves_all_that_it_promises(undisturbed: Path) -> None:
@@ -43,7 +60,7 @@ def test_the_global_batch_alone_decides(dataset: Path, tmp_path: Path) -> None:
         "--hard_pixel_fraction=0.7",
         "--ema=0.5",
     )
-    train(dataset, tmp_path / "one", *options)
+    assert train_here(dataset, tmp_path / "one", *options) == 0
     train(dataset, tmp_path / "two", *options, "--logical_devices=2")
     np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=0, atol=1e-5)
     mine, theirs = rows(tmp_path / "two", "val"), rows(tmp_path / "one", "val")
@@ -61,22 +78,23 @@ def test_float16_with_clipping_is_alike_on_two_replicas(dataset: Path, tmp_path:
     assert abs(losses(tmp_path / "free")[-1] / losses(tmp_path / "one")[-1] - 1) > 0.05, "the clipping is felt"
 
 
-def test_an_export_folder_with_other_things_is_refused_before_training(dataset: Path, tmp_path: Path) -> None:
+def test_an_export_folder_with_other_things_is_refused_before_training(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "run" / "export").mkdir(parents=True)
     (tmp_path / "run" / "export" / "notes.txt").write_text("mine")
-    process = start(command(dataset, tmp_path / "run", "--steps=2"))
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 1
-    assert "export contains notes.txt, which is not part of a SavedModel" in err
+    assert train_here(dataset, tmp_path / "run", "--steps=2") == 1
+    assert "export contains notes.txt, which is not part of a SavedModel" in capsys.readouterr().err
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
-def test_a_loss_that_is_not_finite_stops_and_says_where(dataset: Path, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_stops_and_says_where(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A rate at which weights overflow after some good steps."""
     arguments = ("--steps=40", "--checkpoint_steps=1", "--evaluate_epochs=99", "--steps_per_call=4", "--warmup=0.5")
-    process = start(command(dataset, tmp_path / "run", *arguments, "--learning_rate=1e30"))
-    _, err = process.communicate(timeout=200)
-    assert process.returncode == 1
+    assert train_here(dataset, tmp_path / "run", *arguments, "--learning_rate=1e30") == 1
+    err = capsys.readouterr().err
     assert "the loss, a gradient or a weight is NaN or infinite, at a learning rate of" in err
     assert "train-0000" in err
     last = [row["step"] for row in rows(tmp_path / "run")][-1]
@@ -86,21 +104,16 @@ def test_a_loss_that_is_not_finite_stops_and_says_where(dataset: Path, tmp_path:
     assert all(np.isfinite(value).all() for value in variables(tmp_path / "run").values())
 
 
-def test_what_vertex_ai_sets_is_understood(dataset: Path, tmp_path: Path) -> None:
+def test_what_vertex_ai_sets_is_understood(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hyperparameter trial: all folders by variables, and its metric reported."""
     base = tmp_path / "job" / "7"
     metric = tmp_path / "metric.json"
-    train(
-        dataset,
-        None,
-        "--steps=2",
-        "--precision=bfloat16",
-        AIP_MODEL_DIR=f"{base}/model/",
-        AIP_CHECKPOINT_DIR=f"{base}/checkpoints/",
-        AIP_TENSORBOARD_LOG_DIR=f"{base}/logs/",
-        CLOUD_ML_HP_METRIC_FILE=str(metric),
-        CLOUD_ML_TRIAL_ID="7",
-    )
+    monkeypatch.setenv("AIP_MODEL_DIR", f"{base}/model/")
+    monkeypatch.setenv("AIP_CHECKPOINT_DIR", f"{base}/checkpoints/")
+    monkeypatch.setenv("AIP_TENSORBOARD_LOG_DIR", f"{base}/logs/")
+    monkeypatch.setenv("CLOUD_ML_HP_METRIC_FILE", str(metric))
+    monkeypatch.setenv("CLOUD_ML_TRIAL_ID", "7")
+    assert train_here(dataset, None, "--steps=2", "--precision=bfloat16") == 0
     assert (base / "model" / "saved_model.pb").exists()
     assert (base / "checkpoints" / "checkpoint").exists()
     assert list((base / "logs").glob("events.*"))
@@ -110,25 +123,29 @@ def test_what_vertex_ai_sets_is_understood(dataset: Path, tmp_path: Path) -> Non
     assert float(last["mean_iou"]) == pytest.approx(report["mean_iou"])
 
 
-def test_damaged_records_are_named_and_can_be_left_out(dataset: Path, tmp_path: Path) -> None:
+def test_damaged_records_are_named_and_can_be_left_out(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     damaged = tmp_path / "damaged"
     shutil.copytree(dataset, damaged)
     shard = damaged / "train-00002-of-00004.tfrecord"
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 1
     shard.write_bytes(content)
-    process = start(command(damaged, tmp_path / "run", "--steps=10"))
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 1
+    assert train_here(damaged, tmp_path / "run", "--steps=10") == 1
+    err = capsys.readouterr().err
     assert re.search(r"train-00002-of-00004.tfrecord: record \d+ at byte", err), err
     assert "--on_corrupt=skip" in err
-    out = train(damaged, tmp_path / "skipped", "--steps=2", "--on_corrupt=skip")
+    assert train_here(damaged, tmp_path / "skipped", "--steps=2", "--on_corrupt=skip") == 0
     assert re.search(
-        r"skipping damaged records: train-00002-of-00004.tfrecord: record \d+ .*records of .* can't be read", out
+        r"skipping damaged records: train-00002-of-00004.tfrecord: record \d+ .*records of .* can't be read",
+        capsys.readouterr().out,
     )
 
 
-def test_a_run_starts_from_another_model_of_other_classes(undisturbed: Path, dataset: Path, tmp_path: Path) -> None:
+def test_a_run_starts_from_another_model_of_other_classes(
+    undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Without a validation split: the newest model is kept. At a rate of 0 its weights are those it started from."""
     make_flat(tmp_path / "flat", train=6, val=2)
     labels = tmp_path / "labels.yaml"
@@ -141,7 +158,8 @@ def test_a_run_starts_from_another_model_of_other_classes(undisturbed: Path, dat
         == 0
     )
     options = (f"--initial_model={undisturbed}", "--steps=1", "--learning_rate=0", "--val_split=")
-    out = train(tmp_path / "made", tmp_path / "run", *options)
+    assert train_here(tmp_path / "made", tmp_path / "run", *options) == 0
+    out = capsys.readouterr().out
     assert "5 of 7 weights start from" in out, "the first layer, its normalization, but not the logits"
     (mine, _), (theirs, _) = (load_model(str(run)) for run in (tmp_path / "run", undisturbed))
     np.testing.assert_array_equal(mine.get_layer("features").get_weights(), theirs.get_layer("features").get_weights())
@@ -151,10 +169,10 @@ def test_pictures_of_several_sizes_need_a_crop(tmp_path: Path, capsys: pytest.Ca
     make_uneven(tmp_path / "flat", train=6, val=3)
     options = ("--labels=camvid11", "--image_size=native", "--image_encoding=png")
     assert build(f"--input={tmp_path / 'flat'}", f"--output={tmp_path / 'made'}", *options) == 0
-    assert task.main(command(tmp_path / "made", tmp_path / "run", "--steps=2")[3:]) == 1
+    assert train_here(tmp_path / "made", tmp_path / "run", "--steps=2") == 1
     told = capsys.readouterr().err
     assert "has images of several sizes: set the training size with --crop_size=HEIGHTxWIDTH" in told
-    train(tmp_path / "made", tmp_path / "run", "--steps=2", "--crop_size=20x30")
+    assert train_here(tmp_path / "made", tmp_path / "run", "--steps=2", "--crop_size=20x30") == 0
     assert (tmp_path / "run" / "export" / "saved_model.pb").exists()
 
 
@@ -169,7 +187,7 @@ def test_pictures_of_several_sizes_need_a_crop(tmp_path: Path, capsys: pytest.Ca
 def test_what_does_not_fit_is_refused(
     dataset: Path, tmp_path: Path, option: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert task.main(command(dataset, tmp_path / "run", *option.split())[3:]) == 1
+    assert train_here(dataset, tmp_path / "run", *option.split()) == 1
     err = capsys.readouterr().err
     assert message in err
     assert "Traceback" not in err
@@ -180,24 +198,18 @@ def test_what_was_refused_does_not_stand_in_the_way(dataset: Path, tmp_path: Pat
     _, err = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "--global_batch=3 can't be divided equally by 2 replicas" in err
-    train(dataset, tmp_path / "run", "--steps=1", "--val_split=")
+    assert train_here(dataset, tmp_path / "run", "--steps=1", "--val_split=") == 0
 
 
-def test_a_callback_may_end_the_run(dataset: Path, tmp_path: Path) -> None:
+def test_a_callback_may_end_the_run(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Where no evaluation was due there is one all the same, so that there is a model to keep."""
-    script = (
-        "import sys, keras, tests.support.tiny\n"
-        "from trainer.config import parse_train\n"
-        "from trainer.training.run import run\n"
-        "class Enough(keras.callbacks.Callback):\n"
-        "    def on_epoch_end(self, epoch, logs=None):\n"
-        "        self.model.stop_training = epoch == 1\n"
-        "sys.exit(run(parse_train(sys.argv[1:]), [Enough()]))\n"
-    )
-    arguments = command(dataset, tmp_path / "run", "--epochs=30", "--evaluate_epochs=7")[3:]
+
+    class Enough(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: object = None) -> None:
+            self.model.stop_training = epoch == 1
+
+    config = parse_train(command(dataset, tmp_path / "run", "--epochs=30", "--evaluate_epochs=7")[3:])
     for said in ("epoch 2, step 10: validation mean IoU", "is already complete"):
-        process = start([sys.executable, "-c", script, *arguments])
-        out, err = process.communicate(timeout=400)
-        assert process.returncode == 0, err
-        assert said in out
+        assert run(config, [Enough()]) == 0
+        assert said in capsys.readouterr().out
     assert [row["step"] for row in rows(tmp_path / "run", "val")] == [10]
