@@ -93,7 +93,7 @@ def _draft(
     if contents.names and not contents.values:
         head = f"Drafted from the regions of {contents.masks:,} images of {settings.recipe.input}."
         _write_new(settings.output, yaml_of_names(contents, head))
-        command = _check_command(settings)
+        command, todo = _check_command(settings), "say what it ignores"
     else:
         meaning = meanings.meaning_of(contents, settings.recipe.masks_are)
         fit = fits.fit_of(meaning)
@@ -103,8 +103,9 @@ def _draft(
         head = f"Drafted from {meaning.masks:,} masks with {meaning.pixels:,} pixels of {settings.recipe.input}."
         _write_new(settings.output, draft.yaml_of(drafted, meaning, [head, *fit.sentences]))
         command = _check_command(settings, *_masks_are(meaning.way, chosen, settings))
+        todo = "fill in its names and what it ignores"
     console.print(
-        f"{settings.output}: edit its names and what it ignores; then check it with\n{command}",
+        f"{settings.output}: {todo}; then check it with\n{command}",
         highlight=False,
         markup=False,
     )

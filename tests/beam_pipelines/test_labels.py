@@ -39,7 +39,7 @@ def test_the_draft_builds_as_it_is(scenes: Path, capsys: pytest.CaptureFixture[s
     draft, output = tmp_path / "draft.yaml", tmp_path / "out"
     out = printed(capsys, scenes, f"--output={draft}")
     assert "the colors are those of camvid11" in out
-    assert f"{draft}: edit its names" in out
+    assert f"{draft}: fill in its names" in out
     options = ["--splits=train", "--image_size=native", "--image_encoding=uint8", "--shards=train=1"]
     assert build(f"--input={scenes}", f"--output={output}", f"--labels={draft}", *options) == 0
     _, manifest = published(output)
