@@ -17,6 +17,7 @@ from beam_pipelines.pixels.mask_readings import COLORS
 
 MOST_CLASSES = 255  # of a label table
 SAME = 16  # JPEG moves the color of an area by less in each channel, and data sets keep their colors further apart
+PICTURE_SHARE = 0.3  # of the pixels far from all main colors; JPEG and smoothing leave a tenth
 _RARE = 20  # times fewer pixels than a color beside it: a trace of that color
 _LEAST_TRACES = 3
 _MOST_BESIDE, _MOST_BETWEEN = 0.5, 0.75  # shares of all colors that are traces; many a table has a color between two
@@ -25,7 +26,7 @@ _LEAST_SHARE = 20_000  # a main color has at least this part of the pixels
 _LOOKED_AT = 4096  # of the commonest colors; and colors of which distances are computed at once
 _LEVELS = (255, 0, 192, 64, 128)
 _CANDIDATES = np.array([red << 16 | green << 8 | blue for red in _LEVELS for green in _LEVELS for blue in _LEVELS])
-FARTHEST = 442  # no two colors are so far apart
+FARTHEST = 441  # the largest distance that a table takes
 
 
 def apart(codes: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -63,6 +64,12 @@ def _between(values: Tally) -> np.ndarray:
     return between
 
 
+def _pictures(meaning: Meaning, why: str) -> BuildError:
+    return BuildError(
+        f"the masks hold {count_of_colors(meaning)} colors, and {why}: they look like pictures, not like masks"
+    )
+
+
 def count_of_colors(meaning: Meaning) -> str:
     """The number of different colors, for people."""
     return f"more than {MOST_VALUES:,}" if meaning.values is None else f"{meaning.values.values.size:,}"
@@ -78,10 +85,7 @@ def main_colors(meaning: Meaning) -> Tally:
     found = (meaning.main if meaning.main is not None else meaning.coarse).commonest(_LOOKED_AT)
     found = found.of(found.pixels * _LEAST_SHARE >= meaning.pixels)
     if not found.values.size:
-        raise BuildError(
-            f"the masks hold {count_of_colors(meaning)} colors, and none of them fills a good part of a mask: they "
-            "look like pictures, not like masks"
-        )
+        raise _pictures(meaning, "none of them fills a good part of a mask")
     chosen: list[int] = []
     distance = apart(found.values, found.values)
     for place in range(found.values.size):
@@ -110,7 +114,11 @@ class Nearest:
 
 
 def nearest_of(meaning: Meaning, colors: np.ndarray) -> Nearest:
-    """`colors`: the codes of the main ones, int64[k]. Counted by coarse colors where there are too many."""
+    """`colors`: the codes of the main ones, int64[k]. Counted by coarse colors where there are too many.
+
+    Raises:
+      BuildError: most colors are none of masks.
+    """
     values = meaning.coarse if meaning.values is None else meaning.values
     pixels, tied, far, most, free = np.zeros(len(colors), np.int64), 0, 0, 0, np.ones(len(_CANDIDATES), bool)
     for part in _parts(values):
@@ -122,7 +130,9 @@ def nearest_of(meaning: Meaning, colors: np.ndarray) -> Nearest:
         far += int(part.pixels[apart(part.values, colors).min(axis=1) > SAME].sum())
         most = max(most, int(least.max()))
         free &= (_squared(part.values, _CANDIDATES) > least[:, None]).all(axis=0)
-    limit = FARTHEST if meaning.values is None else max(1, math.isqrt(max(0, most - 1)) + 1)
+    if far > PICTURE_SHARE * meaning.pixels:
+        raise _pictures(meaning, f"{far / meaning.pixels:.0%} of the pixels are in none of the main ones")
+    limit = FARTHEST if meaning.values is None else min(FARTHEST, max(1, math.isqrt(max(0, most - 1)) + 1))
     found = _CANDIDATES[free].tolist()
     return Nearest(limit, pixels, tied, far, found[0] if found else None)
 

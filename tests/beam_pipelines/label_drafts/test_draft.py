@@ -223,6 +223,9 @@ def test_pictures_are_not_taken_for_masks() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (48, 80, 3), np.uint8)
     with pytest.raises(BuildError, match="they look like pictures, not like masks"):
         meaning_and_fit([png(Image.fromarray(noise))])
+    half = np.where(np.arange(80)[:, None] < 40, noise, 7).astype(np.uint8)
+    with pytest.raises(BuildError, match=r"50% of the pixels are in none of the main ones: they look like pictures"):
+        drafted([png(Image.fromarray(half))])
 
 
 def test_without_a_readable_mask_there_is_no_draft() -> None:
