@@ -122,7 +122,10 @@ _MASK_FOLDERS = (
     *("groundtruth", "segmentation", "segmentations", "seg"),
 )
 IMAGE_SUFFIXES = ("", "_image", "_img", "_rgb")
-MASK_SUFFIXES = ("", "_mask", "_masks", "_label", "_labels", "_gt", "_seg", "_annotation", "_L")
+MASK_SUFFIXES = (
+    *("", "_mask", "_masks", "_label", "_labels", "_gt", "_seg", "_annotation", "_L"),
+    *(f".{kind}" for kind in ("jpg", "jpeg", "png")),  # a.jpg.png is the mask of a.jpg
+)
 
 LAYOUTS = (
     Layout(

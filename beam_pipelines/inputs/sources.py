@@ -15,6 +15,7 @@ from beam_pipelines.inputs.input_files import Files, list_inputs
 from beam_pipelines.inputs.layouts import REGION_OPTIONS
 from beam_pipelines.inputs.pairs import Pair as Pair
 from beam_pipelines.inputs.pairs import PairList
+from beam_pipelines.inputs.partners import explained
 from beam_pipelines.inputs.region_files import RegionFiles, find_regions, no_regions, read_regions
 from beam_pipelines.inputs.split_lists import splits_of_lists
 from beam_pipelines.inputs.splits import assigned_split, select_splits
@@ -109,7 +110,7 @@ def _paired(files: Files, detected: Detected, recipe: Recipe) -> tuple[PairList,
     if claims.unlisted and layout.split_lists:
         where = layout.split_lists.shown
         notes.append(f"{claims.unlisted:,} images are left out: they are in none of the lists {where}")
-    return pairs, rejected, notes
+    return pairs, explained(files, rejected), notes
 
 
 def _mixed(claims: Claims, detected: Detected, splits: Set[str]) -> list[str]:

@@ -122,6 +122,66 @@ def label_lists() -> Reader:
     return Reader(samples, mutations.mutate, read, (LabelTableError, FileError))
 
 
+def region_files() -> Reader:
+    """Files of COCO and CVAT, and what a worker draws of each image."""
+    from beam_pipelines.errors import BuildError
+    from beam_pipelines.inputs.coco import read_coco
+    from beam_pipelines.inputs.cvat import read_cvat
+
+    def read(data: bytes, _: Path) -> list[tuple[str, str, bytes]]:
+        return list(read_cvat(io.BytesIO(data), "file") if b"<" in data[:2] else read_coco(data, "file"))
+
+    cvat = """<annotations><image id="0" name="a.png" subset="Train" width="48" height="32">
+<polygon label="car" points="0.0,0.0;20.0,0.0;20.0,20.0" z_order="0"></polygon>
+<box label="sky" xtl="1" ytl="2" xbr="9" ybr="8" rotation="30"></box></image></annotations>"""
+    coco = {
+        "images": [{"id": 1, "file_name": "a.png", "height": 32, "width": 48}],
+        "annotations": [{"image_id": 1, "category_id": 2, "segmentation": [[0, 0, 20, 0, 20, 20]]}],
+        "categories": [{"id": 2, "name": "car"}],
+    }
+    return Reader([cvat.encode(), json.dumps(coco).encode()], mutations.mutate, read, (BuildError,))
+
+
+def regions() -> Reader:
+    """What a worker draws."""
+    from beam_pipelines.contract.labels import LabelTable
+    from beam_pipelines.pixels import polygons
+    from beam_pipelines.rejects import BadInputError
+
+    rows: list[dict[str, Any]] = [
+        {"name": name, "source_ids": [], "train_id": number, "color": None, "category": ""}
+        for number, name in enumerate(("car", "sky"))
+    ]
+    table = LabelTable.from_json({"name": "two", "ignore_rest": False, "labels": rows})
+
+    def read(data: bytes, _: Path) -> bytes:
+        return polygons.draw(data, table, (32, 48)).tobytes()
+
+    shapes = [{"label": "car", "points": [[0, 0], [20, 0], [20, 20]], "shape_type": "polygon"}]
+    labelme = {"shapes": shapes, "imageHeight": 32, "imageWidth": 48, "imageData": "QUJD"}
+    runs = {"size": [32, 48], "counts": [10, 100, 1426]}
+    document = {"height": 32, "width": 48, "regions": [{"label": "sky", "segmentation": runs}]}
+    samples = [json.dumps(value).encode() for value in (labelme, document)]
+    return Reader(samples, mutations.mutate_json, read, (BadInputError,))
+
+
+def pair_lists() -> Reader:
+    from beam_pipelines.errors import BuildError
+    from beam_pipelines.inputs.lists import read_pairs
+    from tests.support.builds import recipe_of
+
+    recipe = recipe_of("--splits=train=0.5,val=0.5", "--pool_splits")
+
+    def read(data: bytes, path: Path) -> list[object]:
+        target = path.with_suffix(".jsonl" if data[:1] == b"{" else ".csv")
+        return list(read_pairs(recipe, _written(data, target))[0])
+
+    rows = [{"image": f"gs://b/{n}.png", "mask": f"gs://b/m/{n}.png", "split": "train"} for n in range(2)]
+    lines = "\n".join(",".join(row.values()) for row in rows)
+    samples = [f"image,mask,split\n{lines}\n".encode(), "\n".join(map(json.dumps, rows)).encode()]
+    return Reader(samples, mutations.mutate, read, (BuildError,), slowness=10)
+
+
 def images() -> Reader:
     from beam_pipelines.pixels.decode import decode_image
     from beam_pipelines.rejects import BadInputError
@@ -310,6 +370,9 @@ READERS: dict[str, Callable[[], Reader]] = {
     "verified record": verified_records,
     "labels": labels,
     "label lists": label_lists,
+    "region files": region_files,
+    "regions": regions,
+    "pair lists": pair_lists,
     "image": images,
     "mask": masks,
     "zip": zips,

@@ -528,6 +528,73 @@ def test_an_input_without_a_layout_shows_its_files_and_the_nearest_layouts(tmp_p
 
 
 @pytest.mark.parametrize(
+    ("image", "mask", "told"),
+    [
+        (
+            "images/train/b.png",
+            "masks/train/b.jpg",
+            "; there is masks/train/b.jpg, and masks are PNG files: convert it",
+        ),
+        (
+            "images/train/b.png",
+            "masks/train/b.gif",
+            "; there is masks/train/b.gif, and masks are PNG files: convert it",
+        ),
+        (
+            "images/train/b.heic",
+            "masks/train/b.png",
+            "; there is images/train/b.heic, and HEIC files are not read: con",
+        ),
+        ("images/train/b.png", "masks/train/b_mask.png", "; is it masks/train/b_mask.png? Give --images and --masks"),
+    ],
+)
+def test_a_missing_partner_is_told_by_the_file_that_was_meant(tmp_path, image, mask, told) -> None:
+    found = find(lay(tmp_path, *PAIR, image, mask))
+    assert [pair.key for pair in found.pairs] == ["train/a"]
+    assert told in found.rejected[0].detail
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [("{}.png", "{}_mask.png"), ("{}_img.jpg", "{}_gt.png"), ("{}.jpg", "{}.jpg.png"), ("{}_rgb.png", "{}_L.png")],
+)
+def test_the_usual_ends_of_names_are_known(tmp_path, image, mask) -> None:
+    lay(tmp_path, *(f"imgs/train/{image.format(n)}" for n in "ab"), *(f"gts/train/{mask.format(n)}" for n in "ab"))
+    assert keys(find(tmp_path)) == ["train/a", "train/b"]
+
+
+def test_ends_of_names_that_can_be_read_in_two_ways_are_refused(tmp_path) -> None:
+    lay(tmp_path, "images/train/a.png", "masks/train/a_mask.png", "masks/train/a_gt.png")
+    assert "can be read as images/*.* with masks/*_mask.png and as images/*.* with masks/*_gt.png" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("folder", ["train_extra", "testA", "trainval", "dev", "eval-1"])
+def test_folders_that_look_like_splits_are_not_mixed_by_shares(tmp_path, folder) -> None:
+    lay(tmp_path, *(f"{kind}/{name}/a.png" for kind in ("images", "masks") for name in (folder, "other")))
+    assert f"the folders {folder}/ look like splits, which shares in --splits would mix" in refused(tmp_path, SHARES)
+    assert len(find(tmp_path, SHARES, "--pool_splits").pairs) == 2
+    patterns = ("--images=images/{split}/{key}.png", "--masks=masks/{split}/{key}.png")
+    assert set(splits(find(tmp_path, *patterns))) == {folder, "other"}
+
+
+@pytest.mark.parametrize("folder", ["trainstation", "tests", "valley", "device"])
+def test_folders_that_only_begin_like_splits_are_plain_folders(tmp_path, folder) -> None:
+    lay(tmp_path, *(f"{kind}/{folder}/a.png" for kind in ("images", "masks")))
+    assert keys(find(tmp_path, SHARES)) == [f"{folder}/a"]
+
+
+def test_pooled_splits_are_divided_anew_and_told(tmp_path) -> None:
+    names = [f"{split}/{n}" for split in ("train", "val") for n in range(50)]
+    lay(tmp_path, *(f"{kind}/{name}.png" for kind in ("images", "masks") for name in names))
+    found = find(tmp_path, "--splits=train=0.5,test=0.5", "--pool_splits")
+    assert set(splits(found)) == {"train", "test"}
+    assert keys(found) == sorted(names)
+    assert found.notes == ("the splits train, val of the input are pooled and divided anew: train 50%, test 50%",)
+    refusal = refused(flat(tmp_path / "flat", ["a"]), SHARES, "--pool_splits")
+    assert refusal == "--pool_splits is for an input that has splits, and the folders have none"
+
+
+@pytest.mark.parametrize(
     ("image", "mask", "proposal"),
     [
         ("rgb/{}.jpg", "sem/{}.png", "--images='rgb/{key}.jpg' --masks='sem/{key}.png'"),
