@@ -17,6 +17,7 @@ from rich.console import Console
 from beam_pipelines import report, runners, stopping
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import cloud, storage
+from beam_pipelines.files.spool import source_of
 from beam_pipelines.inputs.label_files import load_labels
 from beam_pipelines.inputs.pairs import PairList
 from beam_pipelines.inputs.sources import Found, Pair, find_pairs, open_source
@@ -25,6 +26,7 @@ from beam_pipelines.label_drafts import draft, fits, lint, meanings, printed
 from beam_pipelines.label_drafts.contents import Contents
 from beam_pipelines.label_drafts.count import CountMasks
 from beam_pipelines.label_drafts.examine import Check
+from beam_pipelines.label_drafts.names import yaml_of_names
 from beam_pipelines.options import LabelsSettings, pipeline_options
 from beam_pipelines.pixels.mask_readings import OPTION, MaskReading, all_ways
 from beam_pipelines.recipe import Recipe, input_paths
@@ -50,7 +52,7 @@ def _look(settings: LabelsSettings, console: Console) -> int:
     pairs = PairList(pair for pairs in chosen.values() for pair in pairs).sorted_by_key()
 
     def file(index: int) -> str:
-        return pairs[index].mask.removeprefix(f"{recipe.input}/")
+        return source_of(pairs[index].mask).removeprefix(f"{recipe.input}/")
 
     if found.rejected and not settings.check:
         first = found.rejected[0]
@@ -88,16 +90,24 @@ def _draft(
     contents: Contents, chosen: _Chosen, file: Callable[[int], str], settings: LabelsSettings, console: Console
 ) -> int:
     printed.print_contents(contents, file, console)
-    meaning = meanings.meaning_of(contents, settings.recipe.masks_are)
-    fit = fits.fit_of(meaning)
-    drafted = draft.draft_of(meaning, fit)
-    for sentence in (*fit.sentences, *drafted.decisions):
-        console.print(sentence, highlight=False, markup=False)
-    head = [f"Drafted from {meaning.masks:,} masks with {meaning.pixels:,} pixels of {settings.recipe.input}."]
-    _write_new(settings.output, draft.yaml_of(drafted, meaning, [*head, *fit.sentences]))
-    command = _next(meaning.way, chosen, settings)
+    if contents.names and not contents.values:
+        head = f"Drafted from the regions of {contents.masks:,} images of {settings.recipe.input}."
+        _write_new(settings.output, yaml_of_names(contents, head))
+        command, todo = _check_command(settings), "say what it ignores"
+    else:
+        meaning = meanings.meaning_of(contents, settings.recipe.masks_are)
+        fit = fits.fit_of(meaning)
+        drafted = draft.draft_of(meaning, fit)
+        for sentence in (*fit.sentences, *drafted.decisions):
+            console.print(sentence, highlight=False, markup=False)
+        head = f"Drafted from {meaning.masks:,} masks with {meaning.pixels:,} pixels of {settings.recipe.input}."
+        _write_new(settings.output, draft.yaml_of(drafted, meaning, [head, *fit.sentences]))
+        command = _check_command(settings, *_masks_are(meaning.way, chosen, settings))
+        todo = "fill in its names and what it ignores"
     console.print(
-        f"{settings.output}: {len(drafted.classes)} classes; fill in their names, and then\n{command}", highlight=False
+        f"{settings.output}: {todo}; then check it with\n{command}",
+        highlight=False,
+        markup=False,
     )
     return 0
 
@@ -111,16 +121,19 @@ def _write_new(path: str, text: str) -> None:
         raise BuildError(f"{path} exists by now and is left as it is: give another file with --output") from error
 
 
-def _next(way: str, chosen: _Chosen, settings: LabelsSettings) -> str:
-    """The command that checks the draft, with --masks_are if a build would not read the masks as the draft does."""
+def _masks_are(way: str, chosen: _Chosen, settings: LabelsSettings) -> list[str]:
+    """--masks_are, if a build would not read the masks as the draft does."""
     recipe = replace(settings.recipe, labels=load_labels(settings.output))
     try:
         # A mask in which all is gray may hold ids, so its colors are repaired only if the user says that they are some.
         as_drafted = way in survey(chosen, recipe).reading.ways and not recipe.labels.nearest_color
     except BuildError:
         as_drafted = False
-    arguments = [settings.recipe.input, *settings.given, f"--labels={settings.output}"]
-    arguments += [] if as_drafted or recipe.masks_are == way else [f"{OPTION}={way}"]
+    return [] if as_drafted or recipe.masks_are == way else [f"{OPTION}={way}"]
+
+
+def _check_command(settings: LabelsSettings, *options: str) -> str:
+    arguments = [settings.recipe.input, *settings.given, f"--labels={settings.output}", *options]
     return shlex.join(["python", "-m", "beam_pipelines.labels", *arguments])
 
 

@@ -17,14 +17,16 @@ from beam_pipelines.pixels.mask_readings import COLORS
 
 MOST_CLASSES = 255  # of a label table
 SAME = 16  # JPEG moves the color of an area by less in each channel, and data sets keep their colors further apart
+PICTURE_SHARE = 0.3  # of the pixels far from all main colors; JPEG and smoothing leave a tenth
 _RARE = 20  # times fewer pixels than a color beside it: a trace of that color
 _LEAST_TRACES = 3
 _MOST_BESIDE, _MOST_BETWEEN = 0.5, 0.75  # shares of all colors that are traces; many a table has a color between two
 _ENDS = 32  # of the commonest colors, between which others may be
 _LEAST_SHARE = 20_000  # a main color has at least this part of the pixels
 _LOOKED_AT = 4096  # of the commonest colors; and colors of which distances are computed at once
-MOST_TIES = 1000  # colors that a draft lists since they are as near to several classes
-FARTHEST = 442  # no two colors are so far apart
+_LEVELS = (255, 0, 192, 64, 128)
+_CANDIDATES = np.array([red << 16 | green << 8 | blue for red in _LEVELS for green in _LEVELS for blue in _LEVELS])
+FARTHEST = 441  # the largest distance that a table takes
 
 
 def apart(codes: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -62,6 +64,12 @@ def _between(values: Tally) -> np.ndarray:
     return between
 
 
+def _pictures(meaning: Meaning, why: str) -> BuildError:
+    return BuildError(
+        f"the masks hold {count_of_colors(meaning)} colors, and {why}: they look like pictures, not like masks"
+    )
+
+
 def count_of_colors(meaning: Meaning) -> str:
     """The number of different colors, for people."""
     return f"more than {MOST_VALUES:,}" if meaning.values is None else f"{meaning.values.values.size:,}"
@@ -77,10 +85,7 @@ def main_colors(meaning: Meaning) -> Tally:
     found = (meaning.main if meaning.main is not None else meaning.coarse).commonest(_LOOKED_AT)
     found = found.of(found.pixels * _LEAST_SHARE >= meaning.pixels)
     if not found.values.size:
-        raise BuildError(
-            f"the masks hold {count_of_colors(meaning)} colors, and none of them fills a good part of a mask: they "
-            "look like pictures, not like masks"
-        )
+        raise _pictures(meaning, "none of them fills a good part of a mask")
     chosen: list[int] = []
     distance = apart(found.values, found.values)
     for place in range(found.values.size):
@@ -96,49 +101,49 @@ class Nearest:
     Attributes:
       limit: the distance, Euclidean in RGB, that takes in every color.
       pixels: int64[k], those of each main color.
-      ties: color codes that are as near to several main colors, for that one which has them from then on; None if there
-        are too many of them, or of colors, to list.
+      tied: the pixels of colors that are as near to two main ones.
       far: the pixels of colors that are not `SAME` as any main one.
+      free: the code of a color to which no color is nearest, if one was found.
     """
 
     limit: int
     pixels: np.ndarray
-    ties: tuple[tuple[int, ...], ...] | None
+    tied: int
     far: int
+    free: int | None
 
 
 def nearest_of(meaning: Meaning, colors: np.ndarray) -> Nearest:
-    """`colors`: the codes of the main ones, int64[k]. Counted by coarse colors where there are too many."""
+    """`colors`: the codes of the main ones, int64[k]. Counted by coarse colors where there are too many.
+
+    Raises:
+      BuildError: most colors are none of masks.
+    """
     values = meaning.coarse if meaning.values is None else meaning.values
-    far = sum(int(part.pixels[apart(part.values, colors).min(axis=1) > SAME].sum()) for part in _parts(values))
-    known, owners = colors, np.arange(len(colors))
-    while True:
-        found = [_nearest(part.values, known, owners) for part in _parts(values)]
-        least, owner, tied = (np.concatenate(column) for column in zip(*found, strict=True))
-        settled = not tied.any()
-        if settled or len(known) - len(colors) + tied.sum() > MOST_TIES:
-            break
-        known, owners = np.append(known, values.values[tied]), np.append(owners, owner[tied])
-    pixels = np.zeros(len(colors), np.int64)
-    np.add.at(pixels, owner, values.pixels)
-    limit = math.isqrt(max(0, int(least.max(initial=0)) - 1)) + 1 if meaning.values is not None else FARTHEST
-    ties = [tuple(known[len(colors) :][owners[len(colors) :] == place].tolist()) for place in range(len(colors))]
-    return Nearest(limit, pixels, tuple(ties) if settled and meaning.values is not None else None, far)
+    pixels, tied, far, most, free = np.zeros(len(colors), np.int64), 0, 0, 0, np.ones(len(_CANDIDATES), bool)
+    for part in _parts(values):
+        distance = _squared(part.values, colors)
+        least = distance.min(axis=1)
+        ties = (distance == least[:, None]).sum(axis=1) > 1
+        np.add.at(pixels, distance.argmin(axis=1)[~ties], part.pixels[~ties])
+        tied += int(part.pixels[ties].sum())
+        far += int(part.pixels[apart(part.values, colors).min(axis=1) > SAME].sum())
+        most = max(most, int(least.max()))
+        free &= (_squared(part.values, _CANDIDATES) > least[:, None]).all(axis=0)
+    if far > PICTURE_SHARE * meaning.pixels:
+        raise _pictures(meaning, f"{far / meaning.pixels:.0%} of the pixels are in none of the main ones")
+    limit = FARTHEST if meaning.values is None else min(FARTHEST, max(1, math.isqrt(max(0, most - 1)) + 1))
+    found = _CANDIDATES[free].tolist()
+    return Nearest(limit, pixels, tied, far, found[0] if found else None)
+
+
+def _squared(codes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The squared Euclidean distances, int64[n] and int64[m] -> int32[n, m]."""
+    one, other = (colors_of(each).astype(np.int32) for each in (codes, others))
+    return np.asarray(sum((one[:, None, channel] - other[None, :, channel]) ** 2 for channel in range(3)))
 
 
 def _parts(values: Tally) -> Iterator[Tally]:
     """The table of distances of all values would be large."""
     for start in range(0, values.values.size, _LOOKED_AT):
         yield values.of(np.arange(start, min(start + _LOOKED_AT, values.values.size)))
-
-
-def _nearest(values: np.ndarray, known: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """-> of each value the squared distance to the nearest known color, the first owner of such a color, and whether
-    others are as near.
-    """
-    one, other = (colors_of(each).astype(np.int32) for each in (values, known))
-    distance = sum((one[:, None, channel] - other[None, :, channel]) ** 2 for channel in range(3))
-    least = distance.min(axis=1)  # type: ignore[union-attr]
-    same = distance == least[:, None]
-    first = np.where(same, owners, len(owners)).min(axis=1)
-    return least, first, (least > 0) & (np.where(same, owners, -1).max(axis=1) != first)

@@ -71,6 +71,8 @@ class Contents:
       problems: reason -> the masks that can't be read, or that the label table does not fit.
       ids: with a label table, the ids of all masks that it reads.
       strange: with a label table, the color codes that it does not name; None if they are too many.
+      names: of annotations of regions, label -> the images that have such a region.
+      regions: label -> the number of its regions.
     """
 
     kinds: Mapping[str, Group] = field(default_factory=dict)
@@ -79,6 +81,8 @@ class Contents:
     problems: Mapping[str, Group] = field(default_factory=dict)
     ids: Tally | None = EMPTY
     strange: Tally | None = EMPTY
+    names: Mapping[str, Group] = field(default_factory=dict)
+    regions: Mapping[str, int] = field(default_factory=dict)
 
     def __add__(self, other: Contents) -> Contents:
         return Contents(
@@ -88,6 +92,8 @@ class Contents:
             _merged(self.problems, other.problems),
             bounded(self.ids, other.ids),
             bounded(self.strange, other.strange),
+            _merged(self.names, other.names),
+            _merged(self.regions, other.regions),
         )
 
     @property

@@ -21,9 +21,7 @@ _WIDTH = 110
 
 @dataclass(frozen=True)
 class Row:
-    """An id or a color of the masks. `why`: the reason to ignore it; `hint`: its name in a table that fits; `ties`: the
-    codes of further colors that it has.
-    """
+    """An id or a color of the masks. `why`: the reason to ignore it; `hint`: its name in a table that fits."""
 
     source_id: int
     color: tuple[int, int, int] | None
@@ -32,7 +30,6 @@ class Row:
     name: str
     why: str = ""
     hint: str = ""
-    ties: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -127,12 +124,18 @@ def _rows_of_colors(meaning: Meaning) -> tuple[list[Row], list[str], list[str]]:
         f"`nearest_color: {nearest.limit}` takes in every color; {share(nearest.far, meaning.pixels)} of the pixels "
         f"differ by more than {SAME} from any main color: a smaller number rejects masks that hold these",
     ]
-    if nearest.ties is None:
-        decisions.append("masks with a color that is as near to two classes are rejected: there are too many to list")
+    if not nearest.tied:
         return rows, [f"nearest_color: {nearest.limit}"], decisions
-    if any(nearest.ties):
-        decisions.append("colors that are as near to two classes are listed for the commoner one, under `mask_colors`")
-    rows = [replace(row, ties=ties) for row, ties in zip(rows, nearest.ties, strict=True)]
+    between = f"{nearest.tied:,} pixels in colors that are as near to two classes are"
+    if any(row.why for row in rows):  # their color is what such pixels are read as
+        decisions.append(f"{between} ignored as well")
+    elif nearest.free is None:
+        decisions.append(f"{between} in no class: a build rejects their masks")
+    else:
+        color = _rgb(nearest.free)
+        rows.append(
+            Row(len(rows), color, 0, 0, "between two classes", f"{between} read as this color, which is in no mask")
+        )
     return rows, [f"nearest_color: {nearest.limit}"], decisions
 
 
@@ -177,8 +180,6 @@ def yaml_of(draft: Draft, meaning: Meaning, head: Sequence[str]) -> str:
 
 def _line(row: Row, meaning: Meaning) -> str:
     color = "" if row.color is None else f", color: {[*row.color]}"
-    if row.color and row.ties:
-        color += f", mask_colors: {[[*row.color], *([*_rgb(code)] for code in row.ties)]}"
     count = f"{row.pixels:,} pixels ({share(row.pixels, meaning.pixels)}), {row.masks:,} of {meaning.masks:,} masks"
     hint = f"; {row.hint}" if row.hint else ""
     return f"  - {{name: {row.name}, ids: [{row.source_id}]{color}}}  # {count}{hint}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +29,7 @@ from beam_pipelines.label_drafts.tallies import EMPTY, Tally, bounded, tally_of
 from beam_pipelines.pixels import stored_masks
 from beam_pipelines.pixels.mask_readings import MaskReading
 from beam_pipelines.pixels.masks import ids_of_values
-from beam_pipelines.pixels.polygons import is_document
+from beam_pipelines.pixels.polygons import is_document, names_in, train_ids_of
 from beam_pipelines.pixels.stored_masks import StoredMask, open_mask, stored_mask
 from beam_pipelines.rejects import BadInputError, meaning_of
 
@@ -56,7 +57,7 @@ def examine(
 ) -> Contents:
     """The contents of the mask file `data`, the `index`-th of the input; `size`: height and width of its image."""
     if is_document(data):
-        return Contents(kinds={REGIONS: Group(1, (index,))})
+        return _regions(data, index, check)
     try:
         image, pixels, orientation = open_mask(data, max_pixels, rules)
         stored = stored_mask(data, image, pixels, orientation)
@@ -72,6 +73,22 @@ def examine(
 def unreadable(kind: str, reason: str, index: int) -> Contents:
     """A file of which nothing is known but why it can't be read."""
     return _problem(reason, index) + Contents(kinds={kind: Group(1, (index,))})
+
+
+def _regions(document: bytes, index: int, check: Check | None) -> Contents:
+    group = Group(1, (index,))
+    try:
+        names = names_in(document)
+        if check is not None:
+            train_ids_of(names, check.table)
+    except BadInputError as error:
+        found = _problem(error.reason, index)
+        if error.reason != "unknown_labels":
+            return unreadable(unreadable_kind(error.reason), error.reason, index)
+    else:
+        found = Contents()
+    counts = Counter(names)
+    return found + Contents(kinds={REGIONS: group}, names=dict.fromkeys(counts, group), regions=dict(counts))
 
 
 def unreadable_kind(reason: str) -> str:

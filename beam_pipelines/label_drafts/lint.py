@@ -11,9 +11,11 @@ from beam_pipelines.errors import BuildError
 from beam_pipelines.label_drafts.contents import SHOWN_FILES, Contents, Group
 from beam_pipelines.label_drafts.fits import fit_of
 from beam_pipelines.label_drafts.meanings import meaning_of as meaning_of_masks
+from beam_pipelines.label_drafts.names import labels_of
 from beam_pipelines.label_drafts.tallies import Tally
 from beam_pipelines.pixels import table_fit
 from beam_pipelines.pixels.mask_readings import CURE
+from beam_pipelines.pixels.polygons import NEVER_COUNTED
 from beam_pipelines.rejects import Rejected, meaning_of
 
 _SHOWN_VALUES = 12
@@ -31,6 +33,7 @@ _CURES = {
     "contradictory_mask": f"{CURE}, or store these masks like the others",
     "unknown_ids": _NAME_THEM,
     "unknown_colors": _NAME_THEM,
+    "unknown_labels": _NAME_THEM,
     "all_ignore": "list ids that are classes under `classes`, or take the pairs out",
     "size_mismatch": "take the mask of the image's own size",
 }
@@ -69,7 +72,11 @@ def _of_pairing(unpaired: Sequence[Rejected]) -> Iterator[Problem]:
 
 
 def _of_masks(contents: Contents, table: LabelTable, file: Callable[[int], str]) -> Iterator[Problem]:
-    details = {"unknown_ids": _unknown_ids(contents, table), "unknown_colors": _unknown_colors(contents.strange)}
+    details = {
+        "unknown_ids": _unknown_ids(contents, table),
+        "unknown_colors": _unknown_colors(contents.strange),
+        "unknown_labels": _unknown_labels(contents, table),
+    }
     for reason, group in sorted(contents.problems.items()):
         detail = details.get(reason) or meaning_of(reason)
         cure = _cure(reason)
@@ -103,6 +110,13 @@ def _unknown_ids(contents: Contents, table: LabelTable) -> str:
     unknown = ids.of(table.train_id_of[ids.values] == UNKNOWN)
     shown = [f"{value} (in {count:,})" for value, count in _commonest(unknown)]
     return f"ids that {table.name} does not name: {_listed(shown, unknown.values.size)}"
+
+
+def _unknown_labels(contents: Contents, table: LabelTable) -> str:
+    known = {NEVER_COUNTED, *(row.name for row in table.labels)}
+    unknown = [name for name in labels_of(contents) if name not in known]
+    shown = [f"{name!r} (in {contents.names[name].masks:,})" for name in unknown[:_SHOWN_VALUES]]
+    return f"labels that {table.name} does not name: {_listed(shown, len(unknown))}"
 
 
 def _unknown_colors(strange: Tally | None) -> str:
@@ -156,7 +170,7 @@ def _of_table(contents: Contents, table: LabelTable) -> Iterator[Problem]:
 
 def _of_absent_classes(contents: Contents, table: LabelTable) -> Iterator[Problem]:
     pixels = _pixels_of_classes(contents, table)
-    absent = [row.name for row in table.classes if not pixels.get(row.name)]
-    if absent and any(pixels.values()):
+    absent = [row.name for row in table.classes if not pixels.get(row.name) and row.name not in contents.names]
+    if absent and (any(pixels.values()) or contents.names):
         text = f"no mask has {', '.join(absent)}: {len(absent)} of {table.num_classes} classes"
         yield Problem(text, (), "take these rows out of the table, if they should not be learned")

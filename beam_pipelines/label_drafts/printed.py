@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from beam_pipelines.label_drafts.contents import (
@@ -19,6 +20,7 @@ from beam_pipelines.label_drafts.contents import (
 )
 from beam_pipelines.label_drafts.draft import share
 from beam_pipelines.label_drafts.lint import Problem
+from beam_pipelines.label_drafts.names import labels_of
 from beam_pipelines.label_drafts.tallies import MOST_VALUES, Tally
 
 SHOWN_VALUES = 300
@@ -34,6 +36,18 @@ def print_contents(contents: Contents, file: Callable[[int], str], console: Cons
     for storage in STORAGES:
         if storage in contents.values:
             _print_values(storage, contents.values[storage], console)
+
+    if contents.names:
+        _print_names(contents, console)
+
+
+def _print_names(contents: Contents, console: Console) -> None:
+    table, labels = _table("labels of regions", "label", "regions", "images"), labels_of(contents)
+    for name in labels[:SHOWN_VALUES]:
+        table.add_row(escape(name), f"{contents.regions[name]:,}", f"{contents.names[name].masks:,}")
+    console.print(table)
+    if len(labels) > SHOWN_VALUES:
+        console.print(f"... and {len(labels) - SHOWN_VALUES:,} rarer labels", highlight=False)
 
 
 def _print_values(storage: str, values: Values, console: Console) -> None:

@@ -74,7 +74,7 @@ def labels_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("input", metavar="INPUT", help="a folder, zip archives, or both, as for beam_pipelines.build")
     parser.add_argument(
-        "--labels", metavar="TABLE", help="check this label table, built-in or a YAML file, and draft none"
+        "--labels", metavar="TABLE", help="check this label table, built-in or a label file, and draft none"
     )
     parser.add_argument(
         "--output",

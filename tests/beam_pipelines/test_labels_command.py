@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -38,7 +39,7 @@ def test_the_draft_builds_as_it_is(scenes: Path, capsys: pytest.CaptureFixture[s
     draft, output = tmp_path / "draft.yaml", tmp_path / "out"
     out = printed(capsys, scenes, f"--output={draft}")
     assert "the colors are those of camvid11" in out
-    assert f"{draft}: 6 classes" in out
+    assert f"{draft}: fill in its names" in out
     options = ["--splits=train", "--image_size=native", "--image_encoding=uint8", "--shards=train=1"]
     assert build(f"--input={scenes}", f"--output={output}", f"--labels={draft}", *options) == 0
     _, manifest = published(output)
@@ -137,6 +138,31 @@ def test_an_error_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]
     assert labels([str(tmp_path), f"--output={tmp_path / 'draft.yaml'}"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {tmp_path} has no known layout")
+
+
+def test_labels_of_regions_are_drafted_and_checked(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    square, pairs = [[10, 10], [60, 10], [60, 60]], ["image,mask"]
+    for index in range(5):
+        Image.fromarray(COLORS[DRAWN[index]]).save(tmp_path / f"{index}.png")
+        shapes = [
+            {"label": label, "points": square, "shape_type": "polygon"}
+            for label in (["car", "no", "no"] if index else ["[red] sign"])
+        ]
+        content = {"shapes": shapes, "imagePath": f"{index}.png", "imageHeight": 96, "imageWidth": 160}
+        (tmp_path / f"{index}.json").write_text(json.dumps(content))
+        pairs.append(f"{index}.png,{index}.json")
+    source = tmp_path / "pairs.csv"
+    source.write_text("\n".join(pairs))
+    draft = tmp_path / "draft.yaml"
+    out = printed(capsys, source, f"--output={draft}")
+    assert re.search(r"│ no +│ +8 │ +4 │", out)
+    assert [row.name for row in load_labels(str(draft)).classes] == ["[red] sign", "car", "no"]
+    assert "8 regions in 4 of 5 images" in draft.read_text()
+    assert "the table fits every mask" in printed(capsys, source, f"--labels={draft}")
+    draft.write_text("classes: [car, bus]")
+    out = printed(capsys, source, f"--labels={draft}", code=1)
+    assert "unknown_labels: 5 masks: labels that draft does not name: 'no' (in 4), '[red] sign' (in 1)" in out
+    assert "no mask has bus: 1 of 2 classes" in out
 
 
 def test_folders_without_splits_need_none_here(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

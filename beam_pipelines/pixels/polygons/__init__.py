@@ -45,6 +45,18 @@ def draw(document: bytes, table: LabelTable, size: tuple[int, int]) -> np.ndarra
     Raises:
       BadInputError: `bad_polygons`, `unknown_labels`, or `size_mismatch` with the size in the document.
     """
+    drawing = _opened(document)
+    _check_declared(size, drawing.size)
+    ids = train_ids_of(drawing.names, table)
+    return drawing.draw(ids, background_of(table), size)
+
+
+def names_in(document: bytes) -> list[str]:
+    """The label of each region. Raises BadInputError: `bad_polygons`."""
+    return _opened(document).names
+
+
+def _opened(document: bytes) -> labelme.Drawing | regions.Drawing:
     try:
         data = document.removeprefix(codecs.BOM_UTF8)
         kinds = msgspec.json.decode(data, type=_Document)
@@ -53,11 +65,9 @@ def draw(document: bytes, table: LabelTable, size: tuple[int, int]) -> np.ndarra
         drawing = _read(data, of_build=len(kinds.regions) > 0)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise bad(f"it is neither a file of Labelme nor of the build: {error}") from error
-    _check_declared(size, drawing.size)
     if len(drawing.names) > MAX_REGIONS:
         raise bad(f"it has {len(drawing.names):,} regions; at most {MAX_REGIONS:,} are possible")
-    ids = train_ids_of(drawing.names, table)
-    return drawing.draw(ids, background_of(table), size)
+    return drawing
 
 
 def train_ids_of(names: Sequence[str], table: LabelTable) -> list[int]:

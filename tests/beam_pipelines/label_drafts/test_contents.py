@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import random
 
 import numpy as np
@@ -45,7 +46,11 @@ def some_masks() -> list[bytes]:
     images += [Image.fromarray(ids[0].astype(np.uint16) * 1000), Image.fromarray(ids[0] * 255 > 0)]
     images += [palette_image(ids[1], COLORS), palette_image(ids[2], COLORS[::-1]), palette_image(ids[2], 0 * COLORS)]
     images += [Image.fromarray(COLORS[ids[0]]), Image.fromarray(noise), Image.fromarray(255 - noise)]
-    return [*map(png, images), b"", png(images[0])[:50]]
+    shapes = [
+        {"label": label, "points": [[0, 0], [9, 0], [9, 9]], "shape_type": "polygon"} for label in ("b", "a", "b")
+    ]
+    regions = json.dumps({"shapes": shapes, "imageHeight": 96, "imageWidth": 160}).encode()
+    return [*map(png, images), b"", png(images[0])[:50], regions, regions, b"{}"]
 
 
 MASKS = some_masks()

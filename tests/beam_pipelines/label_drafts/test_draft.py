@@ -155,22 +155,25 @@ def test_colors_that_jpeg_damaged_are_found_again(tmp_path: Path) -> None:
     assert len(colors) == CLASSES
     distance = np.abs(colors[:, None] - COLORS[None].astype(int)).max(axis=2)
     assert distance.min(axis=0).max() <= 3
-    assert sum(row.pixels for row in rows) == meaning.pixels
-
     table = table_of(masks, tmp_path)
     read = [decode_mask(data, table, ANY, reading_of("colors")) for data in masks]
     right = np.mean([distance.argmin(axis=1)[ids] == drawn for ids, drawn in zip(read, DRAWN, strict=True)])
     assert right > 0.97
-    assert [sum(int((ids == row.source_id).sum()) for ids in read) for row in rows] == [row.pixels for row in rows]
+    counts = [sum(int((ids == row.source_id).sum()) for ids in read) for row in draft.classes]
+    assert counts == [row.pixels for row in draft.classes]
 
 
-def test_colors_between_two_classes_are_given_to_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("classes", "void"), [(7, "color 0-0-0"), (6, "between two classes")])
+def test_colors_between_two_classes_are_ignored(classes: int, void: str, tmp_path: Path) -> None:
     """Anti-aliasing puts colors in the middle between two, which no distance decides."""
-    smooth = [png(Image.fromarray(COLORS[ids]).resize((80, 48), Image.Resampling.BOX)) for ids in DRAWN]
+    smooth = [png(Image.fromarray(COLORS[ids % classes]).resize((80, 48), Image.Resampling.BOX)) for ids in DRAWN]
     _, _, draft = drafted(smooth)
-    assert any(row.ties for row in draft.classes)
+    ignored = [row.name for row in draft.ignored]
+    assert ignored == [void]
     table = table_of(smooth, tmp_path)
-    assert all(decode_mask(data, table, ANY, reading_of("colors")).size for data in smooth)
+    read = np.stack([decode_mask(data, table, ANY, reading_of("colors")) for data in smooth])
+    assert [int((read == row.source_id).sum()) for row in draft.classes] == [row.pixels for row in draft.classes]
+    assert 0 < (table.train_id_of[read] == IGNORE).mean() < 0.25
 
 
 def test_a_binary_mask_with_soft_edges_has_two_classes(tmp_path: Path) -> None:
@@ -220,6 +223,9 @@ def test_pictures_are_not_taken_for_masks() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (48, 80, 3), np.uint8)
     with pytest.raises(BuildError, match="they look like pictures, not like masks"):
         meaning_and_fit([png(Image.fromarray(noise))])
+    half = np.where(np.arange(80)[:, None] < 40, noise, 7).astype(np.uint8)
+    with pytest.raises(BuildError, match=r"50% of the pixels are in none of the main ones: they look like pictures"):
+        drafted([png(Image.fromarray(half))])
 
 
 def test_without_a_readable_mask_there_is_no_draft() -> None:
