@@ -20,7 +20,8 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 
 from beam_pipelines import progress, report, runners
-from beam_pipelines.contract.manifest import Manifest
+from beam_pipelines.contract.labels import LabelTable
+from beam_pipelines.contract.manifest import Manifest, ManifestError
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import cloud, lease, storage, workspace
 from beam_pipelines.files.workspace import Workspace
@@ -65,10 +66,10 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
     place = Workspace(settings.output)
     beam_options = pipeline_options(settings.beam_args)
     cloud.check_login(place.root, *input_paths(settings.recipe.input))
-    settings, source = settled(settings)
+    settings, opened = settled(settings)
     recipe = settings.recipe
     if settings.plan_only:
-        make_plan(recipe, place, console, source)
+        make_plan(recipe, place, console, opened)
         return 0
     if not settings.overwrite and _is_complete(settings, place):
         return _say_complete(place, console)
@@ -77,7 +78,7 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
         if not settings.overwrite and (manifest := _published(place, recipe, console)):
             _tidy(manifest, settings, place, console)  # a build that was killed at its end left this undone
             return _say_complete(place, console)
-        plan = make_plan(recipe, place, console, source)
+        plan = make_plan(recipe, place, console, opened)
         lease.check(place.lease)  # finding the pairs may have taken minutes
         ownership.refuse_foreign(place, [shard.file for shard in plan.shards])
         _check_space(plan, recipe, place)
@@ -144,31 +145,41 @@ def _tidy(manifest: Manifest, settings: BuildSettings, place: Workspace, console
     ownership.finish(place)
 
 
-def settled(settings: BuildSettings) -> tuple[BuildSettings, Source | None]:
-    """The settings with the label table of the input's layout, if none was given; and the input, if it was read.
+def settled(settings: BuildSettings) -> tuple[BuildSettings, list[Source]]:
+    """The settings with the label table of the input's layout, if none was given; and the input, if it was opened, for
+    `make_plan`.
 
     Raises:
       BuildError, LabelTableError: the layout has a label table of its own, which can't be read.
     """
     if settings.labels_given or settings.recipe.input == SCENES:
-        return settings, None
+        return settings, []
     try:
-        source = open_source(settings.recipe, settings.recipe.input)
-    except BuildError:
-        return settings, None  # a finished data set does not need its input; a build raises the error again
-    labels = labels_of(source)
+        opened = [open_source(settings.recipe, settings.recipe.input)]
+        labels = labels_of(opened[0])
+    except BuildError:  # a finished data set does not need its input; a build raises the error again
+        opened, labels = [], _labels_of_finished(settings)
     recipe = replace(settings.recipe, labels=labels) if labels else settings.recipe
-    return replace(settings, recipe=recipe), source
+    return replace(settings, recipe=recipe), opened
 
 
-def make_plan(recipe: Recipe, place: Workspace, console: Console, source: Source | None = None) -> BuildPlan:
+def _labels_of_finished(settings: BuildSettings) -> LabelTable | None:
+    """The label table of the data set in `--output`, if its recipe is the same besides; else None."""
+    with contextlib.suppress(BuildError, ManifestError):
+        found = workspace.read_manifest(Workspace(settings.output))
+        if found and replace(settings.recipe, labels=found.labels).fingerprint == found.fingerprint:
+            return found.labels
+    return None
+
+
+def make_plan(recipe: Recipe, place: Workspace, console: Console, opened: list[Source] | None = None) -> BuildPlan:
     """Finds the pairs, divides them into shards, and prints the plan. Writes nothing, except the embedded scenes if
-    they are the input.
+    they are the input. An `opened` input is taken out of its list, so that nothing else holds the list of its files.
     """
     inputs = _draw_scenes(recipe, place, console) if recipe.input == SCENES else recipe.input
     if recipe.input != SCENES:
         check_apart(inputs, place.root)
-    source = source or open_source(recipe, inputs)
+    source = opened.pop() if opened else open_source(recipe, inputs)
     if recipe.input != SCENES:
         check_not_among(source, place.root)
     found = find_pairs(recipe, inputs, source)

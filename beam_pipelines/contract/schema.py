@@ -58,6 +58,13 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
 Size = Annotated[int, msgspec.Meta(ge=1, le=MAX_SIZE)]
 Digest = Annotated[str, msgspec.Meta(pattern=_HEX)]  # SHA-256
 PlainName = Annotated[str, msgspec.Meta(pattern=_PLAIN)]  # of a file in the folder that the document is about
+
+
+def is_plain_name(text: str) -> bool:
+    """Whether `text` is a PlainName."""
+    return re.match(_PLAIN, text) is not None
+
+
 NameBelow = Annotated[str, msgspec.Meta(pattern=_BELOW)]  # of a file there, or in a folder of it: `a/b`
 Crc = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from beam_pipelines.errors import BuildError
 from beam_pipelines.inputs.input_files import Files
-from beam_pipelines.inputs.layouts import AnyTemplate, Masks
+from beam_pipelines.inputs.layout import AnyTemplate, Masks
 from beam_pipelines.inputs.templates import Name, split_of_folder
 
 _IMAGE = "i"

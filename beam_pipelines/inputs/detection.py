@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from beam_pipelines.errors import BuildError
+from beam_pipelines.files.reader import read_whole
 from beam_pipelines.inputs import diagnosis, layouts
 from beam_pipelines.inputs.input_files import Files
-from beam_pipelines.inputs.layouts import AnyTemplate, Layout, Masks, listed
+from beam_pipelines.inputs.layout import AnyTemplate, Layout, Masks, listed
 from beam_pipelines.inputs.suffixes import with_suffixes
 from beam_pipelines.inputs.templates import Template
 from beam_pipelines.recipe import Recipe
@@ -99,15 +100,21 @@ def _masks_of(layout: Layout, files: Files, recipe: Recipe) -> list[Masks]:
         for masks in layout.masks
         if recipe.annotations in (None, masks.name, masks.ids)
         and masks.template.folders <= files.folder_names
-        and (not masks.needs_table or (masks.table and any(map(masks.table.matches, files))))
+        and (masks.needs_table is None or _has_table(masks, files))
         and any(map(masks.template.matches, files))
     ]
+
+
+def _has_table(masks: Masks, files: Files) -> bool:
+    found = list(filter(masks.table.matches, files)) if masks.table else []
+    return any((masks.needs_table or b"") in read_whole(files[name][0]) for name in found)
 
 
 def _settled(layout: Layout, found: Sequence[Masks], files: Files, inputs: str) -> Detected | None:
     images = tuple(template for template in layout.images if any(map(template.matches, files)))
     if layout.alternatives:
         return _only(layout, images, found, files, inputs)
+    images = images[:1]
     chosen = tuple(masks for masks in found if masks.ids == found[0].ids)
     return Detected(layout, images, chosen, tuple(_notes(chosen, found)))
 
@@ -127,8 +134,10 @@ def _only(
         for masks in found:
             for of_images, of_masks in with_suffixes(image, masks.template, files):
                 fitting.append((of_images, dataclasses.replace(masks, template=of_masks)))
+    usual = [each for each in fitting if each[0].folders | each[1].template.folders <= layouts.USUAL_FOLDERS]
+    fitting = usual or fitting
     if len(fitting) > 1:
-        raise BuildError(diagnosis.ambiguous(fitting, inputs))
+        raise BuildError(diagnosis.ambiguous(fitting, files, inputs))
     if not fitting:  # each problem is listed, unless any folder may have such names
         return None if layout.is_loose else Detected(layout, tuple(images), tuple(found[:1]))
     (of_images, masks) = fitting[0]

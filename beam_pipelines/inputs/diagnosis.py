@@ -13,16 +13,8 @@ from beam_pipelines.files import storage
 from beam_pipelines.files.reader import is_member
 from beam_pipelines.inputs import layouts
 from beam_pipelines.inputs.input_files import Files
-from beam_pipelines.inputs.layouts import (
-    IMAGE_SUFFIXES,
-    MASK_SUFFIXES,
-    AnyTemplate,
-    Layout,
-    Masks,
-    is_picture,
-    listed,
-    shown,
-)
+from beam_pipelines.inputs.layout import AnyTemplate, Layout, Masks, listed, shown
+from beam_pipelines.inputs.layouts import IMAGE_SUFFIXES, MASK_SUFFIXES, is_picture
 from beam_pipelines.inputs.templates import FolderTemplate, split_of_folder
 from beam_pipelines.recipe import Recipe
 
@@ -41,25 +33,42 @@ def nothing_found(files: Files, there: Sequence[Layout], rows: Sequence[Layout],
     right = _folder_below(files) or _folder_above(inputs)
     if right:
         return f"{inputs} is not the folder with the images and the masks: give --input={right}"
-    for layout in there:
-        kinds = [masks for masks in layout.masks if recipe.annotations in (None, masks.name, masks.ids)]
-        images = shown([template for template in layout.images if any(map(template.matches, files))])
-        return (
-            f"{inputs} has images of the layout {layout.name} ({images}) but no masks of it "
-            f"({shown([masks.template for masks in kinds])}): {_why(layout, files) or _proposed(files) or layout.cure}"
-        )
+    if there:
+        texts = [_without_masks(layout, files, recipe) for layout in there]
+        return f"{inputs} has {'. It also has '.join(texts)}"
     cure = _proposed(files) or "Give --images and --masks with the patterns of your names"
     return f"{inputs} has no known layout. {_first(files)}. {_nearest(files, rows)}. {cure}"
 
 
-def ambiguous(fitting: Sequence[tuple[AnyTemplate, Masks]], inputs: str) -> str:
+def _without_masks(layout: Layout, files: Files, recipe: Recipe) -> str:
+    kinds = [masks for masks in layout.masks if recipe.annotations in (None, masks.name, masks.ids)]
+    images = shown([template for template in layout.images if any(map(template.matches, files))][:1])
+    return (
+        f"images of the layout {layout.name} ({images}) but no masks of it "
+        f"({shown([masks.template for masks in kinds])}): {_why(layout, files) or _proposed(files) or layout.cure}"
+    )
+
+
+def ambiguous(fitting: Sequence[tuple[AnyTemplate, Masks]], files: Files, inputs: str) -> str:
     """Several pairs of folders, or of suffixes, fit each other."""
     ways = " and as ".join(f"{image.shown} with {masks.template.shown}" for image, masks in fitting)
     image, masks = fitting[0]
     return (
         f"{inputs} can be read as {ways}: keep one of these, or say which, as in "
-        f"{_options(image.text, masks.template.text)}"
+        f"{_options(_pattern(image, files), _pattern(masks.template, files))}"
     )
+
+
+def _pattern(template: AnyTemplate, files: Files) -> str:
+    """The text of the template, with the place of the split's folder in the first name that fits."""
+    name = next(filter(template.matches, files))
+    folders = name.split("/")[:-1]
+    places = [place for place, folder in enumerate(folders) if split_of_folder(folder)]
+    if not isinstance(template, FolderTemplate) or not places:
+        return template.text
+    last = max(places[-1], folders.index(next(each for each in folders if each.lower() == template.folder)))
+    shown = ["{split}" if place in places else folder for place, folder in enumerate(folders[: last + 1])]
+    return "/".join([*shown, template.text.rpartition("/")[2]])
 
 
 def _options(images: str, masks: str) -> str:
@@ -178,7 +187,7 @@ def _folder_above(inputs: str) -> str | None:
     for _ in range(_FOLDERS_ABOVE):
         folder = os.path.dirname(folder)
         try:
-            names = set(os.listdir(folder))
+            names = {form for name in os.listdir(folder) for form in (name, name.lower())}
         except OSError:
             return None
         for layout in layouts.LAYOUTS:

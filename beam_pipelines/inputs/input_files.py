@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 import os
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import archives, listing, storage
 from beam_pipelines.files.reader import member_path
 from beam_pipelines.inputs import layouts
 from beam_pipelines.recipe import input_paths
+
+_ANNOTATIONS = (".json", ".xml")
 
 
 class Files(Mapping[str, tuple[str, int]]):
@@ -37,11 +39,12 @@ class Files(Mapping[str, tuple[str, int]]):
         if path is not None and path != self._prefixes[-1] + name:
             self._other_paths[name] = path
 
-    def extend(self, other: Files) -> None:
-        """Adds the files of `other`."""
+    def extend(self, other: Files, leave_out: Set[str] = frozenset()) -> None:
+        """Adds the files of `other`, without those that have one of the names `leave_out`."""
         for place, name in enumerate(other._names):
-            self.add_source(other._prefixes[other._sources[place]])
-            self.add(name, other._bytes[place], other.at(place)[0])
+            if name not in leave_out:
+                self.add_source(other._prefixes[other._sources[place]])
+                self.add(name, other._bytes[place], other.at(place)[0])
 
     def at(self, place: int) -> tuple[str, int]:
         """(path, bytes) of the file at a place."""
@@ -63,9 +66,9 @@ class Files(Mapping[str, tuple[str, int]]):
 
     @functools.cached_property
     def folder_names(self) -> frozenset[str]:
-        """The names of all folders below the input."""
+        """The names of all folders below the input, as they are and in lower case."""
         folders = {name.rpartition("/")[0] for name in self._names}
-        return frozenset(part for folder in folders for part in folder.split("/"))
+        return frozenset(part for folder in folders for part in (*folder.split("/"), *folder.lower().split("/")))
 
     @functools.cached_property
     def _places(self) -> dict[str, int]:
@@ -91,29 +94,21 @@ def list_inputs(inputs: str) -> Files:
 
 
 def _merged(files: Files, found: Files, where: str) -> Files:
-    """Raises BuildError if an image or a mask is in both; each archive of Cityscapes has a README."""
+    """Raises BuildError if an image, a mask or another file of annotations is in both, but not for a README: each
+    archive of Cityscapes has one.
+    """
     if not len(files):
         return found
     there = set(files)
     twice = {name for name in found if name in there}
-    if parts := {name for name in twice if layouts.is_part(name)}:
-        name = min(parts)
+    differ = {name for name in twice if layouts.is_picture(name) or layouts.is_part(name)}
+    differ |= {name for name in twice if name.lower().endswith(_ANNOTATIONS) and files[name][1] != found[name][1]}
+    if differ:
+        name = min(differ)
         one, other = files[name][0], found[name][0]
         raise BuildError(f"{where}: {name} occurs twice, as {one} and as {other}; leave one of them out")
-    if twice:
-        found = _without(found, twice)
-    files.extend(found)
+    files.extend(found, leave_out=twice)
     return files
-
-
-def _without(files: Files, names: set[str]) -> Files:
-    kept = Files()
-    kept.add_source("")
-    for name in files:
-        if name not in names:
-            path, size = files[name]
-            kept.add(name, size, path)
-    return kept
 
 
 def _list_folder(folder: str) -> Files:
@@ -152,10 +147,15 @@ def _wrapping_folder(names: Iterable[str]) -> str:
     a part of a layout; otherwise "".
     """
     tops = {name.partition("/")[0] for name in names}
-    if len(tops) != 1 or any(map(layouts.is_part, names)):
+    if len(tops) != 1:
         return ""
     top = f"{tops.pop()}/"
-    return top if any(layouts.is_part(name.removeprefix(top)) for name in names) else ""
+    below = [name.removeprefix(top) for name in names]
+    if layouts.is_whole(list(names)):
+        return ""
+    if layouts.is_whole(below):
+        return top
+    return top if any(map(layouts.is_part, below)) and not any(map(layouts.is_part, names)) else ""
 
 
 def _visible(name: str) -> bool:

@@ -6,95 +6,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from beam_pipelines.contract.image_types import IMAGE_TYPES
+from beam_pipelines.inputs.layout import Layout, Masks, RegionFormat
 from beam_pipelines.inputs.templates import FolderTemplate, Template
-
-AnyTemplate = Template | FolderTemplate
-
-
-@dataclass(frozen=True, kw_only=True)
-class Masks:
-    """One kind of masks of a layout.
-
-    Attributes:
-      template: their names.
-      name: the value of `--annotations` that chooses them.
-      ids: what they hold, another value of `--annotations`. All masks of a data set hold the same: the kinds of one
-        `ids` are mixed, each split with the first of them that it has.
-      labels: the built-in label table that fits.
-      table: the names of files of the data set that hold its label table.
-      needs_table: whether such a file must exist, as the names of folders alone tell too little.
-      fallback: whether they hold the same classes as the kinds before them, and need no mention if those exist.
-    """
-
-    template: AnyTemplate
-    name: str
-    ids: str = ""
-    labels: str | None = None
-    table: Template | None = None
-    needs_table: bool = False
-    fallback: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layout:
-    """A way to arrange images and masks in folders.
-
-    Attributes:
-      name: its name in messages.
-      option: the value of `--layout` that chooses it.
-      source: where its facts are from.
-      images: the names of images.
-      masks: the kinds of masks; the first `ids` that exist are read.
-      alternatives: whether only one kind of masks may exist, as nothing tells which is meant.
-      unlabeled: splits whose masks are placeholders; they are built only if `--splits` names them.
-      split_lists: the names of lists of keys that are the splits; images in none of them are left out.
-      cure: what to do if there are images but no masks.
-    """
-
-    name: str
-    option: str
-    source: str = ""
-    images: tuple[AnyTemplate, ...]
-    masks: tuple[Masks, ...]
-    alternatives: bool = False
-    unlabeled: frozenset[str] = frozenset()
-    split_lists: Template | None = None
-    cure: str = "add the masks, or their archive, to --input"
-
-    @property
-    def shown(self) -> str:
-        """The layout, for messages."""
-        return f"{shown(self.images)} with {shown([masks.template for masks in self.masks])}"
-
-    @property
-    def templates(self) -> tuple[AnyTemplate, ...]:
-        return (*self.images, *(masks.template for masks in self.masks))
-
-    @property
-    def folders(self) -> frozenset[str]:
-        """The names of the folders that hold images and masks."""
-        return frozenset().union(*(template.folders for template in self.templates))
-
-    @property
-    def is_loose(self) -> bool:
-        """Whether only its masks tell the layout, as its images may be in any folder."""
-        return not any(template.folders for template in self.images)
-
-    @property
-    def is_anywhere(self) -> bool:
-        """Whether its masks, too, may be in any folder: only the pairs tell the layout."""
-        return self.is_loose and not any(getattr(masks.template, "folder", True) for masks in self.masks)
-
-    def is_image(self, name: str) -> bool:
-        """Whether `name` is an image of this layout."""
-        return any(template.matches(name) for template in self.images)
-
-    def is_mask(self, name: str) -> bool:
-        """Whether `name` is a mask of this layout, of any kind."""
-        return any(masks.template.matches(name) for masks in self.masks)
 
 
 def _kinds(text: str, names: Sequence[str], ids: dict[str, str | None]) -> tuple[Masks, ...]:
@@ -112,11 +27,13 @@ def _kinds(text: str, names: Sequence[str], ids: dict[str, str | None]) -> tuple
     )
 
 
-_SHOWN_TEMPLATES = 4
+_LEFT_IMAGES = tuple(Template(f"**/leftImg8bit/{{split}}/{{key}}_leftImg8bit.{kind}") for kind in ("png", "{type}"))
+_VISTAS_SPLITS = ("training", "validation", "testing")
 _SEGNET = ("train", "val", "test")
 _VISTAS = "github.com/open-mmlab/mmsegmentation, docs/en/user_guides/2_dataset_prepare.md; the data set's README"
 _VISTAS_VERSIONS = (("v1.2", "mapillary65"), ("v2.0", None))
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "img_dir", "rgb")
+USUAL_FOLDERS = frozenset({"images", "masks", "annotations", "labels"})  # others count only where these do not pair
 _MASK_FOLDERS = (
     *("masks", "annotations", "labels", "mask", "annotation", "label", "ann_dir", "gt", "gts", "ground_truth"),
     *("groundtruth", "segmentation", "segmentations", "seg"),
@@ -132,7 +49,7 @@ LAYOUTS = (
         name="Cityscapes",
         option="cityscapes",
         source="github.com/mcordts/cityscapesScripts, README.md",
-        images=(Template("**/leftImg8bit/{split}/{key}_leftImg8bit.{type}"),),
+        images=_LEFT_IMAGES,
         masks=_kinds(
             "**/NAME/{split}/{key}_NAME_IDS.png",
             ("gtFine", "gtCoarse"),
@@ -145,7 +62,7 @@ LAYOUTS = (
         name="IDD",
         option="idd",
         source="github.com/AutoNUE/public-code, README.md and preperation/createLabels.py",
-        images=(Template("**/leftImg8bit/{split}/{key}_leftImg8bit.{type}"),),
+        images=_LEFT_IMAGES,
         masks=_kinds(
             "**/NAME/{split}/{key}_NAME_IDS.png",
             ("gtFine",),
@@ -185,11 +102,11 @@ LAYOUTS = (
         name="Mapillary Vistas",
         option="mapillary",
         source=_VISTAS,
-        images=(Template("**/{split}/images/{key}.jpg"),),
+        images=(Template("**/{split}/images/{key}.jpg", _VISTAS_SPLITS),),
         masks=(
             *(
                 Masks(
-                    template=Template(f"**/{{split}}/{version}/labels/{{key}}.png"),
+                    template=Template(f"**/{{split}}/{version}/labels/{{key}}.png", _VISTAS_SPLITS),
                     name=version,
                     ids=version,
                     labels=labels,
@@ -198,14 +115,13 @@ LAYOUTS = (
                 for version, labels in _VISTAS_VERSIONS
             ),
             Masks(
-                template=Template("**/{split}/labels/{key}.png"),
+                template=Template("**/{split}/labels/{key}.png", _VISTAS_SPLITS),
                 name="labels",
                 ids="v1.1",
                 table=Template("**/config.json"),
-                needs_table=True,
+                needs_table=b'"readable"',
             ),
         ),
-        unlabeled=frozenset({"test"}),
         cure="add the folders of masks (training/v1.2/labels/) and config_v1.2.json to --input",
     ),
     Layout(
@@ -266,9 +182,13 @@ LAYOUTS = (
         name="ADE20K",
         option="ade20k",
         source="github.com/CSAILVision/sceneparsing, README.md",
-        images=(Template("**/images/{split}/ADE_{key}.jpg"),),
+        images=(Template("**/images/{split}/{key}.jpg", key_start="ADE_"),),
         masks=(
-            Masks(template=Template("**/annotations/{split}/ADE_{key}.png"), name="annotations", labels="ade20k150"),
+            Masks(
+                template=Template("**/annotations/{split}/{key}.png", key_start="ADE_"),
+                name="annotations",
+                labels="ade20k150",
+            ),
         ),
         cure="add ADEChallengeData2016.zip, or its content, to --input",
     ),
@@ -290,15 +210,6 @@ LAYOUTS = (
         cure="put the JSON file of each image beside it",
     ),
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class RegionFormat:
-    """A file with the regions of many images, in the place of masks; `option` is the value of `--layout`."""
-
-    name: str
-    option: str
-    source: str
 
 
 REGION_FORMATS = (
@@ -333,18 +244,13 @@ def has_images(names: Iterable[str]) -> bool:
     return any(layout.is_image(name) for name in names for layout in firm)
 
 
+def is_whole(names: Sequence[str]) -> bool:
+    """Whether `names` has images and masks of one layout."""
+    known = [layout for layout in LAYOUTS if not layout.is_anywhere]
+    return any(any(map(layout.is_image, names)) and any(map(layout.is_mask, names)) for layout in known)
+
+
 def is_part(name: str) -> bool:
     """Whether `name` is an image or a mask of a layout."""
     known = [layout for layout in LAYOUTS if not layout.is_anywhere]
     return any(layout.is_mask(name) or (not layout.is_loose and layout.is_image(name)) for layout in known)
-
-
-def shown(templates: Sequence[AnyTemplate]) -> str:
-    """The forms of names, for messages; of many only the first."""
-    texts = list(dict.fromkeys(template.shown for template in templates))
-    return listed(texts) if len(texts) <= _SHOWN_TEMPLATES else ", ".join([*texts[:_SHOWN_TEMPLATES], "..."])
-
-
-def listed(names: Sequence[str]) -> str:
-    """`a, b or c`."""
-    return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -17,6 +17,7 @@ from beam_pipelines.files.refusals import cannot_read, root_cause
 from beam_pipelines.inputs.claims import composed
 from beam_pipelines.inputs.pairs import Pair, PairList
 from beam_pipelines.inputs.splits import GivenSplits
+from beam_pipelines.inputs.templates import split_of_folder
 from beam_pipelines.inputs.unique import rejected_pair, unique
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.rejects import Rejected
@@ -58,6 +59,7 @@ class _Reading:
 
     def add(self, row: Mapping[str, str], number: int) -> None:
         given = row.get("split") or ""
+        given = split_of_folder(given) or given
         own = composed(row.get("key") or os.path.splitext(row["image"])[0].lstrip("/"))
         split = self.splits.of(given, own, f"line {number} of {self._path}")
         if split is None:
@@ -162,7 +164,7 @@ def _json_rows(file: TextIO, path: str) -> Iterator[tuple[int, dict[str, str]]]:
             continue
         try:
             value = msgspec.json.decode(line)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise BuildError(f"{path}, line {number} is not JSON: {error}") from error
         if not isinstance(value, dict) or not all(name in value for name in _NEEDED):
             raise BuildError(

@@ -22,9 +22,10 @@ def borrow_moments(path: str) -> BorrowedMoments:
     """
     found = read_manifest(Workspace(path))
     if found is not None:
+        borrowed = found.recipe.get("moments_from") or {"dataset": path, "fingerprint": found.fingerprint}
         return BorrowedMoments(
-            dataset=found.moments_from or path,
-            fingerprint=found.fingerprint,
+            dataset=str(borrowed["dataset"]),
+            fingerprint=str(borrowed["fingerprint"]),
             split=found.moments_split,
             moments=found.moments,
         )

@@ -12,7 +12,8 @@ from beam_pipelines.files.spool import Spool
 from beam_pipelines.inputs.annotations import Annotated, coco_pairs, cvat_pairs, find_coco, find_cvat
 from beam_pipelines.inputs.claims import composed
 from beam_pipelines.inputs.input_files import Files
-from beam_pipelines.inputs.layouts import IMAGE_FOLDERS, REGION_FORMATS, RegionFormat, is_picture
+from beam_pipelines.inputs.layout import RegionFormat
+from beam_pipelines.inputs.layouts import IMAGE_FOLDERS, REGION_FORMATS, is_picture
 from beam_pipelines.inputs.pairs import Pair, PairList
 from beam_pipelines.inputs.splits import GivenSplits
 from beam_pipelines.inputs.templates import FolderTemplate

@@ -19,6 +19,7 @@ from beam_pipelines.inputs.partners import explained
 from beam_pipelines.inputs.region_files import RegionFiles, find_regions, no_regions, read_regions
 from beam_pipelines.inputs.split_lists import splits_of_lists
 from beam_pipelines.inputs.splits import assigned_split, select_splits
+from beam_pipelines.inputs.unique import rejected_pair
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.rejects import Rejected
 
@@ -152,4 +153,4 @@ def _pair(key: str, split: str, files: Files, claim: Claim) -> Pair:
 
 def _reject(key: str, split: str, files: Files, claim: Claim, reason: str, detail: str) -> Rejected:
     image, mask = (files.at(places[0])[0] if places else None for places in (claim.images, claim.masks))
-    return Rejected(key=key, split=split, image=image, mask=mask, stage="pair", reason=reason, detail=detail)
+    return rejected_pair(key, split, image, mask, reason, detail)

@@ -8,10 +8,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from beam_pipelines.contract.schema import is_plain_name
 from beam_pipelines.errors import BuildError
 from beam_pipelines.inputs.claims import Claims
-from beam_pipelines.inputs.layouts import Layout
-from beam_pipelines.inputs.templates import looks_like_split
+from beam_pipelines.inputs.layout import Layout
+from beam_pipelines.inputs.templates import looks_like_split, split_of_folder
 from beam_pipelines.recipe import Recipe
 
 _PATTERNS = "--images='images/{split}/{key}.png' --masks='masks/{split}/{key}.png', with the names of your folders,"
@@ -76,8 +77,12 @@ class GivenSplits:
         """The split of the pair at `place`; None if the recipe leaves it out. `given` may be "".
 
         Raises:
-          BuildError: the pair has no split and the recipe no shares, or both have them.
+          BuildError: the pair has no split and the recipe no shares, or both have them, or files can't be named so.
         """
+        if given and not is_plain_name(given):
+            raise BuildError(
+                f"{place} has the split {given!r}, which can't be in the name of a file: give it another name"
+            )
         self._there[given] += 1
         if given and self._assign and not self._recipe.pool_splits:
             raise BuildError(
@@ -135,8 +140,8 @@ def _check_splits(claims: Claims, recipe: Recipe) -> None:
 
 
 def _check_folders(claims: Claims, recipe: Recipe) -> None:
-    """Raises BuildError if folders look like splits whose names are not known: shares would mix them."""
-    odd = sorted({folder for folder in claims.folders_of_images() if looks_like_split(folder)})
+    """Raises BuildError if folders are splits, or look like some, that no template names: shares would mix them."""
+    odd = sorted(filter(_is_split, claims.folders_of_images()))
     if recipe.pool_splits and not odd:
         raise BuildError("--pool_splits is for an input that has splits, and the folders have none")
     if odd and recipe.split_fractions and not recipe.pool_splits:
@@ -144,6 +149,10 @@ def _check_folders(claims: Claims, recipe: Recipe) -> None:
             f"the folders {', '.join(f'{folder}/' for folder in odd)} look like splits, which shares in --splits would "
             f"mix: give {_PATTERNS} to keep them, or --pool_splits to mix them"
         )
+
+
+def _is_split(folder: str) -> bool:
+    return split_of_folder(folder) is not None or looks_like_split(folder)
 
 
 def _reason_to_leave_out(split: str, claims: Claims, layout: Layout) -> str:

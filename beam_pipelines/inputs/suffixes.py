@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from beam_pipelines.inputs.claims import composed
-from beam_pipelines.inputs.layouts import IMAGE_SUFFIXES, MASK_SUFFIXES, AnyTemplate
+from beam_pipelines.inputs.layout import AnyTemplate
+from beam_pipelines.inputs.layouts import IMAGE_SUFFIXES, MASK_SUFFIXES
 from beam_pipelines.inputs.templates import FolderTemplate
 
 _SAMPLE = 1000  # masks by which folders with equal names are recognized

@@ -50,11 +50,13 @@ class Template:
 
     `{split}` is a part of a folder's name, `{key}` what image and mask share: the last one may hold folders, others
     (joined with slashes) are parts of one name. `{type}` is any type of image, `*` any text without a slash, and `**/`
-    any folders. Types of files match in any case. `splits` are the only splits that match, if there are any.
+    any folders. Types of files match in any case. `splits` are the only splits that match, if there are any, and
+    `key_start` is the beginning of the last key.
     """
 
     text: str
     splits: tuple[str, ...] = ()
+    key_start: str = ""
 
     def match(self, name: str) -> Name | None:
         """None if the name is not of this form."""
@@ -68,10 +70,6 @@ class Template:
 
     def matches(self, name: str) -> bool:
         return self._regex.fullmatch(name) is not None
-
-    @property
-    def has_split(self) -> bool:
-        return "{split}" in self.text
 
     @property
     def folders(self) -> frozenset[str]:
@@ -91,7 +89,8 @@ class Template:
         for part in parts:
             if part == "{key}":
                 keys -= 1
-                made.append(f"(?P<key{len(made)}>{'[^/]+' if keys else '.+'})")
+                form = "[^/]+" if keys else re.escape(self.key_start) + ".+"
+                made.append(f"(?P<key{len(made)}>{form})")
             elif part == "{split}":
                 splits += 1
                 any_split = "|".join(map(re.escape, self.splits)) or "[^/]+?"
@@ -114,7 +113,8 @@ def _regex_of(part: str) -> str:
 @dataclass(frozen=True)
 class FolderTemplate:
     """Files of the given types anywhere in `folder`, which may be in the folder of a split, or anywhere at all if it is
-    ""; folders below it that are named like splits are splits. The key has no `suffix`, which ends the stem.
+    ""; folders below it that are named like splits are splits. Names of folders match in any case. The key has no
+    `suffix`, which ends the stem.
     """
 
     folder: str
@@ -139,10 +139,6 @@ class FolderTemplate:
         return self.match(name) is not None
 
     @property
-    def has_split(self) -> bool:
-        return False
-
-    @property
     def folders(self) -> frozenset[str]:
         return frozenset({self.folder} - {""})
 
@@ -162,7 +158,8 @@ class FolderTemplate:
         if not self.folder:
             return ([], folders, file) if self._has_type(file) else None
         for place in (0, 1):
-            if folders[place : place + 1] == [self.folder] and all(map(split_of_folder, folders[:place])):
+            here = "".join(folders[place : place + 1]).lower()
+            if here == self.folder and all(map(split_of_folder, folders[:place])):
                 return (folders[:place], folders[place + 1 :], file) if self._has_type(file) else None
         return None
 

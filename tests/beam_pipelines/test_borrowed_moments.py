@@ -55,6 +55,8 @@ def test_moments_of_another_data_set_give_the_bytes_of_the_split_there(trained_o
     assert (found.moments, found.moments_split, found.moments_from) == (source.moments, "train", f"{trained_on}/out")
     assert verify([str(tmp_path / "val")]) == 0
     assert build(*arguments) == 0, "it is complete"
+    again = (*arguments[:-1], f"--moments_from={tmp_path / 'val'}")
+    assert build(*again) == 0, "moments that were borrowed are those of the first data set"
 
 
 def test_a_training_run_names_the_data_set_whose_moments_it_used(trained_on: Path, tmp_path: Path, capsys) -> None:

@@ -21,13 +21,14 @@ from beam_pipelines.recipe import Recipe
 from beam_pipelines.shards.plan import choose_pairs
 from beam_pipelines.shards.stage import file_reader, prepare
 from beam_pipelines.shards.survey import survey
+from tests.support.builds import build, no_transform
 from tests.support.miniatures import MINIATURES, draw, names_of
 
 
 def read(inputs: Path, *options: str) -> tuple[Recipe, Found, dict[str, Sample]]:
     """What a build of `inputs` takes: the recipe with the layout's table, the pairs, and filename -> sample."""
-    settings, source = settled(parse_build([f"--input={inputs}", "--output=out", "--image_size=native", *options]))
-    found = find_pairs(settings.recipe, str(inputs), source)
+    settings, opened = settled(parse_build([f"--input={inputs}", "--output=out", "--image_size=native", *options]))
+    found = find_pairs(settings.recipe, str(inputs), opened[0])
     chosen = choose_pairs(found.pairs, settings.recipe)
     reading = survey(chosen, settings.recipe).reading
     reader = file_reader(settings.recipe)
@@ -77,7 +78,11 @@ def test_half_a_layout_says_what_is_missing(tmp_path: Path, name: str) -> None:
         (tmp_path / mask).unlink()
     with pytest.raises(BuildError) as error:
         open_source(parse_build([f"--input={tmp_path}", "--output=out"]).recipe, str(tmp_path))
-    assert "but no masks of it" in str(error.value) or "has no known layout. Its first files are " in str(error.value)
+    layout = next(row for row in LAYOUTS if row.option == name)
+    told = (
+        "has no known layout. Its first files are " if layout.is_loose else f"has images of the layout {layout.name} ("
+    )
+    assert told in str(error.value)
 
 
 def test_every_layout_has_a_miniature_and_a_source() -> None:
@@ -111,3 +116,14 @@ def test_lists_of_splits_decide_and_a_key_in_two_of_them_is_refused(tmp_path: Pa
 def test_ignored_pixels_are_drawn_too(tmp_path: Path) -> None:
     """The miniatures would prove little of ignored labels otherwise."""
     assert any((ids == IGNORE).any() for ids in draw(MINIATURES["cityscapes"], tmp_path).values())
+
+
+def test_a_finished_data_set_is_complete_without_its_input(tmp_path: Path) -> None:
+    """The label table came from the layout."""
+    draw(MINIATURES["camvid_segnet"], tmp_path / "in")
+    arguments = (f"--input={tmp_path / 'in'}", f"--output={tmp_path / 'out'}", "--image_size=native")
+    with no_transform():
+        assert build(*arguments) == 0
+        (tmp_path / "in").rename(tmp_path / "gone")
+        assert build(*arguments) == 0
+        assert build(*arguments[:2], "--image_size=8x16") == 1

@@ -22,7 +22,7 @@ from beam_pipelines.errors import BuildError
 from beam_pipelines.files.listing import list_local
 from beam_pipelines.files.reader import FileReader
 from beam_pipelines.inputs import layouts
-from beam_pipelines.inputs.layouts import Layout, Masks
+from beam_pipelines.inputs.layout import Layout, Masks
 from beam_pipelines.inputs.pairs import PairList
 from beam_pipelines.inputs.sources import Found, find_pairs
 from beam_pipelines.inputs.templates import Template
@@ -191,8 +191,8 @@ def test_shares_are_refused_where_the_folders_have_splits(tree) -> None:
 def test_images_without_annotations_are_told_from_nothing_at_all(tmp_path) -> None:
     root = lay(tmp_path, "leftImg8bit/train/aachen/aachen_000000_000019_leftImg8bit.png")
     text = refused(root)
-    assert "images of the layout Cityscapes (leftImg8bit/SPLIT/*_leftImg8bit.*) but no masks of it (gtFine/" in text
-    assert text.endswith("add gtFine_trainvaltest.zip, or its content, to --input")
+    assert "images of the layout Cityscapes (leftImg8bit/SPLIT/*_leftImg8bit.png) but no masks of it (gtFine/" in text
+    assert ": add gtFine_trainvaltest.zip, or its content, to --input. It also has images of the layout IDD (" in text
 
 
 def test_the_tree_may_stand_in_folders_of_any_depth(tree, tmp_path) -> None:
@@ -497,7 +497,7 @@ def test_two_folders_of_masks_are_refused(tmp_path) -> None:
     root = lay(tmp_path, "images/train/a.png", "masks/train/a.png", "labels/train/a.png")
     assert refused(root) == (
         f"{root} can be read as images/*.* with masks/*.png and as images/*.* with labels/*.png: keep one of these, or "
-        "say which, as in --images='images/{key}.{type}' --masks='masks/{key}.png'"
+        "say which, as in --images='images/{split}/{key}.{type}' --masks='masks/{split}/{key}.png'"
     )
 
 
@@ -771,14 +771,55 @@ def test_names_pair_across_unicode_forms_and_twins_are_named(tmp_path) -> None:
     assert bad.detail.endswith("have the same key; only their Unicode form differs")
 
 
-@pytest.mark.parametrize("prefix", ["", "./", "my set-main/"])
-@pytest.mark.parametrize("suffix", ["zip", "ZIP"])
-def test_an_archive_is_read_as_the_folder_in_it(tmp_path, prefix, suffix) -> None:
-    archive = zipped(tmp_path / f"a.{suffix}", *(prefix + name for name in PAIR))
+@pytest.mark.parametrize("prefix", ["", "./", "my set-main/", "segmentation/"])
+@pytest.mark.parametrize(("suffix", "kind", "masks"), [("zip", "png", "masks"), ("ZIP", "jpg", "labels")])
+def test_an_archive_is_read_as_the_folder_in_it(tmp_path, prefix, suffix, kind, masks) -> None:
+    names = (f"images/train/a.{kind}", f"{masks}/train/a.png")
+    archive = zipped(tmp_path / f"a.{suffix}", *(prefix + name for name in names))
     for source in (archive, tmp_path):
         (pair,) = find(source).pairs
-        assert (pair.key, pair.filename) == ("train/a", "images/train/a.png")
-        assert read(pair.image) == f"{prefix}images/train/a.png".encode()
+        assert (pair.key, pair.filename) == ("train/a", names[0])
+        assert read(pair.image) == f"{prefix}{names[0]}".encode()
+
+
+@pytest.mark.parametrize("options", [("--images=cam/{key}.jpg", "--masks=sem/{key}.png", SHARES), (SHARES,)])
+def test_the_same_image_in_two_inputs_is_refused_whatever_the_layout(tmp_path, options) -> None:
+    masks = ("sem/a.png",) if len(options) > 1 else ("cam/a.json",)
+    for name in ("one", "two"):
+        lay(tmp_path / name, "cam/a.jpg", *masks)
+    assert "cam/a.jpg occurs twice" in refused(f"{tmp_path}/one,{tmp_path}/two", *options)
+
+
+@pytest.mark.parametrize(
+    "names", [("Images/train/a.jpg", "Masks/train/a.png"), ("Train/Images/a.jpg", "Train/Labels/a.png")]
+)
+def test_the_case_of_folders_does_not_matter(tmp_path, names) -> None:
+    assert keys(find(lay(tmp_path, *names))) == ["train/a"]
+
+
+def test_folders_of_the_usual_names_come_before_others(tmp_path) -> None:
+    lay(tmp_path, *PAIR, "seg/train/a.png", "rgb/train/a.png")
+    assert [pair.filename for pair in find(tmp_path).pairs] == [PAIR[0]]
+
+
+def test_folders_named_as_mapillary_s_with_a_config_of_something_else_are_plain_folders(tmp_path) -> None:
+    lay(tmp_path, *(f"{split}/{kind}" for split in ("train", "test") for kind in ("images/a.jpg", "labels/a.png")))
+    lay(tmp_path, *(f"training/{kind}" for kind in ("images/b.jpg", "labels/b.png")))
+    (tmp_path / "config.json").write_text('{"labels": ["road"]}')
+    assert keys(find(tmp_path)) == ["test/a", "train/a", "train/b"]
+
+
+def test_patterns_without_a_split_do_not_mix_the_folders_of_splits(tmp_path) -> None:
+    lay(tmp_path, *(f"{kind}/{split}/a.png" for kind in ("images", "masks") for split in ("train", "val")))
+    patterns = ("--images=images/{key}.png", "--masks=masks/{key}.png")
+    assert "the folders train/, val/ look like splits" in refused(tmp_path, *patterns, SHARES)
+
+
+def test_the_patterns_that_a_refusal_proposes_keep_the_splits(tmp_path) -> None:
+    root = lay(tmp_path, *PAIR, "labels/train/a.png")
+    text = refused(root)
+    assert text.endswith("--images='images/{split}/{key}.{type}' --masks='masks/{split}/{key}.png'")
+    assert keys(find(root, *text.replace("'", "").split()[-2:])) == ["train/a"]
 
 
 def test_backslashes_in_an_archive_are_read_as_slashes(tmp_path) -> None:
