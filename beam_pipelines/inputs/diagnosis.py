@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from beam_pipelines.contract.image_types import IMAGE_TYPES
 from beam_pipelines.files import storage
@@ -23,6 +24,8 @@ _SHOWN_FILES = 5
 _NEAREST = 3
 _LOOKED_AT = 20_000  # files for a proposal
 _ROOTS = 40
+_LEAST_SHARE = 6  # a proposal pairs at least one in so many pictures
+_OF_MASKS = re.compile(r"mask|label|semantic|instance|panoptic|annot|seg|gt[/_]|depth|colou?r", re.IGNORECASE)
 _OTHER_MASKS = (*(kind for kind in IMAGE_TYPES if kind != "png"), "gif")
 
 
@@ -30,13 +33,18 @@ def nothing_found(files: Files, there: Sequence[Layout], rows: Sequence[Layout],
     """Why none of the layouts `rows` fits the input, and what to do. `there` are the layouts that have images."""
     if recipe.images:
         return _no_pattern_fits(files, rows[0], inputs)
-    right = _folder_below(files) or _folder_above(inputs)
+    below = _folders_below(files)
+    if len(below) > 1:
+        return _several_folders(below, inputs)
+    right = next(iter(below), None) or _folder_above(files, inputs)
     if right:
         return f"{inputs} is not the folder with the images and the masks: give --input={right}"
     if there:
         texts = [_without_masks(layout, files, recipe) for layout in there]
         return f"{inputs} has {'. It also has '.join(texts)}"
-    cure = _proposed(files) or "Give --images and --masks with the patterns of your names"
+    found = next((name for name in files if name.lower().endswith((".csv", ".jsonl"))), None)
+    listed_in = f"If {found} lists the pairs, give --input={files[found][0]}. " if found else ""
+    cure = listed_in + (_proposed(files) or "Give --images and --masks with the patterns of your names")
     return f"{inputs} has no known layout. {_first(files)}. {_nearest(files, rows)}. {cure}"
 
 
@@ -128,27 +136,34 @@ def _proposed(files: Files) -> str | None:
 
 
 def _proposal(files: Iterable[str]) -> str | None:
-    """`--images` and `--masks` by which most of the first files pair; None if there is no such pair."""
+    """`--images` and `--masks` by which most of the first files pair; None if there is no such pair. Folders whose
+    names are those of masks are not proposed as images.
+    """
     images: dict[tuple[str, str], set[str]] = defaultdict(set)  # (start, end of the name) -> keys
     masks: dict[tuple[str, str], set[str]] = defaultdict(set)
     for name in itertools.islice(files, _LOOKED_AT):
         if is_picture(name):
             _file(name, IMAGE_SUFFIXES, images)
             if name.lower().endswith(".png"):
-                _file(name, MASK_SUFFIXES, masks)
+                own = re.search(r"[-_][^-_/0-9]+(?=\.[^./]+$)", name)  # an end of the data set's own, such as _farbe
+                _file(name, {*MASK_SUFFIXES, own[0] if own else ""}, masks)
     best: Counter[str] = Counter()
+    pictures = sum(map(is_picture, itertools.islice(files, _LOOKED_AT)))
     for (image_start, image_end), keys in sorted(images.items(), key=lambda item: -len(item[1]))[:_ROOTS]:
+        if _OF_MASKS.search(image_start + image_end):
+            continue
         for (mask_start, mask_end), others in sorted(masks.items(), key=lambda item: -len(item[1]))[:_ROOTS]:
             differ = (image_start, image_end) != (mask_start, mask_end)
             alike = ("{split}" in image_start) == ("{split}" in mask_start)
-            if differ and alike and 2 * len(keys & others) > len(others):
+            pairs = len(keys & others)
+            if differ and alike and 2 * pairs > len(others) and _LEAST_SHARE * pairs > pictures:
                 text = _options(f"{image_start}{{key}}{image_end}", f"{mask_start}{{key}}{mask_end}")
-                # Of several that pair as many, the shortest suffixes and the longest folders.
-                best[text] = 1000 * len(keys & others) + len(image_start + mask_start) - len(mask_end)
+                # Of several that pair as many, the shortest ends and the longest folders, and photographs as images.
+                best[text] = 1000 * pairs + len(image_start + mask_start) - len(mask_end) + 100 * (image_end != ".png")
     return best.most_common(1)[0][0] if best else None
 
 
-def _file(name: str, suffixes: Sequence[str], found: dict[tuple[str, str], set[str]]) -> None:
+def _file(name: str, suffixes: Iterable[str], found: dict[tuple[str, str], set[str]]) -> None:
     *folders, file = name.split("/")
     stem, _, kind = file.rpartition(".")
     shown = ["{split}" if split_of_folder(folder) and folders.count(folder) == 1 else folder for folder in folders]
@@ -163,29 +178,52 @@ def _file(name: str, suffixes: Sequence[str], found: dict[tuple[str, str], set[s
                 found[start, f"{suffix}.{kind}"].add(key)
 
 
-def _folder_below(files: Files) -> str | None:
-    """The first folder below the input that has the images and masks of a layout."""
-    found = defaultdict(set)
+def _folders_below(files: Files) -> dict[str, tuple[str, str]]:
+    """The folders below the input that have images and masks of one layout -> (the name of an image, of a mask)."""
+    found: dict[tuple[str, str], dict[bool, str]] = defaultdict(dict)
+    firm = [layout for layout in layouts.LAYOUTS if not layout.is_loose]
     for name in files:
         path, _ = files[name]
         if is_member(path) or not is_picture(name):
             continue
         parts = name.split("/")
         for rest in ("/".join(parts[depth:]) for depth in range(1, len(parts) - 1)):
-            for layout in (row for row in layouts.LAYOUTS if not row.is_loose):
+            for layout in firm:
                 is_image = layout.is_image(rest)
                 if is_image or layout.is_mask(rest):
-                    found[path.removesuffix(f"/{rest}"), layout.name].add(is_image)
-    return min((folder for (folder, _), kinds in found.items() if kinds == {True, False}), default=None)
+                    found[path.removesuffix(f"/{rest}"), layout.name].setdefault(is_image, rest)
+    whole = {folder: names for (folder, _), names in sorted(found.items()) if names.keys() == {True, False}}
+    return {folder: (names[True], names[False]) for folder, names in whole.items()}
 
 
-def _folder_above(inputs: str) -> str | None:
-    """The nearest folder above a local input that has the images and masks of a layout."""
+def _several_folders(below: Mapping[str, tuple[str, str]], inputs: str) -> str:
+    shown = ", ".join(itertools.islice(below, _NEAREST)) + (", ..." if len(below) > _NEAREST else "")
+    patterns = [_split_shown(name) for name in next(iter(below.values()))]
+    return (
+        f"{inputs} has {len(below):,} folders with images and masks ({shown}): to read all, give "
+        f"{_options(*(f'{{key}}/{pattern}' for pattern in patterns))}"
+    )
+
+
+def _split_shown(name: str) -> str:
+    """`images/train/a.png` -> `images/{split}/{key}.png`."""
+    *folders, file = name.split("/")
+    shown = ["{split}" if split_of_folder(folder) else folder for folder in folders]
+    last = max([0, *(place for place, folder in enumerate(shown) if folder == "{split}")])
+    return "/".join([*shown[: last + 1], f"{{key}}.{file.rpartition('.')[2]}"])
+
+
+def _folder_above(files: Files, inputs: str) -> str | None:
+    """The nearest folder above a local input that has the images and masks of a layout, there or in the input."""
     folder = os.path.abspath(inputs)
     if not storage.is_local(inputs) or not os.path.isdir(folder):
         return None
+    some = list(itertools.islice(files, _LOOKED_AT))
     for _ in range(_FOLDERS_ABOVE):
-        folder = os.path.dirname(folder)
+        folder, _, last = folder.rpartition("/")
+        some = [f"{last}/{name}" for name in some]
+        if layouts.is_whole(some):
+            return folder
         try:
             names = {form for name in os.listdir(folder) for form in (name, name.lower())}
         except OSError:

@@ -36,7 +36,8 @@ def is_list(inputs: str) -> bool:
 def read_pairs(recipe: Recipe, path: str) -> tuple[PairList, list[Rejected], list[str]]:
     """-> the pairs of a list by their keys, the pairing problems, and notes. Relative paths are relative to the list.
 
-    A key is that of the column, or the image's path without its ending; the split, if any, comes before it.
+    A key is that of the column, or the image's path below the list's folder without its ending; the split, if any,
+    comes before it.
 
     Raises:
       BuildError: the list can't be read, or has no splits and the recipe no shares.
@@ -56,17 +57,24 @@ class _Reading:
         self._path, self._folder = path, os.path.dirname(path)
         self.splits = GivenSplits(recipe)
         self.pairs, self.rejected = PairList(), list[Rejected]()
+        self._images: set[int] = set()  # hashes of their paths, which take less memory
 
     def add(self, row: Mapping[str, str], number: int) -> None:
         given = row.get("split") or ""
         given = split_of_folder(given) or given
-        own = composed(row.get("key") or os.path.splitext(row["image"])[0].lstrip("/"))
+        image, mask = (_absolute(row[column], self._folder) for column in _NEEDED)
+        below = image.removeprefix(storage.join(self._folder, "")) if self._folder else image
+        own = composed(row.get("key") or os.path.splitext(below)[0].lstrip("/"))
         split = self.splits.of(given, own, f"line {number} of {self._path}")
         if split is None:
             return
         key = f"{given}/{own}" if given else own
-        image, mask = (_absolute(row[column], self._folder) for column in _NEEDED)
         of_image, of_mask = _stat(image), _stat(mask)
+        if hash(image) in self._images:
+            detail = f"{image}, line {number} of the list, is in an earlier line as well"
+            self.rejected.append(rejected_pair(key, split, image, mask, "duplicate_key", detail))
+            return
+        self._images.add(hash(image))
         if of_image and of_mask:
             changed = 2 * of_image[1] + of_mask[1]
             self.pairs.append(Pair(key, split, row["image"], image, mask, of_image[0] + of_mask[0], changed))
@@ -77,9 +85,10 @@ class _Reading:
 
 
 def _absolute(path: str, folder: str) -> str:
-    if path.startswith("/") or not storage.is_local(path) or not folder:
+    if not storage.is_local(path):
         return path
-    return storage.join(folder, path)
+    whole = path if path.startswith("/") or not folder else storage.join(folder, path)
+    return os.path.normpath(whole) if storage.is_local(whole) else whole
 
 
 def _stat(path: str) -> tuple[int, int] | None:

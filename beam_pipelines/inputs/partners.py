@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from beam_pipelines.contract.image_types import IMAGE_TYPES
@@ -16,12 +16,14 @@ _NOT_IMAGES = ("heic", "heif", "avif", "gif", "jp2", "svg", "npy")
 _NOT_MASKS = (*(kind for kind in IMAGE_TYPES if kind != "png"), *_NOT_IMAGES)
 
 
-def explained(files: Files, rejected: Sequence[Rejected]) -> list[Rejected]:
-    """`rejected`, in which the detail of a missing partner names the file that may have been meant."""
+def explained(files: Files, rejected: Sequence[Rejected], is_image: Callable[[str], bool]) -> list[Rejected]:
+    """`rejected`, in which the detail of a missing partner names the file that may have been meant, which is none that
+    `is_image`.
+    """
     missing = {"missing_mask", "missing_image"}
     if not any(problem.reason in missing for problem in rejected):
         return [*rejected]
-    by_stem = _by_stem(files)
+    by_stem = _by_stem(name for name in files if not is_image(name))
     return [_explained(problem, by_stem) if problem.reason in missing else problem for problem in rejected]
 
 

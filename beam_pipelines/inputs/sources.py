@@ -118,7 +118,7 @@ def _paired(files: Files, detected: Detected, recipe: Recipe) -> tuple[PairList,
     if claims.unlisted and layout.split_lists:
         where = layout.split_lists.shown
         notes.append(f"{claims.unlisted:,} images are left out: they are in none of the lists {where}")
-    return pairs, explained(files, rejected), notes
+    return pairs, explained(files, rejected, layout.is_image), notes
 
 
 def _mixed(claims: Claims, detected: Detected, splits: Set[str]) -> list[str]:

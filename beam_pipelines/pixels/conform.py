@@ -133,8 +133,19 @@ def check_ids(ids: np.ndarray, table: LabelTable) -> None:
         unknown, counts = np.unique(present, return_counts=True)
         shown = ", ".join(f"{value} ({count:,} px)" for value, count in list(zip(unknown, counts, strict=True))[:20])
         after = f" after `shift: {table.shift}`" if table.shift else ""
-        cure = f"; {MAX_SOURCE_ID} is -1 in 16 bits: list it under `ignore`" if MAX_SOURCE_ID in unknown else ""
+        cure = _cure(unknown, table)
         raise _bad("unknown_ids", f"{unknown.size} ids are not in table {table.name}{after}: {shown}{cure}")
+
+
+def _cure(unknown: np.ndarray, table: LabelTable) -> str:
+    """What ids like these usually mean."""
+    if MAX_SOURCE_ID in unknown:
+        return f"; {MAX_SOURCE_ID} is -1 in 16 bits: list it under `ignore`"
+    if unknown.tolist() == [max(table.source_ids, default=0) + 1] and not table.shift:
+        return "; if the ids count from 1, give the label table `shift: -1`"
+    if unknown.max() == IGNORE and table.source_ids == {0, 1}:
+        return "; if 255, or all above 127, means 1, give the label table `threshold: 128`"
+    return ""
 
 
 def _resize_image(image: np.ndarray, geometry: Geometry, resize: str) -> np.ndarray:

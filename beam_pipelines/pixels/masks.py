@@ -41,6 +41,7 @@ from beam_pipelines.pixels.stored_masks import (
     NONE,
     PALETTE,
     RGB,
+    SHALLOW,
     StoredMask,
     counted,
     described,
@@ -156,7 +157,8 @@ def _unnamed(stored: StoredMask, table: LabelTable, reading: MaskReading) -> np.
             f"are read as {' and '.join(reading.ways)}; {CURE}, or store this mask like the others",
         )
     usual = next((ids for way in (IDS, LEVELS) if (ids := ids_by(way, stored)) is not None), None)
-    if COLORS not in reading.ways and usual is not None and stored.kind != RGB:
+    is_gray = stored.kind in (GRAY, SHALLOW) and reading.ways != (COLORS,)
+    if usual is not None and (is_gray or (COLORS not in reading.ways and stored.kind != RGB)):
         return usual.astype(np.uint16 if usual.max(initial=0) > 255 else np.uint8)
     colors = [tuple(color) for color in stored.colors.tolist()]
     if stored.kind == PALETTE and any(color[0] == NONE for color in colors):
@@ -165,9 +167,12 @@ def _unnamed(stored: StoredMask, table: LabelTable, reading: MaskReading) -> np.
     if not unknown or unknown[0][0] == NONE:
         raise bad("unknown_colors", f"{described(stored)} has no color of table {table.name}")
     shown = ", ".join(map(str, unknown[:20]))
-    cure = "; if they come from anti-aliasing or JPEG, give the table `nearest_color`"
-    many = len(unknown) > _MANY_UNKNOWN and not table.nearest_color
-    raise bad("unknown_colors", f"{len(unknown)} colors are not in table {table.name}: {shown}{cure if many else ''}")
+    cure = ""
+    if table.nearest_color:
+        cure = f"; the table's `nearest_color: {table.nearest_color}` does not reach them: raise it, or add the colors"
+    elif len(unknown) > _MANY_UNKNOWN:
+        cure = "; if they come from anti-aliasing or JPEG, give the table `nearest_color`"
+    raise bad("unknown_colors", f"{len(unknown)} colors are not in table {table.name}: {shown}{cure}")
 
 
 def _check_palette(stored: StoredMask, reading: MaskReading) -> None:

@@ -81,7 +81,10 @@ def cut_shards(
     """
     empty = recipe.split_fractions.keys() - chosen.keys()
     if empty:
-        raise BuildError(f"--splits: the hash assigned no pair to {', '.join(sorted(empty))}: too few pairs or groups")
+        raise BuildError(
+            f"--splits: the hash assigned no pair to {', '.join(sorted(empty))}, since there are few pairs or groups: "
+            "give it a larger share, or a list of pairs with the column split"
+        )
     if recipe.moments_split not in chosen and not recipe.moments_from:
         raise BuildError(
             f"mean and std are those of the split {recipe.moments_split!r}, but the input has only "

@@ -169,6 +169,17 @@ def test_a_list_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     assert refused(str(tmp_path / "none.csv")) == f"{tmp_path}/none.csv does not exist"
 
 
+def test_one_image_in_several_lines_is_a_problem_however_its_path_is_written(tmp_path: Path) -> None:
+    make(tmp_path, [("rgb/f1.png", "m/f1.png"), ("rgb/f2.png", "m/f2.png")])
+    lines = ["image,mask", f"{tmp_path}/rgb/f1.png,m/f1.png", "rgb/f1.png,m/f1.png", "rgb/../rgb/f1.png,m/f2.png"]
+    (tmp_path / "pairs.csv").write_text("\n".join([*lines, "rgb/f2.png,m/f2.png"]))
+    found = find(str(tmp_path / "pairs.csv"), "--splits=train=1,val=0")
+    assert [pair.key for pair in found.pairs] == ["rgb/f1", "rgb/f2"]
+    assert [bad.detail for bad in found.rejected] == [
+        f"{tmp_path}/rgb/f1.png, line {number} of the list, is in an earlier line as well" for number in (3, 4)
+    ]
+
+
 @pytest.mark.parametrize("split", ["../evil", "a/b", "."])
 def test_a_split_that_no_file_can_be_named_after_is_refused(tmp_path: Path, split: str) -> None:
     path = make(tmp_path, [(*ROWS[0][:2], split)])

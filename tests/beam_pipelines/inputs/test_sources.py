@@ -34,6 +34,7 @@ CITIES = {"train": ("aachen", "bochum"), "val": ("munster",), "test": ("berlin",
 PER_CITY = 2
 LEFT_OUT_TEST = "test: 2 images are left out, their annotations are placeholders (give --splits to build them)"
 COARSE_EXTRA = "train_extra: its masks are those of gtCoarse"
+SPLITS = ("train", "val")
 SHARES = "--splits=train=0.8,val=0.2"
 
 
@@ -601,6 +602,11 @@ def test_pooled_splits_are_divided_anew_and_told(tmp_path) -> None:
         ("all/{}.jpg", "all/{}_mask.png", "--images='all/{key}.jpg' --masks='all/{key}_mask.png'"),
         ("x/train/{}.tif", "y/train/{}_L.png", "--images='x/{split}/{key}.tif' --masks='y/{split}/{key}_L.png'"),
         ("p/q/r/{}.png", "p/s/t/{}.png", "--images='p/q/r/{key}.png' --masks='p/s/t/{key}.png'"),
+        (
+            "photos/d1/{}.jpg",
+            "marked/d1/{}_farbe.png",
+            "--images='photos/d1/{key}.jpg' --masks='marked/d1/{key}_farbe.png'",
+        ),
     ],
 )
 def test_names_that_fit_each_other_are_proposed_as_patterns(tmp_path, image, mask, proposal) -> None:
@@ -899,6 +905,33 @@ def test_two_members_of_one_name_are_refused(tmp_path) -> None:
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(PAIR[0], "another")
     assert refused(path).startswith(f"{path} holds {PAIR[0]} twice, with different bytes")
+
+
+def test_a_folder_for_each_drive_is_told_the_patterns_that_read_all(tmp_path) -> None:
+    names = [f"drive_{n}/{kind}/{split}/a.png" for n in range(3) for kind in ("images", "masks") for split in SPLITS]
+    text = refused(lay(tmp_path, *names))
+    assert f"has 3 folders with images and masks ({tmp_path}/drive_0, {tmp_path}/drive_1, " in text
+    assert text.endswith("--images='{key}/images/{split}/{key}.png' --masks='{key}/masks/{split}/{key}.png'")
+    assert len(find(tmp_path, *text.replace("'", "").split()[-2:]).pairs) == 6
+
+
+def test_a_part_of_a_layout_is_told_the_whole_and_not_to_take_masks_for_images(tmp_path) -> None:
+    names = [f"training/{kind}/{n}.png" for kind in ("image_2", "semantic", "semantic_rgb") for n in range(3)]
+    assert refused(lay(tmp_path / "kitti", *names) / "training").endswith(f": give --input={tmp_path}/kitti")
+    lay(tmp_path / "own", *(f"{kind}/{n}.png" for kind in ("semantic", "semantic_rgb") for n in range(3)))
+    assert "These names fit" not in refused(tmp_path / "own")
+
+
+def test_a_list_among_the_files_is_told(tmp_path) -> None:
+    text = refused(lay(tmp_path, "x/a.jpg", "y/b.png", "pairs.csv"))
+    assert f"If pairs.csv lists the pairs, give --input={tmp_path}/pairs.csv" in text
+
+
+def test_a_photo_of_another_drive_is_not_taken_for_a_missing_mask(tmp_path) -> None:
+    lay(tmp_path, *PAIR, "images/d1/1.jpg", "images/d2/1.jpg", "masks/d2/1.png")
+    patterns = ("--images=images/{key}.{type}", "--masks=masks/{key}.png", SHARES, "--pool_splits")
+    (bad,) = find(tmp_path, *patterns).rejected
+    assert bad.detail == "images/d1/1.jpg has no mask"
 
 
 @pytest.mark.parametrize("given", ["", "set/images", "set/masks", "set/images/train"])
