@@ -301,7 +301,7 @@ def test_an_input_that_is_not_there_or_has_nothing_is_told(tmp_path: Path, capsy
     fails(capsys.readouterr(), f"{tmp_path / 'nowhere'} does not exist")
     (tmp_path / "empty").mkdir()
     assert build(f"--input={tmp_path / 'empty'}", f"--output={output}") == 1
-    fails(capsys.readouterr(), "found neither Cityscapes (leftImg8bit/ with gtFine/", "among 0 files")
+    fails(capsys.readouterr(), "empty has no known layout. It has no files. Known are Cityscapes; ")
     (tmp_path / "cut.zip").write_bytes(b"PK\x03\x04 and no more")
     assert build(f"--input={tmp_path / 'cut.zip'}", f"--output={output}") == 1
     fails(capsys.readouterr(), "is not a zip archive, or is truncated", "download it again")
