@@ -91,7 +91,7 @@ def test_without_an_account_the_command_says_how_to_log_in_and_does_not_wait(tmp
             "error: gs://street/out/mine: no Google account is set up; log in with "
             "`gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS\n"
         )
-        assert time.monotonic() - start < 15
+        assert time.monotonic() - start < 60  # with retries it would be two minutes
 
 
 @pytest.mark.usefixtures("without_transform")
