@@ -151,13 +151,14 @@ def _notes_on_classes(manifest: Manifest) -> list[str]:
         notes.append(f"that is unusually many: is {manifest.labels.name} the right label table (--labels)?")
     notes += _notes_on_table(manifest.labels, pixels)
     notes += [
-        f"repaired           {pixels:,} pixels of masks by `{name}: {manifest.labels.repairs.get(name)}`"
+        f"repaired           {counted(pixels, 'pixel')} of masks by `{name}: {manifest.labels.repairs.get(name)}`"
         for name, pixels in manifest.repairs.items()
     ]
     if minus_ones := manifest.minus_one_pixels:
+        count = counted(minus_ones, "pixel of masks is", "pixels of masks are")
         notes.append(
-            f"warning: {minus_ones:,} pixels of masks are 65535, which is -1 in 16 bits: `ignore: rest` ignored them; "
-            "if they belong to a class, add 65535 to its ids"
+            f"warning: {count} 65535, which is -1 in 16 bits: "
+            "`ignore: rest` ignored them; if they belong to a class, add 65535 to its ids"
         )
     return notes
 
