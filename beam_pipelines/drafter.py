@@ -17,7 +17,7 @@ from rich.console import Console
 from beam_pipelines import report, runners, stopping
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import cloud, storage
-from beam_pipelines.files.spool import source_of
+from beam_pipelines.files.spool import DOCUMENTS, reference_of
 from beam_pipelines.inputs.label_files import load_labels
 from beam_pipelines.inputs.pairs import PairList
 from beam_pipelines.inputs.sources import Found, Pair, find_pairs, open_source
@@ -30,8 +30,10 @@ from beam_pipelines.label_drafts.names import yaml_of_names
 from beam_pipelines.options import LabelsSettings, pipeline_options
 from beam_pipelines.pixels.mask_readings import OPTION, MaskReading, all_ways
 from beam_pipelines.recipe import Recipe, input_paths
+from beam_pipelines.shards.documents import copy_documents, has_documents
 from beam_pipelines.shards.plan import choose_pairs
 from beam_pipelines.shards.survey import Surveyed, survey
+from beam_pipelines.wording import counted
 
 _Chosen = Mapping[str, Sequence[Pair]]
 
@@ -52,11 +54,11 @@ def _look(settings: LabelsSettings, console: Console) -> int:
     pairs = PairList(pair for pairs in chosen.values() for pair in pairs).sorted_by_key()
 
     def file(index: int) -> str:
-        return source_of(pairs[index].mask).removeprefix(f"{recipe.input}/")
+        return _shown_file(pairs[index]).removeprefix(f"{recipe.input}/")
 
     if found.rejected and not settings.check:
-        first = found.rejected[0]
-        console.print(f"  {len(found.rejected):,} are no pair, such as {first.key}: {first.detail}", highlight=False)
+        first, count = found.rejected[0], counted(len(found.rejected), "is no pair", "are no pair")
+        console.print(f"  {count}, such as {first.key}: {first.detail}", highlight=False)
     if not settings.check:
         contents = _count(pairs, None, settings, options, console)
         return _draft(contents, chosen, file, settings, console)
@@ -65,6 +67,11 @@ def _look(settings: LabelsSettings, console: Console) -> int:
     problems += lint.problems_of(contents, recipe.labels, file, found.rejected, whole=recipe.max_pairs is None)
     printed.print_problems(problems, console)
     return 1 if problems else 0
+
+
+def _shown_file(pair: Pair) -> str:
+    """The mask; or the image, if one file has the regions of many."""
+    return pair.image if reference_of(pair.mask) else pair.mask
 
 
 def _find(recipe: Recipe) -> Found:
@@ -91,7 +98,7 @@ def _draft(
 ) -> int:
     printed.print_contents(contents, file, console)
     if contents.names and not contents.values:
-        head = f"Drafted from the regions of {contents.masks:,} images of {settings.recipe.input}."
+        head = f"Drafted from the regions of {counted(contents.masks, 'image')} of {settings.recipe.input}."
         _write_new(settings.output, yaml_of_names(contents, head))
         command, todo = _check_command(settings), "say what it ignores"
     else:
@@ -100,7 +107,8 @@ def _draft(
         drafted = draft.draft_of(meaning, fit)
         for sentence in (*fit.sentences, *drafted.decisions):
             console.print(sentence, highlight=False, markup=False)
-        head = f"Drafted from {meaning.masks:,} masks with {meaning.pixels:,} pixels of {settings.recipe.input}."
+        masks, pixels = counted(meaning.masks, "mask"), counted(meaning.pixels, "pixel")
+        head = f"Drafted from {masks} with {pixels} of {settings.recipe.input}."
         _write_new(settings.output, draft.yaml_of(drafted, meaning, [head, *fit.sentences]))
         command = _check_command(settings, *_masks_are(meaning.way, chosen, settings))
         todo = "fill in its names and what it ignores"
@@ -141,12 +149,24 @@ def _count(
     pairs: Sequence[Pair], check: Check | None, settings: LabelsSettings, options: PipelineOptions, console: Console
 ) -> Contents:
     """Passes the result through a file, since not every runner runs in this process."""
-    with _result_path(settings, options) as path, console.status(f"reading {len(pairs):,} masks"):
+    with _result_path(settings, options) as path, console.status(f"reading {counted(len(pairs), 'mask')}"):
         recipe, pipeline = settings.recipe, beam.Pipeline(options=options)
-        counted = pipeline | "CountMasks" >> CountMasks(pairs, recipe.max_image_pixels, check, recipe.rules)
-        counted | "WriteResult" >> beam.Map(lambda found: storage.write(path, found.to_json()))
+        pairs = within_reach(pairs, path, settings)
+        contents = pipeline | "CountMasks" >> CountMasks(pairs, recipe.max_image_pixels, check, recipe.rules)
+        contents | "WriteResult" >> beam.Map(lambda found: storage.write(path, found.to_json()))
         runners.run(pipeline)
         return Contents.from_json(storage.read_bytes(path) or b"")
+
+
+def within_reach(pairs: Sequence[Pair], path: str, settings: LabelsSettings) -> Sequence[Pair]:
+    """The pairs, with documents where every worker can read them: beside the result. A job's request is limited."""
+    if runners.runner_in(settings.beam_args).in_process or not has_documents(pairs):
+        return pairs
+    return copy_documents(pairs, _documents_of(path))
+
+
+def _documents_of(path: str) -> str:
+    return f"{path}-{DOCUMENTS}"
 
 
 @contextlib.contextmanager
@@ -160,8 +180,9 @@ def _result_path(settings: LabelsSettings, options: PipelineOptions) -> Iterator
         return
     folder = options.view_as(GoogleCloudOptions).temp_location or os.getcwd()
     path = storage.join(folder, f"_labels-{uuid.uuid4().hex[:12]}")
+    files = [path, _documents_of(path)]
     try:
-        with stopping.on_stop(lambda: storage.delete([path])):
+        with stopping.on_stop(lambda: storage.delete(files)):
             yield path
     finally:
-        storage.delete([path])
+        storage.delete(files)

@@ -18,6 +18,7 @@ from beam_pipelines.rejects import Rejected, meaning_of
 from beam_pipelines.shards.check import Checked
 from beam_pipelines.shards.estimate import Estimate
 from beam_pipelines.shards.plan import ShardPlan
+from beam_pipelines.wording import counted
 
 SHOWN_PROBLEMS = 20
 
@@ -35,7 +36,7 @@ class Took:
 
 def print_found(found: Found, inputs: str, console: Console, form: str = "") -> None:
     """Prints what the input holds, how it is read, if `form` says so, every note, and the first pairing problems."""
-    console.print(f"found {len(found.pairs):,} pairs in {inputs}", highlight=False, markup=False)
+    console.print(f"found {counted(len(found.pairs), 'pair')} in {inputs}", highlight=False, markup=False)
     if form:
         console.print(f"  {form}", highlight=False, markup=False)
     for note in found.notes:
@@ -100,7 +101,7 @@ def print_result(manifest: Manifest, root: str, took: Took, console: Console) ->
         console.print(f"  {reason} {count:,}: {meaning_of(reason)}", highlight=False)
     console.print(
         f"took {took.total:.1f} s, of which the pipeline {took.pipeline:.1f} s"
-        f" ({took.images:,} images, {took.images / took.pipeline:.1f} img/s)",
+        f" ({counted(took.images, 'image')}, {took.images / took.pipeline:.1f} img/s)",
         highlight=False,
     )
 
@@ -124,7 +125,7 @@ def print_checked(checked: Checked, manifest: Manifest, root: str, problems: Seq
     for problem in problems:
         console.print(f"problem: {problem}", highlight=False, markup=False)
     console.print(
-        f"{len(problems):,} problems" if problems else "all records read, every check passed", highlight=False
+        counted(len(problems), "problem") if problems else "all records read, every check passed", highlight=False
     )
 
 
@@ -150,13 +151,14 @@ def _notes_on_classes(manifest: Manifest) -> list[str]:
         notes.append(f"that is unusually many: is {manifest.labels.name} the right label table (--labels)?")
     notes += _notes_on_table(manifest.labels, pixels)
     notes += [
-        f"repaired           {pixels:,} pixels of masks by `{name}: {manifest.labels.repairs.get(name)}`"
+        f"repaired           {counted(pixels, 'pixel')} of masks by `{name}: {manifest.labels.repairs.get(name)}`"
         for name, pixels in manifest.repairs.items()
     ]
     if minus_ones := manifest.minus_one_pixels:
+        count = counted(minus_ones, "pixel of masks is", "pixels of masks are")
         notes.append(
-            f"warning: {minus_ones:,} pixels of masks are 65535, which is -1 in 16 bits: `ignore: rest` ignored them; "
-            "if they belong to a class, add 65535 to its ids"
+            f"warning: {count} 65535, which is -1 in 16 bits: "
+            "`ignore: rest` ignored them; if they belong to a class, add 65535 to its ids"
         )
     return notes
 

@@ -27,6 +27,7 @@ ROOMS = {
     PACKAGE: (
         "contract",
         "errors",
+        "wording",
         "recipe",
         "rejects",
         "machine",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import os
@@ -21,6 +22,7 @@ from beam_pipelines.rejects import BadInputError
 _MEMBER = re.compile(r"(\.zip)!/", re.IGNORECASE)  # ARCHIVE.zip!/MEMBER names a member of an archive
 _LARGE_MEMBER = 1 << 20  # bytes; the beginning of a larger member is checked before the rest is decompressed
 _BEGINNINGS = (*SIGNATURES, b"{")  # of images, and of polygons in JSON
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _BAD_BZIP2 = "Invalid data stream"  # an OSError of Python without an error number
 
 
@@ -54,29 +56,40 @@ def _split_member(path: str) -> tuple[str, str]:
 @contextlib.contextmanager
 def opened(path: str) -> Iterator[BinaryIO]:
     """A stream of a file that is not an image, or of such a member of an archive. Raises BuildError."""
-    try:
-        with _opened(path) as file:
-            yield file
-    except FileNotFoundError as error:
-        raise cannot_read(path, error) from error
+    with _opened(path, path) as file:
+        yield file
 
 
-def read_whole(path: str) -> bytes:
-    """The bytes of a file that is not an image, or of such a member of an archive.
+def read_text(path: str, limit: int, called: str = "") -> str:
+    """The text of a file, or of a member of an archive, of at most `limit` bytes. Messages call it `called`, or else
+    by its path.
 
     Raises:
-      FileNotFoundError: it does not exist.
-      BuildError: it can't be read.
+      BuildError: it can't be read, is larger, or is not UTF-8.
     """
-    with _opened(path) as file:
-        return file.read()
+    data = read_bytes(path, limit, called)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        found = "UTF-16" if data.startswith(_UTF16) else "not UTF-8 text"
+        line = data.count(b"\n", 0, error.start) + 1
+        raise BuildError(f"{called or path}, line {line}: the file is {found}: save it as UTF-8") from error
+
+
+def read_bytes(path: str, limit: int, called: str = "") -> bytes:
+    """The bytes of such a file. Raises BuildError as `read_text` does."""
+    with _opened(path, called or path) as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise BuildError(f"{called or path} has more than {limit:,} bytes: check that it is the right file")
+    return data
 
 
 @contextlib.contextmanager
-def _opened(path: str) -> Iterator[BinaryIO]:
+def _opened(path: str, called: str) -> Iterator[BinaryIO]:
     archive, member = _split_member(path)
     try:
-        with cloud.errors(path), open_read(archive) as file:
+        with cloud.errors(called), open_read(archive) as file:
             if not member:
                 yield file
                 return
@@ -85,15 +98,14 @@ def _opened(path: str) -> Iterator[BinaryIO]:
     except KeyError as error:
         if not member:
             raise
-        raise FileNotFoundError(errno.ENOENT, "the archive has no such member", path) from error
-    except FileNotFoundError:
-        raise
+        missing = FileNotFoundError(errno.ENOENT, "the archive has no such member", path)
+        raise cannot_read(called, missing) from error
     except OSError as error:
-        raise cannot_read(path, root_cause(error)) from error
+        raise cannot_read(called, root_cause(error)) from error
     except ARCHIVE_ERRORS as error:
         if not member:
             raise
-        raise BuildError(f"{path} can't be read: {first_line(error)}; create the archive again") from error
+        raise BuildError(f"{called} can't be read: {first_line(error)}; create the archive again") from error
 
 
 class FileReader:

@@ -22,8 +22,8 @@ from beam_pipelines.files.names import POLYGONS
 from beam_pipelines.files.refusals import cannot_read, cannot_write, root_cause
 from beam_pipelines.files.storage import open_read
 
-_NAME = POLYGONS.rpartition("/")[2]
-_REFERENCE = re.compile(rf"(.*?/{re.escape(_NAME)})#(\d+)\+(\d+):([0-9a-f]{{8}})@(.*)", re.DOTALL)
+DOCUMENTS = POLYGONS.rpartition("/")[2]  # the name of every file of documents, or its end
+_REFERENCE = re.compile(rf"(.*?{re.escape(DOCUMENTS)})#(\d+)\+(\d+):([0-9a-f]{{8}})@(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Reference:
 
 def reference_of(path: str) -> Reference | None:
     """The reference that a path in a plan is; None if it is the path of a file."""
-    found = _REFERENCE.fullmatch(path) if f"/{_NAME}#" in path else None
+    found = _REFERENCE.fullmatch(path) if f"{DOCUMENTS}#" in path else None
     return Reference(found[1], int(found[2]), int(found[3]), int(found[4], 16), found[5]) if found else None
 
 
@@ -102,7 +102,7 @@ class Spool:
     def _opened(self) -> BinaryIO:
         if self._file is None:
             folder = tempfile.mkdtemp()
-            self._file = open(os.path.join(folder, _NAME), "wb")  # noqa: SIM115 - until `close`
+            self._file = open(os.path.join(folder, DOCUMENTS), "wb")  # noqa: SIM115 - until `close`
             self._end = weakref.finalize(self, _delete, self._file, folder)
         return self._file
 

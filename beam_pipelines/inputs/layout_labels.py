@@ -18,10 +18,17 @@ def labels_of(source: Source) -> LabelTable | None:
     masks = source.detected.masks[0]
     own = sorted(filter(masks.table.matches, source.files)) if masks.table else []
     if own:
-        return load_labels(source.files[own[0]][0])
+        return _own_table(source.files[own[0]][0])
     if masks.table and not masks.labels:
         raise LabelTableError(
             f"{source.inputs} has no {masks.table.shown}, which names the classes of its masks ({masks.name}): add it, "
             "or give --labels"
         )
     return BUILTIN_TABLES[masks.labels]() if masks.labels else None
+
+
+def _own_table(path: str) -> LabelTable:
+    try:
+        return load_labels(path, called=path)
+    except LabelTableError as error:
+        raise LabelTableError(f"{error}; or give --labels") from error

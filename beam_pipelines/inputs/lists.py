@@ -12,7 +12,7 @@ import msgspec
 
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import cloud, storage
-from beam_pipelines.files.reader import is_member, modified, read_whole
+from beam_pipelines.files.reader import is_member, modified, read_bytes
 from beam_pipelines.files.refusals import cannot_read, root_cause
 from beam_pipelines.inputs.claims import composed
 from beam_pipelines.inputs.pairs import Pair, PairList
@@ -26,6 +26,7 @@ _TYPES = (".csv", ".jsonl")
 _NEEDED, _OPTIONAL = ("image", "mask"), ("split", "key")
 _EXAMPLE = "image,mask,split"
 _MAX_FIELD = 1 << 20
+_MAX_MEMBER = 1 << 30  # bytes of a list in an archive, which is read as a whole
 
 
 def is_list(inputs: str) -> bool:
@@ -125,7 +126,7 @@ def _rows(path: str) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def _opened(path: str) -> BinaryIO:
-    return io.BytesIO(read_whole(path)) if is_member(path) else storage.open_read(path)
+    return io.BytesIO(read_bytes(path, _MAX_MEMBER)) if is_member(path) else storage.open_read(path)
 
 
 def _check_row(row: Mapping[str, Any], path: str, number: int) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from beam_pipelines.errors import BuildError
-from beam_pipelines.files.reader import read_whole
+from beam_pipelines.files.reader import read_text
 from beam_pipelines.inputs.input_files import Files
 from beam_pipelines.inputs.templates import Template
 
+_MAX_BYTES = 100_000_000
 _UNIONS = ("trainval", "all")  # lists of several splits at once
 
 
@@ -29,5 +30,4 @@ def splits_of_lists(files: Files, names: Template) -> dict[str, str]:
 
 
 def _lines(path: str) -> list[str]:
-    text = read_whole(path).decode("utf-8", "replace")
-    return [line.split()[0] for line in text.splitlines() if line.strip()]
+    return [line.split()[0] for line in read_text(path, _MAX_BYTES).splitlines() if line.strip()]

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from beam_pipelines.contract.labels import IGNORE, MAX_COLOR_DISTANCE
 from beam_pipelines.errors import BuildError
 from beam_pipelines.label_drafts.contents import colors_of
 from beam_pipelines.label_drafts.meanings import Meaning
 from beam_pipelines.label_drafts.tallies import MOST_VALUES, Tally
 from beam_pipelines.pixels.mask_readings import COLORS
 
-MOST_CLASSES = 255  # of a label table
 SAME = 16  # JPEG moves the color of an area by less in each channel, and data sets keep their colors further apart
 PICTURE_SHARE = 0.3  # of the pixels far from all main colors; JPEG and smoothing leave a tenth
 _RARE = 20  # times fewer pixels than a color beside it: a trace of that color
@@ -26,7 +26,6 @@ _LEAST_SHARE = 20_000  # a main color has at least this part of the pixels
 _LOOKED_AT = 4096  # of the commonest colors; and colors of which distances are computed at once
 _LEVELS = (255, 0, 192, 64, 128)
 _CANDIDATES = np.array([red << 16 | green << 8 | blue for red in _LEVELS for green in _LEVELS for blue in _LEVELS])
-FARTHEST = 441  # the largest distance that a table takes
 
 
 def apart(codes: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -41,7 +40,7 @@ def are_blurred(meaning: Meaning) -> bool:
     if meaning.way != COLORS:
         return False
     values = meaning.values
-    if values is None or values.values.size > MOST_CLASSES:
+    if values is None or values.values.size > IGNORE:
         return True
     beside = apart(values.values, values.values) <= SAME
     traces = (beside & (values.pixels[None, :] >= _RARE * values.pixels[:, None])).any(axis=1)
@@ -89,7 +88,7 @@ def main_colors(meaning: Meaning) -> Tally:
     chosen: list[int] = []
     distance = apart(found.values, found.values)
     for place in range(found.values.size):
-        if len(chosen) < MOST_CLASSES and (distance[place, chosen] > SAME).all():
+        if len(chosen) < IGNORE and (distance[place, chosen] > SAME).all():
             chosen.append(place)
     return found.of(np.array(chosen, np.int64))
 
@@ -132,7 +131,8 @@ def nearest_of(meaning: Meaning, colors: np.ndarray) -> Nearest:
         free &= (_squared(part.values, _CANDIDATES) > least[:, None]).all(axis=0)
     if far > PICTURE_SHARE * meaning.pixels:
         raise _pictures(meaning, f"{far / meaning.pixels:.0%} of the pixels are in none of the main ones")
-    limit = FARTHEST if meaning.values is None else min(FARTHEST, max(1, math.isqrt(max(0, most - 1)) + 1))
+    needed = MAX_COLOR_DISTANCE if meaning.values is None else math.isqrt(max(0, most - 1)) + 1
+    limit = min(MAX_COLOR_DISTANCE, needed)
     found = _CANDIDATES[free].tolist()
     return Nearest(limit, pixels, tied, far, found[0] if found else None)
 

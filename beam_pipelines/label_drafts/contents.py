@@ -14,6 +14,7 @@ from beam_pipelines.label_drafts.tallies import EMPTY, Tally, bounded
 SHOWN_FILES = 3  # of each kind and of each problem
 GRAY_8, GRAY_16, PALETTE, RGB = "gray, 8 bits", "gray, 16 bits", "palette", "RGB"
 SHALLOW = {1: "gray, 1 bit", 2: "gray, 2 bits", 4: "gray, 4 bits"}
+GRAY_STEP = 0x010101  # the color codes of grays are its multiples
 STORAGES = (GRAY_8, GRAY_16, *SHALLOW.values(), PALETTE, RGB)
 
 
@@ -129,6 +130,11 @@ def colors_of(codes: np.ndarray) -> np.ndarray:
     """The colors of `color_code`s, int64[n] -> int64[n, 3]; -1 for none."""
     colors = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=-1)
     return np.asarray(np.where(codes[:, None] < 0, -1, colors))
+
+
+def rgb_of(code: int) -> tuple[int, int, int]:
+    """The color of a `color_code`."""
+    return code >> 16, code >> 8 & 255, code & 255
 
 
 def entry_code(indices: np.ndarray, codes: np.ndarray) -> np.ndarray:

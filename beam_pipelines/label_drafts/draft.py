@@ -7,11 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from beam_pipelines.contract.labels import IGNORE, MAX_SOURCE_ID
-from beam_pipelines.label_drafts.colors import MOST_CLASSES, SAME, are_blurred, count_of_colors, main_colors, nearest_of
+from beam_pipelines.label_drafts.colors import SAME, are_blurred, count_of_colors, main_colors, nearest_of
+from beam_pipelines.label_drafts.contents import rgb_of
 from beam_pipelines.label_drafts.fits import BINARY, MIDDLE, Fit, is_soft_binary
 from beam_pipelines.label_drafts.meanings import Meaning
 from beam_pipelines.label_drafts.tallies import EMPTY, Tally
 from beam_pipelines.pixels.mask_readings import COLORS
+from beam_pipelines.wording import counted
 
 MOST_ROWS = 1000  # of a file; more would not be read by anybody
 VOID_SHARE = 0.2  # black that fills less is what nobody labeled; as a background it fills more
@@ -57,7 +59,8 @@ def draft_of(meaning: Meaning, fit: Fit) -> Draft:
     kept, rest = _divided(classes)
     ignored = [row for row in rows if row.why] + rest
     if rest:
-        decisions.append(f"a table has at most {MOST_CLASSES} classes: the {len(rest):,} rarest ids are ignored")
+        rarest = counted(len(rest), "rarest id is", "rarest ids are")
+        decisions.append(f"a table has at most {IGNORE} classes: the {rarest} ignored")
     decisions += [f"ignored: {', '.join(names)}: {why}" for why, names in _by_reason(ignored).items()]
     if meaning.left_out:
         others = " and ".join(meaning.left_out)
@@ -68,7 +71,7 @@ def draft_of(meaning: Meaning, fit: Fit) -> Draft:
 
 def _divided(rows: list[Row]) -> tuple[list[Row], list[Row]]:
     """-> the commonest rows, as many as a table takes, and the others; each in their order."""
-    commonest = sorted(rows, key=lambda row: (-row.pixels, row.source_id))[:MOST_CLASSES]
+    commonest = sorted(rows, key=lambda row: (-row.pixels, row.source_id))[:IGNORE]
     chosen = {row.source_id for row in commonest}
     return [row for row in rows if row.source_id in chosen], [row for row in rows if row.source_id not in chosen]
 
@@ -91,7 +94,7 @@ def _rows_of_ids(meaning: Meaning, fit: Fit) -> list[Row]:
         why = "" if ids in BINARY or len(ids) == 1 else _why_ignored(source_id, fit)
         if source_id == code == 0 and not why:
             why = _why_void(pixels, meaning, len(ids))
-        color, hint = None if code is None else _rgb(code), fit.name_of(source_id) or ""
+        color, hint = None if code is None else rgb_of(code), fit.name_of(source_id) or ""
         rows.append(Row(source_id, color, pixels, masks, f"id {source_id}", why, hint))
     return rows
 
@@ -132,7 +135,7 @@ def _rows_of_colors(meaning: Meaning) -> tuple[list[Row], list[str], list[str]]:
     elif nearest.free is None:
         decisions.append(f"{between} in no class: a build rejects their masks")
     else:
-        color = _rgb(nearest.free)
+        color = rgb_of(nearest.free)
         rows.append(
             Row(len(rows), color, 0, 0, "between two classes", f"{between} read as this color, which is in no mask")
         )
@@ -142,7 +145,7 @@ def _rows_of_colors(meaning: Meaning) -> tuple[list[Row], list[str], list[str]]:
 def _colored(colors: Tally, meaning: Meaning) -> list[Row]:
     rows = []
     for place, (code, pixels, masks) in enumerate(_counts(colors)):
-        color = _rgb(code)
+        color = rgb_of(code)
         why = _why_void(pixels, meaning, colors.values.size) if code == 0 else ""
         rows.append(Row(place, color, pixels, masks, f"color {'-'.join(map(str, color))}", why))
     return rows
@@ -158,17 +161,13 @@ def _rows_of_levels(meaning: Meaning) -> tuple[list[Row], list[str], list[str]]:
     return rows, [f"threshold: {MIDDLE}"], [f"levels from {MIDDLE} are id 1, those below are id 0"]
 
 
-def _rgb(code: int) -> tuple[int, int, int]:
-    return code >> 16, code >> 8 & 255, code & 255
-
-
 def _counts(tally: Tally) -> Iterator[tuple[int, int, int]]:
     return zip(tally.values.tolist(), tally.pixels.tolist(), tally.masks.tolist(), strict=True)
 
 
 def yaml_of(draft: Draft, meaning: Meaning, head: Sequence[str]) -> str:
     """The label file. `head` are sentences for its beginning."""
-    lines = [line for text in (*head, *draft.decisions) for line in _comment(text)]
+    lines = [line for text in (*head, *draft.decisions) for line in comment(text)]
     lines += [*draft.keys, "classes:"]
     lines += [_line(row, meaning) for row in draft.classes]
     if draft.ignore_rest:
@@ -180,7 +179,8 @@ def yaml_of(draft: Draft, meaning: Meaning, head: Sequence[str]) -> str:
 
 def _line(row: Row, meaning: Meaning) -> str:
     color = "" if row.color is None else f", color: {[*row.color]}"
-    count = f"{row.pixels:,} pixels ({share(row.pixels, meaning.pixels)}), {row.masks:,} of {meaning.masks:,} masks"
+    pixels, masks = counted(row.pixels, "pixel"), counted(meaning.masks, "mask")
+    count = f"{pixels} ({share(row.pixels, meaning.pixels)}), {row.masks:,} of {masks}"
     hint = f"; {row.hint}" if row.hint else ""
     return f"  - {{name: {row.name}, ids: [{row.source_id}]{color}}}  # {count}{hint}"
 
@@ -190,6 +190,7 @@ def share(part: int, whole: int) -> str:
     return "< 0.01%" if 0 < part < 5e-5 * whole else f"{part / max(1, whole):.2%}"
 
 
-def _comment(text: str) -> list[str]:
+def comment(text: str) -> list[str]:
+    """The lines of a comment of YAML, whatever the text holds."""
     printable = "".join(letter if letter.isprintable() else "?" for letter in text)
     return [f"# {line}" for line in textwrap.wrap(printable, _WIDTH, subsequent_indent="  ")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +30,7 @@ from beam_pipelines.label_drafts.tallies import EMPTY, Tally, bounded, tally_of
 from beam_pipelines.pixels import stored_masks
 from beam_pipelines.pixels.mask_readings import MaskReading
 from beam_pipelines.pixels.masks import ids_of_values
-from beam_pipelines.pixels.polygons import is_document, names_in, train_ids_of
+from beam_pipelines.pixels.polygons import draw, is_document, names_in, train_ids_of
 from beam_pipelines.pixels.stored_masks import StoredMask, open_mask, stored_mask
 from beam_pipelines.rejects import BadInputError, meaning_of
 
@@ -57,7 +58,7 @@ def examine(
 ) -> Contents:
     """The contents of the mask file `data`, the `index`-th of the input; `size`: height and width of its image."""
     if is_document(data):
-        return _regions(data, index, check)
+        return _regions(data, index, check, size)
     try:
         image, pixels, orientation = open_mask(data, max_pixels, rules)
         stored = stored_mask(data, image, pixels, orientation)
@@ -75,20 +76,28 @@ def unreadable(kind: str, reason: str, index: int) -> Contents:
     return _problem(reason, index) + Contents(kinds={kind: Group(1, (index,))})
 
 
-def _regions(document: bytes, index: int, check: Check | None) -> Contents:
-    group = Group(1, (index,))
+def _regions(document: bytes, index: int, check: Check | None, size: tuple[int, int] | None) -> Contents:
     try:
-        names = names_in(document)
-        if check is not None:
-            train_ids_of(names, check.table)
+        counts = Counter(names_in(document))
     except BadInputError as error:
-        found = _problem(error.reason, index)
-        if error.reason != "unknown_labels":
-            return unreadable(unreadable_kind(error.reason), error.reason, index)
-    else:
-        found = Contents()
-    counts = Counter(names)
-    return found + Contents(kinds={REGIONS: group}, names=dict.fromkeys(counts, group), regions=dict(counts))
+        return unreadable(unreadable_kind(error.reason), error.reason, index)
+    group = Group(1, (index,))
+    found = Contents(kinds={REGIONS: group}, names=dict.fromkeys(counts, group), regions=dict(counts))
+    problem = None if check is None else _problem_of_regions(document, [*counts], check.table, size)
+    return found + _problem(problem, index) if problem else found
+
+
+def _problem_of_regions(
+    document: bytes, names: Sequence[str], table: LabelTable, size: tuple[int, int] | None
+) -> str | None:
+    """Why a build would reject the image; without its size only what the labels tell."""
+    try:
+        if size is None:
+            train_ids_of(names, table)
+            return None
+        return "all_ignore" if (draw(document, table, size) == IGNORE).all() else None
+    except BadInputError as error:
+        return error.reason
 
 
 def unreadable_kind(reason: str) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE, UNKNOWN, LabelTable
 from beam_pipelines.label_drafts.colors import apart, are_blurred, main_colors
-from beam_pipelines.label_drafts.contents import color_code
+from beam_pipelines.label_drafts.contents import GRAY_STEP, color_code, rgb_of
 from beam_pipelines.label_drafts.meanings import Meaning
 from beam_pipelines.pixels import table_fit
 from beam_pipelines.pixels.mask_readings import COLORS
@@ -24,7 +24,6 @@ _MOST_SEEN = 0.8  # of a table's ids: that many are no coincidence
 _TRACE = 8  # JPEG moves the color of an area by less
 _LEAST_COLORS = 3  # of a table, not gray
 _NEAR_SHARE = 0.9  # of the pixels of main colors
-_GRAY = 0x010101  # the color codes
 _MAX_LABEL = 1000  # instance ids of Cityscapes are 1000 x label id + number
 
 
@@ -109,21 +108,17 @@ def _sentences_on_ids(pixels: Mapping[int, int]) -> Iterator[str]:
 
 def _tables_with_palette(color_of: Mapping[int, int]) -> tuple[str, ...]:
     """The tables that have every color of the palettes at the same id. Ignored ids may be any gray, such as black."""
-    if sum(code % _GRAY > 0 for code in color_of.values()) < _LEAST_COLORS:
+    if sum(code % GRAY_STEP > 0 for code in color_of.values()) < _LEAST_COLORS:
         return ()
     tables = [make() for make in BUILTIN_TABLES.values()]
     return tuple(table.name for table in tables if all(_has(table, *entry) for entry in color_of.items()))
 
 
 def _has(table: LabelTable, index: int, code: int) -> bool:
-    train_id, found = table.train_id_of[index], table.source_id_of_color.get(_rgb(code))
+    train_id, found = table.train_id_of[index], table.source_id_of_color.get(rgb_of(code))
     if found is None:
-        return code % _GRAY == 0 and train_id in (IGNORE, UNKNOWN)
+        return code % GRAY_STEP == 0 and train_id in (IGNORE, UNKNOWN)
     return bool(table.train_id_of[found] == train_id)
-
-
-def _rgb(code: int) -> tuple[int, int, int]:
-    return code >> 16, code >> 8 & 255, code & 255
 
 
 def _fit_of_colors(meaning: Meaning) -> Fit:
@@ -155,7 +150,7 @@ def _agreement(codes: np.ndarray, pixels: np.ndarray, table: LabelTable) -> tupl
     distance = apart(codes, known)
     close = distance.min(axis=1) <= _TRACE
     hit = known[np.unique(distance.argmin(axis=1)[close])]
-    if (hit % _GRAY > 0).sum() < _LEAST_COLORS:
+    if (hit % GRAY_STEP > 0).sum() < _LEAST_COLORS:
         return 0.0, 0.0
     equal = distance.min(axis=1) == 0
     return float(pixels[equal].sum() / pixels.sum()), float(pixels[close].sum() / pixels.sum())

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from beam_pipelines.contract.labels import IGNORE, UNKNOWN, LabelTable
 from beam_pipelines.errors import BuildError
-from beam_pipelines.label_drafts.contents import SHOWN_FILES, Contents, Group
+from beam_pipelines.label_drafts.contents import SHOWN_FILES, Contents
 from beam_pipelines.label_drafts.fits import fit_of
 from beam_pipelines.label_drafts.meanings import meaning_of as meaning_of_masks
 from beam_pipelines.label_drafts.names import labels_of
@@ -17,6 +17,7 @@ from beam_pipelines.pixels import table_fit
 from beam_pipelines.pixels.mask_readings import CURE
 from beam_pipelines.pixels.polygons import NEVER_COUNTED
 from beam_pipelines.rejects import Rejected, meaning_of
+from beam_pipelines.wording import counted
 
 _SHOWN_VALUES = 12
 _NAME_THEM = "add them to the table, under `classes` or `ignore`"
@@ -31,6 +32,7 @@ _CURES = {
     "too_many_pixels": "give a larger --max_image_pixels if the files are sound",
     "ambiguous_mask": CURE,
     "contradictory_mask": f"{CURE}, or store these masks like the others",
+    "bad_polygons": "draw these regions again, or take the images out",
     "unknown_ids": _NAME_THEM,
     "unknown_colors": _NAME_THEM,
     "unknown_labels": _NAME_THEM,
@@ -83,7 +85,7 @@ def _of_masks(contents: Contents, table: LabelTable, file: Callable[[int], str])
         if reason in details and (looks := _looks_like(contents, table)):
             cure = f"{looks}; otherwise {cure}"
         first = tuple(map(file, group.first))
-        yield Problem(f"{reason}: {_masks(group)}: {detail}", first, cure)
+        yield Problem(f"{reason}: {counted(group.masks, 'mask')}: {detail}", first, cure)
 
 
 def _looks_like(contents: Contents, table: LabelTable) -> str:
@@ -97,10 +99,6 @@ def _looks_like(contents: Contents, table: LabelTable) -> str:
 
 def _cure(reason: str) -> str:
     return _CURES.get(reason, _OTHER_CURE)
-
-
-def _masks(group: Group) -> str:
-    return "1 mask" if group.masks == 1 else f"{group.masks:,} masks"
 
 
 def _unknown_ids(contents: Contents, table: LabelTable) -> str:

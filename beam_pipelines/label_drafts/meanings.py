@@ -9,7 +9,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from beam_pipelines.errors import BuildError
-from beam_pipelines.label_drafts.contents import GRAY_8, GRAY_16, PALETTE, SHALLOW, Contents, Values, entries_of
+from beam_pipelines.label_drafts.contents import (
+    GRAY_8,
+    GRAY_16,
+    GRAY_STEP,
+    PALETTE,
+    SHALLOW,
+    Contents,
+    Values,
+    entries_of,
+)
 from beam_pipelines.label_drafts.tallies import EMPTY, Tally, bounded, joined
 from beam_pipelines.pixels.mask_readings import COLORS, IDS, LEVELS, OPTION
 from beam_pipelines.recipe import MASKS_ARE
@@ -17,7 +26,6 @@ from beam_pipelines.recipe import MASKS_ARE
 AUTO = MASKS_ARE[0]
 _FACTORS = {GRAY_8: 1, **{storage: 255 // (2**bits - 1) for bits, storage in SHALLOW.items()}}  # number -> level
 _DEEP = 257  # the 16-bit levels of a gray level of 8 bits
-_GRAY = 0x010101  # the color codes
 _Ways = Mapping[str, Tally | None]  # way of reading -> ids or color codes; None if there are more than a tally takes
 
 
@@ -111,7 +119,7 @@ def _ways_of(storage: str, values: Values, repeated: Tally | None) -> _Ways:
         levels = replace(numbers, values=numbers.values // _DEEP)
     else:
         levels = replace(numbers, values=numbers.values * _FACTORS[storage])
-    return {IDS: numbers, LEVELS: levels, COLORS: replace(levels, values=levels.values * _GRAY)}
+    return {IDS: numbers, LEVELS: levels, COLORS: replace(levels, values=levels.values * GRAY_STEP)}
 
 
 def _ways_of_palettes(values: Values, repeated: Tally | None) -> _Ways:
@@ -121,16 +129,16 @@ def _ways_of_palettes(values: Values, repeated: Tally | None) -> _Ways:
     ways = {way: tally for way, tally in _ways_of_colors(values.colors).items() if way != IDS}
     if values.exact is not None and repeated is not None and _orderly(values.exact, repeated):
         _, codes = entries_of(values.exact.values)
-        if not (codes % _GRAY).any() and (np.diff(codes) <= 0).any():
+        if not (codes % GRAY_STEP).any() and (np.diff(codes) <= 0).any():
             return ways
         return {IDS: replace(values.exact, values=entries_of(values.exact.values)[0]), **ways}
     return ways
 
 
 def _ways_of_colors(colors: Tally | None) -> _Ways:
-    if colors is None or (colors.values % _GRAY).any():
+    if colors is None or (colors.values % GRAY_STEP).any():
         return {COLORS: colors}
-    levels = replace(colors, values=colors.values // _GRAY)
+    levels = replace(colors, values=colors.values // GRAY_STEP)
     return {IDS: levels, LEVELS: levels, COLORS: colors}
 
 
@@ -171,7 +179,7 @@ def _colors_of_ids(palettes: Values) -> dict[int, int]:
         return {}
     indices, codes = entries_of(palettes.exact.values)
     times, of_index = Counter(codes.tolist()), Counter(indices.tolist())
-    if not (codes % _GRAY).any():
+    if not (codes % GRAY_STEP).any():
         return {}
     entries = zip(indices.tolist(), codes.tolist(), strict=True)
     return {index: code for index, code in entries if code >= 0 and times[code] == of_index[index] == 1}

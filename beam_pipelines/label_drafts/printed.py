@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from beam_pipelines.label_drafts.contents import (
@@ -22,6 +21,7 @@ from beam_pipelines.label_drafts.draft import share
 from beam_pipelines.label_drafts.lint import Problem
 from beam_pipelines.label_drafts.names import labels_of
 from beam_pipelines.label_drafts.tallies import MOST_VALUES, Tally
+from beam_pipelines.wording import counted
 
 SHOWN_VALUES = 300
 
@@ -44,10 +44,10 @@ def print_contents(contents: Contents, file: Callable[[int], str], console: Cons
 def _print_names(contents: Contents, console: Console) -> None:
     table, labels = _table("labels of regions", "label", "regions", "images"), labels_of(contents)
     for name in labels[:SHOWN_VALUES]:
-        table.add_row(escape(name), f"{contents.regions[name]:,}", f"{contents.names[name].masks:,}")
+        table.add_row(name, f"{contents.regions[name]:,}", f"{contents.names[name].masks:,}")
     console.print(table)
     if len(labels) > SHOWN_VALUES:
-        console.print(f"... and {len(labels) - SHOWN_VALUES:,} rarer labels", highlight=False)
+        console.print(f"... and {counted(len(labels) - SHOWN_VALUES, 'rarer label')}", highlight=False)
 
 
 def _print_values(storage: str, values: Values, console: Console) -> None:
@@ -70,7 +70,7 @@ def _print_values(storage: str, values: Values, console: Console) -> None:
         table.add_row(*names, f"{pixels:,}", shares[0], f"{count:,}", shares[1])
     console.print(table)
     if tally.values.size > SHOWN_VALUES:
-        console.print(f"... and {tally.values.size - SHOWN_VALUES:,} rarer values", highlight=False)
+        console.print(f"... and {counted(tally.values.size - SHOWN_VALUES, 'rarer value')}", highlight=False)
 
 
 def _columns(storage: str) -> tuple[str, ...]:
@@ -99,8 +99,7 @@ def print_problems(problems: Sequence[Problem], console: Console) -> None:
         files = f" (first: {', '.join(problem.files)})" if problem.files else ""
         cure = f"; {problem.cure}" if problem.cure else ""
         console.print(f"problem: {problem.text}{files}{cure}", highlight=False, markup=False)
-    count = f"{len(problems):,} problem" + ("" if len(problems) == 1 else "s")
-    console.print(count if problems else "the table fits every mask", highlight=False)
+    console.print(counted(len(problems), "problem") if problems else "the table fits every mask", highlight=False)
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -61,13 +61,6 @@ class DecodedMask:
     repairs: Mapping[str, int] = field(default_factory=dict)
 
 
-def decode_mask(
-    data: bytes, table: LabelTable, max_pixels: int, reading: MaskReading, rules: Rules = STRICT
-) -> np.ndarray:
-    """The ids of `read_mask`."""
-    return read_mask(data, table, max_pixels, reading, rules).ids
-
-
 def read_mask(
     data: bytes, table: LabelTable, max_pixels: int, reading: MaskReading, rules: Rules = STRICT
 ) -> DecodedMask:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,13 @@ import pytest
 from PIL import Image
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES
+from beam_pipelines.contract.picture_rules import STRICT
+from beam_pipelines.drafter import within_reach
 from beam_pipelines.inputs.label_files import load_labels
+from beam_pipelines.inputs.sources import find_pairs
+from beam_pipelines.label_drafts.count import CountMasksFn, chunks_of
 from beam_pipelines.labels import main as labels
+from beam_pipelines.options import parse_labels
 from tests.support.builds import build, published
 from tests.support.drawn_masks import COLORS, areas, palette_image, png, write_pairs
 
@@ -156,6 +162,7 @@ def test_labels_of_regions_are_drafted_and_checked(capsys: pytest.CaptureFixture
     draft = tmp_path / "draft.yaml"
     out = printed(capsys, source, f"--output={draft}")
     assert re.search(r"│ no +│ +8 │ +4 │", out)
+    assert re.search(r"│ \[red\] sign +│", out)
     assert [row.name for row in load_labels(str(draft)).classes] == ["[red] sign", "car", "no"]
     assert "8 regions in 4 of 5 images" in draft.read_text()
     assert "the table fits every mask" in printed(capsys, source, f"--labels={draft}")
@@ -163,6 +170,50 @@ def test_labels_of_regions_are_drafted_and_checked(capsys: pytest.CaptureFixture
     out = printed(capsys, source, f"--labels={draft}", code=1)
     assert "unknown_labels: 5 masks: labels that draft does not name: 'no' (in 4), '[red] sign' (in 1)" in out
     assert "no mask has bus: 1 of 2 classes" in out
+
+
+def write_coco(folder: Path, segmentation: object) -> None:
+    """Four images with a car each, that of the third as `segmentation` says."""
+    square = [[10, 10, 60, 10, 60, 60]]
+    images = [{"id": index, "file_name": f"{index}.png", "height": 96, "width": 160} for index in range(4)]
+    regions = [
+        {"image_id": index, "category_id": 1, "segmentation": segmentation if index == 2 else square}
+        for index in range(4)
+    ]
+    content = {"images": images, "annotations": regions, "categories": [{"id": 1, "name": "car"}]}
+    for index in range(4):
+        Image.fromarray(COLORS[DRAWN[index]]).save(folder / f"{index}.png")
+    (folder / "instances_train.json").write_text(json.dumps(content))
+
+
+def test_a_box_without_a_segmentation_is_a_problem_of_its_image(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "cars.yaml").write_text("classes: [car]")
+    write_coco(tmp_path, None)
+    out = printed(capsys, tmp_path, f"--labels={tmp_path / 'cars.yaml'}", code=1)
+    assert out.splitlines()[-2:] == [
+        "problem: bad_polygons: 1 mask: polygons or other regions that are damaged or can't be drawn (first: 2.png); "
+        "draw these regions again, or take the images out",
+        "1 problem",
+    ]
+
+
+def test_workers_elsewhere_read_regions_beside_the_result(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    write_coco(tmp_path / "in", [[10, 10, 60, 10, 60, 60]])
+    here = parse_labels([str(tmp_path / "in")])
+    found = find_pairs(here.recipe, here.recipe.input)
+    assert found.spool is not None
+    result = str(tmp_path / "result")
+    assert within_reach(found.pairs, result, here) is found.pairs
+    pairs = within_reach(found.pairs, result, replace(here, beam_args=("--runner=PrismRunner",)))
+    found.spool.close()
+    count = CountMasksFn(10**8, None, STRICT)
+    count.setup()
+    (contents,) = [contents for chunk in chunks_of(pairs) for contents in count.process(chunk)]
+    count.teardown()
+    assert contents.regions == {"car": 4}
 
 
 def test_folders_without_splits_need_none_here(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -219,7 +219,7 @@ def test_a_choice_that_is_none_is_refused(capsys: pytest.CaptureFixture[str], op
 def test_a_label_file_with_a_mistake_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("classes: []")
-    assert refusal_of(capsys, f"--labels={path}") == "label table 'mine': it has no classes"
+    assert refusal_of(capsys, f"--labels={path}") == f"--labels={path}: label table 'mine': it has no classes"
 
 
 OTHER: dict[str, Any] = {

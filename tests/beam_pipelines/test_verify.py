@@ -22,6 +22,7 @@ from beam_pipelines.contract import record, tfrecord
 from beam_pipelines.contract.record import Record
 from beam_pipelines.files import storage
 from beam_pipelines.verify import main as verify
+from beam_pipelines.wording import counted
 from tests.support.builds import build, digests, make_flat, make_uneven, run_module
 
 pytestmark = pytest.mark.usefixtures("without_transform")
@@ -63,7 +64,7 @@ def problems(dataset: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
     listed = [line.removeprefix("problem: ") for line in captured.out.splitlines() if line.startswith("problem: ")]
     assert captured.err == ""
     assert code == (1 if listed else 0)
-    assert (f"{len(listed)} problems" if listed else "all records read, every check passed") in captured.out
+    assert (counted(len(listed), "problem") if listed else "all records read, every check passed") in captured.out
     return listed
 
 

@@ -197,7 +197,7 @@ def images() -> Reader:
 def masks() -> Reader:
     from beam_pipelines.contract.labels import BUILTIN_TABLES
     from beam_pipelines.pixels.mask_readings import MaskReading, all_ways
-    from beam_pipelines.pixels.masks import decode_mask
+    from beam_pipelines.pixels.masks import read_mask
     from beam_pipelines.rejects import BadInputError
 
     table = BUILTIN_TABLES["camvid11"]()
@@ -211,7 +211,7 @@ def masks() -> Reader:
     return Reader(
         samples,
         mutations.mutate_png,
-        lambda data, _: decode_mask(data, table, MAX_PIXELS, reading).tobytes(),
+        lambda data, _: read_mask(data, table, MAX_PIXELS, reading).ids.tobytes(),
         (BadInputError,),
     )
 

@@ -9,6 +9,7 @@ from beam_pipelines.contract.labels.cityscapes import bdd100k, cityscapes7, city
 from beam_pipelines.contract.labels.idd import idd26, idd_to_cityscapes19, idd_to_idd26
 from beam_pipelines.contract.labels.mapillary import mapillary65, mapillary_to_cityscapes19
 from beam_pipelines.contract.labels.table import IGNORE as IGNORE
+from beam_pipelines.contract.labels.table import MAX_COLOR_DISTANCE as MAX_COLOR_DISTANCE
 from beam_pipelines.contract.labels.table import MAX_SOURCE_ID as MAX_SOURCE_ID
 from beam_pipelines.contract.labels.table import REPAIRS as REPAIRS
 from beam_pipelines.contract.labels.table import UNKNOWN as UNKNOWN

@@ -11,7 +11,7 @@ import os
 from beam_pipelines.contract.labels import BUILTIN_TABLES, LabelTable, LabelTableError
 from beam_pipelines.inputs.label_files.errors import README, FileError
 from beam_pipelines.inputs.label_files.forms import table_of
-from beam_pipelines.inputs.label_files.text import read_text
+from beam_pipelines.inputs.label_files.text import check_letters, text_of
 
 
 def load_labels(name: str, called: str | None = None) -> LabelTable:
@@ -27,8 +27,12 @@ def load_labels(name: str, called: str | None = None) -> LabelTable:
     if name in BUILTIN_TABLES:
         return BUILTIN_TABLES[name]()
     stem, extension = os.path.splitext(os.path.basename(name))
+    text = text_of(name, called)
     try:
-        return table_of(read_text(name, called), stem, extension.lower())
+        check_letters(text)
+        return table_of(text, stem, extension.lower())
+    except LabelTableError as error:
+        raise LabelTableError(f"{called}: {error}") from error
     except FileError as error:
         line = f", line {error.line}" if error.line else ""
         raise LabelTableError(f"{called}{line}: {error.problem}; {README}") from error

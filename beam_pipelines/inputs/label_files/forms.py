@@ -19,17 +19,27 @@ from beam_pipelines.inputs.label_files.rows import check_number, color_of, table
 from beam_pipelines.inputs.label_files.yaml_text import parse
 
 _HEX = re.compile(r"#[0-9a-fA-F]{6}")
+_YAML_KEY = re.compile(r"""["']?(classes|names|labels)["']?\s*:(\s|$)""")
+_LABELMAP = re.compile(r"[^:]+:\s*[0-9]+\s*,\s*[0-9]+\s*,\s*[0-9]+\s*(:[^:]*){0,2}")  # a line of it
 _NUMBERED = re.compile(r"(.*\S) [0-9]+")
 _CHANNELS = {"r": 0, "g": 1, "b": 2, "red": 0, "green": 1, "blue": 2}
 
 
 def table_of(text: str, name: str, extension: str) -> LabelTable:
-    """The table in `text`, called `name` if it does not say a name. Raises LabelTableError or FileError."""
-    if extension == ".csv":
-        return _class_dict(text, name)
-    if extension == ".txt":
+    """The table in `text`, called `name` if it does not say a name. The `extension` decides only what the mistakes are
+    of a text that has no form. Raises LabelTableError or FileError.
+    """
+    lines = [line.strip() for line in text.splitlines()]
+    first = next((line for line in lines if line and not line.startswith("#")), "")
+    no_yaml = not (first.startswith(("-", "[", "{")) or any(map(_YAML_KEY.match, text.splitlines())))
+    if _LABELMAP.fullmatch(first) or (extension == ".txt" and no_yaml and not _is_header(first)):
         return _labelmap(text, name)
-    value = parse(text.replace("\t", " ") if extension == ".json" else text)
+    if _is_header(first) or (extension == ".csv" and no_yaml):
+        return _class_dict(text, name)
+    return _table_of_value(parse(text.replace("\t", " ") if first.startswith(("[", "{")) else text), name)
+
+
+def _table_of_value(value: Any, name: str) -> LabelTable:
     if isinstance(value, list) and value and all(isinstance(each, str) and not each.isdecimal() for each in value):
         return table_of_rows({"classes": value}, name)
     if isinstance(value, dict) and "classes" not in value:
@@ -103,15 +113,13 @@ def _class_dict(text: str, name: str) -> LabelTable:
     """A header with name, r, g and b in any order; ids count the lines from 0."""
     lines = text.splitlines()
     head = next((line for line in lines if line.strip()), "")
-    separator = max(",;\t", key=head.count)
-    table = csv.reader(lines, delimiter=separator, strict=True)
+    table = csv.reader(lines, delimiter=_separator(head), strict=True)
     try:
         rows = [(table.line_num, [cell.strip() for cell in row]) for row in table if any(map(str.strip, row))]
     except csv.Error as error:
         raise FileError(table.line_num, str(error)) from error
     columns = [column.lower() for column in rows[0][1]] if rows else []
-    channels = sorted(_CHANNELS.get(column, -1) for column in columns if column != "name")
-    if columns.count("name") != 1 or channels != [0, 1, 2]:
+    if not _are_columns(columns):
         found = shown(",".join(columns))
         raise FileError(
             rows[0][0] if rows else 0, f"the first line must be name,r,g,b in any order, found {found}; {FORMS}"
@@ -124,6 +132,20 @@ def _class_dict(text: str, name: str) -> LabelTable:
         color = sorted((_CHANNELS[column], values[column]) for column in columns if column != "name")
         classes.append({"name": values["name"], "color": _numbers([each for _, each in color], line)})
     return table_of_rows({"classes": classes}, name)
+
+
+def _separator(head: str) -> str:
+    return max(",;\t", key=head.count)
+
+
+def _is_header(line: str) -> bool:
+    """Whether the line names the columns of a class_dict.csv."""
+    return _are_columns([column.strip(' "').lower() for column in line.split(_separator(line))])
+
+
+def _are_columns(columns: list[str]) -> bool:
+    channels = sorted(_CHANNELS.get(column, -1) for column in columns if column != "name")
+    return columns.count("name") == 1 and channels == [0, 1, 2]
 
 
 def _labelmap(text: str, name: str) -> LabelTable:

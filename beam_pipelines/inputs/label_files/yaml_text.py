@@ -27,6 +27,7 @@ def parse(text: str) -> Any:
             if getattr(event, "tag", None) not in (None, "!", "tag:yaml.org,2002:str"):
                 raise FileError(line, f"{event.tag} is a tag: remove it")
             if isinstance(event, yaml.ScalarEvent):
+                _check_color(event, stack[-1].key, text)
                 stack[-1].add(_scalar(event, stack[-1].key, line), line)
             elif isinstance(event, yaml.CollectionStartEvent):
                 made: Any = {} if isinstance(event, yaml.MappingStartEvent) else []
@@ -67,14 +68,21 @@ class _Collection:
             self.key = None
 
 
+def _check_color(event: Any, key: str | None, text: str) -> None:
+    """Raises FileError if a color is empty because its # began a comment."""
+    mark = event.end_mark
+    if key == "color" and event.implicit[0] and not event.value and text[mark.index :].lstrip(" \t").startswith("#"):
+        raise FileError(
+            mark.line + 1, "`color` is empty: put a color that begins with # in quotes, since # begins a comment"
+        )
+
+
 def _scalar(event: Any, key: str | None, line: int) -> Any:
     """Text if it is quoted, a key or a name; otherwise whole numbers become integers, and an empty value None."""
     text: str = event.value
     if any("\ud800" <= letter <= "\udfff" for letter in text):
         raise FileError(line, "half a character (a surrogate): save the file as UTF-8")
     plain = event.implicit[0] and not event.style and key is not None and key not in _TEXT_KEYS
-    if plain and not text and key == "color":
-        raise FileError(line, "`color` is empty: put a color that begins with # in quotes, since # begins a comment")
     if plain and re.fullmatch(r"-?(0|[1-9][0-9]*)", text):
         return int(text) if len(text) < 20 else text
     return None if plain and text in ("", "~", "null") else text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -97,7 +98,12 @@ def test_versions_of_a_layout_are_chosen_and_told(tmp_path: Path) -> None:
     assert "masks: v1.2 are read; --annotations=v2.0 reads the others" in found.notes
     newer = find_pairs(replace(recipe, annotations="v2.0"), str(tmp_path))
     assert [Path(pair.mask).parts[-3] for pair in newer.pairs] == ["v2.0"]
-    (tmp_path / "config_v2.0.json").unlink()
+    table, source = tmp_path / "config_v2.0.json", open_source(replace(recipe, annotations="v2.0"), str(tmp_path))
+    for text, told in (("{", ", line 1: "), ('{"labels": [7]}', ": label table 'config_v2.0': label 0: expected")):
+        table.write_text(text)
+        with pytest.raises(LabelTableError, match=rf"^{re.escape(f'{table}{told}')}.*; or give --labels$"):
+            labels_of(source)
+    table.unlink()
     with pytest.raises(LabelTableError, match=r"has no config_v2\.0\.json, which names the classes of its masks"):
         labels_of(open_source(replace(recipe, annotations="v2.0"), str(tmp_path)))
 
@@ -110,6 +116,9 @@ def test_lists_of_splits_decide_and_a_key_in_two_of_them_is_refused(tmp_path: Pa
     assert any("1 images are left out: they are in none of the lists" in note for note in found.notes)
     (tmp_path / "VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt").write_text("2007_000000\n")
     with pytest.raises(BuildError, match="2007_000000 is in the lists of two splits, train and val"):
+        find_pairs(recipe, str(tmp_path))
+    (tmp_path / "VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt").write_bytes(b"2007\xff\n")
+    with pytest.raises(BuildError, match=r"Segmentation/val\.txt, line 1: the file is not UTF-8 text"):
         find_pairs(recipe, str(tmp_path))
 
 

@@ -19,9 +19,9 @@ from beam_pipelines.label_drafts.fits import Fit, fit_of
 from beam_pipelines.label_drafts.meanings import Meaning, meaning_of
 from beam_pipelines.pixels.mask_readings import reading_of
 from beam_pipelines.pixels.mask_repairs import repaired
-from beam_pipelines.pixels.masks import decode_mask
 from beam_pipelines.pixels.stored_masks import open_mask, stored_mask
 from beam_pipelines.shards.survey import decide
+from tests.support.decoded_masks import decode_mask
 from tests.support.drawn_masks import COLORS, areas, as_jpeg, palette_image, png
 
 ANY = 10**8

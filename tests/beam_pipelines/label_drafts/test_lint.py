@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES, Label, LabelTable
@@ -105,6 +107,34 @@ def test_an_ambiguous_palette_is_told_with_the_option() -> None:
 def test_sizes_are_compared() -> None:
     (problem,) = found(GRAY, SIX, size=(SIZE[0], SIZE[1] + 1))
     assert problem.text.startswith("size_mismatch: 4 masks: ")
+
+
+SQUARE = [[10, 10, 60, 10, 60, 60]]
+
+
+def regions(*segmentations: object, height: int = SIZE[0]) -> bytes:
+    """Regions of `a`, as planning writes them."""
+    listed = [
+        {"label": "a", "problem": "a box"} if each is None else {"label": "a", "segmentation": each}
+        for each in segmentations
+    ]
+    return json.dumps({"height": height, "width": SIZE[1], "regions": listed}).encode()
+
+
+@pytest.mark.parametrize(
+    ("document", "reason"),
+    [
+        (regions(SQUARE), None),
+        (regions(SQUARE, None), "bad_polygons"),
+        (regions([[1e9, 0, 9, 9, 0, 9]]), "bad_polygons"),
+        (regions({"counts": [1, 1], "size": [1, 2]}), "bad_polygons"),
+        (regions(SQUARE, height=95), "size_mismatch"),
+        (regions([[900, 900, 901, 900, 901, 901]]), "all_ignore"),
+        (regions(), "all_ignore"),
+    ],
+)
+def test_regions_that_a_build_rejects_are_problems(document: bytes, reason: str | None) -> None:
+    assert texts(found([document], table_of("a"), whole=False)) == ([] if reason is None else [reason])
 
 
 def test_classes_that_no_mask_has_are_a_problem_if_all_masks_were_read() -> None:

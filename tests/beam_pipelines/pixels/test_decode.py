@@ -22,9 +22,9 @@ from beam_pipelines.contract.labels import BUILTIN_TABLES
 from beam_pipelines.files.reader import FileReader, member_path
 from beam_pipelines.pixels.decode import IMAGE_CURES, decode_image
 from beam_pipelines.pixels.mask_readings import MaskReading
-from beam_pipelines.pixels.masks import decode_mask
 from beam_pipelines.pixels.stored_masks import KINDS
 from beam_pipelines.rejects import BadInputError
+from tests.support.decoded_masks import decode_mask
 from tests.support.picture_files import PNG_SIGNATURE, RGB, chunk, gray_png, png_of, saved
 
 CAMVID = BUILTIN_TABLES["camvid11"]()

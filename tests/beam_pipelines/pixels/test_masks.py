@@ -22,12 +22,12 @@ from beam_pipelines.errors import BuildError
 from beam_pipelines.inputs.sources import find_pairs
 from beam_pipelines.pixels.conform import check_ids
 from beam_pipelines.pixels.mask_readings import COLORS, IDS, LEVELS, MaskReading, reading_of
-from beam_pipelines.pixels.masks import decode_mask
 from beam_pipelines.pixels.stored_masks import GRAY, KINDS, open_mask, stored_mask
 from beam_pipelines.rejects import BadInputError
 from beam_pipelines.shards.plan import choose_pairs
 from beam_pipelines.shards.survey import Surveyed, check_table, decide, survey
 from tests.support.builds import SHOWN, build, digests, make_flat, make_uneven, no_transform, recipe_of
+from tests.support.decoded_masks import decode_mask
 from tests.support.picture_files import gray_png, saved
 
 CAMVID = BUILTIN_TABLES["camvid11"]()
