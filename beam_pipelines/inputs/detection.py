@@ -7,13 +7,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from beam_pipelines.errors import BuildError
-from beam_pipelines.files.reader import read_whole
+from beam_pipelines.files.reader import read_bytes
 from beam_pipelines.inputs import diagnosis, layouts
 from beam_pipelines.inputs.input_files import Files
 from beam_pipelines.inputs.layout import AnyTemplate, Layout, Masks, listed
 from beam_pipelines.inputs.suffixes import with_suffixes
 from beam_pipelines.inputs.templates import Template
 from beam_pipelines.recipe import Recipe
+
+
+_TABLE_BYTES = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ def _masks_of(layout: Layout, files: Files, recipe: Recipe) -> list[Masks]:
 
 def _has_table(masks: Masks, files: Files) -> bool:
     found = list(filter(masks.table.matches, files)) if masks.table else []
-    return any((masks.needs_table or b"") in read_whole(files[name][0]) for name in found)
+    return any((masks.needs_table or b"") in read_bytes(files[name][0], _TABLE_BYTES) for name in found)
 
 
 def _settled(layout: Layout, found: Sequence[Masks], files: Files, inputs: str) -> Detected | None:
