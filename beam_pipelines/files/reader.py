@@ -23,6 +23,7 @@ _MEMBER = re.compile(r"(\.zip)!/", re.IGNORECASE)  # ARCHIVE.zip!/MEMBER names a
 _LARGE_MEMBER = 1 << 20  # bytes; the beginning of a larger member is checked before the rest is decompressed
 _BEGINNINGS = (*SIGNATURES, b"{")  # of images, and of polygons in JSON
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+BLANK = codecs.BOM_UTF8 + b" \t\r\n"  # what may be before them in JSON
 _BAD_BZIP2 = "Invalid data stream"  # an OSError of Python without an error number
 
 
@@ -180,7 +181,7 @@ class FileReader:
         if size > _LARGE_MEMBER:
             with opened.open(member) as file:
                 head = file.read(64)
-            if not head.startswith(_BEGINNINGS):
+            if not (head.startswith(_BEGINNINGS) or head.lstrip(BLANK).startswith(b"{")):
                 return head
         with opened.open(member) as file:
             return file.read(self._max_bytes + 1)

@@ -20,7 +20,6 @@ from beam_pipelines.inputs.input_files import Files
 from beam_pipelines.inputs.layouts import is_picture
 from beam_pipelines.inputs.templates import split_of_folder
 
-_MOST_PEEKED = 100  # files that are opened to see what they are: some data sets have one for each image
 _HEAD = 4096
 _COCO_KEY = re.compile(rb'"(images|annotations|categories|licenses)"')
 _CVAT_ROOT = re.compile(rb"<annotations\b")
@@ -48,23 +47,25 @@ class Annotated:
     source: str
 
 
-def labelme_name(image: str) -> str:
-    """The name of Labelme's file for the image `image`: beside it, with the same stem."""
-    return f"{_stem(image)}.json"
+def may_be_coco(files: Files) -> list[str]:
+    """The names of JSON files that have no image of the same stem; where some begin with `instances_`, only those."""
+    found = [name for name in _of_many_images(files, ".json") if not _OTHER_COCO.fullmatch(_base(name))]
+    return [name for name in found if _INSTANCES.fullmatch(_base(name))] or found
+
+
+def may_be_cvat(files: Files) -> list[str]:
+    """The names of XML files that have no image of the same stem."""
+    return _of_many_images(files, ".xml")
 
 
 def find_coco(files: Files) -> list[str]:
-    """The names of COCO's files: JSON with its keys, and no image of the same stem; where some begin with `instances_`,
-    only those.
-    """
-    found = [name for name in _of_many_images(files, ".json") if not _OTHER_COCO.fullmatch(_base(name))]
-    found = [name for name in found if _INSTANCES.fullmatch(_base(name))] or found
-    return _that_begin(files, found, _COCO_KEY)
+    """Those of `may_be_coco` that have a key of COCO at their beginning."""
+    return _that_begin(files, may_be_coco(files), _COCO_KEY)
 
 
 def find_cvat(files: Files) -> list[str]:
-    """The names of CVAT's files: XML that begins with <annotations>, and has no image of the same stem."""
-    return _that_begin(files, _of_many_images(files, ".xml"), _CVAT_ROOT)
+    """Those of `may_be_cvat` that begin with <annotations>."""
+    return _that_begin(files, may_be_cvat(files), _CVAT_ROOT)
 
 
 def coco_pairs(files: Files, names: Sequence[str]) -> Iterator[Annotated]:
@@ -118,12 +119,12 @@ class _Images:
 
     def find(self, wanted: str, source: str, split: str) -> str | None:
         """The image that `source`, about `split`, calls `wanted`: the one beside it or with the longest common end;
-        None if there is none.
+        None if there is none, or only those of other splits.
         """
         plain = "/".join(part for part in composed(wanted).replace("\\", "/").split("/") if part not in ("", "."))
         beside = f"{composed(source).rpartition('/')[0]}/{plain}".lstrip("/")
         for end in (beside, *_ends(plain)):
-            found = self._by_end.get(end, [])
+            found = [name for name in self._by_end.get(end, []) if not _contradict(plain, name, split)]
             exact = [name for name in found if composed(name) == end]
             of_split = [name for name in found if split and split_of_folders(name) == split]
             image = next((names[0] for names in (found, exact, of_split) if len(names) == 1), None)
@@ -132,14 +133,20 @@ class _Images:
                     f"{source}: the image {wanted!r} may be {found[0]} or {found[1]}: write its folder before its name"
                 )
             if image is not None:
-                return None if _contradict(plain, image) else image
+                return image
         return None
 
 
-def _contradict(wanted: str, image: str) -> bool:
-    """Whether the folders of both names stand for different splits."""
-    splits = {split_of_folders(wanted), split_of_folders(image)} - {""}
-    return len(splits) > 1
+def _contradict(wanted: str, image: str, split: str) -> bool:
+    """Whether the folders of `image` stand for another split than those of `wanted`, or than `split`, which is none of
+    them: the regions would be those of another image.
+    """
+    told = split_of_folders(image)
+    if not told:
+        return False
+    folders = image.split("/")[:-1]
+    is_other = split not in ("", *folders, *map(split_of_folder, folders))
+    return is_other or split_of_folders(wanted) not in ("", told)
 
 
 def _ends(name: str) -> Iterator[str]:
@@ -161,8 +168,8 @@ def _of_many_images(files: Files, ending: str) -> list[str]:
 
 
 def _that_begin(files: Files, names: Sequence[str], pattern: re.Pattern[bytes]) -> list[str]:
-    """Those of `names` that have `pattern` at their beginning; none if there are too many to look."""
-    return [name for name in names if pattern.search(_head(files[name][0]))] if len(names) <= _MOST_PEEKED else []
+    """Those of `names` that have `pattern` at their beginning."""
+    return [name for name in names if pattern.search(_head(files[name][0]))]
 
 
 def _head(path: str) -> bytes:

@@ -46,7 +46,8 @@ def read_coco(data: bytes, name: str) -> Iterator[tuple[str, str, bytes]]:
     `name`. Polygons are not parsed: those of one image that can't be drawn are a fault of that image.
 
     Raises:
-      BuildError: it is not such a file, or an annotation has a category that the file does not name.
+      BuildError: it is not such a file, an annotation has a category or an image that the file does not have, or two
+        images have the same id.
     """
     try:
         file = msgspec.json.decode(data.removeprefix(codecs.BOM_UTF8), type=_File)
@@ -54,6 +55,7 @@ def read_coco(data: bytes, name: str) -> Iterator[tuple[str, str, bytes]]:
         raise BuildError(f"{name} is not a file of COCO with images, annotations and categories: {error}") from error
     categories = {category.id: category.name for category in file.categories}
     regions: dict[_Id, list[Region | UnreadRegion]] = defaultdict(list)
+    seen: set[_Id] = set()
     for annotation in file.annotations:
         label = categories.get(annotation.category_id)
         if label is None:
@@ -63,7 +65,16 @@ def read_coco(data: bytes, name: str) -> Iterator[tuple[str, str, bytes]]:
             )
         regions[annotation.image_id].append(_region(label, annotation.segmentation))
     for image in file.images:
+        if image.id in seen:
+            raise BuildError(f"{name}: two images have the id {image.id!r}: annotations tell them apart by it")
+        seen.add(image.id)
         yield image.file_name, "", encode(image.height, image.width, regions.pop(image.id, []))
+    if regions:
+        first, count = next(iter(regions)), sum(map(len, regions.values()))
+        raise BuildError(
+            f"{name}: {count:,} annotations are of images that the file does not have, the first of the image_id "
+            f"{first!r}: add these images with the same id (1 and '1' differ), or remove the annotations"
+        )
 
 
 def _region(label: str, segmentation: msgspec.Raw) -> Region | UnreadRegion:

@@ -15,7 +15,6 @@ from beam_pipelines.inputs.suffixes import with_suffixes
 from beam_pipelines.inputs.templates import Template
 from beam_pipelines.recipe import Recipe
 
-
 _TABLE_BYTES = 10_000_000
 
 

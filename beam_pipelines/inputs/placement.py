@@ -8,6 +8,7 @@ from beam_pipelines.errors import BuildError
 from beam_pipelines.files import storage
 from beam_pipelines.files.archives import is_archive
 from beam_pipelines.files.names import BUILD, TRANSFORM_FOLDERS
+from beam_pipelines.inputs.layouts import IMAGE_FOLDERS
 from beam_pipelines.inputs.sources import Source
 from beam_pipelines.recipe import input_paths
 
@@ -35,13 +36,16 @@ def check_apart(inputs: str, output: str) -> None:
 
 
 def check_not_among(source: Source, output: str) -> None:
-    """Raises BuildError if the output is in a folder that holds images or masks of the layout."""
-    if source.detected is None:
+    """Raises BuildError if the output is in a folder that holds images or masks of the layout, or images that have
+    regions.
+    """
+    if source.detected is None and source.regions is None:
         return
+    folders = source.detected.layout.folders if source.detected else IMAGE_FOLDERS
     target = _real(output)
     for path in input_paths(source.inputs):
         inside = _below(_real(path), target)
-        if {part.lower() for part in inside} & {name.lower() for name in source.detected.layout.folders}:
+        if {part.lower() for part in inside} & {name.lower() for name in folders}:
             raise BuildError(f"--output={output} is among the images of the input {path}: {_CURE}")
 
 

@@ -16,7 +16,7 @@ from beam_pipelines.inputs.layouts import REGION_OPTIONS
 from beam_pipelines.inputs.pairs import Pair as Pair
 from beam_pipelines.inputs.pairs import PairList
 from beam_pipelines.inputs.partners import explained
-from beam_pipelines.inputs.region_files import RegionFiles, find_regions, no_regions, read_regions
+from beam_pipelines.inputs.region_files import RegionFiles, find_regions, no_regions, not_looked_at, read_regions
 from beam_pipelines.inputs.split_lists import splits_of_lists
 from beam_pipelines.inputs.splits import assigned_split, select_splits
 from beam_pipelines.inputs.unique import rejected_pair
@@ -69,8 +69,12 @@ def open_source(recipe: Recipe, inputs: str) -> Source:
         return Source(inputs, files, regions=regions)
     try:
         return Source(inputs, files, detect(files, recipe, inputs))
-    except BuildError:
-        regions = None if recipe.layout or recipe.images else find_regions(files)
+    except BuildError as error:
+        if recipe.layout or recipe.images:
+            raise
+        regions = find_regions(files)
+        if regions is None and (hint := not_looked_at(files)):
+            raise BuildError(f"{error}; {hint}") from error
         if regions is None:
             raise
         return Source(inputs, files, regions=regions)

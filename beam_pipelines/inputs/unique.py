@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+from beam_pipelines.files.spool import source_of
 from beam_pipelines.inputs.pairs import PairList
 from beam_pipelines.rejects import Rejected
 
@@ -21,7 +22,9 @@ def unique(pairs: PairList) -> tuple[PairList, list[Rejected]]:
             first = pairs[start]
             names = " and ".join(pair.filename for pair in pairs[start : start + count])
             detail = f"{names} have the same key {key}"
-            rejected.append(rejected_pair(key, first.split, first.image, first.mask, "duplicate_key", detail))
+            rejected.append(
+                rejected_pair(key, first.split, first.image, source_of(first.mask), "duplicate_key", detail)
+            )
         start += count
     return (pairs if len(kept) == len(pairs) else pairs.reordered(kept)), rejected
 

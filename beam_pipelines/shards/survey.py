@@ -73,16 +73,17 @@ def survey(chosen: Mapping[str, Sequence[Pair]], recipe: Recipe) -> Surveyed:
     if recipe.masks_are == "auto":
         surveyed = decide(masks, recipe.labels)
     else:
-        surveyed = Surveyed(reading_of(recipe.masks_are), (f"masks: {OPTION}={recipe.masks_are}",))
+        notes = (f"masks: {OPTION}={recipe.masks_are}",) if masks else ()  # it means nothing for regions
+        surveyed = Surveyed(reading_of(recipe.masks_are), notes)
     if COLORS in surveyed.reading.ways:
         return surveyed
     split_of = {pair.key: split for split, pairs in chosen.items() for pair in pairs}
-    notes = [
+    of_splits = [
         f"{split}: {note}"
         for split in chosen
         for note in check_table([mask for key, mask in masks if split_of[key] == split], recipe.labels)
     ]
-    return Surveyed(surveyed.reading, (*surveyed.notes, *notes))
+    return Surveyed(surveyed.reading, (*surveyed.notes, *of_splits))
 
 
 def decide(masks: Sequence[Mask], table: LabelTable) -> Surveyed:

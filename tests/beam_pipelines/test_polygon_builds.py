@@ -17,7 +17,6 @@ from PIL import Image
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files.reader import FileReader, member_path
 from beam_pipelines.files.spool import Spool
-from beam_pipelines.inputs.annotations import labelme_name
 from beam_pipelines.inputs.coco import read_coco
 from beam_pipelines.inputs.label_files import load_labels
 from beam_pipelines.inputs.pairs import Pair
@@ -27,6 +26,7 @@ from beam_pipelines.pixels.conform import Sample
 from beam_pipelines.pixels.mask_readings import PLAIN
 from beam_pipelines.rejects import Rejected
 from beam_pipelines.shards.stage import prepare
+from beam_pipelines.shards.survey import survey
 from tests.support.builds import build, digests, recipe_of
 from tests.support.killed_builds import killed
 
@@ -151,7 +151,7 @@ def sample_of(mask: str, source: Path) -> Sample | Rejected:
 
 
 def test_labelme_s_file_is_the_mask_also_in_an_archive_with_a_large_image_in_it(source: Path, tmp_path: Path) -> None:
-    beside = labelme_name(str(source / "images" / "val" / "val_0.png"))
+    beside = str(source / "images" / "val" / "val_0.json")
     sample = sample_of(beside, source)
     assert isinstance(sample, Sample)
     assert np.array_equal(
@@ -159,10 +159,14 @@ def test_labelme_s_file_is_the_mask_also_in_an_archive_with_a_large_image_in_it(
     )
     with zipfile.ZipFile(tmp_path / "in.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         large = json.loads(Path(beside).read_text()) | {"imageData": "QUJD" * 10**6}
-        archive.writestr("val_0.json", json.dumps({"imageData": large.pop("imageData"), **large}))
-    packed = sample_of(member_path(str(tmp_path / "in.zip"), "val_0.json"), source)
-    assert isinstance(packed, Sample)
-    assert np.array_equal(packed.mask, sample.mask)
+        text = json.dumps({"imageData": large.pop("imageData"), **large})
+        starts = ("", "\ufeff", "\r\n\t ")
+        for index, start in enumerate(starts):
+            archive.writestr(f"val_{index}.json", start + text)
+    for index in range(len(starts)):
+        packed = sample_of(member_path(str(tmp_path / "in.zip"), f"val_{index}.json"), source)
+        assert isinstance(packed, Sample)
+        assert np.array_equal(packed.mask, sample.mask)
 
 
 def test_what_can_t_be_drawn_is_rejected_with_the_user_s_file(source: Path) -> None:
@@ -202,7 +206,48 @@ def test_regions_without_an_image_and_images_without_regions_are_told(source: Pa
     found = find_pairs(recipe_of(), str(folder))
     (bad,) = found.rejected
     assert (bad.reason, bad.key) == ("missing_image", "val/val_0")
-    assert "1 images are left out: no regions name them" in found.notes
+    assert found.notes[:2] == (
+        "annotations: instances_train2017.json, instances_val2017.json",
+        "1 images are left out: no regions name them",
+    )
+
+
+def test_an_image_that_two_annotations_take_is_refused_for_both(source: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(source, tmp_path / "in", ignore=shutil.ignore_patterns("train_*.json", "val_*.json"))
+    for index in range(4):
+        (folder / "images" / "val" / f"val_{index}.png").rename(folder / "images" / f"{index}.png")
+    shutil.copy(folder / "images" / "3.png", folder / "images" / "3.tif")
+    annotations = {"train": ("0.png", "1.png", "1.png"), "val": ("0.png", "2.png", "3.png", "3.tif")}
+    for split, names in annotations.items():
+        images = [{"id": place, "file_name": name} for place, name in enumerate(names)]
+        found = {"images": images, "annotations": [], "categories": []}
+        (folder / f"instances_{split}2017.json").write_text(json.dumps(found))
+    pairing = find_pairs(recipe_of("--splits=train,val"), str(folder))
+    assert [pair.key for pair in pairing.pairs] == ["val/2"]
+    assert [bad.key for bad in pairing.rejected] == ["train/0", "train/1", "train/1", "val/0", "val/3"]
+    assert {bad.reason for bad in pairing.rejected} == {"duplicate_key"}
+    assert pairing.rejected[0].detail == (
+        "images/0.png is annotated 2 times: in instances_train2017.json and in instances_val2017.json"
+    )
+    assert pairing.rejected[0].mask == str(folder / "instances_train2017.json")
+    assert pairing.rejected[-1].mask == str(folder / "instances_val2017.json"), "the user's file"
+    assert "8 images are left out: no regions name them" in pairing.notes
+
+
+def test_of_too_many_files_none_is_opened_unless_the_layout_is_given(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", SIZE[::-1]).save(tmp_path / "images" / "a.png")
+    (tmp_path / "all.json").write_text(json.dumps(coco_of({"a": []})))
+    for index in range(100):
+        (tmp_path / f"{index}.json").write_text("{}")
+    with pytest.raises(BuildError, match=r"masks.*; 101 files are too many .* of COCO: give --layout=coco if so"):
+        found_in(tmp_path)
+    assert found_in(tmp_path, "--layout=coco", "--splits=train=1").keys() == {"a"}
+
+
+def test_how_masks_are_read_is_not_told_of_regions(source: Path) -> None:
+    recipe = recipe_of(f"--labels={source / 'labels.yaml'}", "--masks_are=ids")
+    assert survey({"val": find_pairs(recipe, str(source)).pairs[:4]}, recipe).notes == ()
 
 
 CVAT = """<?xml version="1.0" encoding="utf-8"?>

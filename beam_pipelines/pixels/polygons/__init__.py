@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from beam_pipelines.contract.labels import IGNORE, Label, LabelTable
+from beam_pipelines.files.reader import BLANK
 from beam_pipelines.pixels.conform import check_sizes
 from beam_pipelines.pixels.polygons import labelme, regions
 from beam_pipelines.pixels.polygons.limits import MAX_BYTES, MAX_REGIONS, bad
@@ -23,7 +24,6 @@ from beam_pipelines.rejects import BadInputError
 BACKGROUND = ("background", "_background_", "unlabeled")  # rows of a table that pixels outside all regions belong to
 NEVER_COUNTED = "__ignore__"  # Labelme's name for what is ignored, in any table
 _NAMED = 20  # unknown names in a message
-_BLANK = codecs.BOM_UTF8 + b" \t\r\n"
 
 
 class _Document(msgspec.Struct):
@@ -35,7 +35,7 @@ class _Document(msgspec.Struct):
 
 def is_document(data: bytes) -> bool:
     """Whether a mask file holds regions, and not pixels: no image file begins with a brace."""
-    return data[:64].lstrip(_BLANK).startswith(b"{")
+    return data[:64].lstrip(BLANK).startswith(b"{")
 
 
 def draw(document: bytes, table: LabelTable, size: tuple[int, int]) -> np.ndarray:
@@ -57,14 +57,15 @@ def names_in(document: bytes) -> list[str]:
 
 
 def _opened(document: bytes) -> labelme.Drawing | regions.Drawing:
+    data, kinds = document.removeprefix(codecs.BOM_UTF8), _Document()
     try:
-        data = document.removeprefix(codecs.BOM_UTF8)
         kinds = msgspec.json.decode(data, type=_Document)
         if max(len(kinds.shapes), len(kinds.regions)) > MAX_BYTES:
             raise bad(f"the regions have more than {MAX_BYTES:,} bytes of JSON")
         drawing = _read(data, of_build=len(kinds.regions) > 0)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise bad(f"it is neither a file of Labelme nor of the build: {error}") from error
+        what = "a region is not as COCO has them" if len(kinds.regions) else "it is not Labelme's JSON"
+        raise bad(f"{what}: {error}") from error
     if len(drawing.names) > MAX_REGIONS:
         raise bad(f"it has {len(drawing.names):,} regions; at most {MAX_REGIONS:,} are possible")
     return drawing

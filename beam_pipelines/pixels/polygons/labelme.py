@@ -19,9 +19,10 @@ from PIL import Image, ImageDraw
 
 from beam_pipelines.contract.picture_errors import PictureError, damage_refused
 from beam_pipelines.inputs.regions import Number
-from beam_pipelines.pixels.polygons.limits import LINE_WIDTH, bad, check_near, outline
+from beam_pipelines.pixels.polygons.limits import LENGTH, LINE_WIDTH, PIXELS, STEPS, Work, bad, box_of, outline
 
 _LARGEST_RADIUS = 15_000  # pixels; Pillow's 64-bit integers overflow above twice as much
+_MASK_COST = 3  # a pixel of a mask, beside one of another region
 _ANY = 0  # in place of a number of points
 Pen = ImageDraw.ImageDraw
 
@@ -55,9 +56,9 @@ class Drawing:
     def draw(self, ids: Sequence[int], background: int, size: tuple[int, int]) -> np.ndarray:
         """-> uint8[H, W]: `ids` has the value of each shape."""
         image = Image.new("L", (size[1], size[0]), background)
-        pen = ImageDraw.Draw(image)
+        pen, work = ImageDraw.Draw(image), Work(size)
         for shape, value in zip(self.shapes, ids, strict=True):
-            _draw(shape, value, image, pen)
+            _draw(shape, value, image, pen, work)
         return np.array(image)
 
 
@@ -68,10 +69,13 @@ def read(document: bytes) -> Drawing:
     return Drawing((file.imageHeight, file.imageWidth), drawn)
 
 
-def _draw(shape: Shape, value: int, image: Image.Image, pen: Pen) -> None:
+def _draw(shape: Shape, value: int, image: Image.Image, pen: Pen, work: Work) -> None:
     kind = shape.shape_type or "polygon"
-    size = (image.height, image.width)
-    points = [(x, y) for x, y in outline(shape.points, shape.label, size).tolist()]
+    found = outline(shape.points, shape.label, work)
+    rows, columns = box_of(found, work.size)
+    work.add(STEPS, len(found) * (rows + len(found)))
+    work.add(PIXELS, rows * columns * (_MASK_COST if kind == "mask" else 1))
+    points = [(x, y) for x, y in found.tolist()]
     if kind == "mask":
         _paste(shape, points, value, image)
         return
@@ -80,6 +84,8 @@ def _draw(shape: Shape, value: int, image: Image.Image, pen: Pen) -> None:
     needed, put = _KINDS[kind]
     if needed not in (_ANY, len(points)):
         raise bad(f"{shape.label!r} is a {kind} with {len(points)} points, not {needed}")
+    if kind == "circle":
+        work.add(LENGTH, int(2 * math.pi * math.dist(*points)))
     put(pen, points, value)
 
 
@@ -121,11 +127,15 @@ def _paste(shape: Shape, points: Sequence[tuple[float, float]], value: int, imag
     if len(points) != 2 or not shape.mask:
         raise bad(f"{shape.label!r} is a mask without its two corners, or without its pixels")
     (left, top), (right, bottom) = ((int(x), int(y)) for x, y in points)
-    check_near([left, top, right, bottom], shape.label, (image.height, image.width))
+    width, height = right - left + 1, bottom - top + 1
+    if width > image.width or height > image.height:
+        raise bad(
+            f"the mask of {shape.label!r} is {height}x{width}, larger than the image {image.height}x{image.width}"
+        )
     try:
         data = base64.b64decode(shape.mask, validate=True)
         with damage_refused(data), Image.open(io.BytesIO(data), formats=["PNG"]) as opened:
-            if opened.size != (right - left + 1, bottom - top + 1) or opened.mode not in ("1", "L", "P"):
+            if opened.size != (width, height) or opened.mode not in ("1", "L", "P"):
                 raise bad(f"the mask of {shape.label!r} is not a gray image of the size of its box")
             pixels = np.asarray(opened) != 0
     except (PictureError, binascii.Error) as error:

@@ -19,7 +19,6 @@ from beam_pipelines.inputs.annotations import (
     cvat_pairs,
     find_coco,
     find_cvat,
-    labelme_name,
     split_of,
 )
 from beam_pipelines.inputs.coco import read_coco
@@ -104,6 +103,29 @@ def test_coco_as_roboflow_exports_it_with_the_same_names_in_each_split(tmp_path:
     assert places(found) == [(name, {"train": "train", "valid": "val"}[name.split("/")[0]]) for name in images]
 
 
+def test_an_image_that_its_split_lacks_is_not_taken_from_another_split(tmp_path: Path) -> None:
+    images = ("train/1.jpg", "valid/1.jpg", "valid/2.jpg")
+    found = of_coco(tmp_path, {"train/_annotations.coco.json": coco("1.jpg", "2.jpg"), **dict.fromkeys(images, b"")})
+    assert places(found) == [("train/1.jpg", "train"), (None, "train")]
+
+
+@pytest.mark.parametrize(
+    ("subset", "name", "expected"),
+    [
+        ("train", "images/val/a.png", (None, "train")),
+        ("day", "images/val/a.png", (None, "day")),
+        ("day", "images/day/val/a.png", ("images/day/val/a.png", "day")),
+        ("Train", "images/train2017/a.png", ("images/train2017/a.png", "train")),
+        ("default", "images/val/a.png", ("images/val/a.png", "val")),
+    ],
+)
+def test_an_image_of_a_subset_is_in_no_folder_of_another_split(
+    tmp_path: Path, subset: str, name: str, expected: tuple[str | None, str]
+) -> None:
+    files = listing(tmp_path, {"annotations.xml": cvat(image("a.png", more=f'subset="{subset}"')), name: b""})
+    assert places(list(cvat_pairs(files, ["annotations.xml"]))) == [expected]
+
+
 @pytest.mark.parametrize(
     ("wanted", "images", "expected"),
     [
@@ -114,6 +136,9 @@ def test_coco_as_roboflow_exports_it_with_the_same_names_in_each_split(tmp_path:
         ("u\u0308.jpg", ["images/\u00fc.jpg"], "images/\u00fc.jpg"),
         ("a.jpg", ["images/train/a.jpg", "images/val/a.jpg"], "images/train/a.jpg"),
         ("train/a.jpg", ["val/a.jpg"], None),
+        ("a.jpg", ["images/val/a.jpg"], None),
+        ("a.jpg", ["valid/a.jpg", "test/a.jpg"], None),
+        ("a.jpg", ["valid/a.jpg", "a.jpg"], "a.jpg"),
         ("b.jpg", ["images/a.jpg"], None),
     ],
 )
@@ -177,6 +202,14 @@ def test_images_without_annotations_and_annotations_without_a_segmentation() -> 
         (b'{"images": [', "is not a file of COCO"),
         (coco("a.jpg", categories=[]), "has category 2, and the file has no category with this id"),
         (coco("a.jpg", images=[{"id": 0}]), "missing required field `file_name`"),
+        (
+            coco("a.jpg", "b.jpg", images=[{"id": "0", "file_name": "a.jpg"}]),
+            "2 annotations.*the first of the image_id 0:",
+        ),
+        (
+            coco("a.jpg", images=[{"id": 0, "file_name": name} for name in ("a.jpg", "b.jpg")]),
+            "two images have the id 0",
+        ),
     ],
 )
 def test_a_file_that_is_not_of_coco_is_refused(data: bytes, problem: str) -> None:
@@ -185,17 +218,13 @@ def test_a_file_that_is_not_of_coco_is_refused(data: bytes, problem: str) -> Non
 
 
 def test_labelme_is_beside_the_image_and_not_taken_for_coco(tmp_path: Path) -> None:
-    assert labelme_name("images/train/a.b.jpg") == "images/train/a.b.json"
-    assert labelme_name("images.d/a") == "images.d/a.json"
     assert find_coco(listing(tmp_path, {"images/a.jpg": b"", "images/a.json": coco("a.jpg")})) == []
 
 
 def test_other_json_and_xml_is_no_annotation_file(tmp_path: Path) -> None:
     others = {"labels.json": b'{"road": 1}', "voc.xml": b"<annotation><size/></annotation>", "empty.json": b""}
-    many = {f"{index}.json": coco("a.jpg") for index in range(101)}
     found = listing(tmp_path / "one", others)
     assert find_coco(found) == find_cvat(found) == []
-    assert find_coco(listing(tmp_path / "other", many)) == []
 
 
 def test_cvat_as_a_task_and_as_a_project_is_exported(tmp_path: Path) -> None:

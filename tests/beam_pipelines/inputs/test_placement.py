@@ -9,7 +9,9 @@ import pytest
 from beam_pipelines.errors import BuildError
 from beam_pipelines.inputs.detection import detect
 from beam_pipelines.inputs.input_files import Files
+from beam_pipelines.inputs.layouts import REGION_FORMATS
 from beam_pipelines.inputs.placement import check_apart, check_not_among
+from beam_pipelines.inputs.region_files import RegionFiles
 from beam_pipelines.inputs.sources import Source
 from tests.support.builds import recipe_of
 
@@ -50,6 +52,13 @@ def test_among_the_images_it_is_refused(tmp_path: Path, given: str, output: str)
     with pytest.raises(BuildError, match="is among the images"):
         check_not_among(source, output)
     check_not_among(source, f"{given}/gtFine")  # a folder of another layout
+
+
+def test_among_images_that_have_regions_it_is_refused(tmp_path: Path) -> None:
+    source = Source(str(tmp_path), Files(), regions=RegionFiles(REGION_FORMATS[0], ("all.json",)))
+    with pytest.raises(BuildError, match="is among the images"):
+        check_not_among(source, f"{tmp_path}/Images/out")
+    check_not_among(source, f"{tmp_path}/out")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,10 @@ from pycocotools.coco import COCO
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE, Label, LabelTable
 from beam_pipelines.inputs.coco import read_coco
 from beam_pipelines.inputs.cvat import read_cvat
+from beam_pipelines.inputs.regions import Ellipse, Region, RowRuns
 from beam_pipelines.pixels import polygons
 from beam_pipelines.pixels.polygons import limits
+from beam_pipelines.pixels.polygons.regions import mask_of
 from beam_pipelines.rejects import BadInputError
 
 SIZE = (48, 64)
@@ -295,6 +298,11 @@ def test_the_size_is_that_of_the_image_where_the_document_has_none() -> None:
     assert refusal(labelme(size=(48, 63))).startswith("size_mismatch: the image is 48x64 and the mask 48x63")
 
 
+def test_what_a_document_is_not_is_told_of_the_format_that_it_seems_to_be() -> None:
+    assert refusal(b"{}").startswith("bad_polygons: it is not Labelme's JSON: ")
+    assert refusal(regions({"label": "car", "segmentation": 1})).startswith("bad_polygons: a region is not as COCO has")
+
+
 def test_a_document_is_told_from_an_image_by_its_beginning() -> None:
     with_mark = b"\xef\xbb\xbf" + labelme(shape("car", [[0, 0], [63, 47]], "rectangle"))
     assert (drawn(with_mark) == 2).all()
@@ -346,6 +354,83 @@ HOSTILE = {
 @pytest.mark.parametrize("document", HOSTILE.values(), ids=HOSTILE)
 def test_a_document_that_can_t_be_drawn_is_rejected(document: bytes) -> None:
     assert refusal(document).startswith("bad_polygons: ")
+
+
+def png_of(height: int, width: int) -> str:
+    file = io.BytesIO()
+    Image.new("1", (width, height), 1).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+LARGE = (1024, 2048)
+WHOLE = {"left": 0, "top": 0, "width": LARGE[1], "height": LARGE[0]}
+WIDE = [[(-8000, 8000)[place % 2], place] for place in range(100)]  # 1.6 million pixels of outline
+WIDE_FLAT = [float(value) for point in WIDE for value in point]
+# Documents of little text that would take a worker a long time, or much memory: what is said of each.
+COSTLY: dict[str, tuple[Callable[[], bytes], str]] = {
+    "a mask larger than the image": (
+        lambda: labelme(shape("car", [[0, 0], [2048, 9]], "mask", mask=png_of(10, 2049)), size=LARGE),
+        "larger than the image",
+    ),
+    "points": (
+        lambda: json.dumps({"shapes": [shape("car", [[i % 20, i % 1024] for i in range(45_000)])]}).encode(),
+        "points times rows",
+    ),
+    "outlines of Labelme": (lambda: labelme(*[shape("car", WIDE)] * 9, size=LARGE), "pixels of outlines"),
+    "circles": (
+        lambda: labelme(*[shape("car", [[0, 0], [8000, 8000]], "circle")] * 200, size=LARGE),
+        "pixels of outlines",
+    ),
+    "outlines of COCO": (
+        lambda: regions({"label": "car", "segmentation": [WIDE_FLAT] * 9}, size=LARGE),
+        "pixels of outlines",
+    ),
+    "parts": (
+        lambda: regions({"label": "car", "segmentation": [[1, 1, 2, 2, 1, 2]] * 10_001}, size=LARGE),
+        "10,001 outlines",
+    ),
+    "RLE of long text": (lambda: regions(runs("1" * 30_000)), "runs or more of 3,072 pixels; at most 3,073"),
+    "RLE of many numbers": (lambda: regions(runs([0] * 3_074)), "3,074 runs"),
+    "rows of many numbers": (
+        lambda: regions({"label": "car", "rows": {"counts": [0] * 9, "left": 0, "top": 0, "width": 2, "height": 3}}),
+        "9 runs",
+    ),
+}
+
+
+@pytest.mark.parametrize(("document", "said"), COSTLY.values(), ids=COSTLY)
+def test_a_document_that_would_take_long_is_rejected(document: Callable[[], bytes], said: str) -> None:
+    data = document()
+    size = SIZE if b'"height": 48' in data else LARGE
+    with pytest.raises(BadInputError, match=f"bad_polygons.*{said}"):
+        polygons.draw(data, TABLE, size)
+
+
+def test_the_pixels_of_all_regions_are_bounded_and_more_of_a_large_image_are_possible() -> None:
+    ellipse = Region("car", ellipse=Ellipse(1024, 512, 1024, 512))
+    rows = Region("car", rows=RowRuns([LARGE[0] * LARGE[1]], **WHOLE))
+    for region in (ellipse, rows):
+        mask_of(region, limits.Work(LARGE))
+        work = limits.Work(LARGE)
+        work.add(limits.PIXELS, 2_999_999_999)
+        with pytest.raises(BadInputError, match="pixels to draw or more; at most 3,000,000,000 are possible"):
+            mask_of(region, work)
+    limits.Work((10_000, 10_000)).add(limits.PIXELS, 15_000_000_000)
+
+
+def test_an_image_with_many_detailed_regions_is_far_inside_the_bounds() -> None:
+    """Ten times 300 outlines of 500 points, each in a quarter of the image's rows, or as many ellipses."""
+    work, angles = limits.Work(LARGE), np.linspace(0, 2 * np.pi, 500)
+    points = np.stack([1000 + 120 * np.cos(angles), 500 + 120 * np.sin(angles)], axis=-1)
+    rows, columns = limits.box_of(limits.outline(points.tolist(), "car", work), LARGE)
+    assert (rows, columns) == (241, 241)
+    for what, amount in (
+        (limits.OUTLINES, 1),
+        (limits.LENGTH, 754),
+        (limits.STEPS, 500 * (rows + 500)),
+        (limits.PIXELS, 9 * rows * columns),
+    ):
+        work.add(what, 10 * 300 * amount)
 
 
 BROKEN = {
