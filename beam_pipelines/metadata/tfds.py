@@ -58,10 +58,7 @@ def _info(manifest: Manifest) -> dict[str, Any]:
     """A `DatasetInfo`."""
     return {
         "name": dataset_name(manifest),
-        _DOCUMENTED: (
-            "Images and masks of train ids, written by beam_pipelines. "
-            f"Label table: {manifest.labels.name}. Fingerprint of the recipe: {manifest.fingerprint}."
-        ),
+        _DOCUMENTED: f"Images and masks of train ids by the label table {manifest.labels.name}",
         "version": f"{FORMAT_VERSION}.0.0",
         "splits": [_split(name, shards) for name, shards in manifest.splits.items()],
         "supervisedKeys": {"input": IMAGE, "output": MASK},
