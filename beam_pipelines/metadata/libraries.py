@@ -13,7 +13,7 @@ from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.files import storage
 from beam_pipelines.files.names import METADATA_FILES
 from beam_pipelines.files.workspace import Workspace
-from beam_pipelines.metadata import tfds
+from beam_pipelines.metadata import croissant, tfds
 from beam_pipelines.shards import ownership
 from beam_pipelines.shards.own_files import of_metadata, write_metadata_list
 
@@ -28,7 +28,10 @@ class Library:
     texts: Callable[[Manifest], Mapping[str, str]]
 
 
-LIBRARIES = (Library("TensorFlow Datasets", tfds.NAMES, tfds.obstacle, tfds.texts),)
+LIBRARIES = (
+    Library("TensorFlow Datasets", tfds.NAMES, tfds.obstacle, tfds.texts),
+    Library("Croissant", croissant.NAMES, croissant.obstacle, croissant.texts),
+)
 
 
 def names() -> list[str]:

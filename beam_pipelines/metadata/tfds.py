@@ -12,15 +12,15 @@ without levels can be the supervised keys. The names of the classes are in a fil
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from beam_pipelines.contract import readable_json
 from beam_pipelines.contract.labels import IGNORE
-from beam_pipelines.contract.manifest import FORMAT_VERSION, Manifest, Shard
+from beam_pipelines.contract.manifest import Manifest, Shard
 from beam_pipelines.contract.pixel import CHANNELS
 from beam_pipelines.contract.record import RAW_DTYPES
+from beam_pipelines.metadata.title import VERSION, description_of, name_of
 
 INFO = "dataset_info.json"
 FEATURES = "features.json"
@@ -57,18 +57,13 @@ def texts(manifest: Manifest) -> dict[str, str]:
 def _info(manifest: Manifest) -> dict[str, Any]:
     """A `DatasetInfo`."""
     return {
-        "name": dataset_name(manifest),
-        _DOCUMENTED: f"Images and masks of train ids by the label table {manifest.labels.name}",
-        "version": f"{FORMAT_VERSION}.0.0",
+        "name": name_of(manifest),
+        _DOCUMENTED: description_of(manifest),
+        "version": VERSION,
         "splits": [_split(name, shards) for name, shards in manifest.splits.items()],
         "supervisedKeys": {"input": IMAGE, "output": MASK},
         "fileFormat": "tfrecord",
     }
-
-
-def dataset_name(manifest: Manifest) -> str:
-    """An identifier with the name of the label table."""
-    return f"segmentation_{re.sub(r'[^0-9A-Za-z]+', '_', manifest.labels.name).strip('_').lower()}".rstrip("_")
 
 
 def _split(name: str, shards: tuple[Shard, ...]) -> dict[str, Any]:
