@@ -1,7 +1,7 @@
 """The libraries that read a data set without this package, each by small files beside the shards.
 
-The files follow from the manifest alone. Those of a library are written together or not at all: one library may not
-read a file that a build wrote beside one that it did not write.
+The files follow from the manifest alone. Those of a library are written together or not at all: a build's file beside
+another tool's would describe two data sets.
 """
 
 from __future__ import annotations
