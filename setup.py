@@ -80,6 +80,7 @@ setup(
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.6",
             "ruff>=0.9",
+            "tensorflow-datasets>=4.9.9",
             "types-PyYAML",
         ],
     },

@@ -32,6 +32,7 @@ from beam_pipelines.inputs.placement import check_apart, check_not_among
 from beam_pipelines.inputs.sample_scenes import drawing
 from beam_pipelines.inputs.sources import Found, Pair, Source, find_pairs, open_source
 from beam_pipelines.machine import cores
+from beam_pipelines.metadata import libraries
 from beam_pipelines.options import BuildSettings, pipeline_options
 from beam_pipelines.recipe import SCENES, Recipe, input_paths
 from beam_pipelines.shards import leftovers, ownership
@@ -80,7 +81,7 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
             return _say_complete(place, console)
         plan = make_plan(recipe, place, console, opened)
         lease.check(place.lease)  # finding the pairs may have taken minutes
-        ownership.refuse_foreign(place, [shard.file for shard in plan.shards])
+        ownership.refuse_foreign(place, [*(shard.file for shard in plan.shards), *libraries.names()])
         _check_space(plan, recipe, place)
         if settings.overwrite:  # only when there is something to put in its place
             _check_pairing(plan.found, settings, "The first of them are listed above; nothing was deleted")
@@ -111,7 +112,7 @@ def _is_complete(settings: BuildSettings, place: Workspace) -> bool:
     """Whether there is nothing left to do. Only reads, and so needs no lease."""
     has_ended = not storage.exists(place.journal)
     manifest = workspace.finished_build(place, settings.recipe, check_sizes=has_ended)
-    if manifest is None or not has_ended:
+    if manifest is None or not has_ended or not libraries.are_written(manifest, place):
         return False
     return not settings.transform_fn or not manifest.pixels.uniform or leftovers.transform_is_whole(place)
 
@@ -129,16 +130,15 @@ def _published(place: Workspace, recipe: Recipe, console: Console) -> Manifest |
 
 
 def _say_complete(place: Workspace, console: Console) -> int:
-    console.print(
-        f"{place.root} is already complete; --overwrite builds it again",
-        highlight=False,
-    )
+    console.print(f"{place.root} is already complete; --overwrite builds it again", highlight=False)
     _print_next(place, console)
     return 0
 
 
 def _tidy(manifest: Manifest, settings: BuildSettings, place: Workspace, console: Console) -> None:
-    """The steps after the manifest: writes the transform_fn, and deletes what is not needed after the build."""
+    """The steps after the manifest: writes what other libraries read, and deletes what only the build needs."""
+    for note in libraries.write_files(manifest, place):
+        console.print(note, highlight=False)
     if settings.transform_fn:
         _write_transform(manifest, place, console)
     lease.check(place.lease)

@@ -73,6 +73,11 @@ class Workspace:
         return storage.join(self.root, names.TRANSFORM_FILES)
 
     @property
+    def metadata_files(self) -> str:
+        """The list of the files for other libraries, written after them."""
+        return storage.join(self.root, names.METADATA_FILES)
+
+    @property
     def scratch(self) -> str:
         return storage.join(self.root, names.SCRATCH)
 

@@ -1,6 +1,7 @@
 """Which files in the data set's folder builds have written: those that one of their lists names.
 
-The lists are the journal, plan and receipts of an unfinished build, the manifest, and the list of the transform_fn.
+The lists are the journal, plan and receipts of an unfinished build, the manifest, and the lists of the transform_fn and
+of the files for other libraries.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from beam_pipelines.errors import BuildError
 from beam_pipelines.files import storage
 from beam_pipelines.files.names import (
     BUILD,
+    METADATA_FILES,
     TRANSFORM_FILES,
     TRANSFORM_FOLDERS,
     TRANSFORM_GRAPH,
@@ -45,7 +47,7 @@ _UNLISTED_TRANSFORM = (
     f"{TRANSFORM_FOLDERS[0]}/variables/variables.data-00000-of-00001",
     *(f"{TRANSFORM_FOLDERS[1]}/{name}" for name in ("schema.pbtxt", "asset_map")),
 )
-_Journal = tuple[NameBelow, ...]
+_Names = tuple[NameBelow, ...]
 TransformFiles = dict[NameBelow, tuple[Count, Crc]]  # name -> bytes and CRC-32C
 _SHARD_LINE = re.compile(rb'\{"file": .*?\}')  # as the manifest has each shard
 _EarlierLine: Any = tuple[PlainName, Count, Count, Digest, tuple[Any, ...]]  # split, index, count, digest, pairs
@@ -53,9 +55,9 @@ _EarlierLine: Any = tuple[PlainName, Count, Count, Digest, tuple[Any, ...]]  # s
 
 def listed(workspace: Workspace) -> list[str]:
     """Names, below `root`, of the files outside `_build` that builds have written."""
-    names = [*_of_manifest(workspace), *_of_transform(workspace)]
+    names = [*_of_manifest(workspace), *_of_transform(workspace), *of_metadata(workspace)]
     if storage.exists(workspace.journal):
-        journal = decoded(_Journal, storage.read_bytes(workspace.journal), workspace.journal)
+        journal = decoded(_Names, storage.read_bytes(workspace.journal), workspace.journal)
         names += _without_journal(workspace) if journal is None else journal
     elif is_of_earlier_version(workspace):
         names += _of_earlier_version(workspace)
@@ -98,6 +100,17 @@ def _of_damaged_manifest(data: bytes, workspace: Workspace) -> Iterator[str]:
 
 def _is_name(name: object) -> bool:
     return isinstance(name, str) and name.endswith(".tfrecord") and "/" not in name
+
+
+def of_metadata(workspace: Workspace) -> list[str]:
+    """The files for other libraries, and their list; nothing if the list is damaged or does not exist."""
+    files = decoded(_Names, storage.read_bytes(workspace.metadata_files), workspace.metadata_files)
+    return [] if files is None else [*files, METADATA_FILES]
+
+
+def write_metadata_list(workspace: Workspace, names: Sequence[str]) -> None:
+    """Lists the files for other libraries, once they are written."""
+    workspace.write(workspace.metadata_files, sealed(json.dumps(names, ensure_ascii=False)))
 
 
 def _of_transform(workspace: Workspace) -> list[str]:

@@ -14,6 +14,7 @@ from beam_pipelines.files.names import (
     FINISHED,
     JOURNAL,
     LEASE,
+    METADATA_FILES,
     PAIRING,
     PLAN,
     POLYGONS,
@@ -65,33 +66,49 @@ def claim(workspace: Workspace, overwrite: bool) -> None:
 
 
 def refuse_foreign(workspace: Workspace, files: Iterable[str]) -> None:
-    """Raises BuildError if a file that the build will write already exists and was not written by a build."""
-    _refuse(workspace, [*files, REJECTED, manifest.FILE_NAME, *_TRANSFORM])
+    """Raises BuildError if a file that the build will write already exists and was not written by a build. `files` are
+    all but those of every build.
+    """
+    refuse(workspace, [*files, REJECTED, manifest.FILE_NAME, METADATA_FILES, *_TRANSFORM])
 
 
 def refuse_foreign_transform(workspace: Workspace, files: Mapping[str, bytes]) -> None:
     """The same for the transform_fn's files, once their content is known: what is there with the same bytes is ours,
     left where only the other folder with the list of both was deleted.
     """
-    same = [name for name in _there(workspace, list(files)) if _has(workspace, name, files[name])]
-    _refuse(workspace, [name for name in (*files, TRANSFORM_FILES) if name not in same])
+    same = [name for name in there(workspace, list(files)) if holds(workspace, name, files[name])]
+    refuse(workspace, [name for name in (*files, TRANSFORM_FILES) if name not in same])
 
 
-def _has(workspace: Workspace, name: str, data: bytes) -> bool:
+def holds(workspace: Workspace, name: str, data: bytes) -> bool:
     """Whether there is a plain file with this content."""
     with contextlib.suppress(OSError):
         return not _is_behind_link(workspace, name) and (storage.read_bytes(storage.join(workspace.root, name)) == data)
     return False
 
 
-def _refuse(workspace: Workspace, names: Sequence[str]) -> None:
-    ours = set(listed(workspace))
-    foreign = [name for name in _there(workspace, names) if name not in ours or _is_behind_link(workspace, name)]
-    if foreign:
+def refuse(workspace: Workspace, names: Sequence[str]) -> None:
+    """Raises BuildError if one of the files `names` exists and was not written by a build."""
+    found = foreign(workspace, names)
+    if found:
         raise BuildError(
-            f"{workspace.root} holds {_some(foreign, _TO_MOVE)}, which the build would overwrite, and which no "
+            f"{workspace.root} holds {_some(found, _TO_MOVE)}, which the build would overwrite, and which no "
             "build wrote: move that away, or choose another --output"
         )
+
+
+def foreign(workspace: Workspace, names: Sequence[str]) -> list[str]:
+    """Those of the files `names` that exist and were not written by a build."""
+    ours = set(listed(workspace))
+    return [name for name in there(workspace, names) if name not in ours or _is_behind_link(workspace, name)]
+
+
+def there(workspace: Workspace, names: Sequence[str]) -> list[str]:
+    """Those of the files `names` that exist."""
+    if not storage.is_local(workspace.root):
+        found = storage.sizes(workspace.root)
+        return [name for name in names if name in found]
+    return [name for name in names if storage.is_there(storage.join(workspace.root, name))]
 
 
 def start(workspace: Workspace, files: Sequence[str]) -> None:
@@ -163,13 +180,6 @@ def _temporaries_of_earlier_version(workspace: Workspace, names: Iterable[str]) 
 
 def _of_scratch(workspace: Workspace) -> list[str]:
     return [name for name in names_in_build(workspace) if name.startswith(_OF_OTHERS)]
-
-
-def _there(workspace: Workspace, names: Sequence[str]) -> list[str]:
-    if not storage.is_local(workspace.root):
-        there = storage.sizes(workspace.root)
-        return [name for name in names if name in there]
-    return [name for name in names if storage.is_there(storage.join(workspace.root, name))]
 
 
 def _is_behind_link(workspace: Workspace, name: str) -> bool:

@@ -83,6 +83,7 @@ def test_overwrite_replaces_the_data_set_and_leaves_what_is_not_its_own(source: 
     assert [(tmp_path / name).read_text() for name in strange] == ["mine"] * 4
     assert {path.name for path in tmp_path.iterdir()} == {
         "dataset.json",
+        "metadata_files.json",
         "mine",
         "notes.txt",
         "rejected.jsonl",

@@ -12,10 +12,12 @@ from typing import IO
 
 import pytest
 
+from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import lease, refusals, storage
 from beam_pipelines.files.reader import FileReader
 from beam_pipelines.files.refusals import LOGIN
+from beam_pipelines.metadata.libraries import LIBRARIES
 from beam_pipelines.rejects import BadInputError
 from beam_pipelines.verify import main as verify
 from tests.support.builds import build, digests, download, make_flat, make_uneven, published, run_module, upload
@@ -162,6 +164,9 @@ def test_the_command_line_does_it_with_the_transform(bucket: str, tmp_path: Path
     done = run_module("build", f"--input={source}", f"--output={output}", *arguments)
     assert done.returncode == 0, done.stderr
     assert {"transform_fn/saved_model.pb", "dataset.json"} <= storage.sizes(output).keys()
+    for library in LIBRARIES:
+        for name, text in library.texts(Manifest.from_json(storage.read_text(f"{output}/dataset.json") or "")).items():
+            assert storage.read_text(f"{output}/{name}") == text
     assert not [name for name in storage.sizes(output) if name.startswith("_") or name.endswith(".tmp")]
 
 

@@ -203,7 +203,8 @@ def test_the_cure_for_a_damaged_manifest_works(
 )
 def test_a_journal_that_names_what_no_build_writes_names_nothing(tmp_path: Path, text: str) -> None:
     place = Workspace(str(tmp_path / "out"))
-    for path in (place.journal, place.transform_files, place.recipe, place.plan, place.staged_receipt(FIRST)):
+    lists = (place.journal, place.transform_files, place.metadata_files, place.recipe, place.plan)
+    for path in (*lists, place.staged_receipt(FIRST)):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_bytes(sealed(text))
     (tmp_path / "mine").write_text("mine")

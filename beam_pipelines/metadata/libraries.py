@@ -1,0 +1,89 @@
+"""The libraries that read a data set without this package, each by small files beside the shards.
+
+The files follow from the manifest alone. Those of a library are written together or not at all: a build's file beside
+another tool's would describe two data sets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from beam_pipelines.contract.manifest import Manifest
+from beam_pipelines.files import storage
+from beam_pipelines.files.names import METADATA_FILES
+from beam_pipelines.files.workspace import Workspace
+from beam_pipelines.metadata import croissant, tfds
+from beam_pipelines.shards import ownership
+from beam_pipelines.shards.own_files import of_metadata, write_metadata_list
+
+
+@dataclass(frozen=True)
+class Library:
+    """A library: the names of all its files, why it can't read a data set, or the files' texts."""
+
+    name: str
+    files: tuple[str, ...]
+    obstacle: Callable[[Manifest], str | None]
+    texts: Callable[[Manifest], Mapping[str, str]]
+
+
+LIBRARIES = (
+    Library("TensorFlow Datasets", tfds.NAMES, tfds.obstacle, tfds.texts),
+    Library("Croissant", croissant.NAMES, croissant.obstacle, croissant.texts),
+)
+
+
+def names() -> list[str]:
+    """The files of all libraries."""
+    return [name for library in LIBRARIES for name in library.files]
+
+
+def are_written(manifest: Manifest, workspace: Workspace) -> bool:
+    """Whether the files of each library exist, by their list. What they hold may be the user's by now, who has added a
+    license.
+    """
+    wanted = [name for library in LIBRARIES if not library.obstacle(manifest) for name in library.texts(manifest)]
+    listed = of_metadata(workspace)
+    return METADATA_FILES in listed and {*wanted} <= {*listed} and ownership.there(workspace, wanted) == wanted
+
+
+def write_files(manifest: Manifest, workspace: Workspace) -> list[str]:
+    """Writes the files of each library, and then the list of them. -> a line for each library that gets none.
+
+    Raises:
+      BuildError: they can't be written, or the list was not written by a build.
+    """
+    texts: dict[str, bytes] = {}
+    notes = []
+    for library in LIBRARIES:
+        obstacle = library.obstacle(manifest)
+        wanted = {} if obstacle else {name: text.encode() for name, text in library.texts(manifest).items()}
+        obstacle = obstacle or _in_the_way(workspace, wanted)
+        if obstacle:
+            notes.append(f"no files for {library.name} are written: {obstacle}")
+        else:
+            texts |= wanted
+    _write(texts, workspace)
+    return notes
+
+
+def _in_the_way(workspace: Workspace, texts: Mapping[str, bytes]) -> str | None:
+    """Only a finished data set meets such files: a build refuses them before it begins."""
+    found = ownership.foreign(workspace, list(texts))
+    foreign = [name for name in found if not ownership.holds(workspace, name, texts[name])]
+    return f"no build wrote {', '.join(foreign)}: move that away, and run the same command again" if foreign else None
+
+
+def _write(texts: Mapping[str, bytes], workspace: Workspace) -> None:
+    """Writes what differs. What a finished build has written is kept even then: it was changed since."""
+    listed = ownership.there(workspace, of_metadata(workspace))
+    kept = [] if storage.exists(workspace.journal) else listed
+    missing = [name for name in texts if name not in kept and not ownership.holds(workspace, name, texts[name])]
+    if not missing and {*texts, METADATA_FILES} <= {*listed}:
+        return
+    ownership.refuse(workspace, [METADATA_FILES])
+    ownership.add_to_journal(workspace, [*texts, METADATA_FILES])
+    for name in missing:
+        workspace.write(storage.join(workspace.root, name), texts[name])
+    write_metadata_list(workspace, [*texts, *(name for name in listed if name not in {METADATA_FILES, *texts})])
