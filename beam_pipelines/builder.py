@@ -68,7 +68,8 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
     settings, source = settled(settings)
     recipe = settings.recipe
     if settings.plan_only:
-        make_plan(recipe, place, console, source)
+        plan = make_plan(recipe, place, console, source)
+        report.print_forecast(plan.chosen, plan.estimate, cores(), console)
         return 0
     if not settings.overwrite and _is_complete(settings, place):
         return _say_complete(place, console)

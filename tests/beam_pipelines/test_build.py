@@ -255,6 +255,8 @@ def test_the_plan_tells_sizes_and_writes_nothing(
     assert "found 14 pairs" in printed
     for encoding in ("float32", "float16", "uint8", "png"):
         assert encoding in printed
+    assert "in an epoch of train: a batch of 4 makes 3, 8 makes 2," in printed
+    assert "the pipeline takes about " in printed
     output.mkdir()
     (output / "notes.txt").write_text("mine")
     assert build(*arguments, f"--output={output}", "--plan") == 0
