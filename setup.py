@@ -80,6 +80,7 @@ setup(
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.6",
             "ruff>=0.9",
+            "tfrecord>=1.14.6",  # 0.4 MB with crc32c; the reader of beam_pipelines/README.md
             "types-PyYAML",
         ],
     },
