@@ -81,6 +81,7 @@ setup(
             "pytest-xdist>=3.6",
             "ruff>=0.9",
             "tensorflow-datasets>=4.9.9",
+            "tfrecord>=1.14.6",  # 0.4 MB with crc32c; the reader of beam_pipelines/README.md
             "types-PyYAML",
         ],
     },

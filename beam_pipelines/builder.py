@@ -70,7 +70,8 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
     settings, opened = settled(settings)
     recipe = settings.recipe
     if settings.plan_only:
-        make_plan(recipe, place, console, opened)
+        plan = make_plan(recipe, place, console, opened)
+        report.print_forecast(plan.chosen, plan.estimate, cores(), console)
         return 0
     if not settings.overwrite and _is_complete(settings, place):
         return _say_complete(place, console)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from beam_pipelines.shards.plan import ShardPlan
 from beam_pipelines.wording import counted
 
 SHOWN_PROBLEMS = 20
+BATCHES = (4, 8, 16, 32)  # for which --plan gives the steps of an epoch
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,19 @@ def print_plan(
     console.print(encodings)
 
 
+def print_forecast(chosen: Mapping[str, Sequence[Pair]], estimate: Estimate, cores: int, console: Console) -> None:
+    """Prints the steps of an epoch of `train` in usual batches, and about how long the pipeline will take here."""
+    if train := chosen.get("train"):
+        steps = [f"{batch} makes {math.ceil(len(train) / batch):,}" for batch in BATCHES]  # the last one is filled up
+        console.print(f"steps in an epoch of train: a batch of {', '.join(steps)}", highlight=False)
+    pairs = sum(len(pairs) for pairs in chosen.values())
+    console.print(
+        f"the pipeline takes about {duration(estimate.build_seconds(pairs, cores))} on this machine: "
+        f"{1000 * estimate.pair_seconds:.0f} ms for a pair, {cores} core{'s' if cores > 1 else ''}",
+        highlight=False,
+    )
+
+
 def print_result(manifest: Manifest, root: str, took: Took, console: Console) -> None:
     """Prints the closing table of a build."""
     table = _table(f"data set {root}", "split", "examples", "shards", "bytes")
@@ -136,6 +151,13 @@ def readable(size: float) -> str:
             break
         size /= 1000
     return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.2f} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """As roughly as an estimate is: whole seconds below two minutes, then minutes, then hours with a decimal."""
+    if seconds < 120:
+        return f"{max(1, seconds):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _notes_on_classes(manifest: Manifest) -> list[str]:

@@ -1,8 +1,10 @@
 """One record: a `tf.train.Example` of an image and its mask. Writer and reader face each other here.
 
-Field names are those that DeepLab2 and the TF Model Garden read. The pixel path must not import TensorFlow, so the
-protobuf (tensorflow/core/example/example.proto) is written and read by hand: an Example is a map of named features,
-written in the order of their names, as protobuf's deterministic serialization does.
+Field names are those of the TF Model Garden (official/vision/dataloaders/segmentation_input.py), which reads `png`
+records. DeepLab2 has the same names, but another meaning of the mask: int32, class * divisor + instance
+(data/dataset_utils.py there), so that it would take every train id as class 0. The pixel path must not import
+TensorFlow, so the protobuf (tensorflow/core/example/example.proto) is written and read by hand: an Example is a map of
+named features, written in the order of their names, as protobuf's deterministic serialization does.
 """
 
 from __future__ import annotations

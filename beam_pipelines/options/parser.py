@@ -277,7 +277,9 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="do not write the tensorflow-transform graph that normalizes images",
     )
-    group.add_argument("--plan", action="store_true", help="print the plan of the build with its sizes, and exit")
+    group.add_argument(
+        "--plan", action="store_true", help="print the plan of the build with its sizes and time, and exit"
+    )
 
 
 def _add_running(group: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:

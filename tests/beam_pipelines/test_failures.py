@@ -82,6 +82,7 @@ def test_overwrite_replaces_the_data_set_and_leaves_what_is_not_its_own(source: 
     assert build(*arguments, "--shards=train=2,val=1", "--overwrite") == 0
     assert [(tmp_path / name).read_text() for name in strange] == ["mine"] * 4
     assert {path.name for path in tmp_path.iterdir()} == {
+        "croissant.json",
         "dataset.json",
         "metadata_files.json",
         "mine",

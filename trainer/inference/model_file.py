@@ -1,7 +1,8 @@
 """A trained model as one `.keras` file, with a description of its data set.
 
 A `.keras` file is a zip archive; the description is an additional member, which Keras ignores. So the file also loads
-with `keras.saving.load_model`, after `trainer.models.register_layers()`.
+with `keras.models.load_model`, after `import trainer.models.layers`: since 3.9, Keras imports no module that a file
+names (CVE-2025-1550).
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ class Description:
     dataset: str
 
     @classmethod
-    def of(cls, model: str, manifest: Manifest, *, step: int, mean_iou: float | None) -> Description:
+    def of(cls, model: str, manifest: Manifest, *, step: int = 0, mean_iou: float | None = None) -> Description:
+        """Of a model that was trained on a data set, whose `manifest` `trainer.data.dataset.read_manifest` reads."""
         pixels = manifest.pixels
         size = None if pixels.height is None or pixels.width is None else (pixels.height, pixels.width)
         red, green, blue = manifest.moments.mean
@@ -136,7 +138,13 @@ _RULES: Mapping[str, Callable[[Any], bool]] = {
 
 
 def save_model(path: str, model: keras.Model, description: Description) -> None:
-    """Writes `path`, local or gs://, as a whole; replaces a file that is there."""
+    """Writes a model that `trainer.predict`, `trainer.export` and `trainer.evaluate` take.
+
+    Args:
+      path: the `.keras` file, local or gs://. It is written as a whole, and replaces a file that is there.
+      model: from normalized images float32[B, H, W, 3] to logits [B, H, W, classes]; see `trainer.models.build`.
+      description: see `Description.of`.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         made = os.path.join(scratch, "model.keras")
         model.save(made)

@@ -3,13 +3,14 @@
     model = build("deeplabv3plus", num_classes=19, options={"backbone": "xception41"})
     model.save("mine.keras")
 
-    register_layers()
+    import trainer.models.layers
     model = keras.models.load_model("mine.keras")
 
-A model is a plain Keras model with a few custom layers; `register_layers` registers these with Keras in a process that
-has not built a model. `trainer.inference.model_file` saves and loads a model together with a description of its data
-set, which `trainer.evaluate`, `trainer.predict` and `trainer.export` need. Keras is imported when a model is built, so
-that command lines can list the names without waiting.
+A model is a plain Keras model with a few custom layers. Importing `trainer.models.layers` registers these with Keras in
+a process that has not built a model; `import trainer` does not, so that commands start without Keras.
+`trainer.inference.model_file` saves and loads a model together with a description of its data set, which
+`trainer.evaluate`, `trainer.predict` and `trainer.export` need. Keras is imported when a model is built, so that
+command lines can list the names without waiting.
 """
 
 from __future__ import annotations
@@ -148,7 +149,7 @@ def as_list(outputs: Any) -> list[Any]:
 
 
 def register_layers() -> None:
-    """Registers the layers of all models, so that `keras.models.load_model` can read a best.keras."""
+    """Registers the layers of all models with Keras, also those of modules that were added to `MODELS`."""
     for module in {row.module for row in MODELS.values()}:
         importlib.import_module(module)
 

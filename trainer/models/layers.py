@@ -1,5 +1,8 @@
 """Layers that architectures share: padding, resizing, cropping, and convolution with batch normalization.
 
+Importing this module registers them with Keras: then `keras.models.load_model` reads a best.keras. All classes of
+layers that the models save are here.
+
 The alignment of a convolution with stride 2 depends on the size: TensorFlow's padding="same" is symmetric only for odd
 sizes, and an even size shifts the features by a pixel at each stride (see separable_conv2d_same in tensorflow/models
 research/deeplab/core/xception.py). DeepLab therefore uses sizes of k * stride + 1 (513, 769, 1025x2049), for which

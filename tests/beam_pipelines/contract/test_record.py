@@ -80,7 +80,7 @@ def test_a_record_of_real_size_equals_tensorflows_serialization() -> None:
     assert encode(record) == by_tensorflow(features_of(record))
 
 
-def test_the_fields_are_those_that_deeplab2_and_the_model_garden_read() -> None:
+def test_the_fields_are_those_of_the_model_garden_in_the_order_of_their_names() -> None:
     assert sorted(FIELDS) == [
         "image/channels",
         "image/encoded",
