@@ -218,7 +218,8 @@ def test_a_killed_worker_costs_what_it_was_at(
         assert "; continuing from the finished shards" in printed
     assert published(tmp_path) == undisturbed
     names = {path.name for path in tmp_path.rglob("*")}
-    assert names == {"dataset.json", "rejected.jsonl", *undisturbed[0]}
+    others = {"dataset.json", "rejected.jsonl", "croissant.json", "metadata_files.json"}
+    assert names == {*others, *undisturbed[0]}
     for _ in range(200):  # a pool stops its workers after the job's end
         if not (left := [*filter(is_alive, workers), *workers_of(parent)]):
             break

@@ -109,7 +109,8 @@ def test_what_passes_by_itself_changes_nothing(
         assert build(f"--input={inputs}", f"--output={output}", *ARGUMENTS) == 0
     assert capsys.readouterr().err == ""
     assert shards(output, tmp_path / "made") == local
-    assert {name.rpartition("/")[2] for name in storage.sizes(output)} == {*local, "dataset.json", "rejected.jsonl"}
+    own = {"dataset.json", "rejected.jsonl", "croissant.json", "metadata_files.json"}
+    assert {name.rpartition("/")[2] for name in storage.sizes(output)} == {*local, *own}
     with front.making(*PASSING_WHEN_READ):
         assert verify([output]) == 0
     missed = [fault for fault in (*PASSING, *PASSING_WHEN_READ) if fault.hits != fault.times]
