@@ -331,8 +331,12 @@ def test_every_picture_is_that_of_the_pipeline_or_refused_for_its_reason(tmp_pat
             load_picture(str(path))
         with pytest.raises(BadInputError) as rejected:
             decode_image(case.data or b"\0", MAX_IMAGE_PIXELS)
-        expected = (rejected.value.reason, rejected.value.detail)
-        assert refused.value.args == (expected if case.data else ("empty_file", "the file has no bytes")), name
+        found = refused.value.reason, refused.value.detail
+        if not case.data:
+            assert found == ("empty_file", "the file has no bytes")
+            continue
+        assert found[0] == rejected.value.reason, name
+        assert rejected.value.detail.startswith(found[1]), name  # an option of the pipeline may follow
 
 
 def test_a_turned_picture_is_left_out(
