@@ -151,15 +151,15 @@ def settled(settings: BuildSettings) -> tuple[BuildSettings, list[Source]]:
     `make_plan`.
 
     Raises:
-      BuildError, LabelTableError: the layout has a label table of its own, which can't be read.
+      LabelTableError: the layout has a label table of its own, which can't be read.
     """
     if settings.labels_given or settings.recipe.input == SCENES:
         return settings, []
     try:
         opened = [open_source(settings.recipe, settings.recipe.input)]
-        labels = labels_of(opened[0])
     except BuildError:  # a finished data set does not need its input; a build raises the error again
-        opened, labels = [], _labels_of_finished(settings)
+        opened = []
+    labels = labels_of(opened[0]) if opened else _labels_of_finished(settings)
     recipe = replace(settings.recipe, labels=labels) if labels else settings.recipe
     return replace(settings, recipe=recipe), opened
 

@@ -90,6 +90,11 @@ class Rejected:
         return cls(**msgspec.structs.asdict(fields) | {"reason": reason_of(fields.reason)})
 
 
+def rejected_pair(key: str, split: str, image: str | None, mask: str | None, reason: str, detail: str) -> Rejected:
+    """A pairing problem."""
+    return Rejected(key=key, split=split, image=image, mask=mask, stage="pair", reason=reason, detail=detail)
+
+
 class RejectedFields(msgspec.Struct, forbid_unknown_fields=True):
     """The JSON of a `Rejected`."""
 

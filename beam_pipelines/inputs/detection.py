@@ -102,8 +102,8 @@ def _masks_of(layout: Layout, files: Files, recipe: Recipe) -> list[Masks]:
         for masks in layout.masks
         if recipe.annotations in (None, masks.name, masks.ids)
         and masks.template.folders <= files.folder_names
-        and (masks.needs_table is None or _has_table(masks, files))
         and any(map(masks.template.matches, files))
+        and (masks.needs_table is None or _has_table(masks, files))
     ]
 
 

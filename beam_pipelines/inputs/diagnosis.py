@@ -9,13 +9,13 @@ import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from beam_pipelines.contract.image_types import IMAGE_TYPES
 from beam_pipelines.files import storage
 from beam_pipelines.files.reader import is_member
 from beam_pipelines.inputs import layouts
 from beam_pipelines.inputs.input_files import Files
 from beam_pipelines.inputs.layout import AnyTemplate, Layout, Masks, listed, shown
 from beam_pipelines.inputs.layouts import IMAGE_SUFFIXES, MASK_SUFFIXES, is_picture
+from beam_pipelines.inputs.partners import MASKS_ARE_PNG, NOT_MASKS
 from beam_pipelines.inputs.templates import FolderTemplate, split_of_folder
 from beam_pipelines.recipe import Recipe
 
@@ -26,7 +26,6 @@ _LOOKED_AT = 20_000  # files for a proposal
 _ROOTS = 40
 _LEAST_SHARE = 6  # a proposal pairs at least one in so many pictures
 _OF_MASKS = re.compile(r"mask|label|semantic|instance|panoptic|annot|seg|gt[/_]|depth|colou?r", re.IGNORECASE)
-_OTHER_MASKS = (*(kind for kind in IMAGE_TYPES if kind != "png"), "gif")
 
 
 def nothing_found(files: Files, there: Sequence[Layout], rows: Sequence[Layout], recipe: Recipe, inputs: str) -> str:
@@ -105,14 +104,11 @@ def _why(layout: Layout, files: Files) -> str | None:
     for masks in layout.masks:
         if not isinstance(masks.template, FolderTemplate):
             continue
-        other = FolderTemplate(masks.template.folder, _OTHER_MASKS)
+        other = FolderTemplate(masks.template.folder, NOT_MASKS)
         found = next(filter(other.matches, files), None)
         if found:
             kind = found.rpartition(".")[2].upper()
-            return (
-                f"{found} is a {kind} file, and masks are PNG files: convert them without loss, or, if they were saved "
-                "as JPEG, from the original, since JPEG changes ids"
-            )
+            return f"{found} is a {kind} file, and {MASKS_ARE_PNG}"
     return None
 
 

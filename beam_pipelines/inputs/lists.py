@@ -18,9 +18,9 @@ from beam_pipelines.inputs.claims import composed
 from beam_pipelines.inputs.pairs import Pair, PairList
 from beam_pipelines.inputs.splits import GivenSplits
 from beam_pipelines.inputs.templates import split_of_folder
-from beam_pipelines.inputs.unique import rejected_pair, unique
+from beam_pipelines.inputs.unique import unique
 from beam_pipelines.recipe import Recipe
-from beam_pipelines.rejects import Rejected
+from beam_pipelines.rejects import Rejected, rejected_pair
 
 _TYPES = (".csv", ".jsonl")
 _NEEDED, _OPTIONAL = ("image", "mask"), ("split", "key")

@@ -13,7 +13,11 @@ from beam_pipelines.rejects import Rejected
 
 # Files that look like a partner, but whose type is not read: as images, or as masks.
 _NOT_IMAGES = ("heic", "heif", "avif", "gif", "jp2", "svg", "npy")
-_NOT_MASKS = (*(kind for kind in IMAGE_TYPES if kind != "png"), *_NOT_IMAGES)
+NOT_MASKS = (*(kind for kind in IMAGE_TYPES if kind != "png"), *_NOT_IMAGES)
+MASKS_ARE_PNG = (
+    "masks are PNG files: convert it without loss, or, if it was saved as JPEG, save it again from the original, since "
+    "JPEG changes ids"
+)
 
 
 def explained(files: Files, rejected: Sequence[Rejected], is_image: Callable[[str], bool]) -> list[Rejected]:
@@ -32,7 +36,7 @@ def _by_stem(files: Iterable[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = defaultdict(list)
     for name in files:
         stem, _, kind = name.rpartition("/")[2].rpartition(".")
-        if kind.lower() in _NOT_MASKS:
+        if kind.lower() in NOT_MASKS:
             found[stem].append(name)
         for suffix in MASK_SUFFIXES:
             if suffix and stem.endswith(suffix):
@@ -44,13 +48,12 @@ def _explained(problem: Rejected, by_stem: dict[str, list[str]]) -> Rejected:
     stem = problem.key.rpartition("/")[2]
     known = problem.image or problem.mask or ""
     others = [name for name in by_stem.get(stem, []) if not known.endswith(name)]
-    of_type = _NOT_MASKS if problem.reason == "missing_mask" else _NOT_IMAGES
+    of_type = NOT_MASKS if problem.reason == "missing_mask" else _NOT_IMAGES
     for name in others:
         kind = name.rpartition(".")[2].lower()
         if kind in of_type:
-            read = "masks are PNG files" if problem.reason == "missing_mask" else f"{kind.upper()} files are not read"
-            cure = "convert it without loss, or, if it was saved as JPEG, save it again from the original"
-            why = f"{read}: {cure if problem.reason == 'missing_mask' else 'convert it to PNG or JPEG'}"
+            of_image = f"{kind.upper()} files are not read: convert it to PNG or JPEG"
+            why = MASKS_ARE_PNG if problem.reason == "missing_mask" else of_image
             return replace(problem, detail=f"{problem.detail}; there is {name}, and {why}")
     for name in others if problem.reason == "missing_mask" else ():
         return replace(problem, detail=f"{problem.detail}; is it {name}? Give --images and --masks with its pattern")

@@ -26,9 +26,9 @@ from beam_pipelines.inputs.layouts import IMAGE_FOLDERS, REGION_FORMATS, is_pict
 from beam_pipelines.inputs.pairs import Pair, PairList
 from beam_pipelines.inputs.splits import GivenSplits
 from beam_pipelines.inputs.templates import FolderTemplate
-from beam_pipelines.inputs.unique import rejected_pair, unique
+from beam_pipelines.inputs.unique import unique
 from beam_pipelines.recipe import Recipe
-from beam_pipelines.rejects import Rejected
+from beam_pipelines.rejects import Rejected, rejected_pair
 
 _Find = Callable[[Files], list[str]]
 _Read = Callable[[Files, Sequence[str]], Iterator[Annotated]]

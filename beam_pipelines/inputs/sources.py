@@ -19,9 +19,8 @@ from beam_pipelines.inputs.partners import explained
 from beam_pipelines.inputs.region_files import RegionFiles, find_regions, no_regions, not_looked_at, read_regions
 from beam_pipelines.inputs.split_lists import splits_of_lists
 from beam_pipelines.inputs.splits import assigned_split, select_splits
-from beam_pipelines.inputs.unique import rejected_pair
 from beam_pipelines.recipe import Recipe
-from beam_pipelines.rejects import Rejected
+from beam_pipelines.rejects import Rejected, rejected_pair
 
 
 @dataclass(frozen=True)

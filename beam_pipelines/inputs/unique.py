@@ -6,7 +6,7 @@ import itertools
 
 from beam_pipelines.files.spool import source_of
 from beam_pipelines.inputs.pairs import PairList
-from beam_pipelines.rejects import Rejected
+from beam_pipelines.rejects import Rejected, rejected_pair
 
 
 def unique(pairs: PairList) -> tuple[PairList, list[Rejected]]:
@@ -27,8 +27,3 @@ def unique(pairs: PairList) -> tuple[PairList, list[Rejected]]:
             )
         start += count
     return (pairs if len(kept) == len(pairs) else pairs.reordered(kept)), rejected
-
-
-def rejected_pair(key: str, split: str, image: str | None, mask: str | None, reason: str, detail: str) -> Rejected:
-    """A pairing problem."""
-    return Rejected(key=key, split=split, image=image, mask=mask, stage="pair", reason=reason, detail=detail)
