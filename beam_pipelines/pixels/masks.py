@@ -149,7 +149,8 @@ def _unnamed(stored: StoredMask, table: LabelTable, reading: MaskReading) -> np.
             f"{described(stored)} fits table {table.name} as {' or as '.join(other)}, and the masks of this data set "
             f"are read as {' and '.join(reading.ways)}; {CURE}, or store this mask like the others",
         )
-    usual = next((ids for way in (IDS, LEVELS) if (ids := ids_by(way, stored)) is not None), None)
+    usable = [way for way in (IDS, LEVELS) if stored.kind != PALETTE or way in reading.ways]
+    usual = next((ids for way in usable if (ids := ids_by(way, stored)) is not None), None)
     is_gray = stored.kind in (GRAY, SHALLOW) and reading.ways != (COLORS,)
     if usual is not None and (is_gray or (COLORS not in reading.ways and stored.kind != RGB)):
         return usual.astype(np.uint16 if usual.max(initial=0) > 255 else np.uint8)

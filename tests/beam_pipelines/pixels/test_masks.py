@@ -22,7 +22,7 @@ from beam_pipelines.errors import BuildError
 from beam_pipelines.inputs.sources import find_pairs
 from beam_pipelines.pixels.conform import check_ids
 from beam_pipelines.pixels.mask_readings import COLORS, IDS, LEVELS, MaskReading, reading_of
-from beam_pipelines.pixels.stored_masks import GRAY, KINDS, open_mask, stored_mask
+from beam_pipelines.pixels.stored_masks import GRAY, KINDS, PALETTE, open_mask, stored_mask
 from beam_pipelines.rejects import BadInputError
 from beam_pipelines.shards.plan import choose_pairs
 from beam_pipelines.shards.survey import Surveyed, check_table, decide, survey
@@ -152,6 +152,7 @@ def read_back(examples: int, phases: Sequence[Phase] = tuple(Phase)) -> Counter[
         for expected, file in zip(train_ids, files, strict=True):
             try:
                 ids = decode_mask(file, labels, LIMIT, reading)
+                check_ids(ids, labels)
             except BadInputError:
                 counts["refused"] += 1
                 continue
@@ -160,6 +161,15 @@ def read_back(examples: int, phases: Sequence[Phase] = tuple(Phase)) -> Counter[
 
     check()
     return counts
+
+
+def test_indices_are_no_ids_where_levels_are_read() -> None:
+    """Where the survey decided on levels, a palette without them is refused, and no index is named as an id."""
+    labels = TABLES["stretched"]
+    levels = np.array([[0, 1, 85, 170] * 2], np.uint8)
+    mask = palette_png(np.repeat(levels[..., None], 3, axis=-1), range(4), 0, transparent=True)
+    with pytest.raises(BadInputError, match="not opaque"):
+        decode_mask(mask, labels, LIMIT, MaskReading((LEVELS,), (PALETTE,)))
 
 
 def test_no_lossless_storage_makes_other_classes_of_a_mask(record_property: Callable[[str, object], None]) -> None:
