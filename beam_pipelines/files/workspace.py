@@ -13,9 +13,9 @@ import msgspec
 from beam_pipelines.contract import manifest
 from beam_pipelines.contract.manifest import Manifest, ManifestError
 from beam_pipelines.contract.schema import Digest
+from beam_pipelines.contract.seal import decoded, sealed, unsealed
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import names, storage
-from beam_pipelines.files.seal import decoded, sealed, unsealed
 from beam_pipelines.recipe import DEFAULTS, Recipe
 from beam_pipelines.rejects import FILE_NAME as REJECTED
 

@@ -39,9 +39,9 @@ from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.contract.moments import Moments
 from beam_pipelines.contract.picture_graph import decode_picture
 from beam_pipelines.contract.pixel import CHANNELS, LEVELS
+from beam_pipelines.contract.seal import sealed
 from beam_pipelines.files import storage
 from beam_pipelines.files.names import TRANSFORM_FILES, TRANSFORM_FOLDERS
-from beam_pipelines.files.seal import sealed
 from beam_pipelines.files.workspace import Workspace, read_manifest
 from beam_pipelines.pixels.conform import ASPECT_TOLERANCE
 from beam_pipelines.pixels.filters import FILTERS

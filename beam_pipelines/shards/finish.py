@@ -14,9 +14,9 @@ from beam_pipelines.contract.manifest import Shard
 from beam_pipelines.contract.moments import Moments
 from beam_pipelines.contract.pixel import CHANNELS
 from beam_pipelines.contract.record import Record
+from beam_pipelines.contract.seal import sealed
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import storage
-from beam_pipelines.files.seal import sealed
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.pixels.normalize import Normalizer
 from beam_pipelines.recipe import Recipe

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from beam_pipelines.contract.manifest import Manifest
+from beam_pipelines.contract.seal import decoded, unsealed
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import names, storage
 from beam_pipelines.files.names import TRANSFORM_FILES
-from beam_pipelines.files.seal import decoded, unsealed
 from beam_pipelines.files.workspace import Workspace, manifest_is_damaged, transform_is_ours
 from beam_pipelines.machine import cores
 from beam_pipelines.recipe import Recipe

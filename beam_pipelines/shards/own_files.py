@@ -17,6 +17,7 @@ import msgspec
 from beam_pipelines.contract import manifest, schema
 from beam_pipelines.contract.manifest_parts import ShardFields
 from beam_pipelines.contract.schema import Count, Crc, Digest, NameBelow, PlainName, SchemaError
+from beam_pipelines.contract.seal import decoded, sealed, unsealed
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import storage
 from beam_pipelines.files.names import (
@@ -28,7 +29,6 @@ from beam_pipelines.files.names import (
     is_receipt,
     names_of_shard,
 )
-from beam_pipelines.files.seal import decoded, sealed, unsealed
 from beam_pipelines.files.workspace import (
     RecipeFields,
     Workspace,

@@ -15,9 +15,9 @@ import google_crc32c
 
 from beam_pipelines.contract import schema
 from beam_pipelines.contract.schema import Count, PlainName, SchemaError
+from beam_pipelines.contract.seal import last_line, unsealed
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import cloud, storage
-from beam_pipelines.files.seal import last_line, unsealed
 from beam_pipelines.files.spool import content_of
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.inputs.pairs import Pair, PairList

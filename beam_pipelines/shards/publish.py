@@ -16,9 +16,9 @@ from beam_pipelines.contract.labels import IGNORE
 from beam_pipelines.contract.manifest import Manifest, PixelFormat, Shard
 from beam_pipelines.contract.moments import Moments
 from beam_pipelines.contract.schema import SchemaError
+from beam_pipelines.contract.seal import sealed, unsealed
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import lease, storage
-from beam_pipelines.files.seal import sealed, unsealed
 from beam_pipelines.files.workspace import Workspace, publish_manifest
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.rejects import Rejected

@@ -15,8 +15,8 @@ from beam_pipelines.contract.manifest import Shard
 from beam_pipelines.contract.manifest_parts import Row, ShardFields
 from beam_pipelines.contract.moments import Moments
 from beam_pipelines.contract.schema import Count, Crc, PlainName, SchemaError
+from beam_pipelines.contract.seal import unsealed
 from beam_pipelines.files import storage
-from beam_pipelines.files.seal import unsealed
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.rejects import Rejected, RejectedFields
 

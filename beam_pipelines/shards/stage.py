@@ -19,9 +19,9 @@ from beam_pipelines.contract.moments import Moments
 from beam_pipelines.contract.pictures import BYTES_PER_PIXEL
 from beam_pipelines.contract.pixel import LEVELS
 from beam_pipelines.contract.record import Record
+from beam_pipelines.contract.seal import sealed
 from beam_pipelines.files import storage
 from beam_pipelines.files.reader import FileReader
-from beam_pipelines.files.seal import sealed
 from beam_pipelines.files.spool import source_of
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.inputs.pairs import Pair

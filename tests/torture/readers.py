@@ -276,7 +276,7 @@ def finished_receipts() -> Reader:
 
 def sealed_lists() -> Reader:
     """What stands in a build's folder beside the receipts, with a seal that fits: what is wrong is no list."""
-    from beam_pipelines.files.seal import sealed
+    from beam_pipelines.contract.seal import sealed
     from beam_pipelines.files.workspace import Workspace
     from beam_pipelines.shards import leftovers
     from beam_pipelines.shards.own_files import listed

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from beam_pipelines.contract.seal import unsealed
 from beam_pipelines.files.names import METADATA_FILES
-from beam_pipelines.files.seal import unsealed
 from beam_pipelines.metadata import libraries, tfds
 from beam_pipelines.verify import main as verify
 from tests.support.builds import build, make_flat, no_transform

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from beam_pipelines.files.seal import sealed, unsealed
+from beam_pipelines.contract.seal import sealed, unsealed
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.shards import leftovers, ownership
 from beam_pipelines.shards.own_files import listed, write_journal
