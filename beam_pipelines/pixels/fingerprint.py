@@ -59,7 +59,8 @@ def _small(image: np.ndarray) -> np.ndarray:
     size = (columns * PER_CELL, lines * PER_CELL)
     # `reducing_gap` averages whole pixels first, which is faster.
     gray = Image.fromarray(rows).resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0).convert("L")
-    return np.asarray(gray).reshape(lines, PER_CELL, columns, PER_CELL).sum((1, 3), dtype=np.int64)
+    cells: np.ndarray = np.asarray(gray).reshape(lines, PER_CELL, columns, PER_CELL).sum((1, 3), dtype=np.int64)
+    return cells
 
 
 def _hash(small: np.ndarray) -> str:
