@@ -38,8 +38,9 @@ from beam_pipelines.recipe import SCENES, Recipe, input_paths
 from beam_pipelines.shards import leftovers, ownership
 from beam_pipelines.shards.documents import publish_documents
 from beam_pipelines.shards.estimate import Estimate, estimate
+from beam_pipelines.shards.leaks import grouping_of_leaks
 from beam_pipelines.shards.plan import ShardPlan, choose_pairs, cut_shards, first_keys, write_plan
-from beam_pipelines.shards.publish import check_rejects, write_pairing, write_rejected
+from beam_pipelines.shards.publish import Limits, check_rejects, write_pairing, write_rejected
 from beam_pipelines.shards.survey import survey
 
 
@@ -96,8 +97,9 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
         manifest = workspace.read_manifest(place)
         if manifest is None:
             raise BuildError(f"the pipeline ended without {place.manifest}; its log (--verbose) tells the reason")
+        grouping = grouping_of_leaks(recipe, place) if manifest.leaks else None
         _tidy(manifest, settings, place, console)
-    report.print_result(manifest, place.root, replace(took, total=time.time() - started), console)
+    report.print_result(manifest, place.root, replace(took, total=time.time() - started), console, grouping)
     _print_next(place, console)
     return 0
 
@@ -105,7 +107,8 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
 def make_pipeline(settings: BuildSettings, beam_options: PipelineOptions, started: float) -> beam.Pipeline:
     """The pipeline of the build, before it is run. `started` is the time.time() at which the command began."""
     pipeline = beam.Pipeline(options=beam_options)
-    build_dataset(pipeline, settings.recipe, Workspace(settings.output), settings.max_rejects, started)
+    limits = Limits(settings.max_rejects, settings.max_leaks)
+    build_dataset(pipeline, settings.recipe, Workspace(settings.output), limits, started)
     return pipeline
 
 

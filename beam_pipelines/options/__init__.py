@@ -53,6 +53,7 @@ class BuildSettings:
     labels_given: bool
     output: str
     max_rejects: float
+    max_leaks: float
     overwrite: bool
     transform_fn: bool
     plan_only: bool
@@ -93,6 +94,7 @@ def parse_build(argv: Sequence[str] | None = None, prog: str = "python -m beam_p
         labels_given=args.labels is not None,
         output=output,
         max_rejects=args.max_rejects,
+        max_leaks=args.max_leaks,
         overwrite=args.overwrite,
         transform_fn=not args.no_transform_fn,
         plan_only=args.plan,

@@ -18,6 +18,7 @@ from beam_pipelines.recipe import MASKS_ARE
 DEFAULT_OUTPUT = "out/scenes"
 DEFAULT_DRAFT = "labels.yaml"
 MAX_REJECTS = 0.01
+MAX_LEAKS = 1.0
 ASPECTS = ("reject", "crop", "pad", "stretch")
 
 
@@ -270,6 +271,14 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
         type=values.share,
         default=MAX_REJECTS,
         help="publish nothing if a larger share of the pairs is bad, 0.01 or 1%% (default: 1%%)",
+    )
+    group.add_argument(
+        "--max_leaks",
+        metavar="SHARE",
+        type=values.share,
+        default=MAX_LEAKS,
+        help="publish nothing if a larger share of the examples has a duplicate in another split "
+        "(default: 100%%, only a warning)",
     )
     group.add_argument("--overwrite", action="store_true", help="replace what an earlier build wrote to --output")
     group.add_argument(

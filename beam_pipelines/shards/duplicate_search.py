@@ -12,17 +12,21 @@ to 46 ones.)
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 
 from beam_pipelines.contract.index import Index
+from beam_pipelines.contract.schema import SchemaError
+from beam_pipelines.errors import BuildError
+from beam_pipelines.files import storage
+from beam_pipelines.files.workspace import Workspace
 
-FILE_NAME = "duplicates.jsonl"
-KINDS = ("exact", "near", "mirrored")
+Kind = Literal["exact", "near", "mirrored"]
+KINDS: Sequence[Kind] = ("exact", "near", "mirrored")
 DISTANCE = 4  # most bits in which near hashes differ
 BANDS = (13, 13, 13, 13, 12)  # bits; one more than DISTANCE, so that one of them is equal
 LEAST_BITS = 8  # ones, and zeros, of a hash that tells something
@@ -58,7 +62,7 @@ class Duplicate:
     differ, of `mirrored` ones the hash of one and that of the other's mirror image.
     """
 
-    kind: str
+    kind: Kind
     distance: int
     one: Picture
     other: Picture
@@ -78,12 +82,6 @@ class Duplicate:
         """Its place in the list: leaks first, then by kind, distance and keys."""
         return not self.leaks, KINDS.index(self.kind), self.distance, self.one.key, self.other.key
 
-    def to_json(self) -> str:
-        value = {"kind": self.kind, "distance": self.distance}
-        for name, of in (("keys", "key"), ("splits", "split"), ("filenames", "filename"), ("shards", "shard")):
-            value[name] = [getattr(self.one, of), getattr(self.other, of)]
-        return json.dumps(value, ensure_ascii=False)
-
 
 @dataclass(frozen=True)
 class Findings:
@@ -99,16 +97,19 @@ class Findings:
     def of(cls, pairs: Mapping[tuple[str, str], int], leaks: int, listed: Iterable[Duplicate]) -> Findings:
         """`pairs`: (place, kind) -> number."""
         places = sorted({place for place, _ in pairs})
-        counts = {place: {kind: pairs[place, kind] for kind in KINDS if (place, kind) in pairs} for place in places}
+        counts: dict[str, dict[str, int]] = {
+            place: {kind: pairs[place, kind] for kind in KINDS if (place, kind) in pairs} for place in places
+        }
         return cls(counts, leaks, sorted(listed, key=lambda duplicate: duplicate.rank))
 
-    @property
-    def pairs(self) -> int:
-        return sum(sum(kinds.values()) for kinds in self.counts.values())
 
-
-def pictures_of(index: Index, shard: str) -> Iterator[Picture]:
-    """Yields the examples of the shard file `shard`."""
+def read_pictures(shard: str, workspace: Workspace) -> Iterator[Picture]:
+    """Yields the examples of the shard file `shard`, from its index. Raises BuildError if that is not whole."""
+    path = workspace.index(shard)
+    try:
+        index = Index.from_bytes(storage.read_bytes(path), path)
+    except SchemaError as error:
+        raise BuildError(f"{error}: another program changed the folder; run the same command again") from error
     for example in index.examples:
         hashes = (int(text, 16) for text in example.hashes)
         yield Picture(example.key, index.split, example.filename, shard, example.pixels_digest, *hashes)
@@ -154,7 +155,7 @@ def near_pairs(bucket: Iterable[Entry]) -> Iterator[Duplicate]:
         rows, columns, distances = rows[pairable], columns[pairable], distances[pairable]
         best = _best(rows, columns, distances, splits[rows] == splits[columns])
         for row, column, distance in zip(rows[best], columns[best], distances[best], strict=True):
-            kind = "mirrored" if mirrored[row] != mirrored[column] else "near"
+            kind: Kind = "mirrored" if mirrored[row] != mirrored[column] else "near"
             yield Duplicate(kind, int(distance), pictures[row], pictures[column])
 
 

@@ -11,6 +11,7 @@ from beam_pipelines.files import lease, storage
 from beam_pipelines.files.names import (
     BUILD,
     DATAFLOW,
+    DUPLICATES,
     FINISHED,
     JOURNAL,
     LEASE,
@@ -69,7 +70,7 @@ def refuse_foreign(workspace: Workspace, files: Iterable[str]) -> None:
     """Raises BuildError if a file that the build will write already exists and was not written by a build. `files` are
     all but those of every build.
     """
-    refuse(workspace, [*files, REJECTED, manifest.FILE_NAME, METADATA_FILES, *_TRANSFORM])
+    refuse(workspace, [*files, REJECTED, DUPLICATES, manifest.FILE_NAME, METADATA_FILES, *_TRANSFORM])
 
 
 def refuse_foreign_transform(workspace: Workspace, files: Mapping[str, bytes]) -> None:
@@ -113,7 +114,7 @@ def there(workspace: Workspace, names: Sequence[str]) -> list[str]:
 
 def start(workspace: Workspace, files: Sequence[str]) -> None:
     """Starts the journal of a build of the shards `files`, and deletes what earlier builds wrote besides these."""
-    old, keep = listed(workspace), [*files, REJECTED, manifest.FILE_NAME]
+    old, keep = listed(workspace), [*files, REJECTED, DUPLICATES, manifest.FILE_NAME]
     write_journal(workspace, [*dict.fromkeys([*old, *keep])])
     stale = [name for name in old if name not in {*files, REJECTED}]
     storage.remove(workspace.root, [*stale, *_of_shards(stale), *_temporaries(workspace)])
