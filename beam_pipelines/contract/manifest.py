@@ -58,6 +58,7 @@ class Manifest:
       additions: what a later version added and this one does not know.
       minus_one_pixels: pixels of 65535 in mask files, -1 in 16 bits, that `ignore: rest` ignored.
       repairs: repair of the label table -> pixels of mask files that it changed.
+      indexed: whether each shard has an index, see `contract/index.py`.
       duplicates: split, or two of them as `train/val` -> kind -> pairs of examples that show the same picture, which
         are listed in `duplicates.jsonl`; see `shards/duplicate_search.py`.
       leaks: examples with a duplicate in another split.
@@ -78,6 +79,7 @@ class Manifest:
     additions: Mapping[str, Any] = field(default_factory=dict)
     minus_one_pixels: Count = field(default=0, metadata=ADDITION)
     repairs: Mapping[str, Count] = field(default_factory=dict, metadata=ADDITION)
+    indexed: bool = field(default=False, metadata=ADDITION)
     duplicates: Mapping[str, Mapping[str, Count]] = field(default_factory=dict, metadata=ADDITION)
     leaks: Count = field(default=0, metadata=ADDITION)
     moments_from: str | None = None

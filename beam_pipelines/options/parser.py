@@ -18,7 +18,6 @@ from beam_pipelines.recipe import MASKS_ARE
 DEFAULT_OUTPUT = "out/scenes"
 DEFAULT_DRAFT = "labels.yaml"
 MAX_REJECTS = 0.01
-MAX_LEAKS = 1.0
 ASPECTS = ("reject", "crop", "pad", "stretch")
 
 
@@ -276,7 +275,7 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
         "--max_leaks",
         metavar="SHARE",
         type=values.share,
-        default=MAX_LEAKS,
+        default=1.0,
         help="publish nothing if a larger share of the examples has a duplicate in another split "
         "(default: 100%%, only a warning)",
     )

@@ -44,7 +44,8 @@ def main() -> None:
 def make_pictures(examples: int, planted: int, seed: int) -> tuple[list[Picture], set[Keys]]:
     """-> the pictures, the last of which are planted, and the pairs of keys to find."""
     rng = random.Random(seed)
-    pictures, pairs = [], set()
+    pictures: list[Picture] = []
+    pairs = set()
     for number in range(examples):
         key, hash, mirror = f"{number:08d}", rng.getrandbits(64), rng.getrandbits(64)
         original = number - (examples - planted)
