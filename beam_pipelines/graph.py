@@ -39,7 +39,7 @@ def build_dataset(
 
 
 class ListShards(beam.PTransform):
-    """The plan's file -> ShardReference of every shard, spread over the workers. Only these cross a shuffle."""
+    """The plan's file -> ShardReference of every shard, spread over the workers. No path crosses a shuffle."""
 
     def __init__(self, plan_path: str) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class FinishShards(beam.PTransform):
 
 
 class FindDuplicates(beam.PTransform):
-    """WrittenShard -> the Findings, one element. Only what the indexes tell of an example crosses a shuffle."""
+    """All WrittenShards -> the Findings. Keys, names and hashes from the indexes cross shuffles."""
 
     def __init__(self, workspace: Workspace) -> None:
         super().__init__()

@@ -103,8 +103,7 @@ def _of_damaged_manifest(data: bytes, workspace: Workspace) -> Iterator[str]:
         if shard and _is_name(shard.file) and storage.holds(workspace.final(shard.file), shard.bytes, shard.sha256):
             yield shard.file
     yield from _whole_indexes(workspace)
-    if is_list(storage.read_bytes(workspace.duplicates)):
-        yield DUPLICATES
+    yield from _whole_list(workspace)
 
 
 def _whole_indexes(workspace: Workspace) -> Iterator[str]:
@@ -115,6 +114,12 @@ def _whole_indexes(workspace: Workspace) -> Iterator[str]:
         with contextlib.suppress(SchemaError):
             Index.from_bytes(storage.read_bytes(path), path)
             yield f"{index.FOLDER}/{name}"
+
+
+def _whole_list(workspace: Workspace) -> Iterator[str]:
+    """The list of duplicates, if it is as a build wrote it."""
+    if is_list(storage.read_bytes(workspace.duplicates)):
+        yield DUPLICATES
 
 
 def _with_indexes(shards: Iterable[str], indexed: bool = True) -> Iterator[str]:
@@ -161,7 +166,7 @@ def _of_unlisted_transform(workspace: Workspace) -> list[str]:
 def _without_journal(workspace: Workspace) -> list[str]:
     """What a journal that is damaged has named."""
     shards = [*plan.list_files(workspace.plan), *_of_receipts(workspace)]
-    return [REJECTED, DUPLICATES, manifest.FILE_NAME, *_with_indexes(shards)]
+    return [REJECTED, manifest.FILE_NAME, *_with_indexes(shards), *_whole_list(workspace)]
 
 
 def _of_receipts(workspace: Workspace) -> Iterator[str]:

@@ -13,9 +13,11 @@ import argparse
 import json
 import random
 import resource
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -81,16 +83,13 @@ def search(pictures: Iterable[Picture]) -> set[Keys]:
 
 
 def search_with_beam(pictures: Iterable[Picture]) -> set[Keys]:
-    found: set[Keys] = set()
-    with beam.Pipeline(options=PipelineOptions(["--runner=FnApiRunner"])) as root:
-        pairs = root | beam.Create(pictures) | PairDuplicates()
-        listed = pairs | beam.Map(lambda pair: (pair.one.key, pair.other.key)) | beam.combiners.ToList()
-        listed | beam.Map(_FOUND.extend)
-    found.update(_FOUND)
-    return found
-
-
-_FOUND: list[Keys] = []  # the runner works in this process, on copies of what its functions refer to
+    with tempfile.TemporaryDirectory() as folder:
+        with beam.Pipeline(options=PipelineOptions(["--runner=FnApiRunner"])) as root:
+            pairs = root | beam.Create(pictures) | PairDuplicates()
+            keys = pairs | beam.Map(lambda pair: f"{pair.one.key} {pair.other.key}")
+            keys | beam.io.WriteToText(f"{folder}/pairs")
+        lines = [line.split() for path in Path(folder).iterdir() for line in path.read_text().splitlines()]
+    return {(one, other) for one, other in lines}
 
 
 if __name__ == "__main__":
