@@ -44,6 +44,7 @@ ROOMS = {
         "metadata",
         "progress",
         "report",
+        "planner",
         "builder",
         "verifier",
         "drafter",

@@ -31,8 +31,9 @@ from beam_pipelines.contract.labels import LabelTable
 from beam_pipelines.contract.manifest_parts import FORMS, INSIDE
 from beam_pipelines.contract.manifest_parts import PixelFormat as PixelFormat
 from beam_pipelines.contract.manifest_parts import Shard as Shard
+from beam_pipelines.contract.manifest_parts import Update as Update
 from beam_pipelines.contract.moments import Moments
-from beam_pipelines.contract.schema import Count, Digest, SchemaError
+from beam_pipelines.contract.schema import Count, Digest, PlainName, SchemaError
 
 FILE_NAME = "dataset.json"
 FORMAT_VERSION = 1
@@ -62,6 +63,8 @@ class Manifest:
       duplicates: split, or two of them as `train/val` -> kind -> pairs of examples that show the same picture, which
         are listed in `duplicates.jsonl`; see `shards/duplicate_search.py`.
       leaks: examples with a duplicate in another split.
+      updates: of each update, how many pairs it added, changed, removed and tried again, and the shards that it wrote.
+      superseded: shards of the data set before the last update, which a reader may still have open.
       moments_from: the data set whose moments these are, if not this one; then `moments_split` is a split of that one.
     """
 
@@ -82,6 +85,8 @@ class Manifest:
     indexed: bool = field(default=False, metadata=ADDITION)
     duplicates: Mapping[str, Mapping[str, Count]] = field(default_factory=dict, metadata=ADDITION)
     leaks: Count = field(default=0, metadata=ADDITION)
+    updates: tuple[Update, ...] = field(default=(), metadata=ADDITION)
+    superseded: tuple[PlainName, ...] = field(default=(), metadata=ADDITION)
     moments_from: str | None = None
 
     @property
@@ -143,7 +148,7 @@ def _json_of(manifest: Manifest) -> dict[str, Any]:
     values = {name: getattr(manifest, name) for name in (*_PARTS, *_ADDITIONS)}
     values |= {name: form.json_of(manifest) for name, form in FORMS.items()}
     values = {name: value for name, value in values.items() if value != _default_of(name)}
-    added = {name: values.pop(name) for name in _ADDITIONS if name in values}
+    added = {name: msgspec.to_builtins(values.pop(name)) for name in _ADDITIONS if name in values}
     return values | ({"additions": {**manifest.additions, **added}} if added else {})
 
 

@@ -55,6 +55,7 @@ class BuildSettings:
     max_rejects: float
     max_leaks: float
     overwrite: bool
+    update: bool
     transform_fn: bool
     plan_only: bool
     verbose: bool
@@ -96,6 +97,7 @@ def parse_build(argv: Sequence[str] | None = None, prog: str = "python -m beam_p
         max_rejects=args.max_rejects,
         max_leaks=args.max_leaks,
         overwrite=args.overwrite,
+        update=args.update,
         transform_fn=not args.no_transform_fn,
         plan_only=args.plan,
         verbose=args.verbose,

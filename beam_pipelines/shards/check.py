@@ -190,7 +190,7 @@ def strange_files(manifest: Manifest, place: Workspace) -> list[str]:
 
     Files in `_build` are left out: a build deletes them only after publishing.
     """
-    known = {shard.file for shards in manifest.splits.values() for shard in shards}
+    known = {shard.file for shards in manifest.splits.values() for shard in shards} | {*manifest.superseded}
     names = (name for name in storage.sizes(place.root) if not name.startswith(f"{BUILD}/"))
     found = [name for name in names if name.endswith(".tfrecord") and name not in known]
     return [f"{name}: is not in the manifest; delete it" for name in sorted(found)]

@@ -8,9 +8,11 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from beam_pipelines.contract import schema
+from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.contract.schema import PlainName, SchemaError
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import storage
+from beam_pipelines.files.names import DUPLICATES
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.inputs.grouping import proposed_grouping
 from beam_pipelines.recipe import Recipe
@@ -49,6 +51,12 @@ def write_duplicates(findings: Findings, workspace: Workspace) -> None:
     if findings.listed:
         lines = (msgspec.json.encode(DuplicateLine.of(pair)) + b"\n" for pair in findings.listed)
         workspace.write(workspace.duplicates, b"".join(lines))
+
+
+def forget_duplicates(before: Manifest, manifest: Manifest, workspace: Workspace) -> None:
+    """Deletes the list of the data set `before` an update, if the present one has no duplicates."""
+    if before.duplicates and not manifest.duplicates:
+        storage.remove(workspace.root, [DUPLICATES])
 
 
 def read_duplicates(data: bytes, name: str) -> list[DuplicateLine]:
@@ -107,5 +115,5 @@ def grouping_of_leaks(recipe: Recipe, workspace: Workspace) -> str | None:
 
 
 def _keys(workspace: Workspace) -> Iterator[str]:
-    for reference in plan.list_shards(workspace.plan):
-        yield from (pair.key for pair in plan.read_shard(reference).pairs)
+    for shard in plan.read_plan(workspace.plan):
+        yield from (pair.key for pair in shard.pairs)

@@ -24,6 +24,7 @@ from beam_pipelines.files import storage
 from beam_pipelines.files.names import (
     BUILD,
     DUPLICATES,
+    KEPT_PLAN,
     METADATA_FILES,
     TRANSFORM_FILES,
     TRANSFORM_FOLDERS,
@@ -58,7 +59,7 @@ _EarlierLine: Any = tuple[PlainName, Count, Count, Digest, tuple[Any, ...]]  # s
 
 def listed(workspace: Workspace) -> list[str]:
     """Names, below `root`, of the files outside `_build` that builds have written."""
-    names = [*_of_manifest(workspace), *_of_transform(workspace), *of_metadata(workspace)]
+    names = [*_of_manifest(workspace), *of_transform(workspace), *of_metadata(workspace)]
     if storage.exists(workspace.journal):
         journal = decoded(_Names, storage.read_bytes(workspace.journal), workspace.journal)
         names += _without_journal(workspace) if journal is None else journal
@@ -83,9 +84,11 @@ def _of_manifest(workspace: Workspace) -> list[str]:
     try:
         value = json.loads(data)
         files = [shard["file"] for split in value["splits"].values() for shard in split["shards"]]
-        additions = value.get("additions", {})
-        own += [DUPLICATES] if "duplicates" in additions else []
-        return [*own, *_with_indexes(filter(_is_name, files), additions.get("indexed") is True)]
+        added = value.get("additions", {})
+        own += [DUPLICATES] if "duplicates" in added else []
+        if added.get("indexed") is not True:
+            return [*own, *filter(_is_name, files)]
+        return [*own, KEPT_PLAN, *_with_indexes(filter(_is_name, [*files, *added.get("superseded", [])]))]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return [*own, *_of_damaged_manifest(data, workspace)]
 
@@ -122,11 +125,9 @@ def _whole_list(workspace: Workspace) -> Iterator[str]:
         yield DUPLICATES
 
 
-def _with_indexes(shards: Iterable[str], indexed: bool = True) -> Iterator[str]:
+def _with_indexes(shards: Iterable[str]) -> Iterator[str]:
     for file in shards:
-        yield file
-        if indexed:
-            yield index.file_name(file)
+        yield from (file, index.file_name(file))
 
 
 def _is_name(name: object) -> bool:
@@ -144,7 +145,8 @@ def write_metadata_list(workspace: Workspace, names: Sequence[str]) -> None:
     workspace.write(workspace.metadata_files, sealed(json.dumps(names, ensure_ascii=False)))
 
 
-def _of_transform(workspace: Workspace) -> list[str]:
+def of_transform(workspace: Workspace) -> list[str]:
+    """The files of the transform_fn, and their list; nothing if the list is damaged."""
     data = storage.read_bytes(workspace.transform_files)
     if data is None:
         return _of_unlisted_transform(workspace)
@@ -166,7 +168,7 @@ def _of_unlisted_transform(workspace: Workspace) -> list[str]:
 def _without_journal(workspace: Workspace) -> list[str]:
     """What a journal that is damaged has named."""
     shards = [*plan.list_files(workspace.plan), *_of_receipts(workspace)]
-    return [REJECTED, manifest.FILE_NAME, *_with_indexes(shards), *_whole_list(workspace)]
+    return [REJECTED, manifest.FILE_NAME, KEPT_PLAN, *_with_indexes(shards), *_whole_list(workspace)]
 
 
 def _of_receipts(workspace: Workspace) -> Iterator[str]:

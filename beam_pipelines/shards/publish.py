@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import TypeVar
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from beam_pipelines.contract import index
 from beam_pipelines.contract.labels import IGNORE
-from beam_pipelines.contract.manifest import Manifest, PixelFormat, Shard
+from beam_pipelines.contract.manifest import Manifest, PixelFormat, Shard, Update
 from beam_pipelines.contract.moments import Moments
 from beam_pipelines.contract.schema import SchemaError
 from beam_pipelines.contract.seal import sealed, unsealed
@@ -25,6 +25,7 @@ from beam_pipelines.recipe import Recipe
 from beam_pipelines.rejects import Rejected
 from beam_pipelines.shards.duplicate_search import Findings
 from beam_pipelines.shards.leaks import check_leaks, write_duplicates
+from beam_pipelines.shards.previous import Previous, read_previous
 from beam_pipelines.shards.receipts import StagedShard
 from beam_pipelines.wording import rounded_up
 
@@ -95,6 +96,8 @@ def publish(
     check_leaks(findings, examples, limits.leaks, recipe, workspace)
     _check_shards(written, workspace)
     manifest = _manifest(written, moments, class_pixels, findings, recipe, rejected, started)
+    if previous := read_previous(workspace):
+        manifest = updated(manifest, previous)
     publish_manifest(workspace, manifest)
     return manifest
 
@@ -133,6 +136,18 @@ def _manifest(
         leaks=findings.leaks,
         moments_from=recipe.moments_from.dataset if recipe.moments_from else None,
     )
+
+
+def updated(manifest: Manifest, previous: Previous) -> Manifest:
+    """The manifest of an update: without shards that hold nothing, and with what the update has changed."""
+    splits = {name: tuple(shard for shard in of_split if shard.examples) for name, of_split in manifest.splits.items()}
+    now = {shard.file for of_split in splits.values() for shard in of_split}
+    empty = {shard.file for of_split in manifest.splits.values() for shard in of_split} - now
+    written, gone = sorted(now - previous.shards.keys()), sorted((previous.shards.keys() | empty) - now)
+    updates = previous.manifest.updates
+    if written or previous.shards.keys() - now:
+        updates = (*updates, Update(**previous.changes, shards=tuple(written)))
+    return replace(manifest, splits=splits, updates=updates, superseded=tuple(gone))
 
 
 def _sum(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
