@@ -14,10 +14,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
+import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from beam_pipelines.contract.index import Index
 from beam_pipelines.contract.schema import SchemaError
@@ -37,8 +39,7 @@ _BLOCK = 256  # entries that are compared at a time: with COMPARED others, some 
 _ONES = np.array([number.bit_count() for number in range(2**16)], np.uint8)
 
 
-@dataclass(frozen=True, order=True)
-class Picture:
+class Picture(msgspec.Struct, frozen=True, order=True, array_like=True):
     """What the search knows of an example. `hash` and `mirror` are those of the image and of its mirror image. `copies`
     counts the examples with equal pixels in the same split, itself included.
     """
@@ -53,7 +54,10 @@ class Picture:
     copies: int = 1
 
 
-Entry = tuple[Picture, bool]  # of a bucket; whether it is there by the hash of its mirror image
+# Of a bucket: a packed Picture, and whether it is there by the hash of its mirror image. Each is shuffled ten times;
+# packed, a runner in this process takes half of the memory for that.
+Entry = tuple[bytes, bool]
+_UNPACKER = msgspec.msgpack.Decoder(Picture)
 
 
 @dataclass(frozen=True)
@@ -136,15 +140,16 @@ def buckets_of(picture: Picture) -> Iterator[tuple[tuple[int, int], Entry]]:
     """Yields ((band, its bits), entry) for each band of both hashes; nothing if the hash says nothing."""
     if not LEAST_BITS <= picture.hash.bit_count() <= 64 - LEAST_BITS:
         return
+    packed = msgspec.msgpack.encode(picture)
     for mirrored, bits in enumerate((picture.hash, picture.mirror)):
         for band, width in enumerate(BANDS):
-            yield (band, bits & (1 << width) - 1), (picture, bool(mirrored))
+            yield (band, bits & (1 << width) - 1), (packed, bool(mirrored))
             bits >>= width
 
 
 def near_pairs(bucket: Iterable[Entry]) -> Iterator[Duplicate]:
     """Pairs the near entries of a bucket. Pictures with equal pixels are no near pair."""
-    entries = sorted(bucket)
+    entries = sorted((_UNPACKER.decode(packed), flag) for packed, flag in bucket)
     pictures = [picture for picture, _ in entries]
     mirrored = np.array([flag for _, flag in entries])
     hashes = np.array([picture.mirror if flag else picture.hash for picture, flag in entries], np.uint64)

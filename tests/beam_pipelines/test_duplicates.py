@@ -6,7 +6,6 @@ import itertools
 import json
 import random
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.util import assert_that
+from msgspec.structs import replace
 from PIL import Image
 
 from beam_pipelines.contract.manifest import Manifest

@@ -7,6 +7,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -48,6 +49,9 @@ def picture(key: str, hash: int, mirror: int | None = None, split: str = "train"
 def of_image(key: str, image: np.ndarray, split: str = "train") -> Picture:
     found = fingerprint(np.ascontiguousarray(image))
     return Picture(key, split, key, "", found.pixels_digest, *(int(text, 16) for text in found.hashes))
+
+
+packed = msgspec.msgpack.encode
 
 
 def near(pictures: Iterable[Picture]) -> Found:
@@ -197,7 +201,7 @@ def test_a_large_bucket_costs_in_proportion_to_its_entries(monkeypatch: pytest.M
 
     monkeypatch.setattr(duplicate_search, "_close", counting)
     hash, number = random.Random(3).getrandbits(64), COMPARED + 1500
-    bucket = [(picture(f"{place:05d}", hash, 0), False) for place in range(number)]
+    bucket = [(packed(picture(f"{place:05d}", hash, 0)), False) for place in range(number)]
     pairs = {(int(each.one.key), int(each.other.key)) for each in near_pairs(bucket)}
     assert sum(compared) == sum(min(COMPARED, number - 1 - place) for place in range(number))
     expected = {(place, other) for place in range(number) for other in range(place + 1, place + 1 + PARTNERS)}
@@ -209,7 +213,7 @@ def test_of_many_partners_those_of_other_splits_come_first_then_the_nearest() ->
     first = picture("a", hash)
     same = [picture(f"b{number:03d}", flipped(hash, range(number % 3)), digest=f"{number}") for number in range(90)]
     others = [picture(f"c{number}", flipped(hash, range(4)), split="val") for number in range(5)]
-    bucket = [(each, False) for each in (first, *same, *others)]
+    bucket = [(packed(each), False) for each in (first, *same, *others)]
     found = [each for each in near_pairs(bucket) if each.one.key == "a"]
     assert len(found) == PARTNERS
     assert sum(each.leaks for each in found) == len(others)
