@@ -65,7 +65,8 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
     ownership.claim(place, settings.overwrite)
     with lease.hold(place.lease):
         before = None if settings.overwrite else _published(place, recipe, console)
-        if before and not (is_resumed := is_unpublished(place, before)):
+        is_resumed = before is not None and is_unpublished(place, before)
+        if before and not is_resumed and not _complete(settings, place):
             _tidy(before, settings, place, console)  # a build that was killed at its end left this undone
         if before and not settings.update:
             if is_resumed:

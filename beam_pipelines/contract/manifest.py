@@ -17,6 +17,7 @@ is added.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import typing
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -88,6 +89,14 @@ class Manifest:
     updates: tuple[Update, ...] = field(default=(), metadata=ADDITION)
     superseded: tuple[PlainName, ...] = field(default=(), metadata=ADDITION)
     moments_from: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """What data sets of the same inputs and recipe share: the fingerprint, or a digest of an updated one."""
+        if not self.updates:
+            return self.fingerprint
+        shards = [shard.sha256 for split in sorted(self.splits) for shard in self.splits[split]]
+        return hashlib.sha256("".join([self.fingerprint, *shards]).encode()).hexdigest()
 
     @property
     def main_split(self) -> str:

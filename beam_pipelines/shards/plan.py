@@ -203,9 +203,9 @@ def read_plan(path: str) -> Iterator[ShardPlan]:
             whole = line == last_line(crc)
             try:
                 if not whole:
-                    yield _plan_of(line, f"{path}, line {number}")
+                    yield _plan_of(line, f"line {number}")
             except SchemaError as error:
-                raise BuildError(f"{error}; {cure}") from error
+                raise BuildError(f"{path} is damaged ({error}): {cure}") from error
             crc = google_crc32c.extend(crc, line)
     if not whole:
         raise BuildError(f"{path} is damaged: {cure}")
