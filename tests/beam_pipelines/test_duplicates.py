@@ -117,6 +117,20 @@ def test_the_workers_change_no_byte_of_the_list(source: Path, tmp_path: Path) ->
     assert "duplicates.jsonl" in results[0][2]
 
 
+def test_a_long_list_is_cut_and_the_counts_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("beam_pipelines.graph.LISTED", 3)
+    pictures = [Picture(f"{n}", "val" if n == 7 else "train", "", "", "same", 0, 0) for n in range(9)]
+
+    def check(found: list[Findings]) -> None:
+        (findings,) = found
+        assert findings.counts == {"train": {"exact": 7}, "train/val": {"exact": 1}}
+        assert [(pair.one.key, pair.other.key) for pair in findings.listed] == [("0", "7"), ("0", "1"), ("0", "2")]
+        assert findings.leaks == 9
+
+    with beam.Pipeline(options=PipelineOptions(["--runner=FnApiRunner"])) as root:
+        assert_that(root | beam.Create(pictures) | PairDuplicates() | SummarizeDuplicates(), check)
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_findings_do_not_depend_on_the_order_of_the_examples(seed: int) -> None:
     """Forty pictures and a copy of each: with equal pixels of the odd ones, in another split of two of three."""
