@@ -33,9 +33,10 @@ from beam_pipelines.planner import BuildPlan, changes_since, make_plan, settled
 from beam_pipelines.recipe import Recipe, input_paths
 from beam_pipelines.shards import leftovers, ownership
 from beam_pipelines.shards.documents import publish_documents
+from beam_pipelines.shards.leaks import forget_duplicates, grouping_of_leaks
 from beam_pipelines.shards.plan import write_plan
 from beam_pipelines.shards.previous import Previous, is_unpublished, read_previous, write_previous
-from beam_pipelines.shards.publish import check_rejects, write_pairing, write_rejected
+from beam_pipelines.shards.publish import Limits, check_rejects, write_pairing, write_rejected
 from beam_pipelines.shards.update import Changes
 
 _PAIRING_ONLY = "No file has been decoded yet: images and masks that turn out to be bad count as well"
@@ -89,8 +90,9 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
         manifest = workspace.read_manifest(place)
         if manifest is None:
             raise BuildError(f"the pipeline ended without {place.manifest}; its log (--verbose) tells the reason")
+        grouping = grouping_of_leaks(recipe, place) if manifest.leaks else None
         _tidy(manifest, settings, place, console)
-    report.print_result(manifest, place.root, replace(took, total=time.time() - started), console)
+    report.print_result(manifest, place.root, replace(took, total=time.time() - started), console, grouping)
     _print_next(place, console)
     return 0
 
@@ -98,7 +100,8 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
 def make_pipeline(settings: BuildSettings, beam_options: PipelineOptions, started: float) -> beam.Pipeline:
     """The pipeline of the build, before it is run. `started` is the time.time() at which the command began."""
     pipeline = beam.Pipeline(options=beam_options)
-    build_dataset(pipeline, settings.recipe, Workspace(settings.output), settings.max_rejects, started)
+    limits = Limits(settings.max_rejects, settings.max_leaks)
+    build_dataset(pipeline, settings.recipe, Workspace(settings.output), limits, started)
     return pipeline
 
 
@@ -166,6 +169,8 @@ def _tidy(manifest: Manifest, settings: BuildSettings, place: Workspace, console
     before = read_previous(place)
     for note in libraries.write_files(manifest, place, before.manifest if before else None):
         console.print(note, highlight=False)
+    if before:
+        forget_duplicates(before.manifest, manifest, place)
     if before and before.manifest.moments != manifest.moments:
         ownership.remove_transform(place)  # it normalizes by the moments before the update
     if settings.transform_fn:

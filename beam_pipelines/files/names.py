@@ -6,6 +6,7 @@ TRANSFORM_FOLDERS = ("transform_fn", "transformed_metadata")  # the names that t
 TRANSFORM_FILES = f"{TRANSFORM_FOLDERS[0]}/files.json"
 TRANSFORM_GRAPH = f"{TRANSFORM_FOLDERS[0]}/saved_model.pb"
 METADATA_FILES = "metadata_files.json"  # the list of the files that describe the data set to other libraries
+DUPLICATES = "duplicates.jsonl"  # pairs of examples that show the same picture, if there are any
 KEPT_PLAN = "plan.jsonl"  # the plan of a finished data set: its pairs
 # Names below the data set's folder. Everything in BUILD is deleted after the data set is published.
 BUILD = "_build"

@@ -37,6 +37,10 @@ class Workspace:
         return storage.join(self.root, REJECTED)
 
     @property
+    def duplicates(self) -> str:
+        return storage.join(self.root, names.DUPLICATES)
+
+    @property
     def build(self) -> str:
         return storage.join(self.root, names.BUILD)
 

@@ -23,6 +23,7 @@ from beam_pipelines.errors import BuildError
 from beam_pipelines.files import storage
 from beam_pipelines.files.names import (
     BUILD,
+    DUPLICATES,
     KEPT_PLAN,
     METADATA_FILES,
     TRANSFORM_FILES,
@@ -41,6 +42,7 @@ from beam_pipelines.files.workspace import (
 from beam_pipelines.rejects import FILE_NAME as REJECTED
 from beam_pipelines.rejects import Rejected
 from beam_pipelines.shards import plan
+from beam_pipelines.shards.leaks import is_list
 
 # All files that tensorflow-transform writes for our graph. Earlier versions kept no list of them.
 _UNLISTED_TRANSFORM = (
@@ -83,6 +85,7 @@ def _of_manifest(workspace: Workspace) -> list[str]:
         value = json.loads(data)
         files = [shard["file"] for split in value["splits"].values() for shard in split["shards"]]
         added = value.get("additions", {})
+        own += [DUPLICATES] if "duplicates" in added else []
         if added.get("indexed") is not True:
             return [*own, *filter(_is_name, files)]
         return [*own, KEPT_PLAN, *_with_indexes(filter(_is_name, [*files, *added.get("superseded", [])]))]
@@ -92,7 +95,7 @@ def _of_manifest(workspace: Workspace) -> list[str]:
 
 def _of_damaged_manifest(data: bytes, workspace: Workspace) -> Iterator[str]:
     """The shards whose lines can still be read and whose files have the SHA-256 given there: the name itself may be
-    damaged.
+    damaged. Of other files, those that are as a build writes them.
     """
     for line in data.splitlines():
         found = _SHARD_LINE.search(line)
@@ -105,6 +108,7 @@ def _of_damaged_manifest(data: bytes, workspace: Workspace) -> Iterator[str]:
     yield from _whole_indexes(workspace)
     if unsealed(storage.read_bytes(workspace.kept_plan)) is not None:
         yield KEPT_PLAN
+    yield from _whole_list(workspace)
 
 
 def _whole_indexes(workspace: Workspace) -> Iterator[str]:
@@ -115,6 +119,12 @@ def _whole_indexes(workspace: Workspace) -> Iterator[str]:
         with contextlib.suppress(SchemaError):
             Index.from_bytes(storage.read_bytes(path), path)
             yield f"{index.FOLDER}/{name}"
+
+
+def _whole_list(workspace: Workspace) -> Iterator[str]:
+    """The list of duplicates, if it is as a build wrote it."""
+    if is_list(storage.read_bytes(workspace.duplicates)):
+        yield DUPLICATES
 
 
 def _with_indexes(shards: Iterable[str]) -> Iterator[str]:
@@ -160,7 +170,7 @@ def _of_unlisted_transform(workspace: Workspace) -> list[str]:
 def _without_journal(workspace: Workspace) -> list[str]:
     """What a journal that is damaged has named."""
     shards = [*plan.list_files(workspace.plan), *_of_receipts(workspace)]
-    return [REJECTED, manifest.FILE_NAME, KEPT_PLAN, *_with_indexes(shards)]
+    return [REJECTED, manifest.FILE_NAME, KEPT_PLAN, *_with_indexes(shards), *_whole_list(workspace)]
 
 
 def _of_receipts(workspace: Workspace) -> Iterator[str]:

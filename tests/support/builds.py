@@ -94,7 +94,7 @@ _ADDED: list[str] = []  # arguments of every build
 
 # What a build writes beside the shards, if the images differ in size: else there are TFDS's files, and transform_fn.
 BESIDE_SHARDS = {"croissant.json", "dataset.json", "index", "metadata_files.json", "plan.jsonl", "rejected.jsonl"}
-_SHARED = ("index/*.jsonl",)  # files that two builds of the same inputs and recipe share
+_SHARED = ("index/*.jsonl", "duplicates.jsonl")  # files that two builds of the same inputs and recipe share
 
 
 def file_names(shards: Iterable[str]) -> set[str]:
