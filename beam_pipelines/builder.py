@@ -35,7 +35,7 @@ from beam_pipelines.shards import leftovers, ownership
 from beam_pipelines.shards.documents import publish_documents
 from beam_pipelines.shards.leaks import forget_duplicates, grouping_of_leaks
 from beam_pipelines.shards.plan import write_plan
-from beam_pipelines.shards.previous import Previous, is_unpublished, read_previous, write_previous
+from beam_pipelines.shards.previous import Previous, read_previous, write_previous
 from beam_pipelines.shards.publish import Limits, check_rejects, write_pairing, write_rejected
 from beam_pipelines.shards.update import Changes
 
@@ -65,7 +65,7 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
     ownership.claim(place, settings.overwrite)
     with lease.hold(place.lease):
         before = None if settings.overwrite else _published(place, recipe, console)
-        is_resumed = before is not None and is_unpublished(place, before)
+        is_resumed = before is not None and workspace.update_is_unpublished(place)
         if before and not is_resumed and not _complete(settings, place):
             _tidy(before, settings, place, console)  # a build that was killed at its end left this undone
         if before and not settings.update:
@@ -119,7 +119,7 @@ def _published(place: Workspace, recipe: Recipe, console: Console) -> Manifest |
     """The manifest of a build that only has to be cleaned up; None if a part of the data set has to be built again."""
     has_ended = not storage.exists(place.journal)
     manifest = workspace.finished_build(place, recipe, check_sizes=has_ended)
-    if manifest is None or has_ended or is_unpublished(place, manifest):
+    if manifest is None or has_ended or workspace.update_is_unpublished(place):
         return manifest
     damaged = leftovers.damaged_files(manifest, place)
     if damaged:
@@ -150,7 +150,7 @@ def _say_changed(changes: Changes | None, console: Console) -> None:
 
 def _leave(before: Manifest, place: Workspace, console: Console) -> int:
     """Ends an update for which there is nothing to do, and deletes what a stopped one has written."""
-    if is_unpublished(place, before):
+    if workspace.update_is_unpublished(place):
         ownership.start_update(place, [], _files_of(before))
         ownership.finish(place)
     console.print(f"{place.root} is up to date", highlight=False)
@@ -210,9 +210,11 @@ def _prepare(
         ownership.start(place, plan.files)
     write_pairing(place, plan.found.rejected)
     if plan.found.rejected:
-        if before is None:
+        listed = "The first of them are listed above"
+        if before is None:  # else the file belongs to the data set that the update starts from
             write_rejected([], place)
-        _check_pairing(plan.found, settings, f"{place.rejected} lists each with its reason")
+            listed = f"{place.rejected} lists each with its reason"
+        _check_pairing(plan.found, settings, listed)
     workspace.write_recipe(place, settings.recipe)
     if damaged := leftovers.forget_damaged(plan.shards, settings.recipe, place):
         console.print(leftovers.made_again(damaged), highlight=False)
