@@ -32,6 +32,7 @@ setup(
     packages=find_packages(
         include=["beam_pipelines", "beam_pipelines.*", "launch", "launch.*", "trainer", "trainer.*"]
     ),
+    package_data={"trainer.recipes": ["*.yaml"]},
     python_requires=">=3.10",
     # What the pixel path needs, and nothing else: a remote worker that gets this package starts fast.
     install_requires=[
@@ -57,6 +58,7 @@ setup(
             "h5py>=3.10",
             "keras>=3.5",  # before, its optimizers did not sum the gradients of replicas (keras PR 19969)
             "matplotlib>=3.9",
+            "pyyaml>=6",
             "rich>=13",
             "tensorboard>=2.17",
             "tensorflow>=2.17,<2.22",
