@@ -1,0 +1,102 @@
+"""`card/statistics.json`: the statistics of each split, from which the page is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from beam_pipelines.card.statistics import DISTRIBUTIONS, Place, Statistics
+from beam_pipelines.contract import readable_json, schema
+from beam_pipelines.contract.index import HEAT_MAP
+from beam_pipelines.contract.manifest_parts import Row
+from beam_pipelines.contract.moments import Moments
+from beam_pipelines.contract.schema import Count, PlainName, SchemaError, Size
+
+FORMAT_VERSION = 1
+
+
+def to_json(splits: Mapping[str, Statistics]) -> str:
+    """split -> its statistics, as the text of the file."""
+    bins = {name: {"width": each.width, "count": each.count} for name, each in DISTRIBUTIONS.items()}
+    value = {"format_version": FORMAT_VERSION, "bins": bins}
+    return readable_json.render({**value, "splits": {name: _json_of(splits[name]) for name in sorted(splits)}}) + "\n"
+
+
+def from_json(text: str, classes: int, name: str) -> dict[str, Statistics]:
+    """The inverse, of a data set of `classes` classes. Raises SchemaError, which calls the file `name`."""
+    fields = schema.decode(_File, text, name)
+    if fields.format_version != FORMAT_VERSION:
+        raise SchemaError(name, "format_version", f"is {fields.format_version}, and this code reads {FORMAT_VERSION}")
+    return {split: _statistics_of(each, classes, f"{name}, {split}") for split, each in fields.splits.items()}
+
+
+def _json_of(statistics: Statistics) -> dict[str, Any]:
+    sizes = statistics.sizes
+    return {
+        "examples": statistics.examples,
+        "class_pixels": statistics.class_pixels[:-1].tolist(),
+        "ignored_pixels": int(statistics.class_pixels[-1]),
+        "class_examples": statistics.class_examples[:-1].tolist(),
+        "ignored_examples": int(statistics.class_examples[-1]),
+        "together": statistics.together.tolist(),
+        "heat_maps": statistics.heat_maps.reshape(len(statistics.heat_maps), -1).tolist(),
+        "histogram": statistics.moments.histogram.tolist(),
+        "distributions": {name: counts.tolist() for name, counts in statistics.distributions.items()},
+        "sizes": None if sizes is None else [[*size, count] for size, count in sizes.items()],
+        "first": [[place.shard, place.number, place.key] for place in statistics.first],
+        "most": {
+            str(row): [[-pixels, place.shard, place.number, place.key] for pixels, place in ranked]
+            for row, ranked in statistics.most.items()
+        },
+    }
+
+
+class _Split(msgspec.Struct, forbid_unknown_fields=True):
+    examples: Count
+    class_pixels: tuple[Count, ...]
+    ignored_pixels: Count
+    class_examples: tuple[Count, ...]
+    ignored_examples: Count
+    together: tuple[tuple[Count, ...], ...]
+    heat_maps: tuple[tuple[Count, ...], ...]
+    histogram: tuple[Row, Row, Row]
+    distributions: dict[str, tuple[Count, ...]]
+    sizes: tuple[tuple[Size, Size, Count], ...] | None
+    first: tuple[tuple[PlainName, Count, str], ...]
+    most: dict[str, tuple[tuple[Count, PlainName, Count, str], ...]]
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    format_version: int
+    bins: dict[str, dict[str, float]]
+    splits: dict[str, _Split]
+
+
+def _statistics_of(fields: _Split, classes: int, name: str) -> Statistics:
+    """Raises SchemaError if an array has another shape."""
+
+    def array(values: Any, field: str, *shape: int) -> np.ndarray:
+        try:
+            return np.array(values, np.int64).reshape(shape)
+        except ValueError as error:
+            raise SchemaError(name, field, f"does not hold {'x'.join(map(str, shape))} numbers") from error
+
+    rows = classes + 1
+    return Statistics(
+        examples=fields.examples,
+        moments=Moments(array(fields.histogram, "histogram", 3, 256)),
+        class_pixels=array([*fields.class_pixels, fields.ignored_pixels], "class_pixels", rows),
+        class_examples=array([*fields.class_examples, fields.ignored_examples], "class_examples", rows),
+        together=array(fields.together, "together", rows, rows),
+        heat_maps=array(fields.heat_maps, "heat_maps", rows, *HEAT_MAP),
+        distributions={
+            each: array(fields.distributions.get(each, ()), f"distributions.{each}", bins.count)
+            for each, bins in DISTRIBUTIONS.items()
+        },
+        sizes=None if fields.sizes is None else {(height, width): count for height, width, count in fields.sizes},
+        first=tuple(Place(*place) for place in fields.first),
+        most={int(row): tuple((-pixels, Place(*place)) for pixels, *place in each) for row, each in fields.most.items()},
+    )
