@@ -82,7 +82,7 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
             return _say_complete(place, console)
         plan = make_plan(recipe, place, console, opened)
         lease.check(place.lease)  # finding the pairs may have taken minutes
-        ownership.refuse_foreign(place, [*(shard.file for shard in plan.shards), *libraries.names()])
+        ownership.refuse_foreign(place, [*_files(plan.shards), *libraries.names()])
         _check_space(plan, recipe, place)
         if settings.overwrite:  # only when there is something to put in its place
             _check_pairing(plan.found, settings, "The first of them are listed above; nothing was deleted")
@@ -228,7 +228,7 @@ def _prepare(plan: BuildPlan, settings: BuildSettings, place: Workspace, console
     """
     for line in leftovers.say_damaged(place):
         console.print(line, highlight=False)
-    ownership.start(place, [shard.file for shard in plan.shards])
+    ownership.start(place, _files(plan.shards))
     write_pairing(place, plan.found.rejected)
     if plan.found.rejected:
         write_rejected([], place)
@@ -237,6 +237,10 @@ def _prepare(plan: BuildPlan, settings: BuildSettings, place: Workspace, console
     if damaged := leftovers.forget_damaged(plan.shards, settings.recipe, place):
         console.print(leftovers.made_again(damaged), highlight=False)
     write_plan(place, publish_documents(place, plan.shards))
+
+
+def _files(shards: Sequence[ShardPlan]) -> list[str]:
+    return [name for shard in shards for name in shard.files]
 
 
 def _check_space(plan: BuildPlan, recipe: Recipe, place: Workspace) -> None:

@@ -58,6 +58,7 @@ class Manifest:
       additions: what a later version added and this one does not know.
       minus_one_pixels: pixels of 65535 in mask files, -1 in 16 bits, that `ignore: rest` ignored.
       repairs: repair of the label table -> pixels of mask files that it changed.
+      indexed: whether each shard has an index, see `contract/index.py`.
       moments_from: the data set whose moments these are, if not this one; then `moments_split` is a split of that one.
     """
 
@@ -75,6 +76,7 @@ class Manifest:
     additions: Mapping[str, Any] = field(default_factory=dict)
     minus_one_pixels: Count = field(default=0, metadata=ADDITION)
     repairs: Mapping[str, Count] = field(default_factory=dict, metadata=ADDITION)
+    indexed: bool = field(default=False, metadata=ADDITION)
     moments_from: str | None = None
 
     @property

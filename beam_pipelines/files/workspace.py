@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from beam_pipelines.contract import manifest
+from beam_pipelines.contract import index, manifest
 from beam_pipelines.contract.manifest import Manifest, ManifestError
 from beam_pipelines.contract.schema import Digest
 from beam_pipelines.contract.seal import decoded, sealed, unsealed
@@ -102,6 +102,10 @@ class Workspace:
 
     def final(self, file: str) -> str:
         return storage.join(self.root, file)
+
+    def index(self, file: str) -> str:
+        """The index of the shard `file`."""
+        return storage.join(self.root, index.file_name(file))
 
     def staged(self, file: str) -> str:
         return storage.join(self.root, names.STAGED, file)

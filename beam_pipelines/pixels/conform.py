@@ -11,6 +11,7 @@ from PIL import Image
 from beam_pipelines.contract.labels import IGNORE, MAX_SOURCE_ID, UNKNOWN, LabelTable
 from beam_pipelines.contract.picture_rules import REJECT
 from beam_pipelines.pixels.filters import FILTERS
+from beam_pipelines.pixels.fingerprint import Fingerprint
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.rejects import BadInputError
 
@@ -26,7 +27,8 @@ _ON_ITS_SIDE = {  # --orient -> what to do where one of the files lies on its si
 @dataclass(frozen=True)
 class Sample:
     """A pair as it is written: `image` uint8[H, W, 3] RGB, `mask` uint8[H, W] of train ids. For `minus_ones` see
-    `count_minus_ones`; `repairs` are those of `DecodedMask`.
+    `count_minus_ones`; `repairs` are those of `DecodedMask`. `source_size` (height, width) and `fingerprint` are of the
+    image as decoded.
     """
 
     filename: str
@@ -34,6 +36,8 @@ class Sample:
     mask: np.ndarray
     minus_ones: int = 0
     repairs: Mapping[str, int] = field(default_factory=dict)
+    source_size: tuple[int, int] = (0, 0)
+    fingerprint: Fingerprint | None = None
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,12 @@ import msgspec
 import numpy as np
 
 from beam_pipelines.contract import schema, tfrecord
+from beam_pipelines.contract.index import Index
+from beam_pipelines.contract.index import file_name as index_name
 from beam_pipelines.contract.labels import IGNORE
 from beam_pipelines.contract.manifest import Manifest, Shard
 from beam_pipelines.contract.moments import Moments
+from beam_pipelines.contract.schema import SchemaError
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import cloud, storage
 from beam_pipelines.files.names import BUILD
@@ -128,7 +131,21 @@ def check_shard(split: str, shard: Shard, manifest: Manifest, root: str) -> Chec
         problems.append(f"{shard.file}: sha256 is {stream.sha256}; {cure}")
     if tally.examples != shard.examples:
         problems.append(f"{shard.file}: {tally.examples} good records, and the manifest says {shard.examples}")
+    if manifest.indexed and not problems:
+        problems += _problems_of_index(shard, tally, root)
     return Checked({split: tally}, _shortened(problems, shard.file))
+
+
+def _problems_of_index(shard: Shard, tally: Tally, root: str) -> Iterator[str]:
+    name = index_name(shard.file)
+    try:
+        found = Index.from_bytes(storage.read_bytes(storage.join(root, name)), name)
+    except SchemaError as error:
+        yield f"{error}; restore the file, or build again with --overwrite"
+        return
+    same = found.moments == tally.moments and np.array_equal(found.class_pixels, tally.class_pixels)
+    if len(found.examples) != tally.examples or not same:
+        yield f"{name}: is not the index of {shard.file}; restore the file, or build again with --overwrite"
 
 
 def problems_of_splits(checked: Checked, manifest: Manifest) -> Iterator[str]:

@@ -16,7 +16,7 @@ from beam_pipelines.machine import cores
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.shards.own_files import TransformFiles
 from beam_pipelines.shards.plan import ShardPlan
-from beam_pipelines.shards.receipts import finished_receipt, staged_receipt
+from beam_pipelines.shards.receipts import StagedShard, finished_receipt, staged_receipt
 
 _NAMED = 3  # shards in a message
 
@@ -94,7 +94,11 @@ def _damage(file: str, name: str, recipe: Recipe, workspace: Workspace, there: M
         return "missing"
     if size != receipt.shard.bytes:
         return "other size"
-    return None if storage.crc32c_of(path) == receipt.crc32c else "other bytes"
+    if storage.crc32c_of(path) != receipt.crc32c:
+        return "other bytes"
+    if isinstance(receipt, StagedShard) and not _fits(workspace.index(file), receipt.index_bytes, receipt.index_crc32c):
+        return "damaged index"
+    return None
 
 
 def _fits(path: str, size: int, crc: int) -> bool:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
-from beam_pipelines.contract import manifest, schema
+from beam_pipelines.contract import index, manifest, schema
+from beam_pipelines.contract.index import Index
 from beam_pipelines.contract.manifest_parts import ShardFields
 from beam_pipelines.contract.schema import Count, Crc, Digest, NameBelow, PlainName, SchemaError
 from beam_pipelines.contract.seal import decoded, sealed, unsealed
@@ -78,8 +79,10 @@ def _of_manifest(workspace: Workspace) -> list[str]:
         return []
     own = [manifest.FILE_NAME, REJECTED] if data.strip(b"\0 \n") else [manifest.FILE_NAME]
     try:
-        splits = json.loads(data)["splits"].values()
-        return [*own, *(shard["file"] for split in splits for shard in split["shards"] if _is_name(shard["file"]))]
+        value = json.loads(data)
+        files = [shard["file"] for split in value["splits"].values() for shard in split["shards"]]
+        indexed = value.get("additions", {}).get("indexed") is True
+        return [*own, *_with_indexes(filter(_is_name, files), indexed)]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return [*own, *_of_damaged_manifest(data, workspace)]
 
@@ -96,6 +99,24 @@ def _of_damaged_manifest(data: bytes, workspace: Workspace) -> Iterator[str]:
             continue
         if shard and _is_name(shard.file) and storage.holds(workspace.final(shard.file), shard.bytes, shard.sha256):
             yield shard.file
+    yield from _whole_indexes(workspace)
+
+
+def _whole_indexes(workspace: Workspace) -> Iterator[str]:
+    """The indexes that are as a build wrote them."""
+    folder = storage.join(workspace.root, index.FOLDER)
+    for name in storage.sizes(folder):
+        path = storage.join(folder, name)
+        with contextlib.suppress(SchemaError):
+            Index.from_bytes(storage.read_bytes(path), path)
+            yield f"{index.FOLDER}/{name}"
+
+
+def _with_indexes(shards: Iterable[str], indexed: bool = True) -> Iterator[str]:
+    for file in shards:
+        yield file
+        if indexed:
+            yield index.file_name(file)
 
 
 def _is_name(name: object) -> bool:
@@ -134,7 +155,8 @@ def _of_unlisted_transform(workspace: Workspace) -> list[str]:
 
 def _without_journal(workspace: Workspace) -> list[str]:
     """What a journal that is damaged has named."""
-    return [REJECTED, manifest.FILE_NAME, *plan.list_files(workspace.plan), *_of_receipts(workspace)]
+    shards = [*plan.list_files(workspace.plan), *_of_receipts(workspace)]
+    return [REJECTED, manifest.FILE_NAME, *_with_indexes(shards)]
 
 
 def _of_receipts(workspace: Workspace) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from beam_pipelines.contract import manifest
+from beam_pipelines.contract import index, manifest
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import lease, storage
 from beam_pipelines.files.names import (
@@ -35,7 +35,7 @@ from beam_pipelines.shards.own_files import is_of_earlier_version, listed, names
 _OF_OTHERS = (f"{DATAFLOW}/", f"{SCRATCH}/")  # whatever these folders hold
 _OF_BUILD = (RECIPE, PLAN, PAIRING, POLYGONS, PUBLISHED)
 _LAST = (JOURNAL, LEASE)  # a lease alone is no build
-_FOLDERS = (BUILD, TEMPORARIES, STAGED, FINISHED, *TRANSFORM_FOLDERS)
+_FOLDERS = (BUILD, TEMPORARIES, STAGED, FINISHED, index.FOLDER, *TRANSFORM_FOLDERS)
 _TRANSFORM = (TRANSFORM_GRAPH, TRANSFORM_FILES)  # files of every transform_fn
 _NAMED = 3  # names in a message ...
 _TO_MOVE = 100  # ... of files that the user has to move
@@ -112,7 +112,7 @@ def there(workspace: Workspace, names: Sequence[str]) -> list[str]:
 
 
 def start(workspace: Workspace, files: Sequence[str]) -> None:
-    """Starts the journal of a build of the shards `files`, and deletes what earlier builds wrote besides these."""
+    """Starts the journal of a build of `files`, shards and indexes, and deletes what earlier builds wrote besides."""
     old, keep = listed(workspace), [*files, REJECTED, manifest.FILE_NAME]
     write_journal(workspace, [*dict.fromkeys([*old, *keep])])
     stale = [name for name in old if name not in {*files, REJECTED}]
@@ -159,9 +159,10 @@ def _comes_before_the_journal(workspace: Workspace, name: str) -> bool:
 
 
 def _of_shards(files: Iterable[str]) -> Iterator[str]:
-    """Their names in `_build`."""
+    """The names in `_build` of the shards among `files`."""
     for file in files:
-        yield from names_of_shard(file)
+        if file.endswith(".tfrecord"):
+            yield from names_of_shard(file)
 
 
 def _temporaries(workspace: Workspace) -> list[str]:

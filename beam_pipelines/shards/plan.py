@@ -14,6 +14,7 @@ from typing import Any
 import google_crc32c
 
 from beam_pipelines.contract import schema
+from beam_pipelines.contract.index import file_name as index_name
 from beam_pipelines.contract.schema import Count, PlainName, SchemaError
 from beam_pipelines.contract.seal import last_line, unsealed
 from beam_pipelines.errors import BuildError
@@ -42,6 +43,11 @@ class ShardPlan:
     @property
     def file(self) -> str:
         return file_name(self.split, self.index, self.count)
+
+    @property
+    def files(self) -> tuple[str, str]:
+        """The shard and its index."""
+        return self.file, index_name(self.file)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from beam_pipelines.contract import index
 from beam_pipelines.contract.labels import IGNORE
 from beam_pipelines.contract.manifest import Manifest, PixelFormat, Shard
 from beam_pipelines.contract.moments import Moments
@@ -39,14 +40,15 @@ class WrittenShard:
     heights: tuple[int, int]
     widths: tuple[int, int]
     rejected: Mapping[str, int]
+    index_bytes: int
     minus_ones: int = 0
     repairs: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, staged: StagedShard, shard: Shard) -> WrittenShard:
         reasons = Counter(rejected.reason for rejected in staged.rejected)
-        counts = dict(reasons)
-        return cls(staged.split, shard, staged.heights, staged.widths, counts, staged.minus_ones, staged.repairs)
+        counts = (dict(reasons), staged.index_bytes, staged.minus_ones, staged.repairs)
+        return cls(staged.split, shard, staged.heights, staged.widths, *counts)
 
 
 def publish(
@@ -110,6 +112,7 @@ def _manifest(
         },
         minus_one_pixels=sum(shard.minus_ones for shard in written),
         repairs=_sum(shard.repairs for shard in written),
+        indexed=True,
         moments_from=recipe.moments_from.dataset if recipe.moments_from else None,
     )
 
@@ -172,12 +175,14 @@ def check_rejects(rejected: Counter[str], examples: int, max_rejects: float, lis
 
 def _check_shards(written: Sequence[WrittenShard], workspace: Workspace) -> None:
     there = storage.sizes(workspace.root)
-    for shard in written:
-        found = there.get(shard.shard.file)
-        if found != shard.shard.bytes:
+    of_shards = {shard.shard.file: shard.shard.bytes for shard in written}
+    of_indexes = {index.file_name(shard.shard.file): shard.index_bytes for shard in written}
+    for file, expected in (of_shards | of_indexes).items():
+        found = there.get(file)
+        if found != expected:
             state = "is missing" if found is None else f"has {found:,} bytes"
             raise BuildError(
-                f"{workspace.final(shard.shard.file)} {state}, and {shard.shard.bytes:,} bytes were written: "
+                f"{workspace.final(file)} {state}, and {expected:,} bytes were written: "
                 "another program changed the folder; run the same command again"
             )
 

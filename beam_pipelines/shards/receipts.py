@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
+import google_crc32c
 import msgspec
 import numpy as np
 
 from beam_pipelines.contract import schema
+from beam_pipelines.contract.index import Index
 from beam_pipelines.contract.manifest import Shard
 from beam_pipelines.contract.manifest_parts import Row, ShardFields
 from beam_pipelines.contract.moments import Moments
@@ -20,27 +22,50 @@ from beam_pipelines.files import storage
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.rejects import Rejected, RejectedFields
 
+_PLAIN = ("plan_digest", "split", "crc32c", "index_bytes", "index_crc32c", "heights", "widths")
+
 
 @dataclass(frozen=True, kw_only=True)
 class StagedShard:
     """A shard whose pairs are decoded and counted. `class_pixels` is int64[256], the pixels of each train id; `heights`
-    and `widths` are (least, largest); `crc32c` is that of the file.
+    and `widths` are (least, largest); `crc32c` is that of the file, `index_bytes` and `index_crc32c` are of its index.
     """
 
     plan_digest: str
     split: str
     shard: Shard
     crc32c: int
+    index_bytes: int
+    index_crc32c: int
     moments: Moments
     class_pixels: np.ndarray
     heights: tuple[int, int]
     widths: tuple[int, int]
-    rejected: tuple[Rejected, ...]
+    rejected: Sequence[Rejected]
     minus_ones: int = 0
     repairs: Mapping[str, int] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, index: Index, written: bytes, **others: Any) -> StagedShard:
+        """What `index`, written as the bytes `written`, and the fields `others` tell."""
+        heights, widths = (
+            zip(*(example.size for example in index.examples), strict=True) if index.examples else ((), ())
+        )
+        return cls(
+            split=index.split,
+            index_bytes=len(written),
+            index_crc32c=google_crc32c.value(written),
+            moments=index.moments,
+            class_pixels=index.class_pixels,
+            heights=(min(heights, default=0), max(heights, default=0)),
+            widths=(min(widths, default=0), max(widths, default=0)),
+            minus_ones=index.minus_ones,
+            repairs=index.repairs,
+            **others,
+        )
+
     def to_json(self) -> str:
-        value = {name: getattr(self, name) for name in ("plan_digest", "split", "crc32c", "heights", "widths")}
+        value = {name: getattr(self, name) for name in _PLAIN}
         value |= {"shard": asdict(self.shard), "rejected": [asdict(rejected) for rejected in self.rejected]}
         value |= {"minus_ones": self.minus_ones} if self.minus_ones else {}
         value |= {"repairs": dict(sorted(self.repairs.items()))} if self.repairs else {}
@@ -59,6 +84,8 @@ class StagedShard:
             split=fields.split,
             shard=Shard(**msgspec.structs.asdict(fields.shard)),
             crc32c=fields.crc32c,
+            index_bytes=fields.index_bytes,
+            index_crc32c=fields.index_crc32c,
             moments=Moments(np.array(fields.histogram, np.int64)),
             class_pixels=np.array(fields.class_pixels, np.int64),
             heights=fields.heights,
@@ -103,6 +130,8 @@ class _StagedFields(_Fields):
     plan_digest: str
     split: PlainName
     crc32c: Crc
+    index_bytes: Count
+    index_crc32c: Crc
     heights: tuple[Count, Count]
     widths: tuple[Count, Count]
     shard: _ShardFields

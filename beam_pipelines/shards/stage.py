@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import BinaryIO
 
 import google_crc32c
@@ -14,10 +13,9 @@ import imagecodecs
 import numpy as np
 
 from beam_pipelines.contract import record, tfrecord
+from beam_pipelines.contract.labels import LabelTable
 from beam_pipelines.contract.manifest import Shard
-from beam_pipelines.contract.moments import Moments
 from beam_pipelines.contract.pictures import BYTES_PER_PIXEL
-from beam_pipelines.contract.pixel import LEVELS
 from beam_pipelines.contract.record import Record
 from beam_pipelines.contract.seal import sealed
 from beam_pipelines.files import storage
@@ -28,11 +26,12 @@ from beam_pipelines.inputs.pairs import Pair
 from beam_pipelines.pixels import polygons
 from beam_pipelines.pixels.conform import Sample, conform
 from beam_pipelines.pixels.decode import decode_image
+from beam_pipelines.pixels.fingerprint import fingerprint
 from beam_pipelines.pixels.mask_readings import MaskReading
 from beam_pipelines.pixels.masks import read_mask
-from beam_pipelines.pixels.measure import class_pixels_of, moments_of
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.rejects import BadInputError, Rejected
+from beam_pipelines.shards.contents import Contents
 from beam_pipelines.shards.plan import ShardPlan
 from beam_pipelines.shards.receipts import StagedShard, staged_receipt
 
@@ -78,11 +77,10 @@ def prepare(pair: Pair, recipe: Recipe, reader: FileReader, reading: MaskReading
     try:
         image = decode_image(reader.read(pair.image), recipe.max_image_pixels, recipe.rules)
         data = reader.read(pair.mask)
-        if polygons.is_document(data):
-            drawn = polygons.draw(data, recipe.labels, image.shape[:2])
-            return conform(pair.filename, image, drawn, recipe, polygons.table_of_drawn(recipe.labels.num_classes))
-        mask = read_mask(data, recipe.labels, recipe.max_image_pixels, reading, recipe.rules)
-        return replace(conform(pair.filename, image, mask.ids, recipe), repairs=mask.repairs)
+        size = (image.shape[0], image.shape[1])
+        ids, repairs, table = _ids_of(data, recipe, reading, size)
+        sample = conform(pair.filename, image, ids, recipe, table)
+        return replace(sample, repairs=repairs, source_size=size, fingerprint=fingerprint(image))
     except BadInputError as bad:
         return Rejected(
             key=pair.key,
@@ -95,6 +93,17 @@ def prepare(pair: Pair, recipe: Recipe, reader: FileReader, reading: MaskReading
         )
 
 
+def _ids_of(
+    data: bytes, recipe: Recipe, reading: MaskReading, size: tuple[int, int]
+) -> tuple[np.ndarray, Mapping[str, int], LabelTable]:
+    """-> the ids of a mask file, or of one that is drawn; the pixels that were repaired; the table of the ids."""
+    if polygons.is_document(data):
+        drawn = polygons.draw(data, recipe.labels, size)
+        return drawn, {}, polygons.table_of_drawn(recipe.labels.num_classes)
+    mask = read_mask(data, recipe.labels, recipe.max_image_pixels, reading, recipe.rules)
+    return mask.ids, mask.repairs, recipe.labels
+
+
 def stage_shard(
     plan: ShardPlan, recipe: Recipe, workspace: Workspace, reader: FileReader, on_pair: OnPair
 ) -> StagedShard:
@@ -105,14 +114,22 @@ def stage_shard(
     done = _staged_before(plan, recipe, workspace)
     if done:
         return done
-    contents = _Contents()
+    contents, rejected = Contents(), list[Rejected]()
     with workspace.writing(_target(plan, recipe, workspace)) as file:
         writer = ShardWriter(file, hashed=not recipe.normalized)
-        for sample in _samples(plan, recipe, reader, on_pair):
-            contents.add(sample)
-            if isinstance(sample, Sample):
-                writer.write(record.encode(to_record(sample, recipe.staged_format, recipe.mask_format)))
-    staged = contents.staged(plan, writer)
+        for pair, sample in _samples(plan, recipe, reader, on_pair):
+            if isinstance(sample, Rejected):
+                rejected.append(sample)
+                continue
+            contents.add(pair.key, sample)
+            writer.write(record.encode(to_record(sample, recipe.staged_format, recipe.mask_format)))
+    index = contents.index(plan.split)
+    written = index.to_bytes()
+    workspace.write(workspace.index(plan.file), written)
+    shard = writer.shard(plan.file)
+    staged = StagedShard.of(
+        index, written, plan_digest=plan.digest, shard=shard, crc32c=writer.crc32c, rejected=rejected
+    )
     workspace.write(workspace.staged_receipt(plan.file), sealed(staged.to_json()))
     return staged
 
@@ -131,50 +148,14 @@ def to_record(sample: Sample, image_format: str, mask_format: str) -> Record:
     )
 
 
-def _samples(plan: ShardPlan, recipe: Recipe, reader: FileReader, on_pair: OnPair) -> Iterator[Sample | Rejected]:
+def _samples(
+    plan: ShardPlan, recipe: Recipe, reader: FileReader, on_pair: OnPair
+) -> Iterator[tuple[Pair, Sample | Rejected]]:
     for pair in plan.pairs:
         start = time.perf_counter()
         sample = prepare(pair, recipe, reader, plan.reading)
         on_pair(sample, time.perf_counter() - start)
-        yield sample
-
-
-@dataclass
-class _Contents:
-    """Counts of the pairs of a shard; `class_pixels` is int64[256], the pixels of each train id."""
-
-    moments: Moments = field(default_factory=Moments.zero)
-    class_pixels: np.ndarray = field(default_factory=lambda: np.zeros(LEVELS, np.int64))
-    minus_ones: int = 0
-    repairs: Counter[str] = field(default_factory=Counter)
-    shapes: list[tuple[int, ...]] = field(default_factory=list)
-    rejected: list[Rejected] = field(default_factory=list)
-
-    def add(self, sample: Sample | Rejected) -> None:
-        if isinstance(sample, Rejected):
-            self.rejected.append(sample)
-            return
-        self.moments += moments_of(sample.image)
-        self.class_pixels += class_pixels_of(sample.mask)
-        self.minus_ones += sample.minus_ones
-        self.repairs.update(sample.repairs)
-        self.shapes.append(sample.mask.shape)
-
-    def staged(self, plan: ShardPlan, writer: ShardWriter) -> StagedShard:
-        heights, widths = zip(*self.shapes, strict=True) if self.shapes else ((), ())
-        return StagedShard(
-            plan_digest=plan.digest,
-            split=plan.split,
-            shard=writer.shard(plan.file),
-            crc32c=writer.crc32c,
-            moments=self.moments,
-            class_pixels=self.class_pixels,
-            heights=(min(heights, default=0), max(heights, default=0)),
-            widths=(min(widths, default=0), max(widths, default=0)),
-            rejected=tuple(self.rejected),
-            minus_ones=self.minus_ones,
-            repairs=dict(self.repairs),
-        )
+        yield pair, sample
 
 
 def _target(plan: ShardPlan, recipe: Recipe, workspace: Workspace) -> str:
@@ -190,4 +171,5 @@ def _staged_before(plan: ShardPlan, recipe: Recipe, workspace: Workspace) -> Sta
     staged = staged_receipt(plan.file, workspace)
     if staged is None or staged.plan_digest != plan.digest:
         return None
-    return staged if storage.size_of(_target(plan, recipe, workspace)) == staged.shard.bytes else None
+    expected = {_target(plan, recipe, workspace): staged.shard.bytes, workspace.index(plan.file): staged.index_bytes}
+    return staged if all(storage.size_of(path) == size for path, size in expected.items()) else None

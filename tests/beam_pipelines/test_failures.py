@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.builds import PROJECT, build, digests, make_uneven, published, run_module
+from tests.support.builds import BESIDE_SHARDS, PROJECT, build, digests, make_uneven, published, run_module
 
 ARGUMENTS = ("--labels=camvid11", "--image_size=native", "--image_encoding=uint8")
 
@@ -82,12 +82,9 @@ def test_overwrite_replaces_the_data_set_and_leaves_what_is_not_its_own(source: 
     assert build(*arguments, "--shards=train=2,val=1", "--overwrite") == 0
     assert [(tmp_path / name).read_text() for name in strange] == ["mine"] * 4
     assert {path.name for path in tmp_path.iterdir()} == {
-        "croissant.json",
-        "dataset.json",
-        "metadata_files.json",
+        *BESIDE_SHARDS,
         "mine",
         "notes.txt",
-        "rejected.jsonl",
         "scores.tfrecord",
         "train-00000-of-00002.tfrecord",
         "train-00001-of-00002.tfrecord",

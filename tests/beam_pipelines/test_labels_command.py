@@ -48,7 +48,7 @@ def test_the_draft_builds_as_it_is(scenes: Path, capsys: pytest.CaptureFixture[s
     assert f"{draft}: fill in its names" in out
     options = ["--splits=train", "--image_size=native", "--image_encoding=uint8", "--shards=train=1"]
     assert build(f"--input={scenes}", f"--output={output}", f"--labels={draft}", *options) == 0
-    _, manifest = published(output)
+    manifest = published(output)[1]
     drawn = sorted(int((np.stack(DRAWN) == index).sum()) for index in range(6))
     assert sorted(manifest["class_pixels"]["train"]) == drawn
     assert [f"{count:,} pixels" in draft.read_text() for count in drawn] == [True] * 6

@@ -17,9 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from beam_pipelines.files.names import METADATA_FILES
 from beam_pipelines.metadata.libraries import names
-from tests.support.builds import PROJECT, build, make_flat, make_uneven, published, run_module
+from tests.support.builds import BESIDE_SHARDS, PROJECT, build, make_flat, make_uneven, published, run_module
 
 # One thread and small shards: there are many moments to be killed at.
 SLOWLY = ("--labels=camvid11", "--image_size=native", "--shards=train=40,val=8", "--direct_num_workers=1")
@@ -84,7 +83,7 @@ def assert_clean(output: Path) -> None:
     assert not [path for path in output.rglob("*") if path.name.endswith(".tmp")]
     assert not (output / "_build").exists()
     kept = {path.name for path in output.iterdir() if path.suffix != ".tfrecord"}
-    assert kept <= {"dataset.json", "rejected.jsonl", "transform_fn", "transformed_metadata", METADATA_FILES, *names()}
+    assert kept <= {*BESIDE_SHARDS, "transform_fn", "transformed_metadata", *names()}
 
 
 @pytest.mark.parametrize(

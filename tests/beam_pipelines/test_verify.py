@@ -429,3 +429,20 @@ def test_a_manifest_that_can_not_be_read_is_told(
     assert errors.startswith(f"error: {tmp_path}/dataset.json")
     assert told in errors
     assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "of another shard"])
+def test_the_index_of_a_shard_is_checked(
+    copy: Callable[..., Path], capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    dataset = copy("uint8")
+    path = dataset / "index" / TRAIN.replace(".tfrecord", ".jsonl")
+    if damage == "missing":
+        path.unlink()
+    elif damage == "cut":
+        path.write_bytes(path.read_bytes()[:-20])
+    else:
+        shutil.copy(path.with_name("train-00000-of-00003.jsonl"), path)
+    reasons = {"missing": "does not exist", "cut": "is damaged", "of another shard": f"is not the index of {TRAIN}"}
+    (problem,) = problems(dataset, capsys)
+    assert problem.startswith(f"index/{path.name}: {reasons[damage]}; restore the file")

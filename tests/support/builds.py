@@ -9,9 +9,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pytest
@@ -92,11 +92,29 @@ def build(*arguments: object) -> int:
 _ADDED: list[str] = []  # arguments of every build
 
 
-def published(dataset: Path) -> tuple[dict[str, str], dict[str, Any]]:
-    """What two builds of the same inputs and recipe share: the digests of the shards, the manifest but for `timing`."""
+# What a build writes beside the shards, if the images differ in size: else there are TFDS's files, and transform_fn.
+BESIDE_SHARDS = {"croissant.json", "dataset.json", "index", "metadata_files.json", "rejected.jsonl"}
+_SHARED = ("index/*.jsonl",)  # files that two builds of the same inputs and recipe share
+
+
+def file_names(shards: Iterable[str]) -> set[str]:
+    """The names, without folders, of all files of such a data set with these shards."""
+    indexes = {shard.replace(".tfrecord", ".jsonl") for shard in shards}
+    return {*shards, *indexes, *(BESIDE_SHARDS - {"index"})}
+
+
+Published: TypeAlias = tuple[dict[str, str], dict[str, Any], dict[str, str]]
+
+
+def published(dataset: Path) -> Published:
+    """What two builds of the same inputs and recipe share: the digests of the shards, the manifest but for `timing`,
+    and the digests of other files.
+    """
     manifest = json.loads((dataset / "dataset.json").read_text())
     del manifest["timing"]
-    return digests(dataset), manifest
+    paths = sorted(path for pattern in _SHARED for path in dataset.glob(pattern))
+    others = {str(path.relative_to(dataset)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+    return digests(dataset), manifest, others
 
 
 @contextlib.contextmanager

@@ -247,6 +247,8 @@ def receipts() -> Reader:
         split="train",
         shard=Shard(file="train-00000-of-00001.tfrecord", examples=1, bytes=100, sha256="0" * 64),
         crc32c=7,
+        index_bytes=9,
+        index_crc32c=8,
         moments=Moments.zero(),
         class_pixels=np.zeros(256, np.int64),
         heights=(1, 2),
@@ -363,7 +365,19 @@ def fault() -> Reader:
     return reader
 
 
+def indexes() -> Reader:
+    from beam_pipelines.contract.index import Index
+    from beam_pipelines.contract.schema import SchemaError
+    from tests.beam_pipelines.contract.test_index import SMALL
+
+    def read(data: bytes, _: Path) -> bytes:
+        return Index.from_bytes(data, "index").to_bytes()
+
+    return Reader([SMALL.to_bytes()], mutations.mutate, read, (SchemaError,))
+
+
 READERS: dict[str, Callable[[], Reader]] = {
+    "index": indexes,
     "manifest": manifest,
     "record": records,
     "tfrecord": tfrecords,

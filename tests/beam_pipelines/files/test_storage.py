@@ -135,6 +135,10 @@ def uploaded(source: Path, bucket: str) -> str:
     return f"{bucket}/input"
 
 
+def names_below(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
 @pytest.mark.parametrize("encoding", ["float32", "png"])
 def test_a_build_from_a_bucket_into_a_bucket_is_the_local_one(
     source: Path, uploaded: str, bucket: str, tmp_path: Path, encoding: str, capsys: pytest.CaptureFixture[str]
@@ -143,17 +147,17 @@ def test_a_build_from_a_bucket_into_a_bucket_is_the_local_one(
     options = (*ARGUMENTS, f"--image_encoding={encoding}")
     assert build(f"--input={uploaded}", f"--output={output}", *options) == 0
     assert build(f"--input={source}", f"--output={local}", *options) == 0
-    assert sorted(storage.sizes(output)) == sorted(path.name for path in local.iterdir())
-    shards, manifest = published(download(output, tmp_path / "remote"))
-    local_shards, local_manifest = published(local)
-    assert shards == local_shards
+    assert sorted(storage.sizes(output)) == names_below(local)
+    shards, manifest, indexes = published(download(output, tmp_path / "remote"))
+    local_shards, local_manifest, local_indexes = published(local)
+    assert (shards, indexes) == (local_shards, local_indexes)
     for value in (manifest, local_manifest):
         del value["fingerprint"], value["recipe"]["input"]
     assert manifest == local_manifest
     capsys.readouterr()
     assert verify([output]) == 0
     assert "all records read, every check passed" in capsys.readouterr().out
-    assert sorted(storage.sizes(output)) == sorted(path.name for path in local.iterdir())
+    assert sorted(storage.sizes(output)) == names_below(local)
     assert build(f"--input={uploaded}", f"--output={output}", *options) == 0
     assert "is already complete" in capsys.readouterr().out
 

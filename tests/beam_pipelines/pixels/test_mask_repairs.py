@@ -247,7 +247,7 @@ def test_a_build_with_repairs_counts_their_pixels(tmp_path: Path, capsys: pytest
     train = [mask for path, mask in masks.items() if path.parent.name == "train"]
     assert manifest["class_pixels"]["train"] == np.bincount(np.concatenate(train, axis=None), minlength=12).tolist()
     pixels = sum(mask.size for mask in masks.values())
-    assert manifest["additions"] == {"repairs": {"shift": pixels}}
+    assert manifest["additions"]["repairs"] == {"shift": pixels}
     assert f"repaired           {pixels:,} pixels of masks by `shift: -1`" in capsys.readouterr().out
 
 
@@ -257,6 +257,8 @@ def test_receipts_of_masks_without_repairs_are_as_before() -> None:
         split="train",
         shard=Shard(file="train-00000-of-00001.tfrecord", examples=1, bytes=9, sha256=""),
         crc32c=7,
+        index_bytes=9,
+        index_crc32c=8,
         moments=Moments.zero(),
         class_pixels=np.zeros(256, np.int64),
         heights=(2, 2),

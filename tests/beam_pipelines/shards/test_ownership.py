@@ -60,13 +60,15 @@ def make_earlier(output: Path) -> None:
         assert text is not None
         if path.name.endswith(".tfrecord.json"):
             receipt = json.loads(text)
-            del receipt["crc32c"]
+            for name in ("crc32c", "index_bytes", "index_crc32c"):
+                receipt.pop(name, None)
             text = json.dumps(receipt)
         path.write_text(text)
     plan = (unsealed((kept / "plan.jsonl").read_bytes()) or "").splitlines()
     (kept / "plan.jsonl").write_text("".join(json.dumps(json.loads(line)[:5]) + "\n" for line in plan))
     for name in ("journal.json", "published.json", "lease"):
         (kept / name).unlink(missing_ok=True)
+    shutil.rmtree(output / "index")
     receipt = min(kept.glob("staged/*.json"))
     receipt.with_suffix(".0123456789ab.tmp").write_bytes(b"half a shard")
 
