@@ -20,6 +20,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 
 from beam_pipelines import progress, report, runners
+from beam_pipelines.card import files as card
 from beam_pipelines.contract.labels import LabelTable
 from beam_pipelines.contract.manifest import Manifest, ManifestError
 from beam_pipelines.errors import BuildError
@@ -113,9 +114,13 @@ def _is_complete(settings: BuildSettings, place: Workspace) -> bool:
     """Whether there is nothing left to do. Only reads, and so needs no lease."""
     has_ended = not storage.exists(place.journal)
     manifest = workspace.finished_build(place, settings.recipe, check_sizes=has_ended)
-    if manifest is None or not has_ended or not libraries.are_written(manifest, place):
+    if manifest is None or not has_ended or not _describes_itself(manifest, place):
         return False
     return not settings.transform_fn or not manifest.pixels.uniform or leftovers.transform_is_whole(place)
+
+
+def _describes_itself(manifest: Manifest, place: Workspace) -> bool:
+    return libraries.are_written(manifest, place) and card.is_written(manifest, place)
 
 
 def _published(place: Workspace, recipe: Recipe, console: Console) -> Manifest | None:
@@ -138,7 +143,7 @@ def _say_complete(place: Workspace, console: Console) -> int:
 
 def _tidy(manifest: Manifest, settings: BuildSettings, place: Workspace, console: Console) -> None:
     """The steps after the manifest: writes what other libraries read, and deletes what only the build needs."""
-    for note in libraries.write_files(manifest, place):
+    for note in [*libraries.write_files(manifest, place), *card.write_missing(manifest, place)]:
         console.print(note, highlight=False)
     if settings.transform_fn:
         _write_transform(manifest, place, console)

@@ -1,4 +1,4 @@
-"""The pipeline: stages shards, combines their moments, normalizes the shards, publishes the data set."""
+"""The pipeline: stages shards, combines their moments and statistics, normalizes the shards, publishes the data set."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Iterator
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
+from beam_pipelines.card.indexes import statistics_of_shard
+from beam_pipelines.card.statistics import CombineStatisticsFn
+from beam_pipelines.card.statistics_file import to_json
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.contract.moments import Moments
 from beam_pipelines.files.workspace import Workspace
@@ -32,7 +35,8 @@ def build_dataset(
     moments = staged | "CombineMoments" >> CombineMoments(recipe)
     class_pixels = staged | "CombineClassPixels" >> CombineClassPixels()
     written = staged | "FinishShards" >> FinishShards(recipe, workspace, moments)
-    publishing = PublishDataset(recipe, workspace, moments, class_pixels, max_rejects, started)
+    statistics = staged | "CombineStatistics" >> CombineStatistics(recipe, workspace)
+    publishing = PublishDataset(recipe, workspace, moments, class_pixels, statistics, max_rejects, started)
     return written | "PublishDataset" >> publishing
 
 
@@ -81,6 +85,23 @@ class CombineClassPixels(beam.PTransform):
         return pixels | beam.CombinePerKey(CombineClassPixelsFn())
 
 
+class CombineStatistics(beam.PTransform):
+    """StagedShard -> the text of the card's `statistics.json`, from the indexes of the shards."""
+
+    def __init__(self, recipe: Recipe, workspace: Workspace) -> None:
+        super().__init__()
+        self._classes, self._workspace = recipe.labels.num_classes, workspace
+
+    def expand(self, staged: beam.PCollection[StagedShard]) -> beam.PCollection[str]:
+        read = beam.Map(
+            lambda shard, *place: (shard.split, statistics_of_shard(shard.shard.file, *place)),
+            self._workspace,
+            self._classes,
+        )
+        splits = staged | "ReadIndexes" >> read | beam.CombinePerKey(CombineStatisticsFn(self._classes))
+        return splits | beam.combiners.ToDict() | "Text" >> beam.Map(to_json)
+
+
 class FinishShards(beam.PTransform):
     """StagedShard -> WrittenShard, normalized; without normalization the staged shard is the final one."""
 
@@ -104,12 +125,13 @@ class PublishDataset(beam.PTransform):
         workspace: Workspace,
         moments: beam.PCollection[Moments],
         class_pixels: beam.PCollection,
+        statistics: beam.PCollection[str],
         max_rejects: float,
         started: float,
     ) -> None:
         super().__init__()
         self._recipe, self._workspace = recipe, workspace
-        self._moments, self._class_pixels = moments, class_pixels
+        self._moments, self._class_pixels, self._statistics = moments, class_pixels, statistics
         self._max_rejects, self._started = max_rejects, started
 
     def expand(self, written: beam.PCollection[WrittenShard]) -> beam.PCollection[Manifest]:
@@ -118,6 +140,7 @@ class PublishDataset(beam.PTransform):
             publish,
             beam.pvalue.AsSingleton(self._moments),
             beam.pvalue.AsDict(self._class_pixels),
+            beam.pvalue.AsSingleton(self._statistics),
             recipe=self._recipe,
             workspace=self._workspace,
             max_rejects=self._max_rejects,

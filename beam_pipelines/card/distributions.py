@@ -65,15 +65,19 @@ def _histogram(name: str, splits: Mapping[str, Statistics]) -> Chart | None:
         return None
     first, last = max(0, int(used.min()) - 1), min(DISTRIBUTIONS[name].count - 1, int(used.max()) + 1)
     labels = [_from(name, number) for number in range(first, last + 1)]
-    series = {split: [int(each) / splits[split].examples for each in counts[split][first : last + 1]] for split in counts}
+    series = {
+        split: [int(each) / splits[split].examples for each in counts[split][first : last + 1]] for split in counts
+    }
     title, what = _TITLES[name]
     return bars(title, labels, series, what=what, touching=True)
 
 
 def _from(name: str, number: int) -> str:
     """The least value of a bin."""
-    return f"{number * DISTRIBUTIONS[name].width:,.2f}" if name == "aspect_ratio" else count(
-        int(number * DISTRIBUTIONS[name].width)
+    return (
+        f"{number * DISTRIBUTIONS[name].width:,.2f}"
+        if name == "aspect_ratio"
+        else count(int(number * DISTRIBUTIONS[name].width))
     )
 
 
@@ -112,7 +116,14 @@ def moments_table(manifest: Manifest) -> Table:
     moments = manifest.moments
     columns = zip(_CHANNELS, moments.mean, moments.std, moments.histogram.tolist(), strict=True)
     rows: list[Sequence[str]] = [
-        [name, f"{mean:.6f}", f"{std:.6f}", f"{255 * mean:.2f}", f"{255 * std:.2f}", *(share(row[end] / moments.pixels) for end in (0, -1))]
+        [
+            name,
+            f"{mean:.6f}",
+            f"{std:.6f}",
+            f"{255 * mean:.2f}",
+            f"{255 * std:.2f}",
+            *(share(row[end] / moments.pixels) for end in (0, -1)),
+        ]
         for name, mean, std, row in columns
     ]
     head = ["channel", "mean of x / 255", "std of x / 255", "mean of x", "std of x", "x = 0", "x = 255"]

@@ -41,9 +41,7 @@ class Picture:
     mask: np.ndarray
 
 
-def read_pictures(
-    places: Iterable[Place], manifest: Manifest, workspace: Workspace
-) -> Iterator[tuple[Place, Picture]]:
+def read_pictures(places: Iterable[Place], manifest: Manifest, workspace: Workspace) -> Iterator[tuple[Place, Picture]]:
     """Yields each of the places with its picture, shard by shard.
 
     Raises:

@@ -98,5 +98,7 @@ def _statistics_of(fields: _Split, classes: int, name: str) -> Statistics:
         },
         sizes=None if fields.sizes is None else {(height, width): count for height, width, count in fields.sizes},
         first=tuple(Place(*place) for place in fields.first),
-        most={int(row): tuple((-pixels, Place(*place)) for pixels, *place in each) for row, each in fields.most.items()},
+        most={
+            int(row): tuple((-pixels, Place(*place)) for pixels, *place in each) for row, each in fields.most.items()
+        },
     )

@@ -6,6 +6,10 @@ TRANSFORM_FOLDERS = ("transform_fn", "transformed_metadata")  # the names that t
 TRANSFORM_FILES = f"{TRANSFORM_FOLDERS[0]}/files.json"
 TRANSFORM_GRAPH = f"{TRANSFORM_FOLDERS[0]}/saved_model.pb"
 METADATA_FILES = "metadata_files.json"  # the list of the files that describe the data set to other libraries
+CARD_FOLDER = "card"
+CARD_PAGE = f"{CARD_FOLDER}/index.html"
+CARD_STATISTICS = f"{CARD_FOLDER}/statistics.json"
+CARD = (CARD_PAGE, CARD_STATISTICS)  # of every data set whose shards have indexes
 # Names below the data set's folder. Everything in BUILD is deleted after the data set is published.
 BUILD = "_build"
 JOURNAL = f"{BUILD}/journal.json"

@@ -23,6 +23,7 @@ from beam_pipelines.errors import BuildError
 from beam_pipelines.files import storage
 from beam_pipelines.files.names import (
     BUILD,
+    CARD,
     METADATA_FILES,
     TRANSFORM_FILES,
     TRANSFORM_FOLDERS,
@@ -82,7 +83,7 @@ def _of_manifest(workspace: Workspace) -> list[str]:
         value = json.loads(data)
         files = [shard["file"] for split in value["splits"].values() for shard in split["shards"]]
         indexed = value.get("additions", {}).get("indexed") is True
-        return [*own, *_with_indexes(filter(_is_name, files), indexed)]
+        return [*own, *_with_indexes(filter(_is_name, files), indexed), *(CARD if indexed else ())]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return [*own, *_of_damaged_manifest(data, workspace)]
 
@@ -156,7 +157,7 @@ def _of_unlisted_transform(workspace: Workspace) -> list[str]:
 def _without_journal(workspace: Workspace) -> list[str]:
     """What a journal that is damaged has named."""
     shards = [*plan.list_files(workspace.plan), *_of_receipts(workspace)]
-    return [REJECTED, manifest.FILE_NAME, *_with_indexes(shards)]
+    return [REJECTED, manifest.FILE_NAME, *CARD, *_with_indexes(shards)]
 
 
 def _of_receipts(workspace: Workspace) -> Iterator[str]:

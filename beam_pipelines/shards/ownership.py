@@ -10,6 +10,8 @@ from beam_pipelines.errors import BuildError
 from beam_pipelines.files import lease, storage
 from beam_pipelines.files.names import (
     BUILD,
+    CARD,
+    CARD_FOLDER,
     DATAFLOW,
     FINISHED,
     JOURNAL,
@@ -35,7 +37,7 @@ from beam_pipelines.shards.own_files import is_of_earlier_version, listed, names
 _OF_OTHERS = (f"{DATAFLOW}/", f"{SCRATCH}/")  # whatever these folders hold
 _OF_BUILD = (RECIPE, PLAN, PAIRING, POLYGONS, PUBLISHED)
 _LAST = (JOURNAL, LEASE)  # a lease alone is no build
-_FOLDERS = (BUILD, TEMPORARIES, STAGED, FINISHED, index.FOLDER, *TRANSFORM_FOLDERS)
+_FOLDERS = (BUILD, TEMPORARIES, STAGED, FINISHED, index.FOLDER, CARD_FOLDER, *TRANSFORM_FOLDERS)
 _TRANSFORM = (TRANSFORM_GRAPH, TRANSFORM_FILES)  # files of every transform_fn
 _NAMED = 3  # names in a message ...
 _TO_MOVE = 100  # ... of files that the user has to move
@@ -69,7 +71,7 @@ def refuse_foreign(workspace: Workspace, files: Iterable[str]) -> None:
     """Raises BuildError if a file that the build will write already exists and was not written by a build. `files` are
     all but those of every build.
     """
-    refuse(workspace, [*files, REJECTED, manifest.FILE_NAME, METADATA_FILES, *_TRANSFORM])
+    refuse(workspace, [*files, REJECTED, manifest.FILE_NAME, *CARD, METADATA_FILES, *_TRANSFORM])
 
 
 def refuse_foreign_transform(workspace: Workspace, files: Mapping[str, bytes]) -> None:
@@ -113,7 +115,7 @@ def there(workspace: Workspace, names: Sequence[str]) -> list[str]:
 
 def start(workspace: Workspace, files: Sequence[str]) -> None:
     """Starts the journal of a build of `files`, shards and indexes, and deletes what earlier builds wrote besides."""
-    old, keep = listed(workspace), [*files, REJECTED, manifest.FILE_NAME]
+    old, keep = listed(workspace), [*files, REJECTED, manifest.FILE_NAME, *CARD]
     write_journal(workspace, [*dict.fromkeys([*old, *keep])])
     stale = [name for name in old if name not in {*files, REJECTED}]
     storage.remove(workspace.root, [*stale, *_of_shards(stale), *_temporaries(workspace)])

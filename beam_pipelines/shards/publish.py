@@ -55,15 +55,17 @@ def publish(
     written: Sequence[WrittenShard],
     moments: Moments,
     class_pixels: Mapping[str, np.ndarray],
+    statistics: str,
     recipe: Recipe,
     workspace: Workspace,
     max_rejects: float,
     started: float,
 ) -> Manifest:
-    """Writes `rejected.jsonl` and, if all is well, `dataset.json`. It may be called again, with the same result.
+    """Writes `rejected.jsonl` and, if all is well, the card's statistics and `dataset.json`. It may be called again, with the same result.
 
     Args:
       class_pixels: split -> int64[256], the pixels of each train id.
+      statistics: the text of the card's `statistics.json`.
 
     Raises:
       BuildError: more pairs were rejected than `max_rejects` allows, a shard is missing, or the lease was lost
@@ -80,6 +82,7 @@ def publish(
         )
     _check_shards(written, workspace)
     manifest = _manifest(written, moments, class_pixels, recipe, rejected, started)
+    workspace.write(workspace.card_statistics, statistics.encode())
     publish_manifest(workspace, manifest)
     return manifest
 

@@ -87,7 +87,13 @@ def lines(
         for (name, values), tone, mark in zip(series.items(), tones, marks, strict=True)
     ]
     last = max(map(len, series.values())) - 1
-    across = {"type": "linear", "max": last, "ticks": {"stepSize": step}, "grid": {"display": False}, "title": _title(what)}
+    across = {
+        "type": "linear",
+        "max": last,
+        "ticks": {"stepSize": step},
+        "grid": {"display": False},
+        "title": _title(what),
+    }
     options = _options(True) | {"scales": {"x": across, "y": {"max": _rounded(most)}}}
     return Chart(title, {"type": "line", "percent": True, "data": {"datasets": sets}, "options": options}, table)
 
