@@ -14,6 +14,7 @@ from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.contract.pages import count, share
 from beam_pipelines.contract.pages.charts import Chart, Table, bars, lines
 
+_BY = "\N{MULTIPLICATION SIGN}"
 _SIZES = 12  # rows of the table of sizes
 _LEVELS = 16  # of a row in the table of a histogram
 _CHANNELS = ("red", "green", "blue")
@@ -46,11 +47,11 @@ def sizes(splits: Mapping[str, Statistics]) -> Sizes:
         return Sizes(_size(*ranked[0][0]), 1, None)
     examples = sum(total.values())
     rows = [[_size(*size), count(times), share(times / examples)] for size, times in ranked[:_SIZES]]
-    return Sizes(None, len(ranked), Table(["width × height", "images", "share"], rows))
+    return Sizes(None, len(ranked), Table([f"width {_BY} height", "images", "share"], rows))
 
 
 def _size(height: int, width: int) -> str:
-    return f"{width:,} × {height:,}"
+    return f"{width:,} {_BY} {height:,}"
 
 
 def image_charts(splits: Mapping[str, Statistics]) -> list[Chart]:
@@ -82,8 +83,8 @@ def _from(name: str, number: int) -> str:
 
 
 def normalization_chart(manifest: Manifest) -> Chart:
-    """How often each channel has each value, with a mark at its mean. Where pixels are clipped, 0 and 255 would make all
-    the others flat: the chart ends above these.
+    """How often each channel has each value, with a mark at its mean. Where pixels are clipped, 0 and 255 would make
+    all the others flat: the chart ends above these.
     """
     histogram, pixels = manifest.moments.histogram, manifest.moments.pixels
     series = {name: [int(value) / pixels for value in row] for name, row in zip(_CHANNELS, histogram, strict=True)}

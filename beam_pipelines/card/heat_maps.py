@@ -8,7 +8,7 @@ import numpy as np
 
 from beam_pipelines.card.pictures import png
 
-# Colors of viridis (Smith and van der Walt, 2015) at five equal steps: they differ in lightness, for color-blind people.
+# Viridis (Smith and van der Walt, 2015) at five equal steps: its colors differ in lightness, for color-blind people.
 _VIRIDIS = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
 
 
@@ -50,4 +50,4 @@ def _thirds(counts: np.ndarray, total: int) -> tuple[float, ...]:
 def _palette() -> bytes:
     places, steps = np.linspace(0, len(_VIRIDIS) - 1, 256), np.arange(len(_VIRIDIS))
     channels = [np.interp(places, steps, channel) for channel in np.array(_VIRIDIS).T]
-    return np.rint(np.stack(channels, 1)).astype(np.uint8).tobytes()
+    return bytes(np.rint(np.stack(channels, 1)).astype(np.uint8))

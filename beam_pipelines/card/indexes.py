@@ -1,4 +1,4 @@
-"""Statistics from the indexes of shards."""
+"""The indexes of shards, and statistics from them."""
 
 from __future__ import annotations
 
@@ -22,8 +22,13 @@ def statistics_of(manifest: Manifest, workspace: Workspace) -> dict[str, Statist
 
 def statistics_of_shard(file: str, workspace: Workspace, classes: int) -> Statistics:
     """The statistics of the shard `file`, from its index. Raises BuildError."""
+    return Statistics.of(read_index(file, workspace), file, classes)
+
+
+def read_index(file: str, workspace: Workspace) -> Index:
+    """The index of the shard `file`. Raises BuildError if it is missing or damaged."""
     path = workspace.index(file)
     try:
-        return Statistics.of(Index.from_bytes(storage.read_bytes(path), path), file, classes)
+        return Index.from_bytes(storage.read_bytes(path), path)
     except SchemaError as error:
         raise BuildError(f"{error}: restore the file, or build the data set again with --overwrite") from error

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from beam_pipelines.card import classes, distributions, drift, heat_maps, rejects, samples
+import numpy as np
+
+from beam_pipelines.card import classes, distributions, drift, duplicates, heat_maps, rejects, samples
 from beam_pipelines.card.pictures import colors_of
-from beam_pipelines.card.statistics import FIRST, MOST, Statistics
+from beam_pipelines.card.statistics import FIRST, Statistics
 from beam_pipelines.contract import pages
 from beam_pipelines.contract.labels import IGNORE
 from beam_pipelines.contract.manifest import FORMAT_VERSION, Manifest
@@ -21,7 +23,7 @@ def render(manifest: Manifest, statistics: Mapping[str, Statistics], workspace: 
 
     Raises:
       CorruptRecordError, RecordError: a shard is damaged.
-      BuildError: `rejected.jsonl` is damaged.
+      BuildError: `rejected.jsonl`, `duplicates.jsonl` or an index is damaged.
     """
     return pages.render(_PACKAGE, "card.html", values_of(manifest, statistics, workspace))
 
@@ -53,7 +55,8 @@ def values_of(manifest: Manifest, statistics: Mapping[str, Statistics], workspac
         "moments": distributions.moments_table(manifest),
         "samples": samples.samples(manifest, splits, rows, workspace),
         "first": FIRST,
-        "most": MOST,
+        "duplicates": duplicates.duplicates(manifest, workspace),
+        "uncolored": [row.name for row in manifest.labels.classes if row.color is None],
         "rejected": rejects.rejected_reasons(workspace, manifest.recipe),
         "ignore": IGNORE,
         "format_version": FORMAT_VERSION,
@@ -68,5 +71,5 @@ def _legend(manifest: Manifest) -> list[dict[str, Any]]:
 
 def _heat_maps(rows: list[classes.ClassRow], splits: Mapping[str, Statistics]) -> list[heat_maps.HeatMap]:
     """Over all splits."""
-    cells = {row.name: sum(each.heat_maps[row.train_id] for each in splits.values()) for row in rows}
-    return [found for name, counts in cells.items() if (found := heat_maps.heat_map(name, counts))]  # type: ignore[arg-type]
+    cells = {row.name: np.sum([each.heat_maps[row.train_id] for each in splits.values()], axis=0) for row in rows}
+    return [found for name, counts in cells.items() if (found := heat_maps.heat_map(name, counts))]

@@ -1,4 +1,4 @@
-"""What the page says about rejected pairs: how many for which reason, and pictures where the files can still be read."""
+"""What the page says about rejected pairs: how many for which reason, and pictures where files can still be read."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from beam_pipelines.contract.moments import Moments
 from beam_pipelines.contract.schema import Count, PlainName, SchemaError, Size
 
 FORMAT_VERSION = 1
+_Place = tuple[PlainName, Count, str]  # shard, number, key
 
 
 def to_json(splits: Mapping[str, Statistics]) -> str:
@@ -48,7 +49,7 @@ def _json_of(statistics: Statistics) -> dict[str, Any]:
         "sizes": None if sizes is None else [[*size, count] for size, count in sizes.items()],
         "first": [[place.shard, place.number, place.key] for place in statistics.first],
         "most": {
-            str(row): [[-pixels, place.shard, place.number, place.key] for pixels, place in ranked]
+            str(row): [[-pixels, [place.shard, place.number, place.key]] for pixels, place in ranked]
             for row, ranked in statistics.most.items()
         },
     }
@@ -65,8 +66,8 @@ class _Split(msgspec.Struct, forbid_unknown_fields=True):
     histogram: tuple[Row, Row, Row]
     distributions: dict[str, tuple[Count, ...]]
     sizes: tuple[tuple[Size, Size, Count], ...] | None
-    first: tuple[tuple[PlainName, Count, str], ...]
-    most: dict[str, tuple[tuple[Count, PlainName, Count, str], ...]]
+    first: tuple[_Place, ...]
+    most: dict[str, tuple[tuple[Count, _Place], ...]]
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
@@ -98,7 +99,5 @@ def _statistics_of(fields: _Split, classes: int, name: str) -> Statistics:
         },
         sizes=None if fields.sizes is None else {(height, width): count for height, width, count in fields.sizes},
         first=tuple(Place(*place) for place in fields.first),
-        most={
-            int(row): tuple((-pixels, Place(*place)) for pixels, *place in each) for row, each in fields.most.items()
-        },
+        most={int(row): tuple((-pixels, Place(*place)) for pixels, place in each) for row, each in fields.most.items()},
     )

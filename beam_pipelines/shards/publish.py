@@ -61,7 +61,8 @@ def publish(
     max_rejects: float,
     started: float,
 ) -> Manifest:
-    """Writes `rejected.jsonl` and, if all is well, the card's statistics and `dataset.json`. It may be called again, with the same result.
+    """Writes `rejected.jsonl` and, if all is well, the card's statistics and `dataset.json`. It may be called again,
+    with the same result.
 
     Args:
       class_pixels: split -> int64[256], the pixels of each train id.

@@ -1,7 +1,8 @@
 """Charts for pages: what Chart.js draws, and the table of the same numbers.
 
-A configuration is Chart.js' own (https://www.chartjs.org/docs/latest/configuration/), with two fields of ours: `percent`
-says that the numbers are shares, and the `tone` of a series names a color of `base.css`, which differs by color scheme.
+A configuration is Chart.js' own (https://www.chartjs.org/docs/latest/configuration/), with two fields of ours:
+`percent` says that the numbers are shares, and the `tone` of a series names a color of `base.css`, which differs by
+color scheme.
 """
 
 from __future__ import annotations
