@@ -78,20 +78,24 @@ def css(color: Sequence[int]) -> str:
 def class_rows(labels: LabelTable, splits: Mapping[str, Statistics], main: str) -> list[ClassRow]:
     """The classes, those with most pixels first. What is notable differs from the split `main`."""
     shares = {split: drift.shares(each.class_pixels[:-1].tolist()) for split, each in splits.items()}
-    rows = []
-    for row, color in zip(labels.classes, colors_of(labels), strict=True):
-        train_id = row.train_id
-        found = {
-            split: InSplit(
-                pixels=int(each.class_pixels[train_id]),
-                pixel_share=shares[split][train_id],
-                examples=int(each.class_examples[train_id]),
-                example_share=int(each.class_examples[train_id]) / max(1, each.examples),
-                notable=split != main and drift.is_notable(shares[split][train_id], shares[main][train_id]),
-            )
-            for split, each in splits.items()
-        }
-        rows.append(ClassRow(train_id, row.name, css(color), found))
+    having = {
+        split: [int(count) / max(1, each.examples) for count in each.class_examples] for split, each in splits.items()
+    }
+
+    def in_split(split: str, train_id: int) -> InSplit:
+        both = ((of[split][train_id], of[main][train_id]) for of in (shares, having))
+        return InSplit(
+            pixels=int(splits[split].class_pixels[train_id]),
+            pixel_share=shares[split][train_id],
+            examples=int(splits[split].class_examples[train_id]),
+            example_share=having[split][train_id],
+            notable=drift.is_notable(*both, min(splits[split].examples, splits[main].examples)),
+        )
+
+    rows = [
+        ClassRow(row.train_id, row.name, css(color), {split: in_split(split, row.train_id) for split in splits})
+        for row, color in zip(labels.classes, colors_of(labels), strict=True)
+    ]
     return sorted(rows, key=lambda row: (-row.pixels, row.train_id))
 
 
@@ -104,13 +108,14 @@ def drifts(rows: Sequence[ClassRow], splits: Mapping[str, Statistics], main: str
         distance = drift.total_variation(each.class_pixels[:-1].tolist(), splits[main].class_pixels[:-1].tolist())
         gaps = {row.name: row.splits[split].pixel_share - row.splits[main].pixel_share for row in rows}
         furthest = max(gaps, key=lambda name: abs(gaps[name]))
-        found.append(Drift(split, distance, distance > drift.NOTABLE, furthest, gaps[furthest]))
+        enough = min(each.examples, splits[main].examples) >= drift.FEW_EXAMPLES
+        found.append(Drift(split, distance, distance > drift.NOTABLE and enough, furthest, gaps[furthest]))
     return found
 
 
 def class_charts(rows: Sequence[ClassRow], splits: Iterable[str]) -> list[Chart]:
     """Classes by pixels and by examples, splits side by side."""
-    shown = rows[:CHARTED]
+    shown = [row for row in rows if row.pixels][:CHARTED]
     names = [row.name for row in shown]
     pixels = {split: [row.splits[split].pixel_share for row in shown] for split in splits}
     examples = {split: [row.splits[split].example_share for row in shown] for split in splits}

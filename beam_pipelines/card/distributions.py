@@ -19,10 +19,13 @@ _SIZES = 12  # rows of the table of sizes
 _LEVELS = 16  # of a row in the table of a histogram
 _CHANNELS = ("red", "green", "blue")
 _TITLES = {
-    "long_side": ("Longer side of the image files", "pixels"),
-    "aspect_ratio": ("Aspect ratio of the image files", "width / height"),
-    "brightness": ("Brightness: mean of the values of an image", "0 black, 255 white"),
-    "contrast": ("Contrast: standard deviation of the values of an image", "0 flat, 127 black and white"),
+    "long_side": ("Longer side of the image files", "pixels, in steps of 64"),
+    "aspect_ratio": ("Aspect ratio of the image files", "width / height, in steps of 0.05"),
+    "brightness": ("Brightness: mean of the values of an image", "0 black, 255 white, in steps of 4"),
+    "contrast": (
+        "Contrast: standard deviation of the values of an image",
+        "0 flat, 127 black and white, in steps of 2",
+    ),
 }
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 NOTABLE = 0.1  # of the total variation distance: a tenth of the pixels would have to change their class
-NOTABLE_FACTOR = 2.0  # between the shares of a class in two splits
+NOTABLE_FACTOR = 2  # between the shares of a class in two splits
+FEW_EXAMPLES = 20  # in a split: with fewer, chance alone makes two splits differ
+EXPECTED = 5  # examples with a class in the smaller split: as few may be missing by chance
 
 
 def shares(counts: Sequence[int]) -> list[float]:
@@ -22,7 +24,9 @@ def total_variation(one: Sequence[int], other: Sequence[int]) -> float:
     return sum(abs(ours - theirs) for ours, theirs in pairs) / 2
 
 
-def is_notable(share: float, other: float) -> bool:
-    """Whether a class has more than twice the share in one split than in the other; also if only one has it."""
-    least, most = sorted((share, other))
-    return most > NOTABLE_FACTOR * least
+def is_notable(pixel_shares: tuple[float, float], example_shares: tuple[float, float], examples: int) -> bool:
+    """Whether a class has more than twice the share of the pixels in one of two splits than in the other, or only one
+    has it; not if it would be expected in fewer than 5 of the `examples` of the smaller split.
+    """
+    least, most = sorted(pixel_shares)
+    return most > NOTABLE_FACTOR * least and max(example_shares) * examples >= EXPECTED

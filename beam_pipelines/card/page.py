@@ -31,7 +31,7 @@ def render(manifest: Manifest, statistics: Mapping[str, Statistics], workspace: 
 def values_of(manifest: Manifest, statistics: Mapping[str, Statistics], workspace: Workspace) -> dict[str, Any]:
     """What the template shows."""
     main = manifest.main_split
-    order = sorted(statistics, key=lambda split: (split != main, split))
+    order = sorted(statistics, key=lambda split: (split != main, split.startswith("test"), split))
     splits = {split: statistics[split] for split in order}
     rows = classes.class_rows(manifest.labels, splits, main)
     return {
@@ -39,12 +39,14 @@ def values_of(manifest: Manifest, statistics: Mapping[str, Statistics], workspac
         "main": main,
         "splits": splits,
         "rows": rows,
+        "present": [row for row in rows if row.pixels],
         "absent": [row.name for row in rows if not row.pixels],
         "ignored": int(splits[main].class_pixels[-1]) / max(1, int(splits[main].class_pixels.sum())),
         "labels": _legend(manifest),
         "drifts": classes.drifts(rows, splits, main),
         "notable": drift.NOTABLE,
         "notable_factor": drift.NOTABLE_FACTOR,
+        "expected": drift.EXPECTED,
         "class_charts": classes.class_charts(rows, splits),
         "charted": classes.CHARTED,
         "heat_maps": _heat_maps(rows, splits),

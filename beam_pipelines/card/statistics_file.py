@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -16,6 +16,8 @@ from beam_pipelines.contract.moments import Moments
 from beam_pipelines.contract.schema import Count, PlainName, SchemaError, Size
 
 FORMAT_VERSION = 1
+_EMPTY = (0,) * (HEAT_MAP[0] * HEAT_MAP[1])
+_Row = Annotated[str, msgspec.Meta(pattern=r"\A\d{1,3}\Z")]  # a train id; the one behind the last is of ignored pixels
 _Place = tuple[PlainName, Count, str]  # shard, number, key
 
 
@@ -43,7 +45,7 @@ def _json_of(statistics: Statistics) -> dict[str, Any]:
         "class_examples": statistics.class_examples[:-1].tolist(),
         "ignored_examples": int(statistics.class_examples[-1]),
         "together": statistics.together.tolist(),
-        "heat_maps": statistics.heat_maps.reshape(len(statistics.heat_maps), -1).tolist(),
+        "heat_maps": _heat_maps(statistics),
         "histogram": statistics.moments.histogram.tolist(),
         "distributions": {name: counts.tolist() for name, counts in statistics.distributions.items()},
         "sizes": None if sizes is None else [[*size, count] for size, count in sizes.items()],
@@ -55,6 +57,11 @@ def _json_of(statistics: Statistics) -> dict[str, Any]:
     }
 
 
+def _heat_maps(statistics: Statistics) -> dict[str, list[int]]:
+    """Without those of zeros: of a large label table most are."""
+    return {str(row): cells.reshape(-1).tolist() for row, cells in enumerate(statistics.heat_maps) if cells.any()}
+
+
 class _Split(msgspec.Struct, forbid_unknown_fields=True):
     examples: Count
     class_pixels: tuple[Count, ...]
@@ -62,12 +69,12 @@ class _Split(msgspec.Struct, forbid_unknown_fields=True):
     class_examples: tuple[Count, ...]
     ignored_examples: Count
     together: tuple[tuple[Count, ...], ...]
-    heat_maps: tuple[tuple[Count, ...], ...]
+    heat_maps: dict[_Row, tuple[Count, ...]]
     histogram: tuple[Row, Row, Row]
     distributions: dict[str, tuple[Count, ...]]
     sizes: tuple[tuple[Size, Size, Count], ...] | None
     first: tuple[_Place, ...]
-    most: dict[str, tuple[tuple[Count, _Place], ...]]
+    most: dict[_Row, tuple[tuple[Count, _Place], ...]]
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
@@ -92,7 +99,7 @@ def _statistics_of(fields: _Split, classes: int, name: str) -> Statistics:
         class_pixels=array([*fields.class_pixels, fields.ignored_pixels], "class_pixels", rows),
         class_examples=array([*fields.class_examples, fields.ignored_examples], "class_examples", rows),
         together=array(fields.together, "together", rows, rows),
-        heat_maps=array(fields.heat_maps, "heat_maps", rows, *HEAT_MAP),
+        heat_maps=array([fields.heat_maps.get(str(row), _EMPTY) for row in range(rows)], "heat_maps", rows, *HEAT_MAP),
         distributions={
             each: array(fields.distributions.get(each, ()), f"distributions.{each}", bins.count)
             for each, bins in DISTRIBUTIONS.items()

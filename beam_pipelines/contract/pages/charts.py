@@ -15,6 +15,7 @@ from beam_pipelines.contract.pages import share
 
 TONES = tuple(f"series-{number}" for number in range(1, 7))  # of series without a meaning of their own
 _PLOT = 240  # pixels: the height of a chart
+_LABEL = 22  # characters, so that it leaves room for the bars on a phone; the table has all
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,12 @@ def bars(
     else:
         across = {"title": _title(what), "grid": {"display": False}, "ticks": {"maxRotation": 0}}
         options["scales"] = {"x": across, "y": {"beginAtZero": True}}
-    config = {"type": "bar", "percent": True, "data": {"labels": [*labels], "datasets": sets}, "options": options}
+    config = {
+        "type": "bar",
+        "percent": True,
+        "data": {"labels": [*map(_short, labels)], "datasets": sets},
+        "options": options,
+    }
     return Chart(title, config, _table(what, labels, series), height)
 
 
@@ -95,7 +101,7 @@ def lines(
         "grid": {"display": False},
         "title": _title(what),
     }
-    options = _options(True) | {"scales": {"x": across, "y": {"max": _rounded(most)}}}
+    options = _options(True) | {"scales": {"x": across, "y": {"min": 0, "max": _rounded(most)}}}
     return Chart(title, {"type": "line", "percent": True, "data": {"datasets": sets}, "options": options}, table)
 
 
@@ -113,6 +119,10 @@ def _title(text: str) -> dict[str, Any]:
 
 def _tones(number: int) -> list[str]:
     return [TONES[place % len(TONES)] for place in range(number)]
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= _LABEL else f"{label[: _LABEL - 3]}..."
 
 
 def _rounded(value: float) -> float:

@@ -68,7 +68,8 @@ def make_earlier(output: Path) -> None:
     (kept / "plan.jsonl").write_text("".join(json.dumps(json.loads(line)[:5]) + "\n" for line in plan))
     for name in ("journal.json", "published.json", "lease"):
         (kept / name).unlink(missing_ok=True)
-    shutil.rmtree(output / "index")
+    for folder in ("index", "card"):
+        shutil.rmtree(output / folder, ignore_errors=True)
     receipt = min(kept.glob("staged/*.json"))
     receipt.with_suffix(".0123456789ab.tmp").write_bytes(b"half a shard")
 
