@@ -43,8 +43,9 @@ def write_card(dataset: str, console: Console) -> int:
         raise BuildError(not_built(dataset))
     ownership.claim(place, overwrite=False)
     with lease.hold(place.lease):
+        unfinished = storage.exists(place.journal)
         files.write_again(manifest, place)
-        if not storage.exists(place.journal):  # or else the build is not yet tidied up, and does it itself
+        if not unfinished:  # or else the command that builds it tidies up, and checks the shards first
             ownership.finish(place)
     console.print(f"{place.card_page} ({readable(storage.size_of(place.card_page) or 0)})", highlight=False)
     return 0

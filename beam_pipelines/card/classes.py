@@ -83,13 +83,13 @@ def class_rows(labels: LabelTable, splits: Mapping[str, Statistics], main: str) 
     }
 
     def in_split(split: str, train_id: int) -> InSplit:
-        both = ((of[split][train_id], of[main][train_id]) for of in (shares, having))
+        pixels, examples = ((of[split][train_id], of[main][train_id]) for of in (shares, having))
         return InSplit(
             pixels=int(splits[split].class_pixels[train_id]),
             pixel_share=shares[split][train_id],
             examples=int(splits[split].class_examples[train_id]),
             example_share=having[split][train_id],
-            notable=drift.is_notable(*both, min(splits[split].examples, splits[main].examples)),
+            notable=drift.is_notable(pixels, examples, min(splits[split].examples, splits[main].examples)),
         )
 
     rows = [

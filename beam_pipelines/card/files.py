@@ -61,6 +61,8 @@ def _write(statistics: Mapping[str, Statistics], manifest: Manifest, workspace: 
         workspace.card_statistics: statistics_file.to_json(statistics),
         workspace.card_page: page.render(manifest, statistics, workspace),
     }
-    for path, text in texts.items():
-        if storage.read_bytes(path) != text.encode():
-            workspace.write(path, text.encode())
+    changed = [path for path, text in texts.items() if storage.read_bytes(path) != text.encode()]
+    if changed:
+        ownership.add_to_journal(workspace, CARD)  # it marks `_build` as ours, where files are written first
+    for path in changed:
+        workspace.write(path, texts[path].encode())

@@ -52,7 +52,7 @@ def share(value: float) -> str:
     percent = 100 * value
     if percent < 0.01:
         return "<0.01%" if percent else "0%"
-    return f"{percent:.1f}%" if percent >= 1 else f"{percent:.2f}%"
+    return f"{percent:.1f}%" if percent >= 0.995 else f"{percent:.2f}%"
 
 
 def whole_percent(value: float) -> str:
