@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import shlex
 import shutil
@@ -12,8 +11,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -21,38 +20,24 @@ from rich.console import Console
 
 from beam_pipelines import progress, report, runners
 from beam_pipelines.card import files as card
-from beam_pipelines.contract.labels import LabelTable
-from beam_pipelines.contract.manifest import Manifest, ManifestError
+from beam_pipelines.contract import index
+from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import cloud, lease, storage, workspace
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.graph import build_dataset
-from beam_pipelines.inputs import sample_scenes
-from beam_pipelines.inputs.layout_labels import labels_of
-from beam_pipelines.inputs.placement import check_apart, check_not_among
-from beam_pipelines.inputs.sample_scenes import drawing
-from beam_pipelines.inputs.sources import Found, Pair, Source, find_pairs, open_source
+from beam_pipelines.inputs.sources import Found, Source
 from beam_pipelines.machine import cores
 from beam_pipelines.metadata import libraries
 from beam_pipelines.options import BuildSettings, pipeline_options
-from beam_pipelines.recipe import SCENES, Recipe, input_paths
+from beam_pipelines.planner import BuildPlan, changes_since, make_plan, settled
+from beam_pipelines.recipe import Recipe, input_paths
 from beam_pipelines.shards import leftovers, ownership
 from beam_pipelines.shards.documents import publish_documents
-from beam_pipelines.shards.estimate import Estimate, estimate
-from beam_pipelines.shards.plan import ShardPlan, choose_pairs, cut_shards, first_keys, write_plan
+from beam_pipelines.shards.plan import write_plan
+from beam_pipelines.shards.previous import Previous, is_unpublished, read_previous, write_previous
 from beam_pipelines.shards.publish import check_rejects, write_pairing, write_rejected
-from beam_pipelines.shards.survey import survey
-
-
-@dataclass(frozen=True)
-class BuildPlan:
-    """The result of planning, before any shard is written."""
-
-    found: Found
-    chosen: Mapping[str, Sequence[Pair]]
-    shards: Sequence[ShardPlan]
-    estimate: Estimate
-
+from beam_pipelines.shards.update import Changes
 
 _PAIRING_ONLY = "No file has been decoded yet: images and masks that turn out to be bad count as well"
 Execute = Callable[[beam.Pipeline, progress.Watcher, BuildSettings, Console], "report.Took | None"]
@@ -71,25 +56,33 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
     settings, opened = settled(settings)
     recipe = settings.recipe
     if settings.plan_only:
-        plan = make_plan(recipe, place, console, opened)
+        before = workspace.finished_build(place, recipe) if settings.update else None
+        plan = make_plan(recipe, place, console, opened, before)
         report.print_forecast(plan.chosen, plan.estimate, cores(), console)
         return 0
-    if not settings.overwrite and _is_complete(settings, place):
-        return _say_complete(place, console)
+    if not (settings.overwrite or settings.update) and (manifest := _complete(settings, place)):
+        return _say_complete(manifest, settings, console, opened)
     ownership.claim(place, settings.overwrite)
     with lease.hold(place.lease):
-        if not settings.overwrite and (manifest := _published(place, recipe, console)):
-            _tidy(manifest, settings, place, console)  # a build that was killed at its end left this undone
-            return _say_complete(place, console)
-        plan = make_plan(recipe, place, console, opened)
+        before = None if settings.overwrite else _published(place, recipe, console)
+        is_resumed = before is not None and is_unpublished(place, before)
+        if before and not is_resumed and not _complete(settings, place):
+            _tidy(before, settings, place, console)  # a build that was killed at its end left this undone
+        if before and not settings.update:
+            if is_resumed:
+                raise BuildError(f"an update of {place.root} was stopped half-way: give --update to go on with it")
+            return _say_complete(before, settings, console, opened)
+        plan = make_plan(recipe, place, console, opened, before)
         lease.check(place.lease)  # finding the pairs may have taken minutes
-        ownership.refuse_foreign(place, [*_files(plan.shards), *libraries.names()])
+        if before and plan.difference and not plan.difference.changes:
+            return _leave(before, place, console)
+        ownership.refuse_foreign(place, [*plan.files, *libraries.names()])
         _check_space(plan, recipe, place)
         if settings.overwrite:  # only when there is something to put in its place
             _check_pairing(plan.found, settings, "The first of them are listed above; nothing was deleted")
             ownership.clear(place)
-        _prepare(plan, settings, place, console)
-        watcher = progress.Watcher(place, plan.shards, recipe, plan.estimate)
+        _prepare(plan, before, settings, place, console)
+        watcher = progress.Watcher(place, plan.decoded, recipe, plan.estimate)
         took = execute(make_pipeline(settings, beam_options, started), watcher, settings, console)
         if took is None:
             return 0
@@ -110,13 +103,14 @@ def make_pipeline(settings: BuildSettings, beam_options: PipelineOptions, starte
     return pipeline
 
 
-def _is_complete(settings: BuildSettings, place: Workspace) -> bool:
-    """Whether there is nothing left to do. Only reads, and so needs no lease."""
+def _complete(settings: BuildSettings, place: Workspace) -> Manifest | None:
+    """The manifest, if there is nothing left to do. Only reads, and so needs no lease."""
     has_ended = not storage.exists(place.journal)
     manifest = workspace.finished_build(place, settings.recipe, check_sizes=has_ended)
     if manifest is None or not has_ended or not _describes_itself(manifest, place):
-        return False
-    return not settings.transform_fn or not manifest.pixels.uniform or leftovers.transform_is_whole(place)
+        return None
+    is_done = not settings.transform_fn or not manifest.pixels.uniform or leftovers.transform_is_whole(place)
+    return manifest if is_done else None
 
 
 def _describes_itself(manifest: Manifest, place: Workspace) -> bool:
@@ -127,7 +121,7 @@ def _published(place: Workspace, recipe: Recipe, console: Console) -> Manifest |
     """The manifest of a build that only has to be cleaned up; None if a part of the data set has to be built again."""
     has_ended = not storage.exists(place.journal)
     manifest = workspace.finished_build(place, recipe, check_sizes=has_ended)
-    if manifest is None or has_ended:
+    if manifest is None or has_ended or is_unpublished(place, manifest):
         return manifest
     damaged = leftovers.damaged_files(manifest, place)
     if damaged:
@@ -135,88 +129,64 @@ def _published(place: Workspace, recipe: Recipe, console: Console) -> Manifest |
     return None if damaged else manifest
 
 
-def _say_complete(place: Workspace, console: Console) -> int:
+def _say_complete(manifest: Manifest, settings: BuildSettings, console: Console, opened: list[Source]) -> int:
+    place = Workspace(settings.output)
     console.print(f"{place.root} is already complete; --overwrite builds it again", highlight=False)
+    try:
+        changes = changes_since(settings, manifest, opened)
+    except BuildError as error:
+        console.print(f"its input can't be compared with it: {error}", highlight=False, markup=False)
+    else:
+        _say_changed(changes, console)
     _print_next(place, console)
     return 0
 
 
+def _say_changed(changes: Changes | None, console: Console) -> None:
+    """Prints how the input differs from the data set."""
+    if changes and (lines := [*changes.lines()]):
+        console.print("its input has changed since; --update brings this in:", highlight=False)
+        for line in lines:
+            console.print(f"  {line}", highlight=False, markup=False)
+
+
+def _leave(before: Manifest, place: Workspace, console: Console) -> int:
+    """Ends an update for which there is nothing to do, and deletes what a stopped one has written."""
+    if is_unpublished(place, before):
+        ownership.start_update(place, [], _files_of(before))
+        card.write_missing(before, place)  # a stopped update may have replaced the statistics
+        ownership.finish(place)
+    console.print(f"{place.root} is up to date", highlight=False)
+    _print_next(place, console)
+    return 0
+
+
+def _files_of(manifest: Manifest) -> list[str]:
+    """The shards of a data set and their indexes, with those that a reader may still have open."""
+    shards = [*(shard.file for shards in manifest.splits.values() for shard in shards), *manifest.superseded]
+    return [*shards, *map(index.file_name, shards)]
+
+
 def _tidy(manifest: Manifest, settings: BuildSettings, place: Workspace, console: Console) -> None:
     """The steps after the manifest: writes what other libraries read, and deletes what only the build needs."""
-    for note in [*libraries.write_files(manifest, place), *card.write_missing(manifest, place)]:
+    before = read_previous(place)
+    notes = libraries.write_files(manifest, place, before.manifest if before else None)
+    for note in [*notes, *card.write_missing(manifest, place)]:
         console.print(note, highlight=False)
+    if before and before.manifest.moments != manifest.moments:
+        ownership.remove_transform(place)  # it normalizes by the moments before the update
     if settings.transform_fn:
         _write_transform(manifest, place, console)
     lease.check(place.lease)
+    _keep_plan(place)
     ownership.finish(place)
 
 
-def settled(settings: BuildSettings) -> tuple[BuildSettings, list[Source]]:
-    """The settings with the label table of the input's layout, if none was given; and the input, if it was opened, for
-    `make_plan`.
-
-    Raises:
-      LabelTableError: the layout has a label table of its own, which can't be read.
-    """
-    if settings.labels_given or settings.recipe.input == SCENES:
-        return settings, []
-    try:
-        opened = [open_source(settings.recipe, settings.recipe.input)]
-    except BuildError:  # a finished data set does not need its input; a build raises the error again
-        opened = []
-    labels = labels_of(opened[0]) if opened else _labels_of_finished(settings)
-    recipe = replace(settings.recipe, labels=labels) if labels else settings.recipe
-    return replace(settings, recipe=recipe), opened
-
-
-def _labels_of_finished(settings: BuildSettings) -> LabelTable | None:
-    """The label table of the data set in `--output`, if its recipe is the same besides; else None."""
-    with contextlib.suppress(BuildError, ManifestError):
-        found = workspace.read_manifest(Workspace(settings.output))
-        if found and replace(settings.recipe, labels=found.labels).fingerprint == found.fingerprint:
-            return found.labels
-    return None
-
-
-def make_plan(recipe: Recipe, place: Workspace, console: Console, opened: list[Source] | None = None) -> BuildPlan:
-    """Finds the pairs, divides them into shards, and prints the plan. Writes nothing, except the embedded scenes if
-    they are the input. An `opened` input is taken out of its list, so that nothing else holds the list of its files.
-    """
-    inputs = _draw_scenes(recipe, place, console) if recipe.input == SCENES else recipe.input
-    if recipe.input != SCENES:
-        check_apart(inputs, place.root)
-    source = opened.pop() if opened else open_source(recipe, inputs)
-    if recipe.input != SCENES:
-        check_not_among(source, place.root)
-    found = find_pairs(recipe, inputs, source)
-    form = "" if recipe.input == SCENES else f"{source.form}, label table {recipe.labels.name}"
-    del source  # the list of all files
-    report.print_found(found, inputs, console, form)
-    chosen = choose_pairs(found.pairs, recipe)
-    surveyed = survey(chosen, recipe)
-    report.print_notes(surveyed.notes, console)
-    expected = estimate(itertools.chain.from_iterable(chosen.values()), recipe, surveyed.reading)
-    shards = cut_shards(chosen, recipe, expected.example_bytes[recipe.image_encoding], surveyed.reading)
-    report.print_plan(chosen, shards, expected, recipe, console)
-    return BuildPlan(found, chosen, shards, expected)
-
-
-def _draw_scenes(recipe: Recipe, place: Workspace, console: Console) -> str:
-    """Draws the embedded scenes that the recipe takes, beside the data set, unless they are there. -> their folder."""
-    folder = f"{place.root}-source"
-    of_splits = [sample_scenes.list_scenes({split: count}) for split, count in sample_scenes.SCENES.items()]
-    scenes = [key for keys in of_splits for key in first_keys(keys, recipe)]
-    there = storage.sizes(folder)
-    missing = [key for key in scenes if not all(name in there for name in sample_scenes.scene_file_names(key))]
-    if missing:
-        console.print(f"drawing {len(missing)} street scenes into {folder}", highlight=False)
-
-        def write(name: str, data: bytes) -> None:
-            if name not in there:  # earlier versions drew no instance ids; what they drew stays untouched
-                storage.write(storage.join(folder, name), data)
-
-        drawing.draw_scenes(missing, cores(), write)
-    return folder
+def _keep_plan(place: Workspace) -> None:
+    """An update and a later call compare the input with it."""
+    if storage.exists(place.plan):
+        with storage.open_read(place.plan) as plan, place.writing(place.kept_plan) as file:
+            shutil.copyfileobj(plan, file)
 
 
 def _check_pairing(found: Found, settings: BuildSettings, listed: str) -> None:
@@ -225,7 +195,9 @@ def _check_pairing(found: Found, settings: BuildSettings, listed: str) -> None:
     check_rejects(reasons, len(found.pairs), settings.max_rejects, f"{listed}. {_PAIRING_ONLY}")
 
 
-def _prepare(plan: BuildPlan, settings: BuildSettings, place: Workspace, console: Console) -> None:
+def _prepare(
+    plan: BuildPlan, before: Manifest | None, settings: BuildSettings, place: Workspace, console: Console
+) -> None:
     """Writes the files that the pipeline reads, and deletes the receipts of damaged shards.
 
     Raises:
@@ -233,10 +205,15 @@ def _prepare(plan: BuildPlan, settings: BuildSettings, place: Workspace, console
     """
     for line in leftovers.say_damaged(place):
         console.print(line, highlight=False)
-    ownership.start(place, _files(plan.shards))
+    if before and plan.difference:
+        ownership.start_update(place, plan.files, _files_of(replace(before, superseded=())))
+        write_previous(place, Previous(before, plan.difference.changes.counts))
+    else:
+        ownership.start(place, plan.files)
     write_pairing(place, plan.found.rejected)
     if plan.found.rejected:
-        write_rejected([], place)
+        if before is None:
+            write_rejected([], place)
         _check_pairing(plan.found, settings, f"{place.rejected} lists each with its reason")
     workspace.write_recipe(place, settings.recipe)
     if damaged := leftovers.forget_damaged(plan.shards, settings.recipe, place):
@@ -244,17 +221,15 @@ def _prepare(plan: BuildPlan, settings: BuildSettings, place: Workspace, console
     write_plan(place, publish_documents(place, plan.shards))
 
 
-def _files(shards: Sequence[ShardPlan]) -> list[str]:
-    return [name for shard in shards for name in shard.files]
-
-
 def _check_space(plan: BuildPlan, recipe: Recipe, place: Workspace) -> None:
     """Raises BuildError if a local disk has too little space for the data set and its staged shards."""
     if not storage.is_local(place.root):
         return
-    pairs = sum(len(shard.pairs) for shard in plan.shards)
-    needed = pairs * (plan.estimate.example_bytes[recipe.image_encoding] + plan.estimate.staged_bytes)
-    needed -= ownership.bytes_there(place)
+    written = sum(len(shard.pairs) for shard in plan.shards if not shard.is_kept)
+    staged = sum(len(shard.pairs) for shard in plan.decoded)
+    needed = written * plan.estimate.example_bytes[recipe.image_encoding] + staged * plan.estimate.staged_bytes
+    if plan.difference is None:
+        needed -= ownership.bytes_there(place)
     free = shutil.disk_usage(place.root).free
     if needed > free:
         raise BuildError(

@@ -35,7 +35,7 @@ def build_dataset(
     moments = staged | "CombineMoments" >> CombineMoments(recipe)
     class_pixels = staged | "CombineClassPixels" >> CombineClassPixels()
     written = staged | "FinishShards" >> FinishShards(recipe, workspace, moments)
-    statistics = staged | "CombineStatistics" >> CombineStatistics(recipe, workspace)
+    statistics = written | "CombineStatistics" >> CombineStatistics(recipe, workspace)
     publishing = PublishDataset(recipe, workspace, moments, class_pixels, statistics, max_rejects, started)
     return written | "PublishDataset" >> publishing
 
@@ -86,19 +86,19 @@ class CombineClassPixels(beam.PTransform):
 
 
 class CombineStatistics(beam.PTransform):
-    """StagedShard -> the text of the card's `statistics.json`, from the indexes of the shards."""
+    """WrittenShard -> the text of the card's `statistics.json`, from the indexes of the shards."""
 
     def __init__(self, recipe: Recipe, workspace: Workspace) -> None:
         super().__init__()
         self._classes, self._workspace = recipe.labels.num_classes, workspace
 
-    def expand(self, staged: beam.PCollection[StagedShard]) -> beam.PCollection[str]:
+    def expand(self, written: beam.PCollection[WrittenShard]) -> beam.PCollection[str]:
         read = beam.Map(
             lambda shard, *place: (shard.split, statistics_of_shard(shard.shard.file, *place)),
             self._workspace,
             self._classes,
         )
-        splits = staged | "ReadIndexes" >> read | beam.CombinePerKey(CombineStatisticsFn(self._classes))
+        splits = written | "ReadIndexes" >> read | beam.CombinePerKey(CombineStatisticsFn(self._classes))
         return splits | beam.combiners.ToDict() | "Text" >> beam.Map(to_json)
 
 

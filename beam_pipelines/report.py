@@ -19,6 +19,7 @@ from beam_pipelines.rejects import Rejected, meaning_of
 from beam_pipelines.shards.check import Checked
 from beam_pipelines.shards.estimate import Estimate
 from beam_pipelines.shards.plan import ShardPlan
+from beam_pipelines.shards.update import Difference
 from beam_pipelines.wording import counted
 
 SHOWN_PROBLEMS = 20
@@ -83,6 +84,21 @@ def print_plan(
         mark = "<- this build" if encoding == recipe.image_encoding else ""
         encodings.add_row(encoding, readable(example_bytes), readable(example_bytes * total), mark)
     console.print(encodings)
+
+
+def print_update(difference: Difference, shards: Sequence[ShardPlan], console: Console) -> None:
+    """Prints what has changed since the data set was built, and which shards an update touches."""
+    changes = difference.changes
+    for line in changes.lines():
+        console.print(f"  {line}", highlight=False, markup=False)
+    if changes.again:
+        console.print(f"  {counted(len(changes.again), 'rejected pair')} to try again", highlight=False)
+    new = sum(shard.source is None for shard in shards)
+    kept = sum(shard.is_kept for shard in shards)
+    again = sum(shard.is_whole and not shard.is_kept for shard in shards)
+    parts = [f"{counted(kept, 'shard')} kept as they are", f"{len(shards) - new - kept - again:,} copied in part"]
+    parts += [f"{again:,} normalized again if mean and std change"] if again else []
+    console.print(f"update: {', '.join(parts)}, {counted(new, 'new shard')}", highlight=False)
 
 
 def print_forecast(chosen: Mapping[str, Sequence[Pair]], estimate: Estimate, cores: int, console: Console) -> None:

@@ -45,6 +45,7 @@ ROOMS = {
         "metadata",
         "progress",
         "report",
+        "planner",
         "builder",
         "verifier",
         "drafter",

@@ -85,7 +85,12 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 def another_run(folder: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     """Why a run of identity `now` can't resume the run of identity `before` in its folder; None if it can."""
     changed = ", ".join(changes(before, now))
-    return f"{folder} contains another run: {changed}. Set another --output, or the same values" if changed else None
+    if not changed:
+        return None
+    cure = "Set another --output, or the same values"
+    if before.get("dataset") not in (None, now.get("dataset")):
+        cure += "; with --initial_model=MODEL a new run starts from the weights of a finished one, on other data"
+    return f"{folder} contains another run: {changed}. {cure}"
 
 
 def read_identity(content: str | bytes) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import msgspec
 
-from beam_pipelines.card.indexes import read_index
 from beam_pipelines.card.pictures import photo, read_pictures
 from beam_pipelines.card.statistics import Place
 from beam_pipelines.contract import schema
@@ -17,6 +16,7 @@ from beam_pipelines.contract.schema import Count, PlainName, SchemaError
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import storage
 from beam_pipelines.files.workspace import Workspace
+from beam_pipelines.shards.previous import read_index
 
 FILE_NAME = "duplicates.jsonl"
 LISTED = 20_000  # lines of the file: with as many there may be more pairs
@@ -141,7 +141,8 @@ def _find(wanted: Iterable[tuple[str, str]], workspace: Workspace) -> dict[tuple
     numbers: dict[str, dict[str, int]] = {}
     for shard, key in sorted(wanted):
         if shard not in numbers:
-            numbers[shard] = {each.key: number for number, each in enumerate(read_index(shard, workspace).examples)}
+            index, _ = read_index(shard, workspace)
+            numbers[shard] = {each.key: number for number, each in enumerate(index.examples)}
         if key not in numbers[shard]:
             raise BuildError(f"{FILE_NAME} of {workspace.root} names {key!r}, and {shard} has no such example")
         found[shard, key] = Place(shard, numbers[shard][key], key)

@@ -44,14 +44,27 @@ def write_again(manifest: Manifest, workspace: Workspace) -> None:
 
 
 def _read_statistics(manifest: Manifest, workspace: Workspace) -> Mapping[str, Statistics]:
-    """As the build wrote them; from the indexes, if that file is damaged or gone."""
+    """As the build wrote them; from the indexes, if that file is damaged or gone, or was written for an update that did
+    not become the data set.
+    """
     try:
         text = storage.read_text(workspace.card_statistics)
-        if text is not None:
-            return statistics_file.from_json(text, manifest.labels.num_classes, workspace.card_statistics)
+        found = statistics_file.from_json(text or "", manifest.labels.num_classes, workspace.card_statistics)
+        if _are_of(manifest, found):
+            return found
     except (BuildError, SchemaError):
         pass
     return statistics_of(manifest, workspace)
+
+
+def _are_of(manifest: Manifest, statistics: Mapping[str, Statistics]) -> bool:
+    """Whether the statistics count what the manifest counts, and know no other shards."""
+    files = {shard.file for shards in manifest.splits.values() for shard in shards}
+    places = [place for each in statistics.values() for place in each.places]
+    counted = {split: (each.examples, tuple(each.class_pixels[:-1].tolist())) for split, each in statistics.items()}
+    return {place.shard for place in places} <= files and counted == {
+        split: (manifest.examples(split), manifest.class_pixels[split]) for split in manifest.splits
+    }
 
 
 def _write(statistics: Mapping[str, Statistics], manifest: Manifest, workspace: Workspace) -> None:

@@ -1,14 +1,11 @@
-"""The indexes of shards, and statistics from them."""
+"""Statistics from the indexes of shards."""
 
 from __future__ import annotations
 
 from beam_pipelines.card.statistics import Statistics
-from beam_pipelines.contract.index import Index
 from beam_pipelines.contract.manifest import Manifest
-from beam_pipelines.contract.schema import SchemaError
-from beam_pipelines.errors import BuildError
-from beam_pipelines.files import storage
 from beam_pipelines.files.workspace import Workspace
+from beam_pipelines.shards.previous import read_index
 
 
 def statistics_of(manifest: Manifest, workspace: Workspace) -> dict[str, Statistics]:
@@ -22,13 +19,5 @@ def statistics_of(manifest: Manifest, workspace: Workspace) -> dict[str, Statist
 
 def statistics_of_shard(file: str, workspace: Workspace, classes: int) -> Statistics:
     """The statistics of the shard `file`, from its index. Raises BuildError."""
-    return Statistics.of(read_index(file, workspace), file, classes)
-
-
-def read_index(file: str, workspace: Workspace) -> Index:
-    """The index of the shard `file`. Raises BuildError if it is missing or damaged."""
-    path = workspace.index(file)
-    try:
-        return Index.from_bytes(storage.read_bytes(path), path)
-    except SchemaError as error:
-        raise BuildError(f"{error}: restore the file, or build the data set again with --overwrite") from error
+    index, _ = read_index(file, workspace)
+    return Statistics.of(index, file, classes)

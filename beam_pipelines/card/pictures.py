@@ -16,11 +16,10 @@ from beam_pipelines.contract import record, tfrecord
 from beam_pipelines.contract.labels import IGNORE, LabelTable
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.contract.normalization import Normalization
-from beam_pipelines.contract.pictures import decode_png
-from beam_pipelines.contract.pixel import CHANNELS
-from beam_pipelines.contract.record import RAW_DTYPES, Record
+from beam_pipelines.contract.record import Record
 from beam_pipelines.files import storage
 from beam_pipelines.files.workspace import Workspace
+from beam_pipelines.shards.carry import image_of, mask_of
 
 LONGEST = 640  # pixels: the longer side of a picture
 THUMBNAIL = 240  # of a small one
@@ -60,16 +59,7 @@ def read_pictures(places: Iterable[Place], manifest: Manifest, workspace: Worksp
 def picture_of(found: Record, normalization: Normalization) -> Picture:
     """The picture of a record; images that are normalized get their pixels back. Raises RecordError."""
     record.check(found)
-    image = _pixels(found.image, found.image_format, (found.height, found.width, CHANNELS))
-    if record.is_normalized(found.image_format):
-        image = normalization.to_pixels(image)
-    return Picture(found.filename, image, _pixels(found.mask, found.mask_format, (found.height, found.width)))
-
-
-def _pixels(encoded: bytes, pixel_format: str, shape: tuple[int, ...]) -> np.ndarray:
-    if pixel_format == "png":
-        return decode_png(encoded)
-    return np.frombuffer(encoded, RAW_DTYPES[pixel_format]).reshape(shape)
+    return Picture(found.filename, image_of(found, normalization), mask_of(found))
 
 
 def colors_of(labels: LabelTable) -> list[tuple[int, int, int]]:

@@ -133,6 +133,11 @@ class Statistics:
     def classes(self) -> int:
         return len(self.class_pixels) - 1
 
+    @property
+    def places(self) -> set[Place]:
+        """Of all examples that were chosen."""
+        return {*self.first, *(place for ranked in self.most.values() for _, place in ranked)}
+
 
 _ARRAYS = ("class_pixels", "class_examples", "together", "heat_maps")
 

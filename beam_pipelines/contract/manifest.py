@@ -17,6 +17,7 @@ is added.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import typing
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,8 +32,9 @@ from beam_pipelines.contract.labels import LabelTable
 from beam_pipelines.contract.manifest_parts import FORMS, INSIDE
 from beam_pipelines.contract.manifest_parts import PixelFormat as PixelFormat
 from beam_pipelines.contract.manifest_parts import Shard as Shard
+from beam_pipelines.contract.manifest_parts import Update as Update
 from beam_pipelines.contract.moments import Moments
-from beam_pipelines.contract.schema import Count, Digest, SchemaError
+from beam_pipelines.contract.schema import Count, Digest, PlainName, SchemaError
 
 FILE_NAME = "dataset.json"
 FORMAT_VERSION = 1
@@ -59,6 +61,8 @@ class Manifest:
       minus_one_pixels: pixels of 65535 in mask files, -1 in 16 bits, that `ignore: rest` ignored.
       repairs: repair of the label table -> pixels of mask files that it changed.
       indexed: whether each shard has an index, see `contract/index.py`.
+      updates: of each update, how many pairs it added, changed, removed and tried again, and the shards that it wrote.
+      superseded: shards of the data set before the last update, which a reader may still have open.
       moments_from: the data set whose moments these are, if not this one; then `moments_split` is a split of that one.
     """
 
@@ -77,7 +81,17 @@ class Manifest:
     minus_one_pixels: Count = field(default=0, metadata=ADDITION)
     repairs: Mapping[str, Count] = field(default_factory=dict, metadata=ADDITION)
     indexed: bool = field(default=False, metadata=ADDITION)
+    updates: tuple[Update, ...] = field(default=(), metadata=ADDITION)
+    superseded: tuple[PlainName, ...] = field(default=(), metadata=ADDITION)
     moments_from: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """What data sets of the same inputs and recipe share: the fingerprint, or a digest of an updated one."""
+        if not self.updates:
+            return self.fingerprint
+        shards = [shard.sha256 for split in sorted(self.splits) for shard in self.splits[split]]
+        return hashlib.sha256("".join([self.fingerprint, *shards]).encode()).hexdigest()
 
     @property
     def main_split(self) -> str:
@@ -138,7 +152,7 @@ def _json_of(manifest: Manifest) -> dict[str, Any]:
     values = {name: getattr(manifest, name) for name in (*_PARTS, *_ADDITIONS)}
     values |= {name: form.json_of(manifest) for name, form in FORMS.items()}
     values = {name: value for name, value in values.items() if value != _default_of(name)}
-    added = {name: values.pop(name) for name in _ADDITIONS if name in values}
+    added = {name: msgspec.to_builtins(values.pop(name)) for name in _ADDITIONS if name in values}
     return values | ({"additions": {**manifest.additions, **added}} if added else {})
 
 

@@ -49,6 +49,16 @@ class Shard:
     sha256: str
 
 
+class Update(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """What an update of a data set changed: numbers of pairs, and the shards that it wrote."""
+
+    added: Count
+    changed: Count
+    removed: Count
+    again: Count
+    shards: tuple[PlainName, ...]
+
+
 class Parts(Protocol):
     """The fields of `Manifest` that are written from here."""
 

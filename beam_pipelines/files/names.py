@@ -9,13 +9,16 @@ METADATA_FILES = "metadata_files.json"  # the list of the files that describe th
 CARD_FOLDER = "card"
 CARD_PAGE = f"{CARD_FOLDER}/index.html"
 CARD_STATISTICS = f"{CARD_FOLDER}/statistics.json"
-CARD = (CARD_PAGE, CARD_STATISTICS)  # of every data set whose shards have indexes
+CARD = (CARD_PAGE, CARD_STATISTICS)
+CARD_MARKS = {CARD_PAGE: b'content="beam_pipelines.card"', CARD_STATISTICS: b'"bins": {'}  # at their beginning
+KEPT_PLAN = "plan.jsonl"  # the plan of a finished data set: its pairs
 # Names below the data set's folder. Everything in BUILD is deleted after the data set is published.
 BUILD = "_build"
 JOURNAL = f"{BUILD}/journal.json"
 RECIPE = f"{BUILD}/recipe.json"
 PLAN = f"{BUILD}/plan.jsonl"
 PAIRING = f"{BUILD}/pairing.jsonl"
+PREVIOUS = f"{BUILD}/previous.json"
 POLYGONS = f"{BUILD}/polygons.jsonl"
 PUBLISHED = f"{BUILD}/published.json"
 LEASE = f"{BUILD}/lease"

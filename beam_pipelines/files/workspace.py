@@ -53,6 +53,16 @@ class Workspace:
         return storage.join(self.root, names.PAIRING)
 
     @property
+    def kept_plan(self) -> str:
+        """The plan of a finished data set, by which an update tells what has changed."""
+        return storage.join(self.root, names.KEPT_PLAN)
+
+    @property
+    def previous(self) -> str:
+        """The data set before the update that is running; see `shards.previous`."""
+        return storage.join(self.root, names.PREVIOUS)
+
+    @property
     def polygons(self) -> str:
         """The annotations of the images, where one file has those of many; see `files.spool`."""
         return storage.join(self.root, names.POLYGONS)

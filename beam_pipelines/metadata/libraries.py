@@ -6,7 +6,7 @@ another tool's would describe two data sets.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from beam_pipelines.contract.manifest import Manifest
@@ -48,8 +48,9 @@ def are_written(manifest: Manifest, workspace: Workspace) -> bool:
     return METADATA_FILES in listed and {*wanted} <= {*listed} and ownership.there(workspace, wanted) == wanted
 
 
-def write_files(manifest: Manifest, workspace: Workspace) -> list[str]:
-    """Writes the files of each library, and then the list of them. -> a line for each library that gets none.
+def write_files(manifest: Manifest, workspace: Workspace, before: Manifest | None = None) -> list[str]:
+    """Writes the files of each library, and then the list of them. -> a line for each library that gets none, and for
+    each file of the data set `before` an update that was changed since, and so is left as it is.
 
     Raises:
       BuildError: they can't be written, or the list was not written by a build.
@@ -58,14 +59,32 @@ def write_files(manifest: Manifest, workspace: Workspace) -> list[str]:
     notes = []
     for library in LIBRARIES:
         obstacle = library.obstacle(manifest)
-        wanted = {} if obstacle else {name: text.encode() for name, text in library.texts(manifest).items()}
+        wanted = {} if obstacle else _texts(library, manifest)
         obstacle = obstacle or _in_the_way(workspace, wanted)
         if obstacle:
             notes.append(f"no files for {library.name} are written: {obstacle}")
         else:
             texts |= wanted
-    _write(texts, workspace)
-    return notes
+    edited = _edited(before, workspace) if before else []
+    if before:
+        gone = [name for name in of_metadata(workspace) if name not in {*texts, *edited, METADATA_FILES}]
+        storage.remove(workspace.root, gone)
+    _write(texts, workspace, edited)
+    changed = "was changed since it was written, and is not updated: delete it to get a new one"
+    return [*notes, *(f"{name} {changed}" for name in edited)]
+
+
+def _texts(library: Library, manifest: Manifest) -> dict[str, bytes]:
+    return {name: text.encode() for name, text in library.texts(manifest).items()}
+
+
+def _edited(before: Manifest, workspace: Workspace) -> list[str]:
+    """The files that somebody has changed since they were written for the data set `before`."""
+    written: dict[str, bytes] = {}
+    for library in LIBRARIES:
+        written |= {} if library.obstacle(before) else _texts(library, before)
+    there = ownership.there(workspace, [name for name in of_metadata(workspace) if name in written])
+    return [name for name in there if not ownership.holds(workspace, name, written[name])]
 
 
 def _in_the_way(workspace: Workspace, texts: Mapping[str, bytes]) -> str | None:
@@ -75,10 +94,12 @@ def _in_the_way(workspace: Workspace, texts: Mapping[str, bytes]) -> str | None:
     return f"no build wrote {', '.join(foreign)}: move that away, and run the same command again" if foreign else None
 
 
-def _write(texts: Mapping[str, bytes], workspace: Workspace) -> None:
-    """Writes what differs. What a finished build has written is kept even then: it was changed since."""
+def _write(texts: Mapping[str, bytes], workspace: Workspace, edited: Sequence[str]) -> None:
+    """Writes what differs, but for the `edited` files. What a finished build has written is kept even then: it was
+    changed since.
+    """
     listed = ownership.there(workspace, of_metadata(workspace))
-    kept = [] if storage.exists(workspace.journal) else listed
+    kept = edited if storage.exists(workspace.journal) else listed
     missing = [name for name in texts if name not in kept and not ownership.holds(workspace, name, texts[name])]
     if not missing and {*texts, METADATA_FILES} <= {*listed}:
         return

@@ -12,6 +12,7 @@ without levels can be the supervised keys. The names of the classes are in a fil
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,7 +29,8 @@ IMAGE, MASK, FILENAME = "image/encoded", "image/segmentation/class/encoded", "im
 CLASS_NAMES = f"{MASK.replace('/', '.')}.labels.txt"
 NAMES = (INFO, FEATURES, CLASS_NAMES)
 _TEMPLATE = "{SPLIT}-{SHARD_X_OF_Y}.{FILEFORMAT}"
-_DIGITS = 5  # at least, of a shard's number in a file name
+_UPDATED = "{SPLIT}-{SHARD_INDEX}-of-COUNT.{FILEFORMAT}"
+_NAME = re.compile(r"(?P<split>.*)-(?P<index>\d{5,})-of-(?P<count>\d{5,})\.tfrecord")
 _CONNECTORS = "tensorflow_datasets.core.features"
 _DOCUMENTED = "description"
 
@@ -40,7 +42,7 @@ def obstacle(manifest: Manifest) -> str | None:
     if raw and pixels.height is None and pixels.width is None:
         return f"it reads records of {min(raw)} only if they have one height or one width, and these have several"
     for split, shards in manifest.splits.items():
-        if [shard.file for shard in shards] != _expected_names(split, len(shards)):
+        if _places(split, shards) is None:
             return f"it would look for the {len(shards):,} shards of {split} under other names"
     return None
 
@@ -67,19 +69,31 @@ def _info(manifest: Manifest) -> dict[str, Any]:
 
 
 def _split(name: str, shards: tuple[Shard, ...]) -> dict[str, Any]:
-    """A `SplitInfo`."""
+    """A `SplitInfo`. An update has shards beyond those that it replaced: a number without a shard has no examples, and
+    the count in the names is not that of the shards.
+    """
+    places, count = _places(name, shards) or ({}, "")
+    lengths = [places.get(index, 0) for index in range(max(places, default=-1) + 1)]
     return {
         "name": name,
-        "shardLengths": [shard.examples for shard in shards],
+        "shardLengths": lengths,
         "numBytes": sum(shard.bytes for shard in shards),
-        "filepathTemplate": _TEMPLATE,
+        "filepathTemplate": _TEMPLATE if len(lengths) == int(count or 0) else _UPDATED.replace("COUNT", count),
     }
 
 
-def _expected_names(split: str, count: int) -> list[str]:
-    """What the template gives (`ShardedFileTemplate` of tensorflow_datasets/core/naming.py)."""
-    digits = max(_DIGITS, len(str(count)))
-    return [f"{split}-{index:0{digits}d}-of-{count:0{digits}d}.tfrecord" for index in range(count)]
+def _places(split: str, shards: tuple[Shard, ...]) -> tuple[dict[int, int], str] | None:
+    """-> number in the name of a shard -> its examples, and the count that all names have; None for other names.
+
+    The names are those of `ShardedFileTemplate` (tensorflow_datasets/core/naming.py).
+    """
+    found = [_NAME.fullmatch(shard.file) for shard in shards]
+    counts = {each["count"] for each in found if each and each["split"] == split}
+    if not all(found) or len(counts) > 1 or (shards and not counts):
+        return None
+    numbers = [int(each["index"]) for each in found if each and each["split"] == split]
+    examples = [shard.examples for shard in shards]
+    return dict(zip(numbers, examples, strict=True)), counts.pop() if counts else ""
 
 
 def _features(manifest: Manifest) -> dict[str, Any]:

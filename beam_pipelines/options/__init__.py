@@ -58,6 +58,7 @@ class BuildSettings:
     output: str
     max_rejects: float
     overwrite: bool
+    update: bool
     transform_fn: bool
     plan_only: bool
     verbose: bool
@@ -106,6 +107,7 @@ def parse_build(argv: Sequence[str] | None = None, prog: str = "python -m beam_p
         output=output,
         max_rejects=args.max_rejects,
         overwrite=args.overwrite,
+        update=args.update,
         transform_fn=not args.no_transform_fn,
         plan_only=args.plan,
         verbose=args.verbose,

@@ -284,7 +284,13 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
         default=MAX_REJECTS,
         help="publish nothing if a larger share of the pairs is bad, 0.01 or 1%% (default: 1%%)",
     )
-    group.add_argument("--overwrite", action="store_true", help="replace what an earlier build wrote to --output")
+    change = group.add_mutually_exclusive_group()
+    change.add_argument("--overwrite", action="store_true", help="replace what an earlier build wrote to --output")
+    change.add_argument(
+        "--update",
+        action="store_true",
+        help="bring pairs that were added, changed, removed or mended since into the finished data set in --output",
+    )
     group.add_argument(
         "--no_transform_fn",
         action="store_true",

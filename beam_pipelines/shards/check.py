@@ -24,6 +24,7 @@ from beam_pipelines.errors import BuildError
 from beam_pipelines.files import cloud, storage
 from beam_pipelines.files.names import BUILD
 from beam_pipelines.files.workspace import Workspace
+from beam_pipelines.shards.own_files import listed
 from beam_pipelines.shards.record_check import RecordChecker, Tally
 
 MOMENTS_TOLERANCE = 1e-4  # of mean 0 and std 1 of the normalized records
@@ -188,9 +189,10 @@ def problems_of_manifest(contradictions: Iterable[str]) -> list[str]:
 def strange_files(manifest: Manifest, place: Workspace) -> list[str]:
     """Shards in the folder that the manifest does not list: a reader with a wildcard would read them.
 
-    Files in `_build` are left out: a build deletes them only after publishing.
+    Files in `_build` are left out: a build deletes them only after publishing. So are those of an unfinished update.
     """
-    known = {shard.file for shards in manifest.splits.values() for shard in shards}
+    known = {shard.file for shards in manifest.splits.values() for shard in shards} | {*manifest.superseded}
+    known |= {*listed(place)} if storage.exists(place.journal) else set()
     names = (name for name in storage.sizes(place.root) if not name.startswith(f"{BUILD}/"))
     found = [name for name in names if name.endswith(".tfrecord") and name not in known]
     return [f"{name}: is not in the manifest; delete it" for name in sorted(found)]

@@ -20,6 +20,8 @@ from beam_pipelines.files import storage
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.pixels.normalize import Normalizer
 from beam_pipelines.recipe import Recipe
+from beam_pipelines.shards.carry import previous_of, records_of, restored
+from beam_pipelines.shards.previous import read_index
 from beam_pipelines.shards.receipts import FinishedShard, StagedShard, finished_receipt
 from beam_pipelines.shards.stage import ShardWriter
 
@@ -28,26 +30,43 @@ def finish_shard(staged: StagedShard, moments: Moments, recipe: Recipe, workspac
     """Streams a staged shard through normalization into its final file. The staged shard is kept until the data set is
     published: if a fixed image changes the moments, the other shards need not be decoded again.
 
-    A shard that an earlier run finished with the same moments is kept.
+    A shard that an earlier run finished with the same moments is kept, and so is one of the data set before an update
+    if its moments are still the same.
     """
     if not moments.pixels:
         return staged.shard  # every pair of the moments' split was rejected: publishing reports that
+    if staged.source and previous_of(workspace).manifest.moments == moments:
+        return staged.source
     digest = hashlib.sha256(staged.plan_digest.encode() + moments.histogram.tobytes()).hexdigest()
     done = _finished_before(staged.shard.file, digest, workspace)
     if done:
         return done
     normalizer = Normalizer(moments.normalization, record.RAW_DTYPES[recipe.image_format])
-    path = workspace.staged(staged.shard.file)
-    final = workspace.final(staged.shard.file)
-    with _staged_again(staged, workspace), storage.open_read(path) as source, workspace.writing(final) as file:
+    if staged.source:
+        workspace.write(workspace.index(staged.shard.file), read_index(staged.source.file, workspace)[1])
+    with workspace.writing(workspace.final(staged.shard.file)) as file:
         writer = ShardWriter(file)
-        for serialized in tfrecord.read_records(source, path):
-            writer.write(record.encode(normalized(record.decode(serialized), normalizer, recipe.image_format)))
-        if writer.examples != staged.shard.examples:
-            raise tfrecord.CorruptRecordError(f"{path} has {writer.examples} of {staged.shard.examples} records")
+        for found in _unnormalized(staged, workspace):
+            writer.write(record.encode(normalized(found, normalizer, recipe.image_format)))
     finished = FinishedShard(digest=digest, shard=writer.shard(staged.shard.file), crc32c=writer.crc32c)
     workspace.write(workspace.finished_receipt(finished.shard.file), sealed(finished.to_json()))
     return finished.shard
+
+
+def _unnormalized(staged: StagedShard, workspace: Workspace) -> Iterator[Record]:
+    """The records of a staged shard, or of a finished one from which they are restored."""
+    if staged.source:
+        normalization = previous_of(workspace).manifest.moments.normalization
+        for found in records_of(staged.source, workspace):
+            yield restored(found, normalization)
+        return
+    path, count = workspace.staged(staged.shard.file), 0
+    with _staged_again(staged, workspace), storage.open_read(path) as source:
+        for serialized in tfrecord.read_records(source, path):
+            count += 1
+            yield record.decode(serialized)
+        if count != staged.shard.examples:
+            raise tfrecord.CorruptRecordError(f"{path} has {count} of {staged.shard.examples} records")
 
 
 def normalized(staged: Record, normalizer: Normalizer, image_format: str) -> Record:

@@ -24,6 +24,8 @@ from beam_pipelines.files import storage
 from beam_pipelines.files.names import (
     BUILD,
     CARD,
+    CARD_MARKS,
+    KEPT_PLAN,
     METADATA_FILES,
     TRANSFORM_FILES,
     TRANSFORM_FOLDERS,
@@ -49,6 +51,7 @@ _UNLISTED_TRANSFORM = (
     f"{TRANSFORM_FOLDERS[0]}/variables/variables.data-00000-of-00001",
     *(f"{TRANSFORM_FOLDERS[1]}/{name}" for name in ("schema.pbtxt", "asset_map")),
 )
+_BEGINNING = 1000  # bytes in which the files of the card say what they are
 _Names = tuple[NameBelow, ...]
 TransformFiles = dict[NameBelow, tuple[Count, Crc]]  # name -> bytes and CRC-32C
 _SHARD_LINE = re.compile(rb'\{"file": .*?\}')  # as the manifest has each shard
@@ -57,7 +60,7 @@ _EarlierLine: Any = tuple[PlainName, Count, Count, Digest, tuple[Any, ...]]  # s
 
 def listed(workspace: Workspace) -> list[str]:
     """Names, below `root`, of the files outside `_build` that builds have written."""
-    names = [*_of_manifest(workspace), *_of_transform(workspace), *of_metadata(workspace)]
+    names = [*_of_manifest(workspace), *of_transform(workspace), *of_metadata(workspace)]
     if storage.exists(workspace.journal):
         journal = decoded(_Names, storage.read_bytes(workspace.journal), workspace.journal)
         names += _without_journal(workspace) if journal is None else journal
@@ -82,8 +85,10 @@ def _of_manifest(workspace: Workspace) -> list[str]:
     try:
         value = json.loads(data)
         files = [shard["file"] for split in value["splits"].values() for shard in split["shards"]]
-        indexed = value.get("additions", {}).get("indexed") is True
-        return [*own, *_with_indexes(filter(_is_name, files), indexed), *(CARD if indexed else ())]
+        added = value.get("additions", {})
+        if added.get("indexed") is not True:
+            return [*own, *filter(_is_name, files)]
+        return [*own, KEPT_PLAN, *CARD, *_with_indexes(filter(_is_name, [*files, *added.get("superseded", [])]))]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return [*own, *_of_damaged_manifest(data, workspace)]
 
@@ -101,6 +106,7 @@ def _of_damaged_manifest(data: bytes, workspace: Workspace) -> Iterator[str]:
         if shard and _is_name(shard.file) and storage.holds(workspace.final(shard.file), shard.bytes, shard.sha256):
             yield shard.file
     yield from _whole_indexes(workspace)
+    yield from _own_card(workspace)
 
 
 def _whole_indexes(workspace: Workspace) -> Iterator[str]:
@@ -113,11 +119,16 @@ def _whole_indexes(workspace: Workspace) -> Iterator[str]:
             yield f"{index.FOLDER}/{name}"
 
 
-def _with_indexes(shards: Iterable[str], indexed: bool = True) -> Iterator[str]:
+def _own_card(workspace: Workspace) -> Iterator[str]:
+    """The files of the card that a build wrote, whatever its version: each says at its beginning what it is."""
+    for name, mark in CARD_MARKS.items():
+        if mark in (storage.read_bytes(storage.join(workspace.root, name)) or b"")[:_BEGINNING]:
+            yield name
+
+
+def _with_indexes(shards: Iterable[str]) -> Iterator[str]:
     for file in shards:
-        yield file
-        if indexed:
-            yield index.file_name(file)
+        yield from (file, index.file_name(file))
 
 
 def _is_name(name: object) -> bool:
@@ -135,7 +146,8 @@ def write_metadata_list(workspace: Workspace, names: Sequence[str]) -> None:
     workspace.write(workspace.metadata_files, sealed(json.dumps(names, ensure_ascii=False)))
 
 
-def _of_transform(workspace: Workspace) -> list[str]:
+def of_transform(workspace: Workspace) -> list[str]:
+    """The files of the transform_fn, and their list; nothing if the list is damaged."""
     data = storage.read_bytes(workspace.transform_files)
     if data is None:
         return _of_unlisted_transform(workspace)
@@ -157,7 +169,7 @@ def _of_unlisted_transform(workspace: Workspace) -> list[str]:
 def _without_journal(workspace: Workspace) -> list[str]:
     """What a journal that is damaged has named."""
     shards = [*plan.list_files(workspace.plan), *_of_receipts(workspace)]
-    return [REJECTED, manifest.FILE_NAME, *CARD, *_with_indexes(shards)]
+    return [REJECTED, manifest.FILE_NAME, KEPT_PLAN, *CARD, *_with_indexes(shards)]
 
 
 def _of_receipts(workspace: Workspace) -> Iterator[str]:

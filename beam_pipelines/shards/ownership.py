@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from beam_pipelines.contract import index, manifest
 from beam_pipelines.errors import BuildError
@@ -15,11 +15,13 @@ from beam_pipelines.files.names import (
     DATAFLOW,
     FINISHED,
     JOURNAL,
+    KEPT_PLAN,
     LEASE,
     METADATA_FILES,
     PAIRING,
     PLAN,
     POLYGONS,
+    PREVIOUS,
     PUBLISHED,
     RECIPE,
     SCRATCH,
@@ -32,10 +34,10 @@ from beam_pipelines.files.names import (
 )
 from beam_pipelines.files.workspace import Workspace, journal_is_ours
 from beam_pipelines.rejects import FILE_NAME as REJECTED
-from beam_pipelines.shards.own_files import is_of_earlier_version, listed, names_in_build, write_journal
+from beam_pipelines.shards.own_files import is_of_earlier_version, listed, names_in_build, of_transform, write_journal
 
 _OF_OTHERS = (f"{DATAFLOW}/", f"{SCRATCH}/")  # whatever these folders hold
-_OF_BUILD = (RECIPE, PLAN, PAIRING, POLYGONS, PUBLISHED)
+_OF_BUILD = (RECIPE, PLAN, PAIRING, POLYGONS, PUBLISHED, PREVIOUS)
 _LAST = (JOURNAL, LEASE)  # a lease alone is no build
 _FOLDERS = (BUILD, TEMPORARIES, STAGED, FINISHED, index.FOLDER, CARD_FOLDER, *TRANSFORM_FOLDERS)
 _TRANSFORM = (TRANSFORM_GRAPH, TRANSFORM_FILES)  # files of every transform_fn
@@ -71,7 +73,7 @@ def refuse_foreign(workspace: Workspace, files: Iterable[str]) -> None:
     """Raises BuildError if a file that the build will write already exists and was not written by a build. `files` are
     all but those of every build.
     """
-    refuse(workspace, [*files, REJECTED, manifest.FILE_NAME, *CARD, METADATA_FILES, *_TRANSFORM])
+    refuse(workspace, [*files, REJECTED, manifest.FILE_NAME, KEPT_PLAN, *CARD, METADATA_FILES, *_TRANSFORM])
 
 
 def refuse_foreign_transform(workspace: Workspace, files: Mapping[str, bytes]) -> None:
@@ -115,11 +117,25 @@ def there(workspace: Workspace, names: Sequence[str]) -> list[str]:
 
 def start(workspace: Workspace, files: Sequence[str]) -> None:
     """Starts the journal of a build of `files`, shards and indexes, and deletes what earlier builds wrote besides."""
-    old, keep = listed(workspace), [*files, REJECTED, manifest.FILE_NAME, *CARD]
+    old, keep = listed(workspace), [*files, REJECTED, manifest.FILE_NAME, KEPT_PLAN, *CARD]
     write_journal(workspace, [*dict.fromkeys([*old, *keep])])
     stale = [name for name in old if name not in {*files, REJECTED}]
     storage.remove(workspace.root, [*stale, *_of_shards(stale), *_temporaries(workspace)])
     write_journal(workspace, keep)
+
+
+def start_update(workspace: Workspace, files: Sequence[str], live: Collection[str]) -> None:
+    """The same for an update of the data set that has the shards and indexes `live`, of which nothing is deleted."""
+    old = listed(workspace)
+    write_journal(workspace, [*dict.fromkeys([*old, *files, *CARD])])
+    stale = [name for name in old if _is_of_shard(name) and name not in {*files, *live}]
+    storage.remove(workspace.root, [*stale, *_of_shards(stale), *_temporaries(workspace)])
+    write_journal(workspace, [*dict.fromkeys([*(name for name in old if name not in stale), *files, *CARD])])
+
+
+def _is_of_shard(name: str) -> bool:
+    """Whether the name is that of a shard or of an index."""
+    return name.endswith(".tfrecord") or name.startswith(f"{index.FOLDER}/")
 
 
 def clear(workspace: Workspace) -> None:
@@ -139,6 +155,11 @@ def finish(workspace: Workspace) -> None:
         storage.prune(storage.join(workspace.root, TEMPORARIES))
     for names in (in_build, *([name] for name in _LAST)):
         storage.remove(workspace.root, names)
+
+
+def remove_transform(workspace: Workspace) -> None:
+    """Deletes the transform_fn that builds have written."""
+    storage.remove(workspace.root, of_transform(workspace))
 
 
 def bytes_there(workspace: Workspace) -> int:

@@ -15,6 +15,7 @@ import google_crc32c
 
 from beam_pipelines.contract import schema
 from beam_pipelines.contract.index import file_name as index_name
+from beam_pipelines.contract.manifest import Shard
 from beam_pipelines.contract.schema import Count, PlainName, SchemaError
 from beam_pipelines.contract.seal import last_line, unsealed
 from beam_pipelines.errors import BuildError
@@ -31,7 +32,11 @@ MIN_SHARD_PAIRS = 4
 
 @dataclass(frozen=True)
 class ShardPlan:
-    """The pairs of one file, in their order. `digest` is that of the recipe and of all other fields."""
+    """The pairs of one file, in their order. `digest` is that of the recipe and of all other fields.
+
+    An update takes the records of these pairs from the finished shard `source`; it keeps that as it is if `source` is
+    the file itself.
+    """
 
     split: str
     index: int
@@ -39,6 +44,7 @@ class ShardPlan:
     pairs: Sequence[Pair]
     digest: str
     reading: MaskReading = PLAIN
+    source: Shard | None = None
 
     @property
     def file(self) -> str:
@@ -48,6 +54,15 @@ class ShardPlan:
     def files(self) -> tuple[str, str]:
         """The shard and its index."""
         return self.file, index_name(self.file)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all records of `source` stay."""
+        return self.source is not None and self.source.examples == len(self.pairs)
+
+    @property
+    def is_kept(self) -> bool:
+        return self.source is not None and self.source.file == self.file
 
 
 @dataclass(frozen=True)
@@ -85,6 +100,20 @@ def cut_shards(
     Raises:
       BuildError: there is no split to compute the moments of, or --shards does not fit the splits.
     """
+    check_splits(chosen, recipe)
+    shards = []
+    for split, pairs in chosen.items():
+        count = recipe.shards.get(split) or shard_count(len(pairs), example_bytes, recipe.shard_size_mb)
+        if count > len(pairs):
+            raise BuildError(f"--shards={split}={count} is more than its {len(pairs)} pairs")
+        for index in range(count):
+            start, end = index * len(pairs) // count, (index + 1) * len(pairs) // count
+            shards.append(shard_plan(split, index, count, pairs[start:end], recipe, reading))
+    return shards
+
+
+def check_splits(chosen: Mapping[str, Sequence[Pair]], recipe: Recipe) -> None:
+    """Raises BuildError if there is no split to compute the moments of, or --shards does not fit the splits."""
     empty = recipe.split_fractions.keys() - chosen.keys()
     if empty:
         raise BuildError(
@@ -102,15 +131,6 @@ def cut_shards(
         raise BuildError(
             f"--shards must name each split ({', '.join(chosen)}) once; wrong or missing: {', '.join(sorted(strange))}"
         )
-    shards = []
-    for split, pairs in chosen.items():
-        count = recipe.shards.get(split) or _shard_count(len(pairs), example_bytes, recipe.shard_size_mb)
-        if count > len(pairs):
-            raise BuildError(f"--shards={split}={count} is more than its {len(pairs)} pairs")
-        for index in range(count):
-            start, end = index * len(pairs) // count, (index + 1) * len(pairs) // count
-            shards.append(_shard(split, index, count, pairs[start:end], recipe, reading))
-    return shards
 
 
 def write_plan(workspace: Workspace, shards: Sequence[ShardPlan]) -> None:
@@ -119,17 +139,18 @@ def write_plan(workspace: Workspace, shards: Sequence[ShardPlan]) -> None:
     with workspace.writing(workspace.plan) as file:
         for shard in shards:
             value = [shard.split, shard.index, shard.count, shard.digest, [astuple(pair) for pair in shard.pairs]]
-            value.append(astuple(shard.reading))
+            value += [astuple(shard.reading), astuple(shard.source) if shard.source else None]
             line = json.dumps(value, ensure_ascii=False).encode() + b"\n"
             crc = google_crc32c.extend(crc, line)
             file.write(line)
         file.write(last_line(crc))
 
 
-# A line of `write_plan`: split, index, count, digest, the fields of each pair, and those of the mask reading.
+# A line of `write_plan`: split, index, count, digest, the fields of each pair, of the mask reading, and of the source.
 _Pair = tuple[str, str, str, str, str, Count, int]
 _Reading = tuple[tuple[str, ...], tuple[str, ...], tuple[tuple[int, int, int, int], ...]]
-_Line: Any = tuple[PlainName, Count, Count, str, tuple[_Pair, ...], _Reading]
+_Source = tuple[PlainName, Count, Count, str] | None
+_Line: Any = tuple[PlainName, Count, Count, str, tuple[_Pair, ...], _Reading, _Source]
 
 
 def list_shards(path: str) -> Iterator[ShardReference]:
@@ -166,30 +187,69 @@ def read_shard(reference: ShardReference) -> ShardPlan:
         file.seek(reference.offset)
         text = file.read(reference.length)
     try:
-        line: Any = schema.decode(_Line, text, f"{reference.path}: line at byte {reference.offset:,}")
+        return _plan_of(text, f"{reference.path}: line at byte {reference.offset:,}")
     except SchemaError as error:
         raise BuildError(f"{error}; run the same command again, which writes the plan again") from error
-    split, index, count, digest, pairs, (ways, kinds, palette) = line
+
+
+def read_plan(path: str) -> Iterator[ShardPlan]:
+    """Yields the shards of the plan of a finished data set. Raises BuildError if it is missing or damaged."""
+    cure = "restore it, or build the data set again with --overwrite"
+    if not storage.exists(path):
+        raise BuildError(f"{path} does not exist: {cure}")
+    crc, whole = 0, False
+    with cloud.errors(path), storage.open_read(path) as file:
+        for number, line in enumerate(file, 1):
+            whole = line == last_line(crc)
+            try:
+                if not whole:
+                    yield _plan_of(line, f"line {number}")
+            except SchemaError as error:
+                raise BuildError(f"{path} is damaged ({error}): {cure}") from error
+            crc = google_crc32c.extend(crc, line)
+    if not whole:
+        raise BuildError(f"{path} is damaged: {cure}")
+
+
+def _plan_of(text: bytes, name: str) -> ShardPlan:
+    """Raises SchemaError, which calls the line `name`."""
+    line: Any = schema.decode(_Line, text, name)
+    split, index, count, digest, pairs, (ways, kinds, palette), source = line
     reading = MaskReading(tuple(ways), tuple(kinds), tuple(map(tuple, palette)))
-    return ShardPlan(split, index, count, PairList(Pair(*pair) for pair in pairs), digest, reading)
+    packed = PairList(Pair(*pair) for pair in pairs)
+    return ShardPlan(split, index, count, packed, digest, reading, Shard(**_named(source)) if source else None)
+
+
+def _named(source: Sequence[Any]) -> dict[str, Any]:
+    return dict(zip(("file", "examples", "bytes", "sha256"), source, strict=True))
 
 
 def _place(key: str, seed: int) -> bytes:
     return hashlib.sha256(f"{seed}:{key}".encode()).digest()
 
 
-def _shard_count(pairs: int, example_bytes: float, shard_size_mb: float) -> int:
+def shard_count(pairs: int, example_bytes: float, shard_size_mb: float) -> int:
+    """The number of shards for the pairs of a split."""
     by_size = math.ceil(pairs * example_bytes / (shard_size_mb * 1e6))
     for_workers = min(MIN_SHARDS, max(1, pairs // MIN_SHARD_PAIRS))
     return min(pairs, max(by_size, for_workers))
 
 
-def _shard(
-    split: str, index: int, count: int, pairs: Sequence[Pair], recipe: Recipe, reading: MaskReading
+def shard_plan(
+    split: str,
+    index: int,
+    count: int,
+    pairs: Sequence[Pair],
+    recipe: Recipe,
+    reading: MaskReading,
+    source: Shard | None = None,
 ) -> ShardPlan:
+    """A shard with the digest of all that determines its bytes."""
     contents = [astuple(replace(pair, mask=content_of(pair.mask))) for pair in pairs]
     identity: list[object] = [recipe.fingerprint, split, index, count, contents]
     if not reading.plain:
         identity.append(astuple(reading))
+    if source:
+        identity.append(astuple(source))
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
-    return ShardPlan(split, index, count, pairs, digest, reading)
+    return ShardPlan(split, index, count, pairs, digest, reading, source)

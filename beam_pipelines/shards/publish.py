@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import TypeVar
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from beam_pipelines.contract import index
 from beam_pipelines.contract.labels import IGNORE
-from beam_pipelines.contract.manifest import Manifest, PixelFormat, Shard
+from beam_pipelines.contract.manifest import Manifest, PixelFormat, Shard, Update
 from beam_pipelines.contract.moments import Moments
 from beam_pipelines.contract.schema import SchemaError
 from beam_pipelines.contract.seal import sealed, unsealed
@@ -23,6 +23,7 @@ from beam_pipelines.files import lease, storage
 from beam_pipelines.files.workspace import Workspace, publish_manifest
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.rejects import Rejected
+from beam_pipelines.shards.previous import Previous, read_previous
 from beam_pipelines.shards.receipts import StagedShard
 
 _KEPT = "Shards without a bad pair are kept, unless the command has --overwrite"
@@ -83,6 +84,8 @@ def publish(
         )
     _check_shards(written, workspace)
     manifest = _manifest(written, moments, class_pixels, recipe, rejected, started)
+    if previous := read_previous(workspace):
+        manifest = updated(manifest, previous)
     workspace.write(workspace.card_statistics, statistics.encode())
     publish_manifest(workspace, manifest)
     return manifest
@@ -119,6 +122,18 @@ def _manifest(
         indexed=True,
         moments_from=recipe.moments_from.dataset if recipe.moments_from else None,
     )
+
+
+def updated(manifest: Manifest, previous: Previous) -> Manifest:
+    """The manifest of an update: without shards that hold nothing, and with what the update has changed."""
+    splits = {name: tuple(shard for shard in of_split if shard.examples) for name, of_split in manifest.splits.items()}
+    now = {shard.file for of_split in splits.values() for shard in of_split}
+    empty = {shard.file for of_split in manifest.splits.values() for shard in of_split} - now
+    written, gone = sorted(now - previous.shards.keys()), sorted((previous.shards.keys() | empty) - now)
+    updates = previous.manifest.updates
+    if written or previous.shards.keys() - now:
+        updates = (*updates, Update(**previous.changes, shards=tuple(written)))
+    return replace(manifest, splits=splits, updates=updates, superseded=tuple(gone))
 
 
 def _sum(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:

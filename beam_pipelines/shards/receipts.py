@@ -29,6 +29,7 @@ _PLAIN = ("plan_digest", "split", "crc32c", "index_bytes", "index_crc32c", "heig
 class StagedShard:
     """A shard whose pairs are decoded and counted. `class_pixels` is int64[256], the pixels of each train id; `heights`
     and `widths` are (least, largest); `crc32c` is that of the file, `index_bytes` and `index_crc32c` are of its index.
+    `source` is the finished shard that an update may leave as it is.
     """
 
     plan_digest: str
@@ -44,6 +45,7 @@ class StagedShard:
     rejected: Sequence[Rejected]
     minus_ones: int = 0
     repairs: Mapping[str, int] = field(default_factory=dict)
+    source: Shard | None = None
 
     @classmethod
     def of(cls, index: Index, written: bytes, **others: Any) -> StagedShard:

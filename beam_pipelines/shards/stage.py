@@ -31,6 +31,7 @@ from beam_pipelines.pixels.mask_readings import MaskReading
 from beam_pipelines.pixels.masks import read_mask
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.rejects import BadInputError, Rejected
+from beam_pipelines.shards.carry import carried, image_of, mask_of, staged_whole
 from beam_pipelines.shards.contents import Contents
 from beam_pipelines.shards.plan import ShardPlan
 from beam_pipelines.shards.receipts import StagedShard, staged_receipt
@@ -109,15 +110,20 @@ def stage_shard(
 ) -> StagedShard:
     """Writes a shard's pairs as they are, unnormalized: the final shard, unless the recipe normalizes.
 
-    A shard that an earlier run staged is not staged again.
+    A shard that an earlier run staged is not staged again, and one that an update takes over as a whole needs no
+    staging.
     """
+    if plan.source and plan.is_whole:
+        return staged_whole(plan, plan.source, workspace)
     done = _staged_before(plan, recipe, workspace)
     if done:
         return done
     contents, rejected = Contents(), list[Rejected]()
     with workspace.writing(_target(plan, recipe, workspace)) as file:
         writer = ShardWriter(file, hashed=not recipe.normalized)
-        for pair, sample in _samples(plan, recipe, reader, on_pair):
+        if plan.source:
+            _carry(plan, plan.source, workspace, writer, contents)
+        for pair, sample in () if plan.source else _samples(plan, recipe, reader, on_pair):
             if isinstance(sample, Rejected):
                 rejected.append(sample)
                 continue
@@ -132,6 +138,13 @@ def stage_shard(
     )
     workspace.write(workspace.staged_receipt(plan.file), sealed(staged.to_json()))
     return staged
+
+
+def _carry(plan: ShardPlan, source: Shard, workspace: Workspace, writer: ShardWriter, contents: Contents) -> None:
+    """Copies the records of the plan's pairs from a finished shard."""
+    for example, found in carried(plan, source, workspace):
+        contents.carry(example, image_of(found), mask_of(found))
+        writer.write(record.encode(found))
 
 
 def to_record(sample: Sample, image_format: str, mask_format: str) -> Record:

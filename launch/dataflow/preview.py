@@ -12,7 +12,8 @@ from apache_beam.runners.dataflow.internal import apiclient
 from rich.console import Console
 from rich.table import Table
 
-from beam_pipelines import builder, graph
+from beam_pipelines import builder, graph, planner
+from beam_pipelines.files import workspace
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.options import BuildSettings, pipeline_options
 from beam_pipelines.report import readable
@@ -26,14 +27,15 @@ def print_preview(settings: DataflowSettings, started: float, console: Console) 
     """Prints everything that is known before the job starts."""
     place = Workspace(settings.build.output)
     console.print(f"dry run: nothing is submitted, and nothing is written to {place.root}", highlight=False)
-    build, opened = builder.settled(settings.build)
-    plan = builder.make_plan(build.recipe, place, console, opened)
+    build, opened = planner.settled(settings.build)
+    before = workspace.finished_build(place, build.recipe) if build.update else None
+    plan = planner.make_plan(build.recipe, place, console, opened, before)
     job = dry_run(build, started)
     _print_command(settings.command, console)
     _print_graph(job.proto_pipeline, console)
     _print_files(job, console)
     _print_workers(settings.workers, job.proto_pipeline, console)
-    images = sum(len(shard.pairs) for shard in plan.shards)
+    images = sum(len(shard.pairs) for shard in plan.decoded)
     speed, price = settings.images_per_second, settings.price
     _print_cost(images, len(plan.shards), settings.workers, speed, price, console)
 

@@ -48,7 +48,8 @@ def run(settings: DataflowSettings, started: float) -> int:
 
 
 def _preview(settings: DataflowSettings, place: Workspace, started: float, console: Console) -> int:
-    if not settings.build.overwrite and workspace.finished_build(place, settings.build.recipe):
+    replaced = settings.build.overwrite or settings.build.update
+    if not replaced and workspace.finished_build(place, settings.build.recipe):
         console.print(f"{place.root} is already complete: without --dry_run no job would start", highlight=False)
     print_preview(settings, started, console)
     return 0

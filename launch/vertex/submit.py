@@ -77,7 +77,7 @@ def _check_output(client: storage.Client, train: TrainConfig, manifest: Manifest
     content = read_bytes(client, f"{train.places.output}/{CONFIG}", _CURES)
     if content is None or not _has_checkpoints(client, train.places.output):
         return
-    now = train.identity | {"hosts": hosts} | ({"dataset": manifest.fingerprint} if manifest else {})
+    now = train.identity | {"hosts": hosts} | ({"dataset": manifest.identity} if manifest else {})
     try:
         problem = another_run(train.places.output, read_identity(content), now)
     except ValueError as error:

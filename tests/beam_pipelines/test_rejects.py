@@ -232,8 +232,8 @@ def test_above_the_budget_nothing_is_published_and_the_second_run_decodes_nothin
     for path, state in expected.items():  # what is decoded now would be rejected
         path.write_bytes(bytes(state.st_size))
         os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))  # or else it would be decoded
-    monkeypatch.setattr("beam_pipelines.builder.estimate", estimate_of(kept, source))
-    monkeypatch.setattr("beam_pipelines.builder.survey", survey_of(kept, source))
+    monkeypatch.setattr("beam_pipelines.planner.estimate", estimate_of(kept, source))
+    monkeypatch.setattr("beam_pipelines.planner.survey", survey_of(kept, source))
     assert build(*arguments, "--max_rejects=13%") == 0
     assert {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in output.glob("*.tfrecord")} == before
     assert len(rejected_of(output)) == 3

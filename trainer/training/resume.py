@@ -54,7 +54,7 @@ def identity_of(inputs: Inputs) -> dict[str, Any]:
     return inputs.config.identity | {
         "global_batch": inputs.batches.global_batch,
         "hosts": devices.input_pipelines(inputs.strategy),
-        "dataset": inputs.train.manifest.fingerprint,
+        "dataset": inputs.train.manifest.identity,
         "images": inputs.train.examples,
     }
 

@@ -202,7 +202,7 @@ def test_a_damaged_index_is_told(output: Path, capsys: pytest.CaptureFixture[str
     assert card([str(output)]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {path}: ")
-    assert line.endswith("restore the file, or build the data set again with --overwrite")
+    assert line.endswith(", or build the data set again with --overwrite")
     assert files(output) == before
 
 

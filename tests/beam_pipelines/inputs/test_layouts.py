@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from beam_pipelines.builder import settled
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE, LabelTableError
 from beam_pipelines.errors import BuildError
 from beam_pipelines.inputs.layout_labels import labels_of
@@ -18,6 +17,7 @@ from beam_pipelines.inputs.layouts import LAYOUTS
 from beam_pipelines.inputs.sources import Found, find_pairs, open_source
 from beam_pipelines.options import parse_build
 from beam_pipelines.pixels.conform import Sample
+from beam_pipelines.planner import settled
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.shards.plan import choose_pairs
 from beam_pipelines.shards.stage import file_reader, prepare
