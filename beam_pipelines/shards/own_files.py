@@ -106,6 +106,8 @@ def _of_damaged_manifest(data: bytes, workspace: Workspace) -> Iterator[str]:
         if shard and _is_name(shard.file) and storage.holds(workspace.final(shard.file), shard.bytes, shard.sha256):
             yield shard.file
     yield from _whole_indexes(workspace)
+    if unsealed(storage.read_bytes(workspace.kept_plan)) is not None:
+        yield KEPT_PLAN
     yield from _own_card(workspace)
 
 

@@ -93,7 +93,15 @@ _ADDED: list[str] = []  # arguments of every build
 
 
 # What a build writes beside the shards, if the images differ in size: else there are TFDS's files, and transform_fn.
-BESIDE_SHARDS = {"card", "croissant.json", "dataset.json", "index", "metadata_files.json", "rejected.jsonl"}
+BESIDE_SHARDS = {
+    "card",
+    "croissant.json",
+    "dataset.json",
+    "index",
+    "metadata_files.json",
+    "plan.jsonl",
+    "rejected.jsonl",
+}
 _SHARED = ("index/*.jsonl", "card/*")  # files that two builds of the same inputs and recipe share
 
 

@@ -368,7 +368,7 @@ def fault() -> Reader:
 def indexes() -> Reader:
     from beam_pipelines.contract.index import Index
     from beam_pipelines.contract.schema import SchemaError
-    from tests.beam_pipelines.contract.test_index import SMALL
+    from tests.support.small_index import SMALL
 
     def read(data: bytes, _: Path) -> bytes:
         return Index.from_bytes(data, "index").to_bytes()

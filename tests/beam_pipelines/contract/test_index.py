@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from beam_pipelines.contract import index, record, tfrecord
-from beam_pipelines.contract.index import ClassPlace, Example, Index
+from beam_pipelines.contract.index import Example, Index
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.contract.moments import Moments
 from beam_pipelines.contract.pictures import decode_png
 from beam_pipelines.contract.schema import SchemaError
 from beam_pipelines.contract.seal import sealed, unsealed
 from tests.support.builds import build, make_uneven, no_transform
+from tests.support.small_index import EXAMPLE, SMALL
 
 
 @pytest.fixture(scope="module")
@@ -79,25 +80,6 @@ def _check_example(example: Example, stored: record.Record, heat_maps: dict[int,
     for train_id, place in example.classes.items():
         expected = -(-255 * counts[train_id] // np.maximum(cells, 1))
         assert list(place.grid) == expected.reshape(-1).tolist()
-
-
-EXAMPLE = Example(
-    key="train/a",
-    filename='images/train/"ä".png',
-    source_size=(4, 8),
-    size=(1, 2),
-    levels=(6, 12),
-    classes={0: ClassPlace(2, bytes(31) + b"\xff")},
-    pixels_digest="0" * 32,
-    hashes=("0" * 16, "f" * 16),
-    repairs={"shift": 2},
-)
-SMALL = Index(
-    split="train",
-    moments=Moments(np.tile(np.bincount([1, 1], minlength=256), (3, 1)).astype(np.int64)),
-    heat_maps={0: np.full((16, 32), 0, np.int64) + np.eye(16, 32, dtype=np.int64) * np.eye(16, 1, dtype=np.int64) * 2},
-    examples=[EXAMPLE],
-)
 
 
 def test_an_index_is_read_as_it_was_written() -> None:

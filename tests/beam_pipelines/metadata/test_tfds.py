@@ -151,7 +151,9 @@ def test_raw_records_of_many_sizes_get_no_files(tmp_path: Path) -> None:
 
 def test_shards_under_other_names_get_no_files(tmp_path: Path) -> None:
     manifest = manifest_of(write_dataset(tmp_path, "png", SHARDS))
-    splits = {"train": manifest.splits["train"][:2]}
+    first, second = manifest.splits["train"][:2]
+    other = dataclasses.replace(second, file=second.file.replace("-of-0", "-of-1"))
+    splits = {"train": (first, other)}
     assert "2 shards of train under other names" in (tfds.obstacle(dataclasses.replace(manifest, splits=splits)) or "")
 
 

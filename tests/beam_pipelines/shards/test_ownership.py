@@ -70,7 +70,8 @@ def make_earlier(output: Path) -> None:
     for name in ("journal.json", "published.json", "lease"):
         (kept / name).unlink(missing_ok=True)
     for folder in ("index", "card"):
-        shutil.rmtree(output / folder, ignore_errors=True)
+        shutil.rmtree(output / folder)
+    (output / "plan.jsonl").unlink()
     receipt = min(kept.glob("staged/*.json"))
     receipt.with_suffix(".0123456789ab.tmp").write_bytes(b"half a shard")
 
@@ -212,7 +213,7 @@ def test_a_journal_that_names_what_no_build_writes_names_nothing(tmp_path: Path,
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_bytes(sealed(text))
     (tmp_path / "mine").write_text("mine")
-    assert set(listed(place)) == {*CARD, "rejected.jsonl", "dataset.json"}
+    assert set(listed(place)) == {*CARD, "rejected.jsonl", "dataset.json", "plan.jsonl"}
     assert not leftovers.transform_is_whole(place)
     ownership.clear(place)
     assert (tmp_path / "mine").exists()

@@ -225,10 +225,10 @@ def test_only_the_shard_with_the_changed_file_gets_another_digest() -> None:
         (b"", "is not JSON: it is cut off"),
         (b"\xff", "is not JSON: invalid character (byte 0)"),
         (b"{}", "expected array, found {}"),
-        (b'["train", 0, 1]', 'expected array of length 6, found ["train", 0, 1]'),
-        (b'["train", -1, 1, "d", [], [[], [], []]]', "[1]: expected int >= 0, found -1"),
+        (b'["train", 0, 1]', 'expected array of length 7, found ["train", 0, 1]'),
+        (b'["train", -1, 1, "d", [], [[], [], []], null]', "[1]: expected int >= 0, found -1"),
         (
-            b'["train", 0, 1, "d", [["k", "train", "f", "i", "m", true, 0]], [[], [], []]]',
+            b'["train", 0, 1, "d", [["k", "train", "f", "i", "m", true, 0]], [[], [], []], null]',
             "[4][0][5]: expected int, found true",
         ),
     ],
