@@ -164,6 +164,32 @@ def test_overwriting_replaces_it_and_keeps_what_is_not_its_own(output: Path, sou
     assert (output / USERS).read_text() == "mine"
 
 
+def test_an_update_writes_the_card_of_what_there_is_now(finished: Path, source: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    shutil.copytree(finished, output)
+    before = files(output)
+    arguments = (*command(source, output, "uint8"), "--update")
+    new = [source / kind / "val" / "val_new.png" for kind in ("images", "masks")]
+    for path in new:
+        shutil.copy(path.with_name("val_0000.png"), path)
+    try:
+        with killed("beam_pipelines.shards.publish.publish_manifest"):
+            assert build(*arguments) != 0
+        assert files(output)[CARD_STATISTICS] != before[CARD_STATISTICS]
+        shutil.copytree(output, tmp_path / "stopped")
+        assert build(*arguments) == 0
+        after = files(output)
+        assert json.loads(after[CARD_STATISTICS])["splits"]["val"]["examples"] == 3
+        assert card([str(output)]) == 0
+        assert files(output) == after
+    finally:
+        for path in new:
+            path.unlink()
+    stopped = tmp_path / "stopped"
+    assert build(*command(source, stopped, "uint8"), "--update") == 0
+    assert files(stopped) == before
+
+
 # --- data sets that can't have one
 
 
