@@ -15,6 +15,8 @@ function setOpacity(value) {
 
 function enlarge(number) {
   enlarged = (number + stacks.length) % stacks.length;
+  const { naturalWidth, naturalHeight } = stacks[enlarged].querySelector(".photo");
+  viewer.style.setProperty("--ratio", naturalWidth / naturalHeight);
   for (const layer of ["photo", "mask"]) {
     const shown = stacks[enlarged].querySelector(`.${layer}`);
     const target = viewer.querySelector(`.${layer}`);
