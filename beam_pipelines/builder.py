@@ -34,9 +34,10 @@ from beam_pipelines.planner import BuildPlan, changes_since, make_plan, settled
 from beam_pipelines.recipe import Recipe, input_paths
 from beam_pipelines.shards import leftovers, ownership
 from beam_pipelines.shards.documents import publish_documents
+from beam_pipelines.shards.leaks import forget_duplicates, grouping_of_leaks
 from beam_pipelines.shards.plan import write_plan
-from beam_pipelines.shards.previous import Previous, is_unpublished, read_previous, write_previous
-from beam_pipelines.shards.publish import check_rejects, write_pairing, write_rejected
+from beam_pipelines.shards.previous import Previous, read_previous, write_previous
+from beam_pipelines.shards.publish import Limits, check_rejects, write_pairing, write_rejected
 from beam_pipelines.shards.update import Changes
 
 _PAIRING_ONLY = "No file has been decoded yet: images and masks that turn out to be bad count as well"
@@ -65,7 +66,7 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
     ownership.claim(place, settings.overwrite)
     with lease.hold(place.lease):
         before = None if settings.overwrite else _published(place, recipe, console)
-        is_resumed = before is not None and is_unpublished(place, before)
+        is_resumed = before is not None and workspace.update_is_unpublished(place)
         if before and not is_resumed and not _complete(settings, place):
             _tidy(before, settings, place, console)  # a build that was killed at its end left this undone
         if before and not settings.update:
@@ -90,8 +91,9 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
         manifest = workspace.read_manifest(place)
         if manifest is None:
             raise BuildError(f"the pipeline ended without {place.manifest}; its log (--verbose) tells the reason")
+        grouping = grouping_of_leaks(recipe, place) if manifest.leaks else None
         _tidy(manifest, settings, place, console)
-    report.print_result(manifest, place.root, replace(took, total=time.time() - started), console)
+    report.print_result(manifest, place.root, replace(took, total=time.time() - started), console, grouping)
     _print_next(place, console)
     return 0
 
@@ -99,7 +101,8 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
 def make_pipeline(settings: BuildSettings, beam_options: PipelineOptions, started: float) -> beam.Pipeline:
     """The pipeline of the build, before it is run. `started` is the time.time() at which the command began."""
     pipeline = beam.Pipeline(options=beam_options)
-    build_dataset(pipeline, settings.recipe, Workspace(settings.output), settings.max_rejects, started)
+    limits = Limits(settings.max_rejects, settings.max_leaks)
+    build_dataset(pipeline, settings.recipe, Workspace(settings.output), limits, started)
     return pipeline
 
 
@@ -121,7 +124,7 @@ def _published(place: Workspace, recipe: Recipe, console: Console) -> Manifest |
     """The manifest of a build that only has to be cleaned up; None if a part of the data set has to be built again."""
     has_ended = not storage.exists(place.journal)
     manifest = workspace.finished_build(place, recipe, check_sizes=has_ended)
-    if manifest is None or has_ended or is_unpublished(place, manifest):
+    if manifest is None or has_ended or workspace.update_is_unpublished(place):
         return manifest
     damaged = leftovers.damaged_files(manifest, place)
     if damaged:
@@ -152,7 +155,7 @@ def _say_changed(changes: Changes | None, console: Console) -> None:
 
 def _leave(before: Manifest, place: Workspace, console: Console) -> int:
     """Ends an update for which there is nothing to do, and deletes what a stopped one has written."""
-    if is_unpublished(place, before):
+    if workspace.update_is_unpublished(place):
         ownership.start_update(place, [], _files_of(before))
         card.write_missing(before, place)  # a stopped update may have replaced the statistics
         ownership.finish(place)
@@ -173,6 +176,8 @@ def _tidy(manifest: Manifest, settings: BuildSettings, place: Workspace, console
     notes = libraries.write_files(manifest, place, before.manifest if before else None)
     for note in [*notes, *card.write_missing(manifest, place)]:
         console.print(note, highlight=False)
+    if before:
+        forget_duplicates(before.manifest, manifest, place)
     if before and before.manifest.moments != manifest.moments:
         ownership.remove_transform(place)  # it normalizes by the moments before the update
     if settings.transform_fn:
@@ -212,9 +217,11 @@ def _prepare(
         ownership.start(place, plan.files)
     write_pairing(place, plan.found.rejected)
     if plan.found.rejected:
-        if before is None:
+        listed = "The first of them are listed above"
+        if before is None:  # else the file belongs to the data set that the update starts from
             write_rejected([], place)
-        _check_pairing(plan.found, settings, f"{place.rejected} lists each with its reason")
+            listed = f"{place.rejected} lists each with its reason"
+        _check_pairing(plan.found, settings, listed)
     workspace.write_recipe(place, settings.recipe)
     if damaged := leftovers.forget_damaged(plan.shards, settings.recipe, place):
         console.print(leftovers.made_again(damaged), highlight=False)

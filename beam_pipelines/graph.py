@@ -17,10 +17,11 @@ from beam_pipelines.pixels.conform import Sample
 from beam_pipelines.pixels.measure import CombineClassPixelsFn, CombineMomentsFn
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.rejects import Rejected
-from beam_pipelines.shards import plan
+from beam_pipelines.shards import duplicate_search, plan
+from beam_pipelines.shards.duplicate_search import LISTED, Duplicate, Findings, Picture
 from beam_pipelines.shards.finish import finish_shard
 from beam_pipelines.shards.plan import ShardReference
-from beam_pipelines.shards.publish import WrittenShard, publish
+from beam_pipelines.shards.publish import Limits, WrittenShard, publish
 from beam_pipelines.shards.receipts import StagedShard
 from beam_pipelines.shards.stage import file_reader, stage_shard
 
@@ -28,7 +29,7 @@ METRICS = "beam_pipelines"
 
 
 def build_dataset(
-    root: beam.Pipeline, recipe: Recipe, workspace: Workspace, max_rejects: float, started: float
+    root: beam.Pipeline, recipe: Recipe, workspace: Workspace, limits: Limits, started: float
 ) -> beam.PCollection[Manifest]:
     """The whole graph. `started` is the time.time() at which the command began."""
     staged = root | "ListShards" >> ListShards(workspace.plan) | "StageShards" >> StageShards(recipe, workspace)
@@ -36,12 +37,13 @@ def build_dataset(
     class_pixels = staged | "CombineClassPixels" >> CombineClassPixels()
     written = staged | "FinishShards" >> FinishShards(recipe, workspace, moments)
     statistics = written | "CombineStatistics" >> CombineStatistics(recipe, workspace)
-    publishing = PublishDataset(recipe, workspace, moments, class_pixels, statistics, max_rejects, started)
+    found = written | "FindDuplicates" >> FindDuplicates(workspace)
+    publishing = PublishDataset(recipe, workspace, moments, class_pixels, statistics, found, limits, started)
     return written | "PublishDataset" >> publishing
 
 
 class ListShards(beam.PTransform):
-    """The plan's file -> ShardReference of every shard, spread over the workers. Only these cross a shuffle."""
+    """The plan's file -> ShardReference of every shard, spread over the workers. No path crosses a shuffle."""
 
     def __init__(self, plan_path: str) -> None:
         super().__init__()
@@ -116,6 +118,48 @@ class FinishShards(beam.PTransform):
         return staged | "Normalize" >> beam.ParDo(finish, beam.pvalue.AsSingleton(self._moments))
 
 
+class FindDuplicates(beam.PTransform):
+    """All WrittenShards -> the Findings. Keys, names and hashes from the indexes cross shuffles."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        super().__init__()
+        self._workspace = workspace
+
+    def expand(self, written: beam.PCollection[WrittenShard]) -> beam.PCollection[Findings]:
+        files = written | "Files" >> beam.Map(lambda shard: shard.shard.file)
+        pictures = files | "ReadIndexes" >> beam.FlatMap(duplicate_search.read_pictures, self._workspace)
+        return pictures | "PairDuplicates" >> PairDuplicates() | "Summarize" >> SummarizeDuplicates()
+
+
+class PairDuplicates(beam.PTransform):
+    """Picture -> Duplicate, once for two examples: compares those that share a digest, or a band of their hashes."""
+
+    def expand(self, pictures: beam.PCollection[Picture]) -> beam.PCollection[Duplicate]:
+        equal = pictures | "ByDigest" >> beam.WithKeys(lambda picture: picture.digest) | "Equal" >> beam.GroupByKey()
+        exact = equal | "PairEqual" >> beam.FlatMapTuple(lambda _, group: duplicate_search.equal_pairs(group))
+        others = equal | "OneOfEach" >> beam.FlatMapTuple(lambda _, group: duplicate_search.representatives(group))
+        buckets = others | "Buckets" >> beam.FlatMap(duplicate_search.buckets_of) | "Alike" >> beam.GroupByKey()
+        pairs = buckets | "PairNear" >> beam.FlatMapTuple(lambda _, bucket: duplicate_search.near_pairs(bucket))
+        by_keys = pairs | "ByKeys" >> beam.WithKeys(lambda pair: (pair.one.key, pair.other.key))
+        near = by_keys | "Closest" >> beam.CombinePerKey(duplicate_search.closest) | "Near" >> beam.Values()
+        return (exact, near) | "Pairs" >> beam.Flatten()
+
+
+class SummarizeDuplicates(beam.PTransform):
+    """Duplicate -> the Findings: exact counts, and the first pairs in their order."""
+
+    def expand(self, pairs: beam.PCollection[Duplicate]) -> beam.PCollection[Findings]:
+        kinds = pairs | "Kinds" >> beam.Map(lambda pair: (pair.place, pair.kind)) | beam.combiners.Count.PerElement()
+        leaks = pairs | "Leaks" >> beam.FlatMap(duplicate_search.leaked_examples) | "Once" >> beam.CombinePerKey(max)
+        examples = leaks | "Examples" >> beam.Values() | "Sum" >> beam.CombineGlobally(sum)
+        first = pairs | "First" >> beam.combiners.Top.Of(LISTED, key=lambda pair: pair.rank, reverse=True)
+        return first | "Findings" >> beam.Map(
+            lambda listed, kinds, leaks: Findings.of(kinds, leaks, listed),
+            beam.pvalue.AsDict(kinds),
+            beam.pvalue.AsSingleton(examples),
+        )
+
+
 class PublishDataset(beam.PTransform):
     """All WrittenShards -> the Manifest, written last."""
 
@@ -126,13 +170,15 @@ class PublishDataset(beam.PTransform):
         moments: beam.PCollection[Moments],
         class_pixels: beam.PCollection,
         statistics: beam.PCollection[str],
-        max_rejects: float,
+        findings: beam.PCollection[Findings],
+        limits: Limits,
         started: float,
     ) -> None:
         super().__init__()
         self._recipe, self._workspace = recipe, workspace
-        self._moments, self._class_pixels, self._statistics = moments, class_pixels, statistics
-        self._max_rejects, self._started = max_rejects, started
+        self._moments, self._class_pixels = moments, class_pixels
+        self._statistics, self._findings = statistics, findings
+        self._limits, self._started = limits, started
 
     def expand(self, written: beam.PCollection[WrittenShard]) -> beam.PCollection[Manifest]:
         everything = written | "Gather" >> beam.combiners.ToList()
@@ -141,9 +187,10 @@ class PublishDataset(beam.PTransform):
             beam.pvalue.AsSingleton(self._moments),
             beam.pvalue.AsDict(self._class_pixels),
             beam.pvalue.AsSingleton(self._statistics),
+            beam.pvalue.AsSingleton(self._findings),
             recipe=self._recipe,
             workspace=self._workspace,
-            max_rejects=self._max_rejects,
+            limits=self._limits,
             started=self._started,
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -12,10 +12,12 @@ from rich.table import Table
 
 from beam_pipelines.contract.labels import LabelTable
 from beam_pipelines.contract.manifest import Manifest
+from beam_pipelines.files.names import DUPLICATES
 from beam_pipelines.inputs.sources import Found, Pair
 from beam_pipelines.pixels import table_fit
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.rejects import Rejected, meaning_of
+from beam_pipelines.shards import leaks
 from beam_pipelines.shards.check import Checked
 from beam_pipelines.shards.estimate import Estimate
 from beam_pipelines.shards.plan import ShardPlan
@@ -114,8 +116,8 @@ def print_forecast(chosen: Mapping[str, Sequence[Pair]], estimate: Estimate, cor
     )
 
 
-def print_result(manifest: Manifest, root: str, took: Took, console: Console) -> None:
-    """Prints the closing table of a build."""
+def print_result(manifest: Manifest, root: str, took: Took, console: Console, grouping: str | None = None) -> None:
+    """Prints the closing table of a build. `grouping` is a --group_by that would keep its duplicates in one split."""
     table = _table(f"data set {root}", "split", "examples", "shards", "bytes")
     for split, shards in manifest.splits.items():
         table.add_row(split, f"{manifest.examples(split):,}", f"{len(shards):,}", readable(manifest.bytes(split)))
@@ -126,6 +128,8 @@ def print_result(manifest: Manifest, root: str, took: Took, console: Console) ->
     console.print(f"RGB std  of {of}  {_numbers(moments.std)}", highlight=False)
     for note in _notes_on_classes(manifest):
         console.print(note, highlight=False)
+    for note in _notes_on_duplicates(manifest, grouping):
+        console.print(note, highlight=False, markup=False)
     rejected = sum(manifest.rejected.values())
     console.print(f"rejected pairs     {rejected:,}" + (", in rejected.jsonl:" if rejected else ""), highlight=False)
     for reason, count in manifest.rejected.items():
@@ -199,6 +203,17 @@ def _notes_on_classes(manifest: Manifest) -> list[str]:
             "`ignore: rest` ignored them; if they belong to a class, add 65535 to its ids"
         )
     return notes
+
+
+def _notes_on_duplicates(manifest: Manifest, grouping: str | None) -> Iterator[str]:
+    """How many there are, where, and what those across splits mean."""
+    if manifest.duplicates:
+        found = "; ".join([*leaks.places(manifest.duplicates), *leaks.places(manifest.duplicates, across=True)])
+        yield f"duplicates         {found}: {DUPLICATES}"
+    if manifest.leaks:
+        count = counted(manifest.leaks, "example has", "examples have")
+        cure = f" {leaks.keeping_together(grouping)} would keep them in one split." if grouping else ""
+        yield f"warning: {count} a duplicate in another split, so that scores on it are too good.{cure}"
 
 
 def _notes_on_table(table: LabelTable, pixels: Sequence[int]) -> list[str]:

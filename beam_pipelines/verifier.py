@@ -23,7 +23,7 @@ from beam_pipelines.options.command import command_of
 from beam_pipelines.options.parser import MAX_REJECTS
 from beam_pipelines.shards import check
 from beam_pipelines.shards.check import Checked, CheckShards
-from beam_pipelines.shards.publish import rounded_up
+from beam_pipelines.wording import rounded_up
 
 
 def run(settings: VerifySettings) -> int:

@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import msgspec
-
 from beam_pipelines.card.pictures import photo, read_pictures
 from beam_pipelines.card.statistics import Place
-from beam_pipelines.contract import schema
 from beam_pipelines.contract.manifest import Manifest
-from beam_pipelines.contract.schema import Count, PlainName, SchemaError
+from beam_pipelines.contract.schema import SchemaError
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import storage
 from beam_pipelines.files.workspace import Workspace
+from beam_pipelines.shards.duplicate_search import KINDS, LISTED
+from beam_pipelines.shards.leaks import DuplicateLine, read_duplicates
 from beam_pipelines.shards.previous import read_index
 
-FILE_NAME = "duplicates.jsonl"
-LISTED = 20_000  # lines of the file: with as many there may be more pairs
 SHOWN = 8  # pairs
 _LONGEST = 360  # pixels: the longer side of a picture
-_KINDS = ("exact", "near", "mirrored")
-
-
-class Line(msgspec.Struct):
-    """A line of the file: two examples. `distance`: bits in which their perceptual hashes differ."""
-
-    kind: str
-    distance: Count
-    keys: tuple[str, str]
-    splits: tuple[str, str]
-    filenames: tuple[str, str]
-    shards: tuple[PlainName, PlainName]
 
 
 @dataclass(frozen=True)
@@ -66,84 +51,82 @@ class InPlace:
 
 @dataclass(frozen=True)
 class Duplicates:
-    """All that is listed, and the first pairs, `shown`."""
+    """All pairs by place and kind, and the first of them, `shown`."""
 
-    pairs: int
-    cut_off: bool
     kinds: Sequence[str]
     places: Sequence[InPlace]
     shown: Sequence[Pair]
 
+    @property
+    def are_all_listed(self) -> bool:
+        return self.pairs <= LISTED
 
-def duplicates(manifest: Manifest, workspace: Workspace) -> Duplicates | None:
-    """None if no duplicates are listed.
+    @property
+    def pairs(self) -> int:
+        return sum(sum(place.counts.values()) for place in self.places)
 
-    Raises:
-      BuildError: the list or an index is damaged.
-      CorruptRecordError, RecordError: a shard is damaged.
+
+def duplicates(manifest: Manifest, workspace: Workspace) -> Duplicates:
+    """Raises BuildError if the list of pairs or an index is damaged, and CorruptRecordError or RecordError if a shard
+    is.
     """
-    lines = _read(workspace)
-    if not lines:
-        return None
-    kinds = [*dict.fromkeys([*_KINDS, *(line.kind for line in lines)])]
-    return Duplicates(
-        len(lines), len(lines) >= LISTED, kinds, _places(lines), _shown(lines[:SHOWN], manifest, workspace)
-    )
+    names = sorted(manifest.duplicates, key=lambda name: ("/" not in name, name))  # those across splits first
+    places = [_place(name, manifest.duplicates[name]) for name in names]
+    return Duplicates(KINDS, places, _shown(_read(workspace), manifest, workspace) if places else ())
 
 
-def _read(workspace: Workspace) -> list[Line]:
-    path = storage.join(workspace.root, FILE_NAME)
-    data = storage.read_bytes(path) or b""
+def _place(name: str, counts: Mapping[str, int]) -> InPlace:
+    splits = name.split("/")
+    words = f"across {' and '.join(splits)}" if len(splits) > 1 else f"within {name}"
+    return InPlace(words, len(splits) > 1, {kind: counts.get(kind, 0) for kind in KINDS})
+
+
+def _read(workspace: Workspace) -> list[DuplicateLine]:
     try:
-        return [schema.decode(Line, line, path) for line in data.splitlines()]
+        return read_duplicates(storage.read_bytes(workspace.duplicates) or b"", workspace.duplicates)
     except SchemaError as error:
         raise BuildError(f"{error}: restore the file, or build the data set again with --overwrite") from error
 
 
-def _places(lines: Iterable[Line]) -> list[InPlace]:
-    """Those across splits first."""
-    counts: dict[tuple[str, ...], Counter[str]] = {}
-    for line in lines:
-        counts.setdefault(tuple(sorted({*line.splits})), Counter())[line.kind] += 1
-    ordered = sorted(counts, key=lambda splits: (-len(splits), splits))
-    return [InPlace(_name(splits), len(splits) > 1, counts[splits]) for splits in ordered]
-
-
-def _name(splits: Sequence[str]) -> str:
-    return f"across {' and '.join(splits)}" if len(splits) > 1 else f"within {splits[0]}"
-
-
-def _shown(lines: Sequence[Line], manifest: Manifest, workspace: Workspace) -> list[Pair]:
-    places = _find({end for line in lines for end in _ends(line)}, workspace)
-    images = {place: photo(each.image, _LONGEST) for place, each in read_pictures(places.values(), manifest, workspace)}
+def _shown(lines: Iterable[DuplicateLine], manifest: Manifest, workspace: Workspace) -> list[Pair]:
+    """The first pairs. Those of an update that did not become the data set may be listed, too: they are left out."""
+    places = _Places(manifest, workspace)
+    chosen = [*itertools.islice(((line, ends) for line in lines if (ends := places.of(line))), SHOWN)]
+    wanted = {place for _, ends in chosen for place in ends}
+    images = {place: photo(each.image, _LONGEST) for place, each in read_pictures(wanted, manifest, workspace)}
     return [
         Pair(
             line.kind,
             line.distance,
             line.splits[0] != line.splits[1],
             [
-                Side(split, filename, images[places[end]])
-                for split, filename, end in zip(line.splits, line.filenames, _ends(line), strict=True)
+                Side(split, filename, images[place])
+                for split, filename, place in zip(line.splits, line.filenames, ends, strict=True)
             ],
         )
-        for line in lines
+        for line, ends in chosen
     ]
 
 
-def _ends(line: Line) -> list[tuple[str, str]]:
-    """(shard, key) of both examples."""
-    return [*zip(line.shards, line.keys, strict=True)]
+class _Places:
+    """Where examples are, by the indexes of their shards, of which each is read once."""
 
+    def __init__(self, manifest: Manifest, workspace: Workspace) -> None:
+        self._files = {shard.file for shards in manifest.splits.values() for shard in shards}
+        self._workspace = workspace
+        self._numbers: dict[str, dict[str, int]] = {}
 
-def _find(wanted: Iterable[tuple[str, str]], workspace: Workspace) -> dict[tuple[str, str], Place]:
-    """(shard, key) -> where that example is. Raises BuildError if there is none."""
-    found: dict[tuple[str, str], Place] = {}
-    numbers: dict[str, dict[str, int]] = {}
-    for shard, key in sorted(wanted):
-        if shard not in numbers:
-            index, _ = read_index(shard, workspace)
-            numbers[shard] = {each.key: number for number, each in enumerate(index.examples)}
-        if key not in numbers[shard]:
-            raise BuildError(f"{FILE_NAME} of {workspace.root} names {key!r}, and {shard} has no such example")
-        found[shard, key] = Place(shard, numbers[shard][key], key)
-    return found
+    def of(self, line: DuplicateLine) -> list[Place]:
+        """The places of both examples; nothing if one of them is not in the data set."""
+        ends = [*zip(line.shards, line.keys, strict=True)]
+        if not all(key in self._keys(shard) for shard, key in ends):
+            return []
+        return [Place(shard, self._keys(shard)[key], key) for shard, key in ends]
+
+    def _keys(self, shard: str) -> dict[str, int]:
+        if shard not in self._files:
+            return {}
+        if shard not in self._numbers:
+            index, _ = read_index(shard, self._workspace)
+            self._numbers[shard] = {each.key: number for number, each in enumerate(index.examples)}
+        return self._numbers[shard]

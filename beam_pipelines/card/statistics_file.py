@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
+import google_crc32c
 import msgspec
 import numpy as np
 
@@ -13,9 +14,11 @@ from beam_pipelines.contract import readable_json, schema
 from beam_pipelines.contract.index import HEAT_MAP
 from beam_pipelines.contract.manifest_parts import Row
 from beam_pipelines.contract.moments import Moments
-from beam_pipelines.contract.schema import Count, PlainName, SchemaError, Size
+from beam_pipelines.contract.schema import Count, Crc, PlainName, SchemaError, Size
 
 FORMAT_VERSION = 1
+_END = "\n}"
+_CHECKSUM = ',\n  "crc32c": '  # the last field; it is of all the text before
 _EMPTY = (0,) * (HEAT_MAP[0] * HEAT_MAP[1])
 _Row = Annotated[str, msgspec.Meta(pattern=r"\A\d{1,3}\Z")]  # a train id; the one behind the last is of ignored pixels
 _Place = tuple[PlainName, Count, str]  # shard, number, key
@@ -25,7 +28,9 @@ def to_json(splits: Mapping[str, Statistics]) -> str:
     """split -> its statistics, as the text of the file."""
     bins = {name: {"width": each.width, "count": each.count} for name, each in DISTRIBUTIONS.items()}
     value = {"format_version": FORMAT_VERSION, "bins": bins}
-    return readable_json.render({**value, "splits": {name: _json_of(splits[name]) for name in sorted(splits)}}) + "\n"
+    value["splits"] = {name: _json_of(splits[name]) for name in sorted(splits)}
+    body = readable_json.render(value).removesuffix(_END)
+    return f"{body}{_CHECKSUM}{google_crc32c.value(body.encode())}{_END}\n"
 
 
 def from_json(text: str, classes: int, name: str) -> dict[str, Statistics]:
@@ -33,6 +38,8 @@ def from_json(text: str, classes: int, name: str) -> dict[str, Statistics]:
     fields = schema.decode(_File, text, name)
     if fields.format_version != FORMAT_VERSION:
         raise SchemaError(name, "format_version", f"is {fields.format_version}, and this code reads {FORMAT_VERSION}")
+    if google_crc32c.value(text.rpartition(_CHECKSUM)[0].encode()) != fields.crc32c:
+        raise SchemaError(name, "crc32c", "is not the checksum of what stands before it")
     return {split: _statistics_of(each, classes, f"{name}, {split}") for split, each in fields.splits.items()}
 
 
@@ -81,6 +88,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     format_version: int
     bins: dict[str, dict[str, float]]
     splits: dict[str, _Split]
+    crc32c: Crc
 
 
 def _statistics_of(fields: _Split, classes: int, name: str) -> Statistics:

@@ -61,6 +61,9 @@ class Manifest:
       minus_one_pixels: pixels of 65535 in mask files, -1 in 16 bits, that `ignore: rest` ignored.
       repairs: repair of the label table -> pixels of mask files that it changed.
       indexed: whether each shard has an index, see `contract/index.py`.
+      duplicates: split, or two of them as `train/val` -> kind -> pairs of examples that show the same picture, which
+        are listed in `duplicates.jsonl`; see `shards/duplicate_search.py`.
+      leaks: examples with a duplicate in another split.
       updates: of each update, how many pairs it added, changed, removed and tried again, and the shards that it wrote.
       superseded: shards of the data set before the last update, which a reader may still have open.
       moments_from: the data set whose moments these are, if not this one; then `moments_split` is a split of that one.
@@ -81,6 +84,8 @@ class Manifest:
     minus_one_pixels: Count = field(default=0, metadata=ADDITION)
     repairs: Mapping[str, Count] = field(default_factory=dict, metadata=ADDITION)
     indexed: bool = field(default=False, metadata=ADDITION)
+    duplicates: Mapping[str, Mapping[str, Count]] = field(default_factory=dict, metadata=ADDITION)
+    leaks: Count = field(default=0, metadata=ADDITION)
     updates: tuple[Update, ...] = field(default=(), metadata=ADDITION)
     superseded: tuple[PlainName, ...] = field(default=(), metadata=ADDITION)
     moments_from: str | None = None

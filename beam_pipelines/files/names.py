@@ -6,6 +6,7 @@ TRANSFORM_FOLDERS = ("transform_fn", "transformed_metadata")  # the names that t
 TRANSFORM_FILES = f"{TRANSFORM_FOLDERS[0]}/files.json"
 TRANSFORM_GRAPH = f"{TRANSFORM_FOLDERS[0]}/saved_model.pb"
 METADATA_FILES = "metadata_files.json"  # the list of the files that describe the data set to other libraries
+DUPLICATES = "duplicates.jsonl"  # pairs of examples that show the same picture, if there are any
 CARD_FOLDER = "card"
 CARD_PAGE = f"{CARD_FOLDER}/index.html"
 CARD_STATISTICS = f"{CARD_FOLDER}/statistics.json"

@@ -37,6 +37,10 @@ class Workspace:
         return storage.join(self.root, REJECTED)
 
     @property
+    def duplicates(self) -> str:
+        return storage.join(self.root, names.DUPLICATES)
+
+    @property
     def build(self) -> str:
         return storage.join(self.root, names.BUILD)
 
@@ -182,19 +186,38 @@ def transform_is_ours(workspace: Workspace) -> bool:
     return data is not None and b"histogram" in data
 
 
+class _Previous(msgspec.Struct):
+    sha256: Digest
+
+
+def _before_update(workspace: Workspace) -> str | None:
+    """The digest of the manifest from which an update started; None if there is no update."""
+    found = decoded(_Previous, storage.read_bytes(workspace.previous), workspace.previous)
+    return found.sha256 if found else None
+
+
+def update_is_unpublished(workspace: Workspace) -> bool:
+    """Whether an update was begun, and `dataset.json` is still the one before it."""
+    data = storage.read_bytes(workspace.manifest)
+    return data is not None and hashlib.sha256(data).hexdigest() == _before_update(workspace)
+
+
 def manifest_is_damaged(workspace: Workspace) -> bool:
     """Whether the manifest of an unfinished build differs from what that build wrote."""
     data = storage.read_bytes(workspace.manifest)
     if data is None or not journal_is_ours(workspace):
         return False
     digest = unsealed(storage.read_bytes(workspace.published))
+    now = hashlib.sha256(data).hexdigest()
+    if now == _before_update(workspace):
+        return False
     if digest is None:  # there is no digest to compare with
         try:
             read_manifest(workspace)
         except ManifestError:
             return True
         return False
-    return digest.strip() != hashlib.sha256(data).hexdigest()
+    return digest.strip() != now
 
 
 def finished_build(workspace: Workspace, recipe: Recipe, check_sizes: bool = True) -> Manifest | None:

@@ -111,7 +111,7 @@ class GivenSplits:
 
 def split_of_key(key: str, shares: Mapping[str, float], group_by: str | None) -> str:
     """The split to which the hash of the key, or of its group, assigns it."""
-    place = int.from_bytes(hashlib.sha256(_group_of(key, group_by).encode()).digest()[:8], "big") / 2**64
+    place = int.from_bytes(hashlib.sha256(group_of(key, group_by).encode()).digest()[:8], "big") / 2**64
     for split, share in sorted(shares.items()):
         place -= share
         if place < 0:
@@ -161,7 +161,8 @@ def _reason_to_leave_out(split: str, claims: Claims, layout: Layout) -> str:
     return "" if split in claims.masks else "none of them has a mask"
 
 
-def _group_of(key: str, group_by: str | None) -> str:
+def group_of(key: str, group_by: str | None) -> str:
+    """The text of which the hash decides the split. Raises BuildError if `group_by` finds none."""
     if group_by is None:
         return key
     match = re.search(group_by, key)

@@ -57,6 +57,7 @@ class BuildSettings:
     labels_given: bool
     output: str
     max_rejects: float
+    max_leaks: float
     overwrite: bool
     update: bool
     transform_fn: bool
@@ -106,6 +107,7 @@ def parse_build(argv: Sequence[str] | None = None, prog: str = "python -m beam_p
         labels_given=args.labels is not None,
         output=output,
         max_rejects=args.max_rejects,
+        max_leaks=args.max_leaks,
         overwrite=args.overwrite,
         update=args.update,
         transform_fn=not args.no_transform_fn,

@@ -284,6 +284,14 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
         default=MAX_REJECTS,
         help="publish nothing if a larger share of the pairs is bad, 0.01 or 1%% (default: 1%%)",
     )
+    group.add_argument(
+        "--max_leaks",
+        metavar="SHARE",
+        type=values.share,
+        default=1.0,
+        help="publish nothing if a larger share of the examples has a duplicate in another split "
+        "(default: 100%%, only a warning)",
+    )
     change = group.add_mutually_exclusive_group()
     change.add_argument("--overwrite", action="store_true", help="replace what an earlier build wrote to --output")
     change.add_argument(

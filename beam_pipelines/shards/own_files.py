@@ -25,6 +25,7 @@ from beam_pipelines.files.names import (
     BUILD,
     CARD,
     CARD_MARKS,
+    DUPLICATES,
     KEPT_PLAN,
     METADATA_FILES,
     TRANSFORM_FILES,
@@ -43,6 +44,7 @@ from beam_pipelines.files.workspace import (
 from beam_pipelines.rejects import FILE_NAME as REJECTED
 from beam_pipelines.rejects import Rejected
 from beam_pipelines.shards import plan
+from beam_pipelines.shards.leaks import is_list
 
 # All files that tensorflow-transform writes for our graph. Earlier versions kept no list of them.
 _UNLISTED_TRANSFORM = (
@@ -86,6 +88,7 @@ def _of_manifest(workspace: Workspace) -> list[str]:
         value = json.loads(data)
         files = [shard["file"] for split in value["splits"].values() for shard in split["shards"]]
         added = value.get("additions", {})
+        own += [DUPLICATES] if "duplicates" in added else []
         if added.get("indexed") is not True:
             return [*own, *filter(_is_name, files)]
         return [*own, KEPT_PLAN, *CARD, *_with_indexes(filter(_is_name, [*files, *added.get("superseded", [])]))]
@@ -95,7 +98,7 @@ def _of_manifest(workspace: Workspace) -> list[str]:
 
 def _of_damaged_manifest(data: bytes, workspace: Workspace) -> Iterator[str]:
     """The shards whose lines can still be read and whose files have the SHA-256 given there: the name itself may be
-    damaged.
+    damaged. Of other files, those that are as a build writes them.
     """
     for line in data.splitlines():
         found = _SHARD_LINE.search(line)
@@ -108,6 +111,7 @@ def _of_damaged_manifest(data: bytes, workspace: Workspace) -> Iterator[str]:
     yield from _whole_indexes(workspace)
     if unsealed(storage.read_bytes(workspace.kept_plan)) is not None:
         yield KEPT_PLAN
+    yield from _whole_list(workspace)
     yield from _own_card(workspace)
 
 
@@ -126,6 +130,12 @@ def _own_card(workspace: Workspace) -> Iterator[str]:
     for name, mark in CARD_MARKS.items():
         if mark in (storage.read_bytes(storage.join(workspace.root, name)) or b"")[:_BEGINNING]:
             yield name
+
+
+def _whole_list(workspace: Workspace) -> Iterator[str]:
+    """The list of duplicates, if it is as a build wrote it."""
+    if is_list(storage.read_bytes(workspace.duplicates)):
+        yield DUPLICATES
 
 
 def _with_indexes(shards: Iterable[str]) -> Iterator[str]:
@@ -170,8 +180,8 @@ def _of_unlisted_transform(workspace: Workspace) -> list[str]:
 
 def _without_journal(workspace: Workspace) -> list[str]:
     """What a journal that is damaged has named."""
-    shards = [*plan.list_files(workspace.plan), *_of_receipts(workspace)]
-    return [REJECTED, manifest.FILE_NAME, KEPT_PLAN, *CARD, *_with_indexes(shards)]
+    shards = _with_indexes([*plan.list_files(workspace.plan), *_of_receipts(workspace)])
+    return [REJECTED, manifest.FILE_NAME, KEPT_PLAN, *CARD, *shards, *_whole_list(workspace)]
 
 
 def _of_receipts(workspace: Workspace) -> Iterator[str]:

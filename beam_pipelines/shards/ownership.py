@@ -13,6 +13,7 @@ from beam_pipelines.files.names import (
     CARD,
     CARD_FOLDER,
     DATAFLOW,
+    DUPLICATES,
     FINISHED,
     JOURNAL,
     KEPT_PLAN,
@@ -73,7 +74,8 @@ def refuse_foreign(workspace: Workspace, files: Iterable[str]) -> None:
     """Raises BuildError if a file that the build will write already exists and was not written by a build. `files` are
     all but those of every build.
     """
-    refuse(workspace, [*files, REJECTED, manifest.FILE_NAME, KEPT_PLAN, *CARD, METADATA_FILES, *_TRANSFORM])
+    own = (REJECTED, DUPLICATES, manifest.FILE_NAME, KEPT_PLAN, *CARD, METADATA_FILES)
+    refuse(workspace, [*files, *own, *_TRANSFORM])
 
 
 def refuse_foreign_transform(workspace: Workspace, files: Mapping[str, bytes]) -> None:
@@ -117,7 +119,7 @@ def there(workspace: Workspace, names: Sequence[str]) -> list[str]:
 
 def start(workspace: Workspace, files: Sequence[str]) -> None:
     """Starts the journal of a build of `files`, shards and indexes, and deletes what earlier builds wrote besides."""
-    old, keep = listed(workspace), [*files, REJECTED, manifest.FILE_NAME, KEPT_PLAN, *CARD]
+    old, keep = listed(workspace), [*files, REJECTED, DUPLICATES, manifest.FILE_NAME, KEPT_PLAN, *CARD]
     write_journal(workspace, [*dict.fromkeys([*old, *keep])])
     stale = [name for name in old if name not in {*files, REJECTED}]
     storage.remove(workspace.root, [*stale, *_of_shards(stale), *_temporaries(workspace)])
@@ -126,7 +128,7 @@ def start(workspace: Workspace, files: Sequence[str]) -> None:
 
 def start_update(workspace: Workspace, files: Sequence[str], live: Collection[str]) -> None:
     """The same for an update of the data set that has the shards and indexes `live`, of which nothing is deleted."""
-    old = listed(workspace)
+    old = [*listed(workspace), DUPLICATES]
     write_journal(workspace, [*dict.fromkeys([*old, *files, *CARD])])
     stale = [name for name in old if _is_of_shard(name) and name not in {*files, *live}]
     storage.remove(workspace.root, [*stale, *_of_shards(stale), *_temporaries(workspace)])

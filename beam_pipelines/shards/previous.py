@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import msgspec
 from beam_pipelines.contract import index
 from beam_pipelines.contract.index import Index
 from beam_pipelines.contract.manifest import Manifest, ManifestError, Shard
-from beam_pipelines.contract.schema import Count, SchemaError
+from beam_pipelines.contract.schema import Count, Digest, SchemaError
 from beam_pipelines.contract.seal import decoded, sealed
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import storage
@@ -24,6 +25,7 @@ _AGAIN = "build the data set again with --overwrite"
 
 
 class _Fields(msgspec.Struct, forbid_unknown_fields=True):
+    sha256: Digest
     manifest: str
     changes: dict[str, Count]
 
@@ -56,22 +58,10 @@ def read_previous(workspace: Workspace) -> Previous | None:
 
 
 def write_previous(workspace: Workspace, previous: Previous) -> None:
-    """Keeps what `read_previous` reads."""
-    value = {"manifest": previous.manifest.to_json(), "changes": dict(previous.changes)}
+    """Keeps what `read_previous` reads, and the digest of `dataset.json`, by which a stopped update is known."""
+    digest = hashlib.sha256(storage.read_bytes(workspace.manifest) or b"").hexdigest()
+    value = {"sha256": digest, "manifest": previous.manifest.to_json(), "changes": dict(previous.changes)}
     workspace.write(workspace.previous, sealed(json.dumps(value)))
-
-
-def is_unpublished(workspace: Workspace, manifest: Manifest) -> bool:
-    """Whether an update of the data set with this manifest was begun and not published. A damaged file counts: the next
-    update writes it again.
-    """
-    if not storage.exists(workspace.previous):
-        return False
-    try:
-        found = read_previous(workspace)
-    except BuildError:
-        return True
-    return found is not None and found.manifest == manifest
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,11 @@ from beam_pipelines.files import lease, storage
 from beam_pipelines.files.workspace import Workspace, publish_manifest
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.rejects import Rejected
+from beam_pipelines.shards.duplicate_search import Findings
+from beam_pipelines.shards.leaks import check_leaks, write_duplicates
 from beam_pipelines.shards.previous import Previous, read_previous
 from beam_pipelines.shards.receipts import StagedShard
+from beam_pipelines.wording import rounded_up
 
 _KEPT = "Shards without a bad pair are kept, unless the command has --overwrite"
 _T = TypeVar("_T")
@@ -52,38 +55,49 @@ class WrittenShard:
         return cls(staged.split, shard, staged.heights, staged.widths, *counts)
 
 
+@dataclass(frozen=True)
+class Limits:
+    """The shares that a build may have of rejected pairs, and of examples with a duplicate in another split."""
+
+    rejects: float
+    leaks: float
+
+
 def publish(
     written: Sequence[WrittenShard],
     moments: Moments,
     class_pixels: Mapping[str, np.ndarray],
     statistics: str,
+    findings: Findings,
     recipe: Recipe,
     workspace: Workspace,
-    max_rejects: float,
+    limits: Limits,
     started: float,
 ) -> Manifest:
-    """Writes `rejected.jsonl` and, if all is well, the card's statistics and `dataset.json`. It may be called again,
-    with the same result.
+    """Writes `rejected.jsonl`, `duplicates.jsonl` and, if all is well, the card's statistics and `dataset.json`. It may
+    be called again, with the same result.
 
     Args:
       class_pixels: split -> int64[256], the pixels of each train id.
       statistics: the text of the card's `statistics.json`.
 
     Raises:
-      BuildError: more pairs were rejected than `max_rejects` allows, a shard is missing, or the lease was lost
-        (only the process that holds the lease notices that, a remote worker does not).
+      BuildError: more pairs were rejected, or more examples leak, than `limits` allow, a shard is missing, or the lease
+        was lost (only the process that holds the lease notices that, a remote worker does not).
     """
     lease.check(workspace.lease)
     written = sorted(written, key=lambda shard: shard.shard.file)
     rejected = write_rejected(written, workspace)
     examples = sum(shard.shard.examples for shard in written)
-    check_rejects(rejected, examples, max_rejects, f"{workspace.rejected} lists each with its reason. {_KEPT}")
+    check_rejects(rejected, examples, limits.rejects, f"{workspace.rejected} lists each with its reason. {_KEPT}")
     if not moments.pixels:
         raise BuildError(
             f"every pair of the split {recipe.moments_split!r} was rejected: {workspace.rejected} has the reasons"
         )
+    write_duplicates(findings, workspace)
+    check_leaks(findings, examples, limits.leaks, recipe, workspace)
     _check_shards(written, workspace)
-    manifest = _manifest(written, moments, class_pixels, recipe, rejected, started)
+    manifest = _manifest(written, moments, class_pixels, findings, recipe, rejected, started)
     if previous := read_previous(workspace):
         manifest = updated(manifest, previous)
     workspace.write(workspace.card_statistics, statistics.encode())
@@ -95,6 +109,7 @@ def _manifest(
     written: Sequence[WrittenShard],
     moments: Moments,
     class_pixels: Mapping[str, np.ndarray],
+    findings: Findings,
     recipe: Recipe,
     rejected: Counter[str],
     started: float,
@@ -120,6 +135,8 @@ def _manifest(
         minus_one_pixels=sum(shard.minus_ones for shard in written),
         repairs=_sum(shard.repairs for shard in written),
         indexed=True,
+        duplicates=findings.counts,
+        leaks=findings.leaks,
         moments_from=recipe.moments_from.dataset if recipe.moments_from else None,
     )
 
@@ -217,8 +234,3 @@ def _pixel_format(written: Sequence[WrittenShard], recipe: Recipe) -> PixelForma
         image_format=recipe.image_format,
         mask_format=recipe.mask_format,
     )
-
-
-def rounded_up(share: float) -> str:
-    """`share` as a whole percentage, rounded up."""
-    return f"{int(share * 100) + 1}%" if share < 0.99 else "100%"

@@ -106,7 +106,7 @@ class _Comparison:
                 self._found["removed"].append(pair.key)
             elif _is_same(pair, self._chosen[before.split][place]):
                 del self._places[before.split, pair.key]
-                same.append(pair)
+                same.append(self._chosen[before.split][place])  # its paths may have changed
             else:
                 self._found["changed"].append(pair.key)
         self._found["again"] += [pair.key for pair in before.rejected if (before.split, pair.key) in self._places]
@@ -174,7 +174,7 @@ def _check_reading(difference: Difference, reading: MaskReading) -> None:
         if before.ways != reading.ways:
             raise BuildError(
                 f"the masks are read as {' and '.join(reading.ways)} now, and were read as {' and '.join(before.ways)} "
-                "when the data set was built: give --masks_are, or build it again with --overwrite"
+                "when the data set was built: store the new masks like the others, or build it again with --overwrite"
             )
 
 

@@ -17,7 +17,7 @@ from beam_pipelines.files import workspace
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.options import BuildSettings, pipeline_options
 from beam_pipelines.report import readable
-from launch.dataflow.cost import START_MINUTES, Price, predict, useful_workers
+from launch.dataflow.cost import START_MINUTES, Price, per_thousand, predict, useful_workers
 from launch.dataflow.options import DataflowSettings
 from launch.dataflow.worker import load_graph
 from launch.dataflow.workers import Workers
@@ -105,6 +105,15 @@ def _print_workers(workers: Workers, pipeline: protos.Pipeline, console: Console
     console.print(f"  imports besides Beam: {imports}", highlight=False)
 
 
+def print_rate(images_per_second: float, price: Price, console: Console) -> None:
+    """Prints what 1,000 images cost on Dataflow."""
+    console.print(
+        f"  1,000 images cost about {per_thousand(images_per_second, price):.4f} USD of workers, without their start "
+        f"({images_per_second:g} images/s per vCPU, {price.usd:g} USD per vCPU-hour as of {price.date})",
+        highlight=False,
+    )
+
+
 def _print_cost(
     images: int, shards: int, workers: Workers, images_per_second: float, price: Price, console: Console
 ) -> None:
@@ -117,6 +126,7 @@ def _print_cost(
         usd = f"{cost.vcpu_hours * price.usd:.2f}"
         table.add_row(str(cost.workers), str(cost.vcpus), f"{cost.minutes:.1f}", f"{cost.vcpu_hours:.2f}", usd)
     console.print(table)
+    print_rate(images_per_second, price, console)
     if workers.limit > (useful := useful_workers(shards, workers)):
         console.print(
             f"  more than {useful:,} workers stay idle: a shard is the unit of work (--shard_size_mb, --shards)",

@@ -15,7 +15,7 @@ from beam_pipelines.recipe import input_paths
 from launch.account import google_errors
 from launch.dataflow.job import CURES, JobRecord, RunningJob, find_running, save
 from launch.dataflow.options import DataflowSettings, make_parser
-from launch.dataflow.preview import print_preview
+from launch.dataflow.preview import print_preview, print_rate
 from launch.errors import LaunchError
 
 
@@ -44,7 +44,10 @@ def run(settings: DataflowSettings, started: float) -> int:
             return _leave(job.record, console)
         job.follow(build.recipe.normalized, console)
     submit = functools.partial(_submit, settings.project, settings.region, settings.wait)
-    return builder.build(build, started, console, submit)
+    code = builder.build(build, started, console, submit)
+    if build.plan_only:
+        print_rate(settings.images_per_second, settings.price, console)
+    return code
 
 
 def _preview(settings: DataflowSettings, place: Workspace, started: float, console: Console) -> int:

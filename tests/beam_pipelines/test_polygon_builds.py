@@ -271,3 +271,24 @@ def test_cvat_s_subsets_are_splits_and_shares_are_for_the_others(tmp_path: Path)
     (tmp_path / "annotations.xml").write_text(CVAT.replace(' subset="Train"', ""))
     found = found_in(tmp_path, "--splits=train=0.5,val=0.5")
     assert found.keys() == {"a", "b"}
+
+
+@pytest.mark.slow
+def test_an_update_draws_what_changed_in_the_annotations(source: Path, tmp_path: Path) -> None:
+    """The file of all regions is new then; those that are the same are not drawn again."""
+    inputs, output, scratch = tmp_path / "in", tmp_path / "out", tmp_path / "scratch"
+    shutil.copytree(source, inputs)
+    assert build(*command(inputs, output, source), "--layout=coco") == 0
+    path = inputs / "instances_train2017.json"
+    coco = json.loads(path.read_text())
+    coco["annotations"][0]["category_id"] = "sky" if coco["annotations"][0]["category_id"] == "car" else "car"
+    coco["images"] = [image for image in coco["images"] if image["id"] != "train_5"]
+    coco["annotations"] = [each for each in coco["annotations"] if each["image_id"] != "train_5"]
+    path.write_text(json.dumps(coco))
+    assert build(*command(inputs, output, source), "--layout=coco", "--update") == 0
+    assert build(*command(inputs, scratch, source), "--layout=coco") == 0
+    updated, new = (json.loads((folder / "dataset.json").read_text()) for folder in (output, scratch))
+    for name in ("moments", "class_pixels", "ignored_pixels"):
+        assert updated[name] == new[name]
+    (update,) = updated["additions"]["updates"]
+    assert (update["added"], update["changed"], update["removed"]) == (0, 1, 1)

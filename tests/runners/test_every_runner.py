@@ -168,7 +168,10 @@ def test_the_digests_side_by_side(built: dict[str, Any], record_property: Callab
     if len(built) == 1:
         pytest.skip("no other runner built in this run")
     table = Table("", *built, title=f"SHA-256 of what each runner wrote, its first 8 digits ({len(built)} runners)")
-    rows = {runner: digests | {"dataset.json": _digest(manifest)} for runner, (digests, manifest) in built.items()}
+    rows = {
+        runner: digests | others | {"dataset.json": _digest(manifest)}
+        for runner, (digests, manifest, others) in built.items()
+    }
     for name in rows["one thread"]:
         digests = [row[name][:8] for row in rows.values()]
         assert len(set(digests)) == 1, name
@@ -176,6 +179,43 @@ def test_the_digests_side_by_side(built: dict[str, Any], record_property: Callab
     shown = io.StringIO()
     Console(file=shown, width=40 + 14 * len(built)).print(table)
     record_property(SHOWN, shown.getvalue())
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Pictures, and a data set of them before one was replaced and one was added."""
+    source, output = make_uneven(tmp_path_factory.mktemp("growing"), train=5, val=2), tmp_path_factory.mktemp("before")
+    finished(started(source, output, "train=2,val=1", LOCAL["one thread"]))
+    for kind in ("images", "masks"):
+        folder = source / kind / "train"
+        shutil.copy(folder / "train_0001.png", folder / "new.png")
+        shutil.copy(folder / "train_0001.png", folder / "train_0003.png")
+    return source, output
+
+
+@pytest.fixture(scope="module")
+def updated(grown: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Published:
+    return _updated(grown, tmp_path_factory.mktemp("one_thread"), LOCAL["one thread"])
+
+
+def _updated(grown: tuple[Path, Path], output: Path, options: list[str]) -> Published:
+    source, before = grown
+    shutil.copytree(before, output, dirs_exist_ok=True)
+    finished(started(source, output, "train=2,val=1", [*options, "--update"]))
+    return published(output)
+
+
+@pytest.mark.parametrize("runner", ["processes", "Prism", "Flink"])
+def test_a_runner_updates(
+    runner: str,
+    options_of: Callable[[str], list[str]],
+    grown: tuple[Path, Path],
+    updated: Published,
+    tmp_path: Path,
+) -> None:
+    found = _updated(grown, tmp_path, options_of(runner))
+    assert found == updated
+    assert len(found[1]["additions"]["updates"]) == 1
 
 
 def _digest(manifest: dict[str, Any]) -> str:

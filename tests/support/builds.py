@@ -102,7 +102,7 @@ BESIDE_SHARDS = {
     "plan.jsonl",
     "rejected.jsonl",
 }
-_SHARED = ("index/*.jsonl", "card/*")  # files that two builds of the same inputs and recipe share
+_SHARED = ("index/*.jsonl", "card/*", "duplicates.jsonl")  # files that two builds of the same inputs and recipe share
 
 
 def file_names(shards: Iterable[str]) -> set[str]:

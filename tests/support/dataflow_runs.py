@@ -15,7 +15,16 @@ WHERE = ("--project=street-scenes", "--region=us-central1")
 PATHS = ("--input=gs://street/in", "--output=gs://street/out/mine")
 RECIPE = ("--labels=camvid11", "--image_size=native", "--shards=train=4,val=2")
 IMAGE = "--sdk_container_image=p/r/scenes:1"  # nothing has to be packed
-STEPS = ["ListShards", "StageShards", "CombineMoments", "CombineClassPixels", "FinishShards", "PublishDataset"]
+STEPS = [
+    "ListShards",
+    "StageShards",
+    "CombineMoments",
+    "CombineClassPixels",
+    "FinishShards",
+    "CombineStatistics",
+    "FindDuplicates",
+    "PublishDataset",
+]
 
 
 def offline(*options: str) -> apiclient.Job:

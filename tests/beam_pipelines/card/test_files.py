@@ -14,15 +14,19 @@ from beam_pipelines.card.__main__ import main as card
 from beam_pipelines.card.__main__ import write_card
 from beam_pipelines.files.names import CARD, CARD_PAGE, CARD_STATISTICS
 from tests.support.builds import build, make_flat, no_transform, run_module
-from tests.support.killed_builds import DAMAGES, FIRST, command, killed
+from tests.support.killed_builds import DAMAGES, FIRST, VAL, command, killed
 
 USERS = "card/notes.txt"
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """With a picture that is in both splits."""
+    folder = make_flat(tmp_path_factory.mktemp("in"), train=4, val=2)
+    for kind in ("images", "masks"):
+        shutil.copy(folder / kind / "train" / "train_0000.png", folder / kind / "val" / "copy.png")
     with no_transform():
-        yield make_flat(tmp_path_factory.mktemp("in"), train=4, val=2)
+        yield folder
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +183,7 @@ def test_an_update_writes_the_card_of_what_there_is_now(finished: Path, source: 
         shutil.copytree(output, tmp_path / "stopped")
         assert build(*arguments) == 0
         after = files(output)
-        assert json.loads(after[CARD_STATISTICS])["splits"]["val"]["examples"] == 3
+        assert json.loads(after[CARD_STATISTICS])["splits"]["val"]["examples"] == 4
         assert card([str(output)]) == 0
         assert files(output) == after
     finally:
@@ -241,23 +245,20 @@ def test_a_damaged_shard_is_told(output: Path, capsys: pytest.CaptureFixture[str
     assert "checksum mismatch" in line
 
 
-LINE = {"kind": "near", "distance": 1, "splits": ["train"] * 2, "filenames": ["a"] * 2, "shards": [FIRST] * 2}
-
-
-@pytest.mark.parametrize(
-    ("lines", "told"),
-    [
-        ("{}\n", "has no field kind"),
-        ("mine\n", "is not JSON"),
-        (json.dumps(LINE | {"keys": ["a", "b"]}), f"names 'a', and {FIRST} has no such example"),
-    ],
-)
-def test_a_list_of_duplicates_that_does_not_fit_is_told(
-    output: Path, capsys: pytest.CaptureFixture[str], lines: str, told: str
-) -> None:
-    (output / "duplicates.jsonl").write_text(lines)
+def test_a_damaged_list_of_duplicates_is_told(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (output / "duplicates.jsonl").write_text("mine\n")
     assert card([str(output)]) == 1
-    assert told in capsys.readouterr().err
+    assert "duplicates.jsonl: is not JSON" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change", [("val/copy", "val/none"), (VAL, "val-00009-of-00010.tfrecord")])
+def test_pairs_that_are_not_in_the_data_set_are_not_shown(output: Path, change: tuple[str, str]) -> None:
+    """A stopped update has listed them."""
+    assert (output / CARD_PAGE).read_text().count('<div class="pair">') == 1
+    path = output / "duplicates.jsonl"
+    path.write_text(path.read_text().replace(*change))
+    assert card([str(output)]) == 0
+    assert '<div class="pair">' not in (output / CARD_PAGE).read_text()
 
 
 # --- the command line

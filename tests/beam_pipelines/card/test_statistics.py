@@ -159,6 +159,7 @@ def test_bins_are_those_of_the_exact_values(size: tuple[int, int], data: st.Data
         ({"format_version": 2}, "format_version: is 2, and this code reads 1"),
         ({"splits": {"train": 1}}, "splits.train: expected"),
         ({"splits": None}, "splits: expected"),
+        ({"splits": {}}, "crc32c: is not the checksum of what stands before it"),
     ],
 )
 def test_a_file_that_is_not_as_written_is_refused(change: dict, told: str) -> None:

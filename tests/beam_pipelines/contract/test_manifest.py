@@ -185,6 +185,12 @@ def manifests(draw: st.DrawFn) -> Manifest:
         additions=draw(st.dictionaries(names, values, max_size=2)),
         minus_one_pixels=draw(counts),
         repairs=draw(st.dictionaries(st.sampled_from(["shift", "threshold"]), counts)),
+        duplicates=draw(
+            st.dictionaries(
+                st.sampled_from(["train", "train/val"]), st.dictionaries(st.sampled_from(["exact", "near"]), counts)
+            )
+        ),
+        leaks=draw(counts),
     )
 
 
@@ -385,6 +391,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("timing", [], "timing: expected object, found []"),
     ("additions", 1, "additions: expected object, found 1"),
     ("additions", {"repairs": {"shift": -1}}, "additions.repairs.shift: expected int >= 0, found -1"),
+    ("additions", {"duplicates": {"val": {"near": -2}}}, "additions.duplicates.val.near: expected int >= 0, found -2"),
     ("additions", {"minus_one_pixels": -1}, "additions.minus_one_pixels: expected int >= 0, found -1"),
     ("format", 1, "has a field format, which this version does not know"),
 ]

@@ -165,6 +165,20 @@ def test_a_build_from_a_bucket_into_a_bucket_is_the_local_one(
     assert "is already complete" in capsys.readouterr().out
 
 
+def test_an_update_in_a_bucket_is_the_local_one(bucket: str, tmp_path: Path) -> None:
+    source, output, local = make_flat(tmp_path / "in", train=6, val=2), f"{bucket}/updated", tmp_path / "local"
+    options = (f"--input={source}", "--labels=camvid11", "--image_size=32x64", "--shards=train=2,val=1")
+    for place in (output, local):
+        assert build(*options, f"--output={place}", "--no_transform_fn") == 0
+    (source / "images" / "train" / "train_0002.png").unlink()
+    (source / "masks" / "train" / "train_0002.png").unlink()
+    for place in (output, local):
+        assert build(*options, f"--output={place}", "--no_transform_fn", "--update") == 0
+    assert published(download(output, tmp_path / "remote")) == published(local)
+    assert sorted(storage.sizes(output)) == names_below(local)
+    assert verify([output]) == 0
+
+
 def test_the_command_line_does_it_with_the_transform(bucket: str, tmp_path: Path) -> None:
     source, output = make_flat(tmp_path / "in", train=4, val=1), f"{bucket}/out-command"
     arguments = ("--labels=camvid11", "--image_size=32x64")

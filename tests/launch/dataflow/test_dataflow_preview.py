@@ -42,6 +42,8 @@ def test_the_graph_stays_small_and_shuffles_no_pixel(job: apiclient.Job) -> None
         "ListShards",
         "CombineMoments",
         "CombineClassPixels",
+        "CombineStatistics",
+        "FindDuplicates",
         "PublishDataset",
     }
 
@@ -93,6 +95,8 @@ def test_a_dry_run_says_that_the_data_set_is_there(
     assert build(*options, f"--output={output}") == 0
     assert launch(service, output, IMAGE, "--dry_run") == 0
     assert f"{output} is already complete: without --dry_run no job would start" in capsys.readouterr().out
+    assert launch(service, output, IMAGE, "--plan", "--images_per_second=40") == 0
+    assert "1,000 images cost about 0.0005 USD of workers" in capsys.readouterr().out
     assert launch(service, output, IMAGE, "--dry_run", "--seed=3") == 1
     assert "holds a finished data set of another recipe (seed: 0, not 3)" in capsys.readouterr().err
     assert launch(service, output, IMAGE, "--dry_run", "--seed=3", "--overwrite") == 0
@@ -119,6 +123,8 @@ def test_a_dry_run_says_all_and_does_nothing(
     assert "tensorflow" not in printed
     assert "prediction for 17 images, 6 shards" in printed
     assert re.search(r"1 │ +4 │ +4\.0 │ +0\.27 │ +0\.27 ", printed)
+    rate = "1,000 images cost about 0.0174 USD of workers, without their start (16 images/s per vCPU, 1 USD per vCPU"
+    assert rate in printed
     assert "more than 2 workers stay idle" in printed
     assert "1 USD per vCPU-hour with memory as of 2030-02" in printed
     assert not service.asked
