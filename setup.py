@@ -45,6 +45,7 @@ setup(
         "numpy>=1.26",
         "pillow>=10.3",
         "pycocotools>=2.0.8",
+        "xxhash>=3.5",
     ],
     extras_require={
         "pipelines": [

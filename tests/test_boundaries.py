@@ -117,7 +117,16 @@ STARTED_BY_US = {
 }
 # What a remote worker unpickles.
 WORKERS = [f"{PACKAGE}.{name}" for name in ("graph", "label_drafts.count", "shards.check")]
-INSTALLED_ON_WORKERS = {"PIL", "apache_beam", "google_crc32c", "imagecodecs", "msgspec", "numpy", "pycocotools"}
+INSTALLED_ON_WORKERS = {
+    "PIL",
+    "apache_beam",
+    "google_crc32c",
+    "imagecodecs",
+    "msgspec",
+    "numpy",
+    "pycocotools",
+    "xxhash",
+}
 
 
 def loaded_by(*arguments: str) -> set[str]:
@@ -425,7 +434,15 @@ def requirements(metadata: Path) -> dict[str, set[str]]:
 
 
 def test_a_bare_installation_has_neither_beam_nor_tensorflow(metadata: Path) -> None:
-    assert requirements(metadata)[""] == {"google-crc32c", "imagecodecs", "msgspec", "numpy", "pillow", "pycocotools"}
+    assert requirements(metadata)[""] == {
+        "google-crc32c",
+        "imagecodecs",
+        "msgspec",
+        "numpy",
+        "pillow",
+        "pycocotools",
+        "xxhash",
+    }
 
 
 def test_beam_and_tensorflow_are_extras(metadata: Path) -> None:

@@ -20,8 +20,8 @@ STEPS = [
     "StageShards",
     "CombineMoments",
     "CombineClassPixels",
-    "FinishShards",
     "CombineStatistics",
+    "FinishShards",
     "FindDuplicates",
     "PublishDataset",
 ]
