@@ -35,6 +35,7 @@ setup(
     package_data={
         "beam_pipelines.card": ["templates/*"],
         "beam_pipelines.contract.pages": ["templates/*", "vendor/*"],
+        "trainer.recipes": ["*.yaml"],
     },
     python_requires=">=3.10",
     # What the pixel path needs, and nothing else: a remote worker that gets this package starts fast.
@@ -62,6 +63,7 @@ setup(
             "h5py>=3.10",
             "keras>=3.5",  # before, its optimizers did not sum the gradients of replicas (keras PR 19969)
             "matplotlib>=3.9",
+            "pyyaml>=6",
             "rich>=13",
             "tensorboard>=2.17",
             "tensorflow>=2.17,<2.22",

@@ -65,6 +65,7 @@ ROOMS = {
         "objective",
         "data",
         "sections",
+        "recipes",
         "config",
         "inference",
         "evaluation",
@@ -455,6 +456,7 @@ def test_the_distribution_has_every_module_and_nothing_that_it_does_not_need(met
     listed = (metadata / "SOURCES.txt").read_text(encoding="utf-8").split()
     modules = {str(path.relative_to(PROJECT)) for path in ALL_SOURCES.values()}
     others = {"LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.py"} | DATA_FILES
+    others |= {str(path.relative_to(PROJECT)) for path in (PROJECT / TRAINER / "recipes").glob("*.yaml")}
     assert {name for name in listed if not name.startswith(metadata.name)} == modules | others
     assert (metadata / "top_level.txt").read_text(encoding="utf-8").split() == [PACKAGE, LAUNCH, TRAINER]
 
@@ -523,7 +525,7 @@ def test_the_trainer_loads_nothing_of_the_pipeline_but_the_contract() -> None:
 
 
 def test_the_trainer_needs_what_its_extra_installs(metadata: Path) -> None:
-    modules = {"cloudml-hypertune": "hypertune", "pillow": "PIL", "google-crc32c": "google_crc32c"}
+    modules = {"cloudml-hypertune": "hypertune", "pillow": "PIL", "google-crc32c": "google_crc32c", "pyyaml": "yaml"}
     installed = {modules.get(name, name) for extra in ("", "trainer") for name in requirements(metadata)[extra]}
     for module in TRAINER_SOURCES:
         assert third_party(imports_of(module)) <= installed, module
