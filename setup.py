@@ -32,7 +32,11 @@ setup(
     packages=find_packages(
         include=["beam_pipelines", "beam_pipelines.*", "launch", "launch.*", "trainer", "trainer.*"]
     ),
-    package_data={"trainer.recipes": ["*.yaml"]},
+    package_data={
+        "beam_pipelines.card": ["templates/*"],
+        "beam_pipelines.contract.pages": ["templates/*", "vendor/*"],
+        "trainer.recipes": ["*.yaml"],
+    },
     python_requires=">=3.10",
     # What the pixel path needs, and nothing else: a remote worker that gets this package starts fast.
     install_requires=[
@@ -49,6 +53,7 @@ setup(
             "apache-beam[gcp]>=2.77,<2.78",
             "build>=1.2",  # with it Beam makes the package that --setup_file sends to workers
             "google-cloud-storage>=2.18",
+            "jinja2>=3.1",
             "pyyaml>=6",
             "rich>=13",
             "tensorflow-transform>=1.21,<1.22",
@@ -83,6 +88,7 @@ setup(
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.6",
             "ruff>=0.9",
+            "selenium>=4.20",
             "tensorflow-datasets>=4.9.9",
             "tfrecord>=1.14.6",  # 0.4 MB with crc32c; the reader of beam_pipelines/README.md
             "types-PyYAML",

@@ -42,6 +42,7 @@ def test_the_graph_stays_small_and_shuffles_no_pixel(job: apiclient.Job) -> None
         "ListShards",
         "CombineMoments",
         "CombineClassPixels",
+        "CombineStatistics",
         "FindDuplicates",
         "PublishDataset",
     }
