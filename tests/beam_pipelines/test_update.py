@@ -248,7 +248,7 @@ KILLED_AT = {
     "all but the manifest": "beam_pipelines.shards.publish.publish_manifest",
     "only the digest of the manifest": "beam_pipelines.files.workspace.Workspace.write",
     "published": "beam_pipelines.metadata.libraries.write_files",
-    "plan not kept": "beam_pipelines.builder._keep_plan",
+    "plan not kept": "beam_pipelines.tidying._keep_plan",
 }
 _DIES = """
 import os, pkgutil, signal, sys

@@ -1,0 +1,100 @@
+"""What is done after `dataset.json` is written: files for people and other libraries, and an end to what only the build
+needs. The next call does what a build that was killed here left undone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+
+from rich.console import Console
+
+from beam_pipelines.card import files as card
+from beam_pipelines.contract.manifest import Manifest
+from beam_pipelines.errors import BuildError
+from beam_pipelines.files import lease, storage, workspace
+from beam_pipelines.files.workspace import Workspace
+from beam_pipelines.metadata import libraries
+from beam_pipelines.options import BuildSettings
+from beam_pipelines.shards import leftovers, ownership
+from beam_pipelines.shards.leaks import forget_duplicates
+from beam_pipelines.shards.previous import read_previous
+
+
+def complete(settings: BuildSettings, place: Workspace) -> Manifest | None:
+    """The manifest, if there is nothing left to do. Only reads, and so needs no lease."""
+    has_ended = not storage.exists(place.journal)
+    manifest = workspace.finished_build(place, settings.recipe, check_sizes=has_ended)
+    if manifest is None or not has_ended or not _describes_itself(manifest, place):
+        return None
+    is_done = not settings.transform_fn or not manifest.pixels.uniform or leftovers.transform_is_whole(place)
+    return manifest if is_done else None
+
+
+def _describes_itself(manifest: Manifest, place: Workspace) -> bool:
+    return libraries.are_written(manifest, place) and card.is_written(manifest, place)
+
+
+def tidy(manifest: Manifest, settings: BuildSettings, place: Workspace, console: Console) -> None:
+    """The steps after the manifest: writes what other libraries read, and deletes what only the build needs."""
+    before = read_previous(place)
+    notes = libraries.write_files(manifest, place, before.manifest if before else None)
+    for note in [*notes, *card.write_missing(manifest, place)]:
+        console.print(note, highlight=False)
+    if before:
+        forget_duplicates(before.manifest, manifest, place)
+    if before and before.manifest.moments != manifest.moments:
+        ownership.remove_transform(place)  # it normalizes by the moments before the update
+    if settings.transform_fn:
+        _write_transform(manifest, place, console)
+    lease.check(place.lease)
+    _keep_plan(place)
+    ownership.finish(place)
+
+
+def _keep_plan(place: Workspace) -> None:
+    """An update and a later call compare the input with it."""
+    if storage.exists(place.plan):
+        with storage.open_read(place.plan) as plan, place.writing(place.kept_plan) as file:
+            shutil.copyfileobj(plan, file)
+
+
+def _write_transform(manifest: Manifest, place: Workspace, console: Console) -> None:
+    """Runs in a separate process, so that this one does not load TensorFlow."""
+    if not manifest.pixels.uniform:
+        console.print("no transform_fn is written: its graph needs one image size, and these images have several")
+        return
+    if leftovers.transform_is_whole(place):
+        return
+    command = [sys.executable, "-m", "beam_pipelines.metadata.transform_fn", place.root]
+    with console.status("writing transform_fn"), _scratch(place) as scratch:
+        environment = os.environ | {"TMPDIR": scratch}
+        arguments = [*command, str(os.getpid())]
+        done = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode:
+        raise BuildError(
+            f"the data set is complete, but writing its transform_fn failed; run the same command again. "
+            f"`{' '.join(command)}` exited with {done.returncode}: {done.stderr.strip().rpartition(chr(10))[2]}"
+        )
+
+
+@contextlib.contextmanager
+def _scratch(place: Workspace) -> Iterator[str]:
+    """A local folder for temporary files. It is below the data set if that is local, so that the next build removes
+    what a killed one left.
+    """
+    if storage.is_local(place.root):
+        folder = os.path.abspath(place.scratch)
+        os.makedirs(folder, exist_ok=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            yield folder
