@@ -78,7 +78,7 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
         manifest = workspace.read_manifest(place)
         if manifest is None:
             raise BuildError(f"the pipeline ended without {place.manifest}; its log (--verbose) tells the reason")
-        grouping = grouping_of_leaks(recipe, place) if manifest.leaks else None
+        grouping = grouping_of_leaks(recipe, place, place.duplicates) if manifest.leaks else None
         tidying.tidy(manifest, settings, place, console)
     report.print_result(manifest, place.root, replace(took, total=time.time() - started), console, grouping)
     _print_next(place, console)
@@ -194,7 +194,7 @@ def _prepare(
     if plan.found.rejected:
         listed = "The first of them are listed above"
         if before is None:  # else the file belongs to the data set that the update starts from
-            write_rejected([], place)
+            write_rejected([], place, place.rejected)
             listed = f"{place.rejected} lists each with its reason"
         _check_pairing(plan.found, settings, listed)
     workspace.write_recipe(place, settings.recipe)

@@ -67,6 +67,12 @@ class Workspace:
         return storage.join(self.root, names.PREVIOUS)
 
     @property
+    def refused(self) -> tuple[str, str]:
+        """The lists of rejected pairs and of duplicates of an update, until it is published."""
+        rejected, duplicates = (storage.join(self.root, name) for name in names.REFUSED)
+        return rejected, duplicates
+
+    @property
     def polygons(self) -> str:
         """The annotations of the images, where one file has those of many; see `files.spool`."""
         return storage.join(self.root, names.POLYGONS)

@@ -46,11 +46,11 @@ class DuplicateLine(msgspec.Struct, forbid_unknown_fields=True):
         )
 
 
-def write_duplicates(findings: Findings, workspace: Workspace) -> None:
-    """Writes `duplicates.jsonl`, a line for each pair that is listed; no file if there is none."""
+def write_duplicates(findings: Findings, workspace: Workspace, path: str) -> None:
+    """Writes the list `path`, a line for each pair that is listed; no file if there is none."""
     if findings.listed:
         lines = (msgspec.json.encode(DuplicateLine.of(pair)) + b"\n" for pair in findings.listed)
-        workspace.write(workspace.duplicates, b"".join(lines))
+        workspace.write(path, b"".join(lines))
 
 
 def forget_duplicates(before: Manifest, manifest: Manifest, workspace: Workspace) -> None:
@@ -72,17 +72,19 @@ def is_list(data: bytes | None) -> bool:
         return False
 
 
-def check_leaks(findings: Findings, examples: int, max_leaks: float, recipe: Recipe, workspace: Workspace) -> None:
+def check_leaks(
+    findings: Findings, examples: int, max_leaks: float, recipe: Recipe, workspace: Workspace, path: str
+) -> None:
     """Raises BuildError if more than the share `max_leaks` of the examples has a duplicate in another split. The
-    message tells how to accept them, and a --group_by that keeps them together, if there is one.
+    message names their list `path`, how to accept them, and a --group_by that keeps them together, if there is one.
     """
     share = findings.leaks / max(1, examples)
     if share > max_leaks:
-        grouping = grouping_of_leaks(recipe, workspace)
+        grouping = grouping_of_leaks(recipe, workspace, path)
         cure = f"keep them in one split with {keeping_together(grouping)}" if grouping else "Remove one of each pair"
         raise BuildError(
             f"{findings.leaks} of {examples} examples have a duplicate in another split ({share:.2%}; --max_leaks is "
-            f"{max_leaks:.2%}): {', '.join(places(findings.counts, across=True))}. {workspace.duplicates} lists each "
+            f"{max_leaks:.2%}): {', '.join(places(findings.counts, across=True))}. {path} lists each "
             f"pair. {_KEPT}. {cure[0].upper()}{cure[1:]}, or accept them with --max_leaks={rounded_up(share)}, and run "
             "the command again"
         )
@@ -102,14 +104,14 @@ def keeping_together(grouping: str) -> str:
     return f"--group_by={shlex.quote(grouping)} --overwrite"
 
 
-def grouping_of_leaks(recipe: Recipe, workspace: Workspace) -> str | None:
+def grouping_of_leaks(recipe: Recipe, workspace: Workspace, path: str) -> str | None:
     """A --group_by that puts both pictures of each leaking pair into one split, if this build made the splits. It is
-    computed from the lists of duplicates and of the plan, and so before the plan is deleted.
+    computed from the list of duplicates `path` and from the plan, and so before the plan is deleted.
     """
-    data = storage.read_bytes(workspace.duplicates)
+    data = storage.read_bytes(path)
     if not recipe.split_fractions or not data:
         return None
-    lines = read_duplicates(data, workspace.duplicates)
+    lines = read_duplicates(data, path)
     leaks = [line.keys for line in lines if len({*line.splits}) > 1]
     return None if len(leaks) >= LISTED else proposed_grouping(leaks, _keys(workspace))  # not all leaks are known
 

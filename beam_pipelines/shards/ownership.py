@@ -25,6 +25,7 @@ from beam_pipelines.files.names import (
     PREVIOUS,
     PUBLISHED,
     RECIPE,
+    REFUSED,
     SCRATCH,
     STAGED,
     TEMPORARIES,
@@ -38,7 +39,7 @@ from beam_pipelines.rejects import FILE_NAME as REJECTED
 from beam_pipelines.shards.own_files import is_of_earlier_version, listed, names_in_build, of_transform, write_journal
 
 _OF_OTHERS = (f"{DATAFLOW}/", f"{SCRATCH}/")  # whatever these folders hold
-_OF_BUILD = (RECIPE, PLAN, PAIRING, POLYGONS, PUBLISHED, PREVIOUS)
+_OF_BUILD = (RECIPE, PLAN, PAIRING, POLYGONS, PUBLISHED, PREVIOUS, *REFUSED)
 _LAST = (JOURNAL, LEASE)  # a lease alone is no build
 _FOLDERS = (BUILD, TEMPORARIES, STAGED, FINISHED, index.FOLDER, CARD_FOLDER, *TRANSFORM_FOLDERS)
 _TRANSFORM = (TRANSFORM_GRAPH, TRANSFORM_FILES)  # files of every transform_fn

@@ -186,6 +186,26 @@ def test_a_call_without_update_tells_what_has_changed(
     assert "its input can't be compared with it: " in capsys.readouterr().out
 
 
+def test_a_refused_update_leaves_the_lists_of_the_data_set_before(
+    make: Callable[..., Made], capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = make()
+    before = (made.output / "rejected.jsonl").read_bytes()
+    (made.source / "images" / "train" / "train_0002.png").write_bytes(b"no image")
+    shutil.copy(made.source / "images" / "train" / "train_0001.png", made.source / "images" / "val" / "val_0001.png")
+    assert made.build("--update", "--max_rejects=7%") == 1
+    told = capsys.readouterr().err
+    assert f"{made.output}/_build/rejected.jsonl lists each with its reason" in told
+    assert made.build("--update", "--max_leaks=1%") == 1
+    assert f"{made.output}/_build/duplicates.jsonl lists each pair" in capsys.readouterr().err
+    assert (made.output / "rejected.jsonl").read_bytes() == before
+    assert not (made.output / "duplicates.jsonl").exists()
+    assert made.build("--update") == 0
+    assert (made.output / "rejected.jsonl").read_bytes() != before
+    assert (made.output / "duplicates.jsonl").exists()
+    assert not (made.output / "_build").exists()
+
+
 def test_nothing_to_do_changes_nothing(make: Callable[..., Made], capsys: pytest.CaptureFixture[str]) -> None:
     """The broken picture is tried again, and is still broken."""
     made = make()
