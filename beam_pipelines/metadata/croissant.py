@@ -188,9 +188,9 @@ def _record_sets(manifest: Manifest, source: SourceFolder) -> Iterator[dict[str,
 
 
 def _pictures(identity: str, what: str, files: str, patterns: Sequence[Names], description: str) -> dict[str, Any]:
-    """A record for each file, with its key."""
-    key = {"extract": {"fileProperty": "fullpath"}, "transform": {"regex": regex_of(patterns)}}
-    content = {"extract": {"fileProperty": "content"}}
+    """A record for each file, with its key and its name below the folder."""
+    source, key = {"fileSet": {"@id": files}}, {"transform": {"regex": regex_of(patterns)}}
+    path, content = ({"extract": {"fileProperty": name}} for name in ("fullpath", "content"))
     return {
         "@type": "cr:RecordSet",
         "@id": identity,
@@ -198,8 +198,9 @@ def _pictures(identity: str, what: str, files: str, patterns: Sequence[Names], d
         "description": description,
         "key": {"@id": f"{identity}/key"},
         "field": [
-            _field(f"{identity}/key", "sc:Text", source={"fileSet": {"@id": files}, **key}),
-            _field(f"{identity}/{what}", "sc:ImageObject", source={"fileSet": {"@id": files}, **content}),
+            _field(f"{identity}/key", "sc:Text", source={**source, **path, **key}),
+            _field(f"{identity}/filename", "sc:Text", source={**source, **path}),
+            _field(f"{identity}/{what}", "sc:ImageObject", source={**source, **content}),
         ],
     }
 
@@ -219,6 +220,7 @@ def _pairs(patterns: SplitPatterns, description: str) -> dict[str, Any]:
         "field": [
             _field(f"{identity}/split", "sc:Text", **of_split),
             _field(f"{identity}/key", "sc:Text", **key),
+            _field(f"{identity}/filename", "sc:Text", source=_of(f"{split}_images/filename")),
             _field(f"{identity}/image", "sc:ImageObject", source=_of(f"{split}_images/image")),
             _field(f"{identity}/mask", "sc:ImageObject", source=_of(f"{split}_masks/mask")),
         ],

@@ -7,7 +7,6 @@ pattern that takes a file of another split, or a mask for an image, is not used.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
@@ -35,29 +34,35 @@ class _NoPatternsError(Exception):
     """The reason, which is published: it has no path."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Names:
-    """Names that begin with `start` and end with `end`; what is between is the key, which has one of the numbers
-    `levels` of folders.
+    """Names that begin with `start` and end with `end`. What is between is the key: it begins with `key_start`, after
+    which it has one of the numbers `levels` of folders.
     """
 
     start: str
+    key_start: str
     end: str
     levels: tuple[int, ...]
 
     @property
     def includes(self) -> list[str]:
         """As glob patterns."""
-        start, end = (re.sub(r"([*?[])", r"[\1]", text) for text in (self.start, self.end))
+        start, end = (re.sub(r"([*?[])", r"[\1]", text) for text in (self.folder, self.end))
         return [f"{start}{'*/' * level}*{end}" for level in self.levels]
 
     @property
     def regex(self) -> str:
-        return f"{re.escape(self.start)}(.+){re.escape(self.end)}"
+        return f"{re.escape(self.start)}({re.escape(self.key_start)}.+){re.escape(self.end)}"
+
+    @property
+    def folder(self) -> str:
+        """The folders that all names share, with a slash at the end."""
+        return self.start + self.key_start
 
     def may_take(self, folder: str, end: str) -> bool:
         """Whether a name in `folder`, which ends in a slash, with this `end` may match: true in doubt."""
-        return folder.startswith(self.start) and (end.endswith(self.end) or self.end.endswith(end))
+        return folder.startswith(self.folder) and (end.endswith(self.end) or self.end.endswith(end))
 
 
 @dataclass(frozen=True)
@@ -146,19 +151,32 @@ def _root_of(pair: Pair) -> str:
 
 def _shapes(pairs: Iterable[tuple[str, str, str]]) -> Mapping[str, Set[_Shape]]:
     """Split -> the shapes of its pairs."""
-    found: dict[str, set[_Shape]] = defaultdict(set)
+    found: dict[str, set[tuple[str, str, str, str]]] = defaultdict(set)
     for split, image, mask in pairs:
-        (*image_folders, image_name), (*mask_folders, mask_name) = image.split("/"), mask.split("/")
-        stems = os.path.splitext(image_name)[0], os.path.splitext(mask_name)[0]
-        start = _common(*stems)
+        (image_folder, _, image_name), (mask_folder, _, mask_name) = image.rpartition("/"), mask.rpartition("/")
+        start = _length_of_key(image_name.rpartition(".")[0], mask_name.rpartition(".")[0])
         if not start:
             raise _NoPatternsError("the names of images and masks begin differently")
         _check_types(image_name, mask_name)
-        shape = _Shape(tuple(image_folders), tuple(mask_folders), image_name[start:], mask_name[start:])
-        found[split].add(shape)
+        found[split].add((image_folder, mask_folder, image_name[start:], mask_name[start:]))
         if len(found[split]) > _MAX_SHAPES:
             raise _NoPatternsError(_UNTOLD)
-    return found
+    return {
+        split: {_Shape(_parts(image), _parts(mask), *ends) for image, mask, *ends in shapes}
+        for split, shapes in found.items()
+    }
+
+
+def _parts(folder: str) -> tuple[str, ...]:
+    return tuple(folder.split("/")) if folder else ()
+
+
+def _length_of_key(image: str, mask: str) -> int:
+    """Of the stems `a_image` and `a_mask` that of `a`, not of `a_`."""
+    if mask.startswith(image) or image.startswith(mask):
+        return min(len(image), len(mask))
+    start = image[: _common(image, mask)]
+    return len(start.rstrip("_-. ") or start)
 
 
 def _check_types(image: str, mask: str) -> None:
@@ -190,7 +208,7 @@ def _rows(shapes: Set[_Shape], depth: int) -> list[_Row]:
     groups: dict[tuple[object, ...], list[_Shape]] = defaultdict(list)
     for shape in shapes:
         groups[_group_of(shape, depth)].append(shape)
-    return sorted((_row(group) for group in groups.values()), key=lambda row: (row[0].start, row[0].end, row[1].start))
+    return sorted(map(_row, groups.values()))
 
 
 def _group_of(shape: _Shape, depth: int) -> tuple[object, ...]:
@@ -205,9 +223,12 @@ def _row(group: Sequence[_Shape]) -> _Row:
     keys = [shape.image_folders[len(shape.image_folders) - shape.shared :] for shape in group]
     common = min(keys)[: _common(min(keys), max(keys))]
     levels = tuple(sorted({len(key) - len(common) for key in keys}))
-    image = (*first.image_folders[: len(first.image_folders) - first.shared], *common)
-    mask = (*first.mask_folders[: len(first.mask_folders) - first.shared], *common)
-    return Names(_folder(image), first.image_end, levels), Names(_folder(mask), first.mask_end, levels)
+    image = first.image_folders[: len(first.image_folders) - first.shared]
+    mask = first.mask_folders[: len(first.mask_folders) - first.shared]
+    return (
+        Names(_folder(image), _folder(common), first.image_end, levels),
+        Names(_folder(mask), _folder(common), first.mask_end, levels),
+    )
 
 
 def _common(one: Sequence[str], other: Sequence[str]) -> int:
@@ -225,7 +246,7 @@ def _are_apart(rows: Mapping[str, Sequence[_Row]], shapes: Mapping[str, Set[_Sha
     images = {(split, image) for split in rows for image, _ in rows[split]}
     masks = {(split, mask) for split in rows for _, mask in rows[split]}
     for split, found in shapes.items():
-        if not all(_names_split(image.start, split) for image, _ in rows[split]):
+        if not all(_names_split(image.folder, split) for image, _ in rows[split]):
             return False
         for shape in found:
             image, mask = (_folder(shape.image_folders), shape.image_end), (_folder(shape.mask_folders), shape.mask_end)
