@@ -11,6 +11,8 @@ told, and a data set that is moved stays as it is.
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -104,7 +106,7 @@ def _shards(manifest: Manifest) -> Iterator[dict[str, str]]:
 def _file(split: str, shard: Shard) -> dict[str, str]:
     return {
         "@type": "cr:FileObject",
-        "@id": shard.file,
+        "@id": _identity(shard.file),
         "name": shard.file,
         "description": f"{shard.examples} examples of the split {split}",
         "contentUrl": shard.file,
@@ -135,6 +137,12 @@ def _record(row: Label) -> dict[str, Any]:
     return {f"{CLASSES}/{name}": value(row) for name, (_, value) in _FIELDS.items()}
 
 
+def _identity(name: str) -> str:
+    """`name` as a part of an `@id`: mlcroissant refuses white space in it, and JSON-LD what no IRI has."""
+    plain = re.sub(r"[^\w.-]", "_", name)
+    return name if plain == name else f"{plain}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
 def _hexadecimal(color: Color) -> str:
     return f"#{bytes(color).hex()}"
 
@@ -157,8 +165,9 @@ def _files_of(source: SourceFolder) -> Iterator[dict[str, Any]]:
         "sha256": source.sha256,
     }
     for split in source.splits:
-        yield _file_set(f"{split.split}_image_files", split.types, split.images)
-        yield _file_set(f"{split.split}_mask_files", ("image/png",), split.masks)
+        identity = _identity(split.split)
+        yield _file_set(f"{identity}_image_files", split.types, split.images)
+        yield _file_set(f"{identity}_mask_files", ("image/png",), split.masks)
 
 
 def _file_set(identity: str, types: Sequence[str], patterns: Sequence[Names]) -> dict[str, Any]:
@@ -177,13 +186,14 @@ def _record_sets(manifest: Manifest, source: SourceFolder) -> Iterator[dict[str,
     rejected = sum(manifest.rejected.values())
     left_out = f", with those of the {rejected} rejected pairs that are in it" if rejected else ""
     for split in source.splits:
+        identity = _identity(split.split)
         of_images = f"The images of the split {split.split}"
         of_masks = (
             f"The masks of the split {split.split}, in RGB as mlcroissant reads them: what they show is not a train id "
             f"but one of the {_LISTS[0]} of {CLASSES} in each channel, or one of its {_LISTS[1]}"
         )
-        yield _pictures(f"{split.split}_images", "image", f"{split.split}_image_files", split.images, of_images)
-        yield _pictures(f"{split.split}_masks", "mask", f"{split.split}_mask_files", split.masks, of_masks)
+        yield _pictures(f"{identity}_images", "image", f"{identity}_image_files", split.images, of_images)
+        yield _pictures(f"{identity}_masks", "mask", f"{identity}_mask_files", split.masks, of_masks)
         yield _pairs(split, f"The source pictures of the split {split.split}{left_out}. mlcroissant joins in memory")
 
 
@@ -207,9 +217,10 @@ def _pictures(identity: str, what: str, files: str, patterns: Sequence[Names], d
 
 def _pairs(patterns: SplitPatterns, description: str) -> dict[str, Any]:
     """The join of images and masks by their keys: a mask for each record, since folders may hold other images."""
-    split, identity = patterns.split, f"{patterns.split}_pairs"
+    split = _identity(patterns.split)
+    identity = f"{split}_pairs"
     # `value` is a term of Croissant in its specification, and mlcroissant 1.1 looks for schema.org's.
-    of_split = {"value": split, "sc:value": split}
+    of_split = {"value": patterns.split, "sc:value": patterns.split}
     key = {"source": _of(f"{split}_masks/key"), "references": _of(f"{split}_images/key")}
     return {
         "@type": "cr:RecordSet",

@@ -214,3 +214,16 @@ def test_archives_have_no_record_set_and_the_description_says_so(pictures: Path,
     found = json.loads((tmp_path / "out" / croissant.FILE_NAME).read_text())
     assert [each["@id"] for each in found["recordSet"]] == [croissant.CLASSES]
     assert found["description"].endswith("No record set reads the source pictures: they are in archives.")
+
+
+def test_odd_names_of_splits_give_other_identities(library: Any, tmp_path: Path) -> None:
+    manifest = described(tmp_path)
+    shard = manifest.splits["train"][0]
+    splits = {
+        name: (dataclasses.replace(shard, file=f"{name}.tfrecord"),) for name in ("a b", "a_b", 'c "<#%', "größe-2.x")
+    }
+    found = description_of(dataclasses.replace(manifest, splits=splits))
+    assert not library.Dataset(found).metadata.ctx.issues.errors
+    identities = {each["@id"] for each in found["distribution"]}
+    assert len(identities) == len(found["distribution"])
+    assert "größe-2.x.tfrecord" in identities
