@@ -212,9 +212,9 @@ def _rows(shapes: Set[_Shape], depth: int) -> list[_Row]:
 
 
 def _group_of(shape: _Shape, depth: int) -> tuple[object, ...]:
-    own = len(shape.image_folders) - shape.shared
-    mask_own = len(shape.mask_folders) - shape.shared
-    return shape.image_folders[: own + depth], shape.mask_folders[:mask_own], shape.image_end, shape.mask_end
+    own, of_mask = (len(folders) - shape.shared for folders in (shape.image_folders, shape.mask_folders))
+    spelled_out = shape.image_folders[own : own + depth]
+    return shape.image_folders[:own], spelled_out, shape.mask_folders[:of_mask], shape.image_end, shape.mask_end
 
 
 def _row(group: Sequence[_Shape]) -> _Row:

@@ -82,6 +82,7 @@ WITHOUT: dict[str, tuple[list[Names], str]] = {
     "splits by shares": (of_each("images/SPLITKEY.png", "masks/SPLITKEY.png"), "do not tell the split, or images"),
     "one split without its name": ([("train", "images/a.png", "masks/a.png")], "do not tell the split, or images"),
     "masks that fit the pattern of images": (of_each("SPLIT/KEY.png", "SPLIT/KEY_mask.png"), "or images from masks"),
+    "images that fit the pattern of masks": (of_each("SPLIT/i/KEY.png", "SPLIT/KEY.png"), "or images from masks"),
     "keys in two places": (of_each("PLACE/SPLIT/i/KEY.png", "PLACE/SPLIT/m/KEY.png", "pq"), "have the same key"),
     "other beginnings": (of_each("i/SPLIT/rgb_KEY.png", "m/SPLIT/gt_KEY.png"), "begin differently"),
     "TIFF": (of_each("i/SPLIT/KEY.tif", "m/SPLIT/KEY.png"), "some are TIF files"),
