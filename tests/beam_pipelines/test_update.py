@@ -23,6 +23,7 @@ from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.contract.record import Record
 from beam_pipelines.verify import main as verify
 from tests.support.builds import PROJECT, build, make_flat, published
+from tests.support.killed_builds import killed
 
 pytestmark = pytest.mark.usefixtures("without_transform")
 
@@ -415,3 +416,21 @@ def test_a_file_for_a_library_that_was_edited_is_kept(
     assert "croissant.json was changed since it was written, and is not updated" in capsys.readouterr().out
     assert (made.output / "croissant.json").read_text() == mine
     assert (made.output / "dataset_info.json").read_text() != other
+
+
+@pytest.mark.parametrize("moment", ["builder._keep_plan", "shards.ownership.finish"])
+def test_patterns_of_names_follow_an_update(
+    make: Callable[..., Made], tmp_path: Path, moment: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = make()
+    more = make_flat(tmp_path / "more", train=1, val=0, seed=7)
+    for kind in ("images", "masks"):
+        (more / kind / "train").rename(made.source / kind / "train" / "below")
+    capsys.readouterr()
+    with killed(f"beam_pipelines.{moment}"):
+        assert made.build("--update") == 130
+    assert made.build("--update") == 0
+    assert "was changed since" not in capsys.readouterr().out
+    described = json.loads((made.output / "croissant.json").read_text())
+    (files,) = [each for each in described["distribution"] if each["@id"] == "train_image_files"]
+    assert files["includes"] == ["images/train/*.png", "images/train/*/*.png"]
