@@ -31,7 +31,7 @@ from beam_pipelines.shards import leftovers, ownership
 from beam_pipelines.shards.documents import publish_documents
 from beam_pipelines.shards.leaks import grouping_of_leaks
 from beam_pipelines.shards.plan import write_plan
-from beam_pipelines.shards.previous import Previous, write_previous
+from beam_pipelines.shards.previous import Previous, forget_damaged, write_previous
 from beam_pipelines.shards.publish import Limits, check_rejects, write_pairing, write_rejected
 from beam_pipelines.shards.update import Changes
 
@@ -62,7 +62,7 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
             return _say_complete(before, settings, console, opened)
         plan = make_plan(recipe, place, console, opened, before)
         lease.check(place.lease)  # finding the pairs may have taken minutes
-        if before and plan.difference and not plan.difference.changes:
+        if before and plan.difference and plan.difference.is_empty:
             return _leave(before, place, console)
         ownership.refuse_foreign(place, [*plan.files, *libraries.names()])
         _check_space(plan, recipe, place)
@@ -100,12 +100,14 @@ def _before(settings: BuildSettings, place: Workspace, console: Console) -> Mani
     Raises:
       BuildError: an update of it was stopped, and this call is none.
     """
+    if forget_damaged(place):
+        console.print(f"{place.previous} was damaged: the update starts anew", highlight=False)
     found = None if settings.overwrite else _published(place, settings.recipe, console)
     if found is None:
         return None
     if not workspace.update_is_unpublished(place):
         if not tidying.complete(settings, place):
-            tidying.tidy(found, settings, place, console)
+            tidying.tidy(found, settings, place, console, is_last=not settings.update)
     elif not settings.update:
         raise BuildError(f"an update of {place.root} was stopped half-way: give --update to go on with it")
     return found

@@ -22,7 +22,7 @@ from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.metadata import libraries
 from beam_pipelines.options import BuildSettings
 from beam_pipelines.shards import leftovers, ownership
-from beam_pipelines.shards.leaks import forget_duplicates
+from beam_pipelines.shards.plan import as_published, read_plan, write_plan
 from beam_pipelines.shards.previous import read_previous
 
 
@@ -40,28 +40,37 @@ def _describes_itself(manifest: Manifest, place: Workspace) -> bool:
     return libraries.are_written(manifest, place) and card.is_written(manifest, place)
 
 
-def tidy(manifest: Manifest, settings: BuildSettings, place: Workspace, console: Console) -> None:
-    """The steps after the manifest: writes what other libraries read, and deletes what only the build needs."""
+def tidy(manifest: Manifest, settings: BuildSettings, place: Workspace, console: Console, is_last: bool = True) -> None:
+    """The steps after the manifest: writes what people and other libraries read, and deletes what only the build needs.
+
+    is_last: whether the command ends then and gives its lease back.
+    """
     before = read_previous(place)
+    if before:
+        ownership.publish_lists(place)
     notes = libraries.write_files(manifest, place, before.manifest if before else None)
     for note in [*notes, *card.write_missing(manifest, place)]:
         console.print(note, highlight=False)
-    if before:
-        forget_duplicates(before.manifest, manifest, place)
-    if before and before.manifest.moments != manifest.moments:
-        ownership.remove_transform(place)  # it normalizes by the moments before the update
+    if before and (before.manifest.moments != manifest.moments or not manifest.pixels.uniform):
+        ownership.remove_transform(place)  # it is that of the data set before
     if settings.transform_fn:
         _write_transform(manifest, place, console)
     lease.check(place.lease)
-    _keep_plan(place)
-    ownership.finish(place)
+    _keep_plan(manifest, place, of_update=before is not None)
+    ownership.finish(place, is_last)
 
 
-def _keep_plan(place: Workspace) -> None:
-    """An update and a later call compare the input with it."""
-    if storage.exists(place.plan):
-        with storage.open_read(place.plan) as plan, place.writing(place.kept_plan) as file:
-            shutil.copyfileobj(plan, file)
+def _keep_plan(manifest: Manifest, place: Workspace, of_update: bool) -> None:
+    """An update and a later call compare the input with it. A shard that is as it was before an update has the name
+    that it had there.
+    """
+    if not storage.exists(place.plan):
+        return
+    if not of_update:
+        place.copy(place.plan, place.kept_plan)
+        return
+    files = {shard.file for shards in manifest.splits.values() for shard in shards}
+    write_plan(place, (as_published(shard, files) for shard in read_plan(place.plan)), place.kept_plan)
 
 
 def _write_transform(manifest: Manifest, place: Workspace, console: Console) -> None:

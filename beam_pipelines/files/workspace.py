@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import shutil
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -128,6 +129,11 @@ class Workspace:
         """`storage.write`, with the temporary file in `_build`."""
         with self.writing(path) as file:
             file.write(data)
+
+    def copy(self, source: str, path: str) -> None:
+        """Writes the file `path` with the bytes of the file `source`."""
+        with storage.open_read(source) as read, self.writing(path) as file:
+            shutil.copyfileobj(read, file)
 
     def final(self, file: str) -> str:
         return storage.join(self.root, file)

@@ -67,10 +67,10 @@ def write_files(manifest: Manifest, workspace: Workspace, before: Manifest | Non
             notes.append(f"no files for {library.name} are written: {obstacle}")
         else:
             texts |= wanted
-    edited = _edited(before, workspace, texts) if before else []
-    if before:
-        gone = [name for name in of_metadata(workspace) if name not in {*texts, *edited, METADATA_FILES}]
-        storage.remove(workspace.root, gone)
+    of_before = _texts_of(before, workspace) if before else {}
+    edited = _edited(of_before, workspace, texts)
+    gone = [name for name, text in of_before.items() if name not in texts and ownership.holds(workspace, name, text)]
+    storage.remove(workspace.root, gone)
     _write(texts, workspace, edited)
     changed = "was changed since it was written, and is not updated: delete it to get a new one"
     return [*notes, *(f"{name} {changed}" for name in edited)]
@@ -88,16 +88,23 @@ def _texts(library: Library, manifest: Manifest, plan: str | None) -> dict[str, 
     return {name: text.encode() for name, text in library.texts(manifest, plan).items()}
 
 
-def _edited(before: Manifest, workspace: Workspace, texts: Mapping[str, bytes]) -> list[str]:
-    """The files that somebody has changed since they were written for the data set `before`, or with the new `texts`
-    by an update that was killed at its end.
-    """
-    written: dict[str, bytes] = {}
+def _texts_of(before: Manifest, workspace: Workspace) -> dict[str, bytes]:
+    """What the data set `before` an update has got."""
     plan = _plan_of(workspace, before=True)
+    found: dict[str, bytes] = {}
     for library in LIBRARIES:
-        written |= {} if library.obstacle(before) else _texts(library, before, plan)
-    there = ownership.there(workspace, [name for name in of_metadata(workspace) if name in written])
-    ours = {name: {written[name], texts.get(name, written[name])} for name in there}
+        found |= {} if library.obstacle(before) else _texts(library, before, plan)
+    return found
+
+
+def _edited(before: Mapping[str, bytes], workspace: Workspace, texts: Mapping[str, bytes]) -> list[str]:
+    """The listed files that are neither as they were written `before` an update, nor as in the new `texts`, as an
+    update that was killed at its end has written them.
+    """
+    if not before:
+        return []
+    there = ownership.there(workspace, [name for name in of_metadata(workspace) if name != METADATA_FILES])
+    ours = {name: [each[name] for each in (before, texts) if name in each] for name in there}
     return [name for name in there if not any(ownership.holds(workspace, name, text) for text in ours[name])]
 
 

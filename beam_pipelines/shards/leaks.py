@@ -8,11 +8,9 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from beam_pipelines.contract import schema
-from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.contract.schema import PlainName, SchemaError
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import storage
-from beam_pipelines.files.names import DUPLICATES
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.inputs.grouping import proposed_grouping
 from beam_pipelines.recipe import Recipe
@@ -48,15 +46,11 @@ class DuplicateLine(msgspec.Struct, forbid_unknown_fields=True):
 
 def write_duplicates(findings: Findings, workspace: Workspace, path: str) -> None:
     """Writes the list `path`, a line for each pair that is listed; no file if there is none."""
-    if findings.listed:
+    if not findings.listed:
+        storage.delete([path])  # of a try that was refused
+    else:
         lines = (msgspec.json.encode(DuplicateLine.of(pair)) + b"\n" for pair in findings.listed)
         workspace.write(path, b"".join(lines))
-
-
-def forget_duplicates(before: Manifest, manifest: Manifest, workspace: Workspace) -> None:
-    """Deletes the list of the data set `before` an update, if the present one has no duplicates."""
-    if before.duplicates and not manifest.duplicates:
-        storage.remove(workspace.root, [DUPLICATES])
 
 
 def read_duplicates(data: bytes, name: str) -> list[DuplicateLine]:

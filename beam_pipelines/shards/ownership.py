@@ -122,6 +122,7 @@ def start(workspace: Workspace, files: Sequence[str]) -> None:
     """Starts the journal of a build of `files`, shards and indexes, and deletes what earlier builds wrote besides."""
     old, keep = listed(workspace), [*files, REJECTED, DUPLICATES, manifest.FILE_NAME, KEPT_PLAN, *CARD]
     write_journal(workspace, [*dict.fromkeys([*old, *keep])])
+    storage.remove(workspace.root, [PREVIOUS, PUBLISHED])  # of a build that this one does not go on with
     stale = [name for name in old if name not in {*files, REJECTED}]
     storage.remove(workspace.root, [*stale, *_of_shards(stale), *_temporaries(workspace)])
     write_journal(workspace, keep)
@@ -131,6 +132,7 @@ def start_update(workspace: Workspace, files: Sequence[str], live: Collection[st
     """The same for an update of the data set that has the shards and indexes `live`, of which nothing is deleted."""
     old = [*listed(workspace), DUPLICATES]
     write_journal(workspace, [*dict.fromkeys([*old, *files, *CARD])])
+    storage.remove(workspace.root, [PUBLISHED])
     stale = [name for name in old if _is_of_shard(name) and name not in {*files, *live}]
     storage.remove(workspace.root, [*stale, *_of_shards(stale), *_temporaries(workspace)])
     write_journal(workspace, [*dict.fromkeys([*(name for name in old if name not in stale), *files, *CARD])])
@@ -151,13 +153,23 @@ def clear(workspace: Workspace) -> None:
     storage.remove(workspace.root, [*names, *in_build])
 
 
-def finish(workspace: Workspace) -> None:
-    """Deletes everything that is not needed after the build."""
+def finish(workspace: Workspace, is_last: bool = True) -> None:
+    """Deletes everything that is not needed after the build; but for the lease, unless it `is_last`."""
     in_build = [*_of_shards(listed(workspace)), *_OF_BUILD, *_temporaries(workspace), *_of_scratch(workspace)]
     if storage.is_local(workspace.root):
         storage.prune(storage.join(workspace.root, TEMPORARIES))
-    for names in (in_build, *([name] for name in _LAST)):
+    # First the digest of the manifest: without what an update started from, it would be believed.
+    for names in ([PUBLISHED], in_build, *([name] for name in (_LAST if is_last else _LAST[:1]))):
         storage.remove(workspace.root, names)
+
+
+def publish_lists(workspace: Workspace) -> None:
+    """Puts the lists of rejected pairs and of duplicates of a published update in the place of those before."""
+    for new, name in zip(workspace.refused, (REJECTED, DUPLICATES), strict=True):
+        if storage.exists(new):
+            workspace.copy(new, storage.join(workspace.root, name))
+        elif name == DUPLICATES and name in listed(workspace):
+            storage.remove(workspace.root, [name])
 
 
 def remove_transform(workspace: Workspace) -> None:

@@ -100,10 +100,8 @@ def publish(
     check_leaks(findings, examples, limits.leaks, recipe, workspace, of_duplicates)
     _check_shards(written, workspace)
     manifest = _manifest(written, moments, class_pixels, findings, recipe, rejected, started)
-    if previous:  # its lists belong to the data set before, until here
+    if previous:  # the lists in their place belong to the data set before, until the manifest is written
         manifest = updated(manifest, previous)
-        write_rejected(written, workspace, workspace.rejected)
-        write_duplicates(findings, workspace, workspace.duplicates)
     workspace.write(workspace.card_statistics, statistics.encode())
     publish_manifest(workspace, manifest)
     return manifest

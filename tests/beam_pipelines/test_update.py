@@ -21,6 +21,8 @@ from beam_pipelines.contract import record, tfrecord
 from beam_pipelines.contract.index import Index, file_name
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.contract.record import Record
+from beam_pipelines.files import storage
+from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.verify import main as verify
 from tests.support.builds import PROJECT, build, make_flat, published
 from tests.support.killed_builds import killed
@@ -188,7 +190,7 @@ def test_a_call_without_update_tells_what_has_changed(
 
 
 def test_a_refused_update_leaves_the_lists_of_the_data_set_before(
-    make: Callable[..., Made], capsys: pytest.CaptureFixture[str]
+    make: Callable[..., Made], pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = make()
     before = (made.output / "rejected.jsonl").read_bytes()
@@ -201,10 +203,129 @@ def test_a_refused_update_leaves_the_lists_of_the_data_set_before(
     assert f"{made.output}/_build/duplicates.jsonl lists each pair" in capsys.readouterr().err
     assert (made.output / "rejected.jsonl").read_bytes() == before
     assert not (made.output / "duplicates.jsonl").exists()
+    shutil.copytree(made.output, tmp_path / "refused")
     assert made.build("--update") == 0
     assert (made.output / "rejected.jsonl").read_bytes() != before
     assert (made.output / "duplicates.jsonl").exists()
     assert not (made.output / "_build").exists()
+    restored = Made(made.source, tmp_path / "refused")
+    for name in ("images/train/train_0002.png", "images/val/val_0001.png"):
+        shutil.copy2(pictures / name, made.source / name)
+    assert restored.build("--update") == 0
+    assert (restored.output / "rejected.jsonl").read_bytes() == before
+    assert not (restored.output / "duplicates.jsonl").exists()
+    assert restored.build("--overwrite") == 0
+
+
+def test_changes_of_what_is_rejected_alone_are_brought_in(make: Callable[..., Made], tmp_path: Path) -> None:
+    """A broken picture that is gone, and a new one without a mask."""
+    made = make("float32")
+    (made.source / BROKEN).unlink()
+    (made.source / BROKEN.replace("images", "masks")).unlink()
+    shutil.copy(made.source / "images" / "train" / "train_0001.png", made.source / "images" / "train" / "lonely.png")
+    before = made.manifest
+    assert made.build("--update") == 0
+    assert made.manifest.rejected == {"missing_mask": 1}
+    assert (made.manifest.splits, made.manifest.updates) == (before.splits, ())
+    scratch = Made(made.source, tmp_path / "scratch", "float32")
+    assert scratch.build() == 0
+    assert (made.output / "rejected.jsonl").read_bytes() == (scratch.output / "rejected.jsonl").read_bytes()
+    (made.source / "images" / "train" / "lonely.png").unlink()
+    assert made.build("--update") == 0
+    assert made.manifest.rejected == {}
+
+
+def test_the_numbers_of_shards_do_not_run_away(make: Callable[..., Made]) -> None:
+    """The broken picture makes an update of every call."""
+    made = make("float32")
+    for _ in range(2):
+        assert made.build("--update") == 0
+    change(made.source)
+    assert made.build("--update") == 0
+    numbers = {int(name.split("-")[1]) for name in made.files() if name.startswith("train")}
+    assert max(numbers) < 4 + 4 + 1
+    assert verify([str(made.output)]) == 0
+
+
+def test_the_lease_is_held_after_tidying_up(make: Callable[..., Made]) -> None:
+    made = make()
+    change(made.source)
+    with killed("beam_pipelines.shards.ownership.finish"):
+        assert made.build("--update") == 130
+    (made.source / "images" / "train" / "train_0001.png").unlink()
+    held = []
+
+    def look(*_: object, **__: object) -> None:
+        held.append((made.output / "_build" / "lease").exists())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("beam_pipelines.builder._check_space", look)
+        assert made.build("--update") == 0
+    assert held == [True]
+
+
+def test_a_kill_while_build_is_deleted_costs_nothing(make: Callable[..., Made]) -> None:
+    """Of the files that an update was stopped with, only the digest of a manifest that was never written is left."""
+    made = make("float32")
+    before = made.states("*.tfrecord")
+    kept = made.source / "images" / "train" / "train_0003.png"
+    kept.rename(made.source / "kept.bin")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("beam_pipelines.files.workspace.Workspace.write", _only_the_digest(Workspace.write))
+        assert made.build("--update") == 130
+    assert (made.output / "_build" / "published.json").exists()
+    (made.source / "kept.bin").rename(kept)
+    removed: list[list[str]] = []
+    remove = storage.remove
+
+    def first(root: str, names: Any) -> None:
+        removed.append(sorted(names))
+        remove(root, names)
+        if "_build/published.json" in names and len(removed) > 1:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("beam_pipelines.files.storage.remove", first)
+        made.build("--update")
+    assert not (made.output / "_build" / "published.json").exists()
+    assert made.build("--update") == 0
+    assert {name: made.states("*.tfrecord")[name] for name in before} == before
+
+
+def _only_the_digest(write: Callable[..., None]) -> Callable[..., None]:
+    def die(place: Workspace, path: str, data: bytes) -> None:
+        if path == place.manifest:
+            raise KeyboardInterrupt
+        write(place, path, data)
+
+    return die
+
+
+@pytest.mark.parametrize("damage", [b"", b"\0" * 40, b"half"])
+def test_a_damaged_list_of_what_was_before_starts_the_update_anew(
+    make: Callable[..., Made], damage: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = make()
+    change(made.source)
+    with killed("beam_pipelines.graph.publish"):
+        assert made.build("--update") == 130
+    (made.output / "_build" / "previous.json").write_bytes(damage)
+    assert made.build("--update") == 0
+    assert "previous.json was damaged: the update starts anew" in capsys.readouterr().out
+    assert len(made.manifest.updates) == 1
+    assert verify([str(made.output)]) == 0
+
+
+def test_a_build_from_scratch_is_no_update(make: Callable[..., Made]) -> None:
+    """Not even after an update that was killed, if the data set is gone."""
+    made = make()
+    change(made.source)
+    with killed("beam_pipelines.shards.ownership.finish"):
+        assert made.build("--update") == 130
+    (made.output / "dataset.json").unlink()
+    assert made.build("--update") == 0
+    assert (made.manifest.updates, made.manifest.superseded) == ((), ())
+    assert verify([str(made.output)]) == 0
 
 
 def test_nothing_to_do_changes_nothing(make: Callable[..., Made], capsys: pytest.CaptureFixture[str]) -> None:
