@@ -15,7 +15,6 @@ from rich.console import Console
 
 from beam_pipelines import progress, report, runners, tidying
 from beam_pipelines.card import files as card
-from beam_pipelines.contract import index
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import cloud, lease, storage, workspace
@@ -29,9 +28,9 @@ from beam_pipelines.planner import BuildPlan, changes_since, make_plan, settled
 from beam_pipelines.recipe import Recipe, input_paths
 from beam_pipelines.shards import leftovers, ownership
 from beam_pipelines.shards.documents import publish_documents
-from beam_pipelines.shards.leaks import grouping_of_leaks
+from beam_pipelines.shards.leaks import check_published_leaks, grouping_of_leaks
 from beam_pipelines.shards.plan import write_plan
-from beam_pipelines.shards.previous import Previous, forget_damaged, write_previous
+from beam_pipelines.shards.previous import Previous, mend_previous, write_previous
 from beam_pipelines.shards.publish import Limits, check_rejects, write_pairing, write_rejected
 from beam_pipelines.shards.update import Changes
 
@@ -63,7 +62,7 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
         plan = make_plan(recipe, place, console, opened, before)
         lease.check(place.lease)  # finding the pairs may have taken minutes
         if before and plan.difference and plan.difference.is_empty:
-            return _leave(before, place, console)
+            return _leave(before, settings, place, console)
         ownership.refuse_foreign(place, [*plan.files, *libraries.names()])
         _check_space(plan, recipe, place)
         if settings.overwrite:  # only when there is something to put in its place
@@ -96,20 +95,14 @@ def _forecast(settings: BuildSettings, place: Workspace, console: Console, opene
 def _before(settings: BuildSettings, place: Workspace, console: Console) -> Manifest | None:
     """The data set that is there, once what a build that was killed at its end left undone is done; None if there is
     none, or if it is to be replaced.
-
-    Raises:
-      BuildError: an update of it was stopped, and this call is none.
     """
-    if forget_damaged(place):
-        console.print(f"{place.previous} was damaged: the update starts anew", highlight=False)
+    if mend_previous(place):
+        console.print(f"{place.previous} was damaged, and is written again", highlight=False)
     found = None if settings.overwrite else _published(place, settings.recipe, console)
     if found is None:
         return None
-    if not workspace.update_is_unpublished(place):
-        if not tidying.complete(settings, place):
-            tidying.tidy(found, settings, place, console, is_last=not settings.update)
-    elif not settings.update:
-        raise BuildError(f"an update of {place.root} was stopped half-way: give --update to go on with it")
+    if not workspace.update_is_unpublished(place) and not tidying.complete(settings, place):
+        tidying.tidy(found, settings, place, console, is_last=not settings.update)
     return found
 
 
@@ -135,7 +128,12 @@ def _published(place: Workspace, recipe: Recipe, console: Console) -> Manifest |
 
 def _say_complete(manifest: Manifest, settings: BuildSettings, console: Console, opened: list[Source]) -> int:
     place = Workspace(settings.output)
+    check_published_leaks(manifest, settings.max_leaks)
     console.print(f"{place.root} is already complete; --overwrite builds it again", highlight=False)
+    if workspace.update_is_unpublished(place):
+        console.print("an update of it was begun and is not published: --update goes on with it", highlight=False)
+        _print_next(place, console)
+        return 0
     try:
         changes = changes_since(settings, manifest, opened)
     except BuildError as error:
@@ -154,21 +152,16 @@ def _say_changed(changes: Changes | None, console: Console) -> None:
             console.print(f"  {line}", highlight=False, markup=False)
 
 
-def _leave(before: Manifest, place: Workspace, console: Console) -> int:
+def _leave(before: Manifest, settings: BuildSettings, place: Workspace, console: Console) -> int:
     """Ends an update for which there is nothing to do, and deletes what a stopped one has written."""
+    check_published_leaks(before, settings.max_leaks)
     if workspace.update_is_unpublished(place):
-        ownership.start_update(place, [], _files_of(before))
+        ownership.start_update(place, [], tidying.files_of(before))
         card.write_missing(before, place)  # a stopped update may have replaced the statistics
-        ownership.finish(place)
+    ownership.finish(place)
     console.print(f"{place.root} is up to date", highlight=False)
     _print_next(place, console)
     return 0
-
-
-def _files_of(manifest: Manifest) -> list[str]:
-    """The shards of a data set and their indexes, with those that a reader may still have open."""
-    shards = [*(shard.file for shards in manifest.splits.values() for shard in shards), *manifest.superseded]
-    return [*shards, *map(index.file_name, shards)]
 
 
 def _check_pairing(found: Found, settings: BuildSettings, listed: str) -> None:
@@ -188,7 +181,7 @@ def _prepare(
     for line in leftovers.say_damaged(place):
         console.print(line, highlight=False)
     if before and plan.difference:
-        ownership.start_update(place, plan.files, _files_of(replace(before, superseded=())))
+        ownership.start_update(place, plan.files, tidying.files_of(replace(before, superseded=())))
         write_previous(place, Previous(before, plan.difference.changes.counts))
     else:
         ownership.start(place, plan.files)
@@ -241,4 +234,6 @@ def execute(
 
 
 def _print_next(place: Workspace, console: Console) -> None:
+    if storage.exists(place.card_page):
+        console.print(f"card: {place.card_page}", highlight=False, markup=False)
     console.print(f"next: python -m beam_pipelines.verify {shlex.quote(place.root)}", highlight=False)

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from rich.console import Console
 
 from beam_pipelines.card import files as card
+from beam_pipelines.contract import index
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import lease, storage, workspace
@@ -46,8 +47,10 @@ def tidy(manifest: Manifest, settings: BuildSettings, place: Workspace, console:
     is_last: whether the command ends then and gives its lease back.
     """
     before = read_previous(place)
-    if before:
+    if storage.exists(place.refused[0]):
         ownership.publish_lists(place)
+    if before:
+        ownership.remove_unpublished(place, files_of(manifest))
     notes = libraries.write_files(manifest, place, before.manifest if before else None)
     for note in [*notes, *card.write_missing(manifest, place)]:
         console.print(note, highlight=False)
@@ -58,6 +61,12 @@ def tidy(manifest: Manifest, settings: BuildSettings, place: Workspace, console:
     lease.check(place.lease)
     _keep_plan(manifest, place, of_update=before is not None)
     ownership.finish(place, is_last)
+
+
+def files_of(manifest: Manifest) -> list[str]:
+    """The shards of a data set and their indexes, with those that a reader may still have open."""
+    shards = [*(shard.file for shards in manifest.splits.values() for shard in shards), *manifest.superseded]
+    return [*shards, *map(index.file_name, shards)]
 
 
 def _keep_plan(manifest: Manifest, place: Workspace, of_update: bool) -> None:

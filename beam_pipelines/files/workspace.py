@@ -214,6 +214,12 @@ def update_is_unpublished(workspace: Workspace) -> bool:
     return data is not None and hashlib.sha256(data).hexdigest() == _before_update(workspace)
 
 
+def is_published(workspace: Workspace) -> bool:
+    """Whether `dataset.json` is what the build, or update, that has not ended yet was to publish."""
+    data, digest = storage.read_bytes(workspace.manifest), unsealed(storage.read_bytes(workspace.published))
+    return data is not None and digest is not None and digest.strip() == hashlib.sha256(data).hexdigest()
+
+
 def manifest_is_damaged(workspace: Workspace) -> bool:
     """Whether the manifest of an unfinished build differs from what that build wrote."""
     data = storage.read_bytes(workspace.manifest)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from beam_pipelines.contract import schema
+from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.contract.schema import PlainName, SchemaError
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import storage
@@ -81,6 +82,16 @@ def check_leaks(
             f"{max_leaks:.2%}): {', '.join(places(findings.counts, across=True))}. {path} lists each "
             f"pair. {_KEPT}. {cure[0].upper()}{cure[1:]}, or accept them with --max_leaks={rounded_up(share)}, and run "
             "the command again"
+        )
+
+
+def check_published_leaks(manifest: Manifest, max_leaks: float) -> None:
+    """Raises BuildError if more than the share `max_leaks` of a finished data set has a duplicate in another split."""
+    examples = sum(map(manifest.examples, manifest.splits))
+    if manifest.leaks > max_leaks * examples:
+        raise BuildError(
+            f"the data set is complete, and {manifest.leaks} of its {examples} examples have a duplicate in another "
+            f"split (--max_leaks is {max_leaks:.2%}): remove one of each pair in duplicates.jsonl, and give --update"
         )
 
 

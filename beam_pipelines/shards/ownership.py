@@ -163,6 +163,13 @@ def finish(workspace: Workspace, is_last: bool = True) -> None:
         storage.remove(workspace.root, names)
 
 
+def remove_unpublished(workspace: Workspace, published: Collection[str]) -> None:
+    """Deletes shards and indexes that an update has written and not published: `published` are those of the data set,
+    with those that a reader may still have open.
+    """
+    storage.remove(workspace.root, [name for name in listed(workspace) if _is_of_shard(name) and name not in published])
+
+
 def publish_lists(workspace: Workspace) -> None:
     """Puts the lists of rejected pairs and of duplicates of a published update in the place of those before."""
     for new, name in zip(workspace.refused, (REJECTED, DUPLICATES), strict=True):

@@ -17,7 +17,7 @@ from beam_pipelines.contract.schema import Count, Digest, SchemaError
 from beam_pipelines.contract.seal import decoded, sealed
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import storage
-from beam_pipelines.files.workspace import Workspace
+from beam_pipelines.files.workspace import Workspace, is_published, read_manifest
 from beam_pipelines.inputs.pairs import Pair
 from beam_pipelines.rejects import Rejected
 from beam_pipelines.shards import plan
@@ -46,7 +46,7 @@ class Previous:
 
 
 def read_previous(workspace: Workspace) -> Previous | None:
-    """None if there is no update. Raises BuildError if the file is damaged; `forget_damaged` is the cure."""
+    """None if there is no update. Raises BuildError if the file is damaged; `mend_previous` is the cure."""
     data = storage.read_bytes(workspace.previous)
     if data is None:
         return None
@@ -59,12 +59,16 @@ def read_previous(workspace: Workspace) -> Previous | None:
     raise BuildError(f"{workspace.previous} is damaged: another program changed it; run the same command again")
 
 
-def forget_damaged(workspace: Workspace) -> bool:
-    """Deletes the file if it is damaged: the update starts anew. -> whether it was."""
+def mend_previous(workspace: Workspace) -> bool:
+    """Writes the file again if it is damaged, or deletes it if the update is published. -> whether it was damaged."""
     with contextlib.suppress(BuildError):
         read_previous(workspace)
         return False
-    storage.delete([workspace.previous])
+    found = None if is_published(workspace) else read_manifest(workspace)
+    if found is None:
+        storage.delete([workspace.previous])
+    else:
+        write_previous(workspace, Previous(found, {}))
     return True
 
 

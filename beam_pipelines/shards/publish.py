@@ -147,10 +147,9 @@ def updated(manifest: Manifest, previous: Previous) -> Manifest:
     """The manifest of an update: without shards that hold nothing, and with what the update has changed."""
     splits = {name: tuple(shard for shard in of_split if shard.examples) for name, of_split in manifest.splits.items()}
     now = {shard.file for of_split in splits.values() for shard in of_split}
-    empty = {shard.file for of_split in manifest.splits.values() for shard in of_split} - now
-    written, gone = sorted(now - previous.shards.keys()), sorted((previous.shards.keys() | empty) - now)
+    written, gone = sorted(now - previous.shards.keys()), sorted(previous.shards.keys() - now)
     updates = previous.manifest.updates
-    if written or previous.shards.keys() - now:
+    if written or gone:
         updates = (*updates, Update(**previous.changes, shards=tuple(written)))
     return replace(manifest, splits=splits, updates=updates, superseded=tuple(gone))
 

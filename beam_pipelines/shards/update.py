@@ -122,7 +122,9 @@ class _Comparison:
             else:
                 self._found["changed"].append(pair.key)
         for pair in before.rejected:
-            self._found["again" if (before.split, pair.key) in self._places else "removed"].append(pair.key)
+            place = self._places.get((before.split, pair.key))
+            same_files = place is not None and _is_same(pair, self._chosen[before.split][place])
+            self._found["removed" if place is None else "again" if same_files else "changed"].append(pair.key)
         return same
 
     def new(self) -> dict[str, PairList]:
