@@ -129,11 +129,18 @@ def test_the_model_garden_reads_png_records_with_the_config_of_the_readme(
 ) -> None:
     write_dataset(tmp_path, "png", SHARDS)
     monkeypatch.chdir(tmp_path)
+    dataset = json.loads((tmp_path / FILE_NAME).read_text())
+    for part in ("splits", "class_pixels", "ignored_pixels"):
+        dataset[part]["val"] = dataset[part]["train"]
+    (tmp_path / FILE_NAME).write_text(json.dumps(dataset))
     here(tmp_path, MODEL_GARDEN)
     task = json.loads((tmp_path / "model_garden.yaml").read_text())["task"]
     assert task["model"] == {"num_classes": 11, "input_size": [8, 12, 3]}
     assert task["losses"]["ignore_label"] == IGNORE
-    assert list(tmp_path.glob(Path(task["train_data"]["input_path"]).name))
+    for name in ("train_data", "validation_data"):
+        files = task[name]["input_path"]
+        assert [Path(file).name for file in files] == sorted(path.name for path in tmp_path.glob("train-*"))
+        assert all(Path(file).exists() for file in files)
     feature = task["validation_data"]["image_feature"]
     assert feature == task["train_data"]["image_feature"]
     moments = Manifest.from_json((tmp_path / FILE_NAME).read_text()).moments
