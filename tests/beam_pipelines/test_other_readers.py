@@ -129,11 +129,13 @@ def test_the_model_garden_reads_png_records_with_the_config_of_the_readme(
 ) -> None:
     write_dataset(tmp_path, "png", SHARDS)
     monkeypatch.chdir(tmp_path)
-    dataset = json.loads((tmp_path / FILE_NAME).read_text())
+    whole = (tmp_path / FILE_NAME).read_text()
+    dataset = json.loads(whole)
     for part in ("splits", "class_pixels", "ignored_pixels"):
         dataset[part]["val"] = dataset[part]["train"]
     (tmp_path / FILE_NAME).write_text(json.dumps(dataset))
     here(tmp_path, MODEL_GARDEN)
+    (tmp_path / FILE_NAME).write_text(whole)
     task = json.loads((tmp_path / "model_garden.yaml").read_text())["task"]
     assert task["model"] == {"num_classes": 11, "input_size": [8, 12, 3]}
     assert task["losses"]["ignore_label"] == IGNORE
