@@ -14,8 +14,8 @@ from beam_pipelines.errors import BuildError
 from beam_pipelines.files import storage
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.shards.duplicate_search import KINDS, LISTED
+from beam_pipelines.shards.index_files import read_index
 from beam_pipelines.shards.leaks import DuplicateLine, read_duplicates
-from beam_pipelines.shards.previous import read_index
 
 SHOWN = 8  # pairs
 _LONGEST = 360  # pixels: the longer side of a picture

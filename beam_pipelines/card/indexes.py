@@ -5,7 +5,7 @@ from __future__ import annotations
 from beam_pipelines.card.statistics import Statistics
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.files.workspace import Workspace
-from beam_pipelines.shards.previous import read_index
+from beam_pipelines.shards.index_files import read_index
 
 
 def statistics_of(manifest: Manifest, workspace: Workspace) -> dict[str, Statistics]:

@@ -17,8 +17,9 @@ from beam_pipelines.contract.record import RAW_DTYPES, Record, is_normalized
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import storage
 from beam_pipelines.files.workspace import Workspace
+from beam_pipelines.shards.index_files import read_index
 from beam_pipelines.shards.plan import ShardPlan
-from beam_pipelines.shards.previous import Previous, read_index, read_previous
+from beam_pipelines.shards.previous import Previous, read_previous
 from beam_pipelines.shards.receipts import StagedShard
 
 

@@ -21,11 +21,8 @@ import msgspec
 import numpy as np
 from msgspec.structs import replace
 
-from beam_pipelines.contract.index import Index
-from beam_pipelines.contract.schema import SchemaError
-from beam_pipelines.errors import BuildError
-from beam_pipelines.files import storage
 from beam_pipelines.files.workspace import Workspace
+from beam_pipelines.shards.index_files import read_index
 
 Kind = Literal["exact", "near", "mirrored"]
 KINDS: Sequence[Kind] = ("exact", "near", "mirrored")
@@ -109,11 +106,7 @@ class Findings:
 
 def read_pictures(shard: str, workspace: Workspace) -> Iterator[Picture]:
     """Yields the examples of the shard file `shard`, from its index. Raises BuildError if that is not whole."""
-    path = workspace.index(shard)
-    try:
-        index = Index.from_bytes(storage.read_bytes(path), path)
-    except SchemaError as error:
-        raise BuildError(f"{error}: another program changed the folder; run the same command again") from error
+    index, _ = read_index(shard, workspace)
     for example in index.examples:
         hashes = (int(text, 16) for text in example.hashes)
         yield Picture(example.key, index.split, example.filename, shard, example.pixels_digest, *hashes)

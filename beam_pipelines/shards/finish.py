@@ -21,7 +21,7 @@ from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.pixels.normalize import Normalizer
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.shards.carry import previous_of, records_of, restored
-from beam_pipelines.shards.previous import read_index
+from beam_pipelines.shards.index_files import read_index
 from beam_pipelines.shards.receipts import FinishedShard, StagedShard, finished_receipt
 from beam_pipelines.shards.stage import ShardWriter
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,8 +11,6 @@ from dataclasses import dataclass
 
 import msgspec
 
-from beam_pipelines.contract import index
-from beam_pipelines.contract.index import Index
 from beam_pipelines.contract.manifest import Manifest, ManifestError, Shard
 from beam_pipelines.contract.schema import Count, Digest, SchemaError
 from beam_pipelines.contract.seal import decoded, sealed
@@ -21,6 +20,7 @@ from beam_pipelines.files.workspace import Workspace, is_published, read_manifes
 from beam_pipelines.inputs.pairs import Pair
 from beam_pipelines.rejects import Rejected
 from beam_pipelines.shards import plan
+from beam_pipelines.shards.index_files import read_index
 from beam_pipelines.shards.plan import ShardPlan
 
 _AGAIN = "build the data set again with --overwrite"
@@ -48,15 +48,16 @@ class Previous:
 def read_previous(workspace: Workspace) -> Previous | None:
     """None if there is no update. Raises BuildError if the file is damaged; `mend_previous` is the cure."""
     data = storage.read_bytes(workspace.previous)
-    if data is None:
-        return None
-    found = decoded(_Fields, data, workspace.previous)
-    try:
+    return None if data is None else _decoded(data, workspace.previous)
+
+
+@functools.lru_cache(maxsize=1)  # a worker reads it for every shard
+def _decoded(data: bytes, name: str) -> Previous:
+    found = decoded(_Fields, data, name)
+    with contextlib.suppress(ManifestError):
         if found is not None:
-            return Previous(Manifest.from_json(found.manifest, workspace.previous), found.changes)
-    except ManifestError:
-        pass
-    raise BuildError(f"{workspace.previous} is damaged: another program changed it; run the same command again")
+            return Previous(Manifest.from_json(found.manifest, name), found.changes)
+    raise BuildError(f"{name} is damaged: another program changed it; run the same command again")
 
 
 def mend_previous(workspace: Workspace) -> bool:
@@ -126,13 +127,3 @@ def pairing_problems(workspace: Workspace) -> list[Rejected] | None:
         return [found for line in lines if (found := Rejected.from_json(line)).stage == "pair"]
     except SchemaError:
         return None
-
-
-def read_index(file: str, workspace: Workspace) -> tuple[Index, bytes]:
-    """The index of a shard of the finished data set, and its bytes. Raises BuildError if it is damaged."""
-    path = workspace.index(file)
-    data = storage.read_bytes(path)
-    try:
-        return Index.from_bytes(data, path), data or b""
-    except SchemaError as error:
-        raise BuildError(f"{error}: restore {index.file_name(file)}, or {_AGAIN}") from error
