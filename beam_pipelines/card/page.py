@@ -73,5 +73,6 @@ def _legend(manifest: Manifest) -> list[dict[str, Any]]:
 
 def _heat_maps(rows: list[classes.ClassRow], splits: Mapping[str, Statistics]) -> list[heat_maps.HeatMap]:
     """Over all splits."""
-    cells = {row.name: np.sum([each.heat_maps[row.train_id] for each in splits.values()], axis=0) for row in rows}
-    return [found for name, counts in cells.items() if (found := heat_maps.heat_map(name, counts))]
+    cells = np.sum([each.heat_maps for each in splits.values()], axis=0)
+    pixels = cells.sum(0)
+    return [found for row in rows if (found := heat_maps.heat_map(row.name, cells[row.train_id], pixels))]

@@ -28,7 +28,7 @@ _GOLDEN = 0.618034  # part of the color wheel between two classes without a colo
 _STRIPES = ((32, 32, 32), (88, 88, 88))  # what ignored pixels are hatched with
 _STRIPE = 5  # pixels: the width of a stripe
 _DIMMED = 150  # of 255: how much is hidden of what is not of the class that a picture is about
-_LINE = 7  # pixels: twice the width of the line around it, and one
+_LINE = 3 / LONGEST  # of the longer side: the width of the line around it; less than half a pixel is no line
 
 
 @dataclass(frozen=True)
@@ -96,11 +96,12 @@ def mask_picture(mask: np.ndarray, colors: Sequence[tuple[int, int, int]]) -> st
 
 
 def spotlight(mask: np.ndarray, train_id: int, color: tuple[int, int, int]) -> str:
-    """uint8[H, W] -> the address of a PNG picture that shows one class in its color with a white line around it, and
-    dims all the rest.
+    """uint8[H, W] -> the address of a PNG picture that shows one class in its color and dims all the rest; a white line
+    is around it, unless the picture is so small that the line would be more to see than the class.
     """
     shown = Image.fromarray((_small(mask) == train_id).astype(np.uint8))
-    around = np.asarray(shown.filter(ImageFilter.MaxFilter(_LINE)))
+    line = round(_LINE * max(shown.size))
+    around = np.asarray(shown.filter(ImageFilter.MaxFilter(2 * line + 1)) if line else shown)
     places = np.where(np.asarray(shown) > 0, 1, 2 * around).astype(np.uint8)
     return png(places, bytes([0, 0, 0, *color, 255, 255, 255]), transparency=bytes([_DIMMED, 255, 255]))
 
