@@ -18,6 +18,7 @@ _BY = "\N{MULTIPLICATION SIGN}"
 _SIZES = 12  # rows of the table of sizes
 _LEVELS = 16  # of a row in the table of a histogram
 _CHANNELS = ("red", "green", "blue")
+_OR_MORE = " or more"
 _TITLES = {
     "long_side": ("Longer side of the image files", "pixels, in steps of 64"),
     "aspect_ratio": ("Aspect ratio of the image files", "width / height, in steps of 0.05"),
@@ -73,16 +74,17 @@ def _histogram(name: str, splits: Mapping[str, Statistics]) -> Chart | None:
         split: [int(each) / splits[split].examples for each in counts[split][first : last + 1]] for split in counts
     }
     title, what = _TITLES[name]
+    if labels[-1].endswith(_OR_MORE):  # an axis may have no room for the label of each bar
+        what = f"{what}; the last bar: {labels[-1]}"
     return bars(title, labels, series, what=what, touching=True)
 
 
 def _from(name: str, number: int) -> str:
-    """The least value of a bin."""
-    return (
-        f"{number * DISTRIBUTIONS[name].width:,.2f}"
-        if name == "aspect_ratio"
-        else count(int(number * DISTRIBUTIONS[name].width))
-    )
+    """The least value of a bin; of the last one also that it has all larger values."""
+    bins = DISTRIBUTIONS[name]
+    least = number * bins.width
+    text = f"{least:,.2f}" if name == "aspect_ratio" else count(int(least))
+    return f"{text}{_OR_MORE}" if bins.open and number == bins.count - 1 else text
 
 
 def normalization_chart(manifest: Manifest) -> Chart:
@@ -91,7 +93,11 @@ def normalization_chart(manifest: Manifest) -> Chart:
     """
     histogram, pixels = manifest.moments.histogram, manifest.moments.pixels
     series = {name: [int(value) / pixels for value in row] for name, row in zip(_CHANNELS, histogram, strict=True)}
-    inner = max(max(values[1:-1]) for values in series.values())
+    most = _above(max(max(values[1:-1]) for values in series.values()))
+    highest, channel, place = max((max(values), name, values.index(max(values))) for name, values in series.items())
+    hidden = (
+        f"The chart ends at {share(most)}. The highest value above it is {share(highest)}, of {channel} at {place}."
+    )
     coarse = histogram.reshape(len(_CHANNELS), -1, _LEVELS).sum(2).T
     rows = [
         [f"{_LEVELS * place} to {_LEVELS * place + _LEVELS - 1}", *(share(int(value) / pixels) for value in values)]
@@ -104,7 +110,8 @@ def normalization_chart(manifest: Manifest) -> Chart:
         step=32,
         tones=_CHANNELS,
         marks=[round(255 * mean) for mean in manifest.moments.mean],
-        most=_above(inner),
+        most=most,
+        note=hidden if highest > most else "",
         table=Table(["values", *_CHANNELS], rows),
     )
 

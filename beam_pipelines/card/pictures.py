@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import colorsys
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,12 +17,14 @@ from beam_pipelines.contract.labels import IGNORE, LabelTable
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.contract.normalization import Normalization
 from beam_pipelines.contract.record import Record
+from beam_pipelines.errors import BuildError
 from beam_pipelines.files import storage
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.shards.carry import image_of, mask_of
 
 LONGEST = 640  # pixels: the longer side of a picture
 THUMBNAIL = 240  # of a small one
+_RESTORE = "restore the file, or build the data set again with --overwrite"
 _QUALITY = 85  # of JPEG
 _GOLDEN = 0.618034  # part of the color wheel between two classes without a color: neighbors differ most
 _STRIPES = ((32, 32, 32), (88, 88, 88))  # what ignored pixels are hatched with
@@ -41,19 +43,28 @@ class Picture:
 
 
 def read_pictures(places: Iterable[Place], manifest: Manifest, workspace: Workspace) -> Iterator[tuple[Place, Picture]]:
-    """Yields each of the places with its picture, shard by shard.
-
-    Raises:
-      CorruptRecordError, RecordError: a shard is damaged.
-    """
+    """Yields each of the places with its picture, shard by shard. Raises BuildError if a shard is damaged or gone."""
     of_shards: dict[str, dict[int, Place]] = {}
     for place in sorted(set(places)):
         of_shards.setdefault(place.shard, {})[place.number] = place
     for shard, wanted in of_shards.items():
         path = workspace.final(shard)
+        for number, picture in _chosen(path, wanted, manifest.moments.normalization):
+            yield wanted[number], picture
+
+
+def _chosen(path: str, numbers: Collection[int], normalization: Normalization) -> Iterator[tuple[int, Picture]]:
+    """(number, picture) of the records `numbers` of the shard at `path`. Raises BuildError if it is damaged or gone."""
+    try:
         with storage.open_read(path) as file:
-            for number, serialized in tfrecord.read_chosen(file, wanted, path):
-                yield wanted[number], picture_of(record.decode(serialized), manifest.moments.normalization)
+            for number, serialized in tfrecord.read_chosen(file, numbers, path):
+                yield number, picture_of(record.decode(serialized), normalization)
+    except FileNotFoundError as error:
+        raise BuildError(f"{path}: the shard does not exist; {_RESTORE}") from error
+    except tfrecord.CorruptRecordError as error:
+        raise BuildError(f"{error}; {_RESTORE}") from error
+    except record.RecordError as error:
+        raise BuildError(f"{path}: {error}; {_RESTORE}") from error
 
 
 def picture_of(found: Record, normalization: Normalization) -> Picture:

@@ -28,12 +28,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart that the macro `draw` of `charts.html` takes. `height` is in pixels."""
+    """A chart that the macro `draw` of `charts.html` takes. `height` is in pixels; `note` says what is not shown."""
 
     title: str
     config: Mapping[str, Any]
     table: Table
     height: int = _PLOT
+    note: str = ""
 
 
 def bars(
@@ -78,9 +79,10 @@ def lines(
     marks: Sequence[int],
     most: float,
     table: Table,
+    note: str = "",
 ) -> Chart:
     """A line of shares over 0, 1, 2, ... for each series, in the colors `tones`, with a mark at one place of each; what
-    is above `most` is cut off. `step` is between two numbers of the axis.
+    is above `most` is cut off, which `note` should tell. `step` is between two numbers of the axis.
     """
     sets = [
         {
@@ -102,7 +104,8 @@ def lines(
         "title": _title(what),
     }
     options = _options(True) | {"scales": {"x": across, "y": {"min": 0, "max": most}}}
-    return Chart(title, {"type": "line", "percent": True, "data": {"datasets": sets}, "options": options}, table)
+    config = {"type": "line", "percent": True, "data": {"datasets": sets}, "options": options}
+    return Chart(title, config, table, note=note)
 
 
 def _options(legend: bool) -> dict[str, Any]:
