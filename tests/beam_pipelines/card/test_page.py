@@ -19,7 +19,20 @@ if TYPE_CHECKING:
 
 SCRIPT = "<script>alert(1)</script>"  # as the name of a file it is a folder with a file
 MARKUP = "<img src=x onerror=alert(1)>"
-NAMES = ["sky", MARKUP, "pole", "road", "pavement", "tree", "sign", "fence", "car", "person", "bicyclist"]
+NAMES = [
+    "sky",
+    MARKUP,
+    "pole",
+    "road",
+    "pavement",
+    "tree",
+    "sign",
+    "fence",
+    "car",
+    "person",
+    "long name " * 15 + "x" * 150,
+]
+NEVER = "never & nowhere"  # a class without a pixel
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +47,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     image.write_bytes(image.read_bytes()[:900])  # truncated
     Image.fromarray(np.full((32, 64), 77, np.uint8)).save(folder / "masks" / "train" / "train_0002.png")
     lines = [f"  - {{name: '{name}', ids: [{number}]}}\n" for number, name in enumerate(NAMES)]
+    lines.append(f"  - {{name: '{NEVER}', ids: [12]}}\n")
     (folder / "labels.yaml").write_text(f"classes:\n{''.join(lines)}ignore:\n  - {{name: void, ids: [11]}}\n")
     return folder
 
@@ -110,6 +124,31 @@ def test_names_are_text(browser: Chrome, page: Path) -> None:
     assert count(browser, "img[src=x]") == 0
     assert count(browser, "script:not([type])") == 3
     assert browser.title.startswith("Data set card")  # an open alert would raise
+
+
+def test_a_class_that_never_occurs_is_named_and_in_the_table(browser: Chrome, page: Path) -> None:
+    browsers.show(browser, page)
+    text = browser.execute_script("return document.getElementById('classes').innerText")
+    assert f"In no image: {NEVER}." in text
+    assert f"\n{NEVER}\t0\t0%\t0\t0%\t0\t0%\t0\t0%\n" in text
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_long_name_leaves_the_numbers_in_sight(browser: Chrome, page: Path, width: int) -> None:
+    browsers.show(browser, page, width=width)
+    browser.execute_script("document.querySelectorAll('details').forEach((each) => (each.open = true))")
+    first = """return [...document.querySelectorAll("tbody th + td.number, .matrix tbody th + td")].map(
+        (each) => each.getBoundingClientRect().right)"""
+    assert max(browser.execute_script(first)) <= width
+    heads = "return [...document.querySelectorAll('.matrix thead span')].map((each) => each.clientHeight)"
+    assert max(browser.execute_script(heads)) <= 9 * 16
+    assert count(browser, f".matrix span[title='{NAMES[-1].strip()}']") == 2
+
+
+def test_the_recipe_is_text_without_escapes(browser: Chrome, page: Path) -> None:
+    browsers.show(browser, page)
+    text = browser.execute_script("return document.getElementById('provenance').textContent")
+    assert "\\u00" not in text
 
 
 def test_it_tells_what_was_rejected_and_why(browser: Chrome, page: Path) -> None:
