@@ -11,6 +11,7 @@ import numpy as np
 
 from beam_pipelines.card.statistics import DISTRIBUTIONS, Statistics
 from beam_pipelines.contract.manifest import Manifest
+from beam_pipelines.contract.moments import Moments
 from beam_pipelines.contract.pages import count, share
 from beam_pipelines.contract.pages.charts import Chart, Table, bars, lines
 
@@ -74,9 +75,9 @@ def _histogram(name: str, splits: Mapping[str, Statistics]) -> Chart | None:
         split: [int(each) / splits[split].examples for each in counts[split][first : last + 1]] for split in counts
     }
     title, what = _TITLES[name]
-    if labels[-1].endswith(_OR_MORE):  # an axis may have no room for the label of each bar
-        what = f"{what}; the last bar: {labels[-1]}"
-    return bars(title, labels, series, what=what, touching=True)
+    # The axis may have no room for the label of each bar.
+    note = f"The last bar: {labels[-1]}." if labels[-1].endswith(_OR_MORE) else ""
+    return bars(title, labels, series, what=what, touching=True, note=note)
 
 
 def _from(name: str, number: int) -> str:
@@ -87,11 +88,11 @@ def _from(name: str, number: int) -> str:
     return f"{text}{_OR_MORE}" if bins.open and number == bins.count - 1 else text
 
 
-def normalization_chart(manifest: Manifest) -> Chart:
+def normalization_chart(moments: Moments) -> Chart:
     """How often each channel has each value, with a mark at its mean. Where pixels are clipped, 0 and 255 would make
     all the others flat: the chart ends above these.
     """
-    histogram, pixels = manifest.moments.histogram, manifest.moments.pixels
+    histogram, pixels = moments.histogram, moments.pixels
     series = {name: [int(value) / pixels for value in row] for name, row in zip(_CHANNELS, histogram, strict=True)}
     most = _above(max(max(values[1:-1]) for values in series.values()))
     highest, channel, place = max((max(values), name, values.index(max(values))) for name, values in series.items())
@@ -109,7 +110,7 @@ def normalization_chart(manifest: Manifest) -> Chart:
         what="value before normalization",
         step=32,
         tones=_CHANNELS,
-        marks=[round(255 * mean) for mean in manifest.moments.mean],
+        marks=[round(255 * mean) for mean in moments.mean],
         most=most,
         note=hidden if highest > most else "",
         table=Table(["values", *_CHANNELS], rows),

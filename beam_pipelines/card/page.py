@@ -57,7 +57,7 @@ def values_of(manifest: Manifest, statistics: Mapping[str, Statistics], workspac
         "together": classes.together(rows, splits),
         "sizes": distributions.sizes(splits),
         "image_charts": distributions.image_charts(splits),
-        "normalization_chart": distributions.normalization_chart(manifest),
+        "normalization_chart": distributions.normalization_chart(manifest.moments),
         "moments": distributions.moments_table(manifest),
         "samples": samples.samples(manifest, splits, rows, workspace),
         "first": FIRST,

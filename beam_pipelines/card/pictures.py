@@ -29,8 +29,8 @@ _QUALITY = 85  # of JPEG
 _GOLDEN = 0.618034  # part of the color wheel between two classes without a color: neighbors differ most
 _STRIPES = ((32, 32, 32), (88, 88, 88))  # what ignored pixels are hatched with
 _STRIPE = 5  # pixels: the width of a stripe
-_DIMMED = 150  # of 255: how much is hidden of what is not of the class that a picture is about
-_LINE = 3 / LONGEST  # of the longer side: the width of the line around it; less than half a pixel is no line
+_DIMMED = 230  # of 255: how much is hidden of what is not of the class that a picture is about
+_LINE = 320  # pixels of the longer side for each pixel of the line around it; smaller pictures get none
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def spotlight(mask: np.ndarray, train_id: int, color: tuple[int, int, int]) -> s
     is around it, unless the picture is so small that the line would be more to see than the class.
     """
     shown = Image.fromarray((_small(mask) == train_id).astype(np.uint8))
-    line = round(_LINE * max(shown.size))
+    line = max(shown.size) // _LINE
     around = np.asarray(shown.filter(ImageFilter.MaxFilter(2 * line + 1)) if line else shown)
     places = np.where(np.asarray(shown) > 0, 1, 2 * around).astype(np.uint8)
     return png(places, bytes([0, 0, 0, *color, 255, 255, 255]), transparency=bytes([_DIMMED, 255, 255]))

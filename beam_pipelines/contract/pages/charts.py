@@ -28,7 +28,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart that the macro `draw` of `charts.html` takes. `height` is in pixels; `note` says what is not shown."""
+    """A chart that the macro `draw` of `charts.html` takes. `height` is in pixels; `note` says what it can't show."""
 
     title: str
     config: Mapping[str, Any]
@@ -45,6 +45,7 @@ def bars(
     what: str,
     horizontal: bool = False,
     touching: bool = False,
+    note: str = "",
 ) -> Chart:
     """Bars of shares: for each label one of each series. `what` names the labels; `touching` bars are a histogram."""
     sets = [
@@ -66,7 +67,7 @@ def bars(
         "data": {"labels": [*map(_short, labels)], "datasets": sets},
         "options": options,
     }
-    return Chart(title, config, _table(what, labels, series), height)
+    return Chart(title, config, _table(what, labels, series), height, note)
 
 
 def lines(

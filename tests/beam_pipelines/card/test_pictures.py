@@ -84,15 +84,15 @@ def test_as_many_classes_as_a_mask_can_hold_keep_their_colors() -> None:
     assert picture[255].tolist() == [32, 32, 32]
 
 
-@pytest.mark.parametrize(("width", "line"), [(640, 3), (256, 1), (80, 0)])
+@pytest.mark.parametrize(("width", "line"), [(640, 2), (320, 1), (256, 0), (80, 0)])
 def test_a_spotlight_shows_one_class_with_a_line_around_it_and_dims_the_rest(width: int, line: int) -> None:
     mask = np.zeros((30, width), np.uint8)
     mask[10:20, 10:20] = 1
     picture = shown(spotlight(mask, 1, COLORS[1]))
     assert (picture[10:20, 10:20] == (*COLORS[1], 255)).all()
     assert (picture[10 - line : 10, 10:20] == 255).all()
-    assert (picture[: 10 - line] == (0, 0, 0, 150)).all()
-    assert (picture[20 + line :] == (0, 0, 0, 150)).all()
+    assert (picture[: 10 - line] == (0, 0, 0, 230)).all()
+    assert (picture[20 + line :] == (0, 0, 0, 230)).all()
 
 
 def test_large_pictures_become_smaller_and_small_ones_stay() -> None:
