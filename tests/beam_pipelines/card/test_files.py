@@ -13,7 +13,7 @@ from rich.console import Console
 from beam_pipelines.card.__main__ import main as card
 from beam_pipelines.card.__main__ import write_card
 from beam_pipelines.files.names import CARD, CARD_PAGE, CARD_STATISTICS
-from tests.support.builds import build, make_flat, no_transform, run_module
+from tests.support.builds import build, make_flat, no_transform
 from tests.support.killed_builds import DAMAGES, FIRST, VAL, command, killed
 
 USERS = "card/notes.txt"
@@ -270,47 +270,9 @@ def test_pairs_that_are_not_in_the_data_set_are_not_shown(output: Path, change: 
     assert '<div class="pair">' not in (output / CARD_PAGE).read_text()
 
 
-# --- the command line
-
-
-def test_a_folder_without_a_data_set_is_told(tmp_path: Path) -> None:
-    done = run_module("card", tmp_path)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(f"error: {tmp_path} has no dataset.json: there is no data set; give the folder")
-    assert not [*tmp_path.iterdir()]
-
-
-def test_a_folder_that_does_not_exist_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert card([str(tmp_path / "none")]) == 1
-    assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'none'} does not exist: give the folder that")
-
-
 def test_a_build_that_did_not_finish_is_told(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with killed("beam_pipelines.shards.publish.publish_manifest"):
         assert build(*command(source, tmp_path, "uint8")) != 0
     capsys.readouterr()
     assert card([str(tmp_path)]) == 1
     assert "its build did not finish. Run the same" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (["out", "--qqq"], "unrecognized arguments: --qqq"),
-        ([], "the following arguments are required: DATASET"),
-        ([""], "DATASET is empty: give the folder of a data set"),
-        (["https://x"], "DATASET https://x: https: is not supported"),
-    ],
-)
-def test_wrong_arguments_are_told(arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        card(arguments)
-    assert ended.value.code == 2
-    assert told in capsys.readouterr().err
-
-
-def test_help_says_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        card(["--help"])
-    assert ended.value.code == 0
-    assert "card/index.html" in capsys.readouterr().out
