@@ -10,6 +10,8 @@ from beam_pipelines import stopping  # imports nothing slow: signals are handled
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from beam_pipelines.files.workspace import Workspace
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 if the card is written, 1 if there is no data set or an error, 2 (SystemExit) if the
@@ -17,8 +19,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     As a command it also exits with 128 + the number of the signal that stopped it.
     """
-    from beam_pipelines.options import parse_card
+    from beam_pipelines.options import card_parser, parse_card
 
+    parser = card_parser()
+    if not parser.parse_args(argv).dataset:
+        parser.error("DATASET is empty: give the folder of a data set")
     settings = parse_card(argv)
     # Beam takes a second to import; --help exits before that.
     from beam_pipelines import runners
@@ -29,7 +34,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def write_card(dataset: str, console: Console) -> int:
     """Writes it, says where, and returns 0. Raises BuildError or ManifestError."""
     from beam_pipelines.card import files
-    from beam_pipelines.contract.manifest import not_built
     from beam_pipelines.errors import BuildError
     from beam_pipelines.files import cloud, lease, storage
     from beam_pipelines.files.workspace import Workspace, read_manifest
@@ -40,7 +44,7 @@ def write_card(dataset: str, console: Console) -> int:
     cloud.check_login(place.root)
     manifest = read_manifest(place)
     if manifest is None:
-        raise BuildError(not_built(dataset))
+        raise BuildError(_missing(place))
     ownership.claim(place, overwrite=False)
     with lease.hold(place.lease):
         unfinished = storage.exists(place.journal)
@@ -49,6 +53,19 @@ def write_card(dataset: str, console: Console) -> int:
             ownership.finish(place)
     console.print(f"{place.card_page} ({readable(storage.size_of(place.card_page) or 0)})", highlight=False)
     return 0
+
+
+def _missing(place: Workspace) -> str:
+    """Why there is no data set at `place`, and what helps."""
+    from beam_pipelines.contract.manifest import FILE_NAME, not_built
+    from beam_pipelines.files import storage
+
+    if storage.exists(place.journal):
+        return not_built(place.root)
+    cure = "give the folder that `python -m beam_pipelines.build` wrote a data set to"
+    if storage.is_local(place.root) and not storage.is_there(place.root):
+        return f"{place.root} does not exist: {cure}"
+    return f"{place.root} has no {FILE_NAME}: there is no data set; {cure}"
 
 
 if __name__ == "__main__":

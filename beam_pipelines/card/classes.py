@@ -60,6 +60,16 @@ class Drift:
     furthest: str
     difference: float
 
+    @property
+    def distance_words(self) -> str:
+        return f"{self.distance:.3f}" if self.distance >= 0.0005 else "below 0.001"
+
+    @property
+    def difference_words(self) -> str:
+        """Without its sign."""
+        points = 100 * abs(self.difference)
+        return f"{points:.1f} points" if points >= 0.05 else "less than 0.1 points"
+
 
 @dataclass(frozen=True)
 class Together:
@@ -100,10 +110,10 @@ def class_rows(labels: LabelTable, splits: Mapping[str, Statistics], main: str) 
 
 
 def drifts(rows: Sequence[ClassRow], splits: Mapping[str, Statistics], main: str) -> list[Drift]:
-    """How far each other split is from `main`."""
+    """How far each other split is from `main`; not of those without a pixel that belongs to a class."""
     found = []
     for split, each in splits.items():
-        if split == main:
+        if split == main or not each.class_pixels[:-1].any() or not splits[main].class_pixels[:-1].any():
             continue
         distance = drift.total_variation(each.class_pixels[:-1].tolist(), splits[main].class_pixels[:-1].tolist())
         gaps = {row.name: row.splits[split].pixel_share - row.splits[main].pixel_share for row in rows}

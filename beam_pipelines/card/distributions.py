@@ -11,6 +11,7 @@ import numpy as np
 
 from beam_pipelines.card.statistics import DISTRIBUTIONS, Statistics
 from beam_pipelines.contract.manifest import Manifest
+from beam_pipelines.contract.moments import Moments
 from beam_pipelines.contract.pages import count, share
 from beam_pipelines.contract.pages.charts import Chart, Table, bars, lines
 
@@ -18,6 +19,7 @@ _BY = "\N{MULTIPLICATION SIGN}"
 _SIZES = 12  # rows of the table of sizes
 _LEVELS = 16  # of a row in the table of a histogram
 _CHANNELS = ("red", "green", "blue")
+_OR_MORE = " or more"
 _TITLES = {
     "long_side": ("Longer side of the image files", "pixels, in steps of 64"),
     "aspect_ratio": ("Aspect ratio of the image files", "width / height, in steps of 0.05"),
@@ -73,25 +75,30 @@ def _histogram(name: str, splits: Mapping[str, Statistics]) -> Chart | None:
         split: [int(each) / splits[split].examples for each in counts[split][first : last + 1]] for split in counts
     }
     title, what = _TITLES[name]
-    return bars(title, labels, series, what=what, touching=True)
+    # The axis may have no room for the label of each bar.
+    note = f"The last bar: {labels[-1]}." if labels[-1].endswith(_OR_MORE) else ""
+    return bars(title, labels, series, what=what, touching=True, note=note)
 
 
 def _from(name: str, number: int) -> str:
-    """The least value of a bin."""
-    return (
-        f"{number * DISTRIBUTIONS[name].width:,.2f}"
-        if name == "aspect_ratio"
-        else count(int(number * DISTRIBUTIONS[name].width))
-    )
+    """The least value of a bin; of the last one also that it has all larger values."""
+    bins = DISTRIBUTIONS[name]
+    least = number * bins.width
+    text = f"{least:,.2f}" if name == "aspect_ratio" else count(int(least))
+    return f"{text}{_OR_MORE}" if bins.open and number == bins.count - 1 else text
 
 
-def normalization_chart(manifest: Manifest) -> Chart:
+def normalization_chart(moments: Moments) -> Chart:
     """How often each channel has each value, with a mark at its mean. Where pixels are clipped, 0 and 255 would make
     all the others flat: the chart ends above these.
     """
-    histogram, pixels = manifest.moments.histogram, manifest.moments.pixels
+    histogram, pixels = moments.histogram, moments.pixels
     series = {name: [int(value) / pixels for value in row] for name, row in zip(_CHANNELS, histogram, strict=True)}
-    inner = max(max(values[1:-1]) for values in series.values())
+    most = _above(max(max(values[1:-1]) for values in series.values()))
+    highest, channel, place = max((max(values), name, values.index(max(values))) for name, values in series.items())
+    hidden = (
+        f"The chart ends at {share(most)}. The highest value above it is {share(highest)}, of {channel} at {place}."
+    )
     coarse = histogram.reshape(len(_CHANNELS), -1, _LEVELS).sum(2).T
     rows = [
         [f"{_LEVELS * place} to {_LEVELS * place + _LEVELS - 1}", *(share(int(value) / pixels) for value in values)]
@@ -103,8 +110,9 @@ def normalization_chart(manifest: Manifest) -> Chart:
         what="value before normalization",
         step=32,
         tones=_CHANNELS,
-        marks=[round(255 * mean) for mean in manifest.moments.mean],
-        most=_above(inner),
+        marks=[round(255 * mean) for mean in moments.mean],
+        most=most,
+        note=hidden if highest > most else "",
         table=Table(["values", *_CHANNELS], rows),
     )
 

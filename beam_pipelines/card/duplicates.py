@@ -67,9 +67,7 @@ class Duplicates:
 
 
 def duplicates(manifest: Manifest, workspace: Workspace) -> Duplicates:
-    """Raises BuildError if the list of pairs or an index is damaged, and CorruptRecordError or RecordError if a shard
-    is.
-    """
+    """Raises BuildError if the list of pairs, an index or a shard is damaged."""
     names = sorted(manifest.duplicates, key=lambda name: ("/" not in name, name))  # those across splits first
     places = [_place(name, manifest.duplicates[name]) for name in names]
     return Duplicates(KINDS, places, _shown(_read(workspace), manifest, workspace) if places else ())

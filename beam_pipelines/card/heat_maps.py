@@ -14,10 +14,13 @@ _VIRIDIS = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231
 
 @dataclass(frozen=True)
 class HeatMap:
-    """A class as a picture, and in numbers: shares of its pixels in the thirds of the pictures' height and width."""
+    """A class as a picture, and in numbers: `most` is the largest share that it has of a cell, the others are shares of
+    its pixels in the thirds of the pictures' height and width.
+    """
 
     name: str
     address: str
+    most: float
     thirds: tuple[float, ...]
     across: tuple[float, ...]
 
@@ -32,13 +35,19 @@ class HeatMap:
         )
 
 
-def heat_map(name: str, cells: np.ndarray) -> HeatMap | None:
-    """`cells`: int64[16, 32], the pixels of a class in each cell of the picture. None if there are none."""
+def heat_map(name: str, cells: np.ndarray, pixels: np.ndarray) -> HeatMap | None:
+    """`cells`: int64[16, 32], the pixels of a class in each cell of the picture. `pixels`: those of all classes and the
+    ignored ones, for cells are uneven where the size is no multiple of theirs. None if the class has no pixels.
+    """
     total = int(cells.sum())
     if not total:
         return None
-    levels = (cells * 255 // cells.max()).astype(np.uint8)
-    return HeatMap(name, png(levels, _palette()), _thirds(cells.sum(1), total), _thirds(cells.sum(0), total))
+    # Pictures with fewer rows or columns than cells leave some of these empty.
+    held = np.ix_(pixels.any(1), pixels.any(0))
+    shares = cells[held] / np.maximum(pixels[held], 1)
+    levels = (shares / shares.max() * 255).astype(np.uint8)
+    picture = png(levels, _palette())
+    return HeatMap(name, picture, float(shares.max()), _thirds(cells.sum(1), total), _thirds(cells.sum(0), total))
 
 
 def _thirds(counts: np.ndarray, total: int) -> tuple[float, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import colorsys
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,18 +17,20 @@ from beam_pipelines.contract.labels import IGNORE, LabelTable
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.contract.normalization import Normalization
 from beam_pipelines.contract.record import Record
+from beam_pipelines.errors import BuildError
 from beam_pipelines.files import storage
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.shards.carry import image_of, mask_of
 
 LONGEST = 640  # pixels: the longer side of a picture
 THUMBNAIL = 240  # of a small one
+_RESTORE = "restore the file, or build the data set again with --overwrite"
 _QUALITY = 85  # of JPEG
 _GOLDEN = 0.618034  # part of the color wheel between two classes without a color: neighbors differ most
 _STRIPES = ((32, 32, 32), (88, 88, 88))  # what ignored pixels are hatched with
 _STRIPE = 5  # pixels: the width of a stripe
-_DIMMED = 150  # of 255: how much is hidden of what is not of the class that a picture is about
-_LINE = 7  # pixels: twice the width of the line around it, and one
+_DIMMED = 230  # of 255: how much is hidden of what is not of the class that a picture is about
+_LINE = 320  # pixels of the longer side for each pixel of the line around it; smaller pictures get none
 
 
 @dataclass(frozen=True)
@@ -41,19 +43,28 @@ class Picture:
 
 
 def read_pictures(places: Iterable[Place], manifest: Manifest, workspace: Workspace) -> Iterator[tuple[Place, Picture]]:
-    """Yields each of the places with its picture, shard by shard.
-
-    Raises:
-      CorruptRecordError, RecordError: a shard is damaged.
-    """
+    """Yields each of the places with its picture, shard by shard. Raises BuildError if a shard is damaged or gone."""
     of_shards: dict[str, dict[int, Place]] = {}
     for place in sorted(set(places)):
         of_shards.setdefault(place.shard, {})[place.number] = place
     for shard, wanted in of_shards.items():
         path = workspace.final(shard)
+        for number, picture in _chosen(path, wanted, manifest.moments.normalization):
+            yield wanted[number], picture
+
+
+def _chosen(path: str, numbers: Collection[int], normalization: Normalization) -> Iterator[tuple[int, Picture]]:
+    """(number, picture) of the records `numbers` of the shard at `path`. Raises BuildError if it is damaged or gone."""
+    try:
         with storage.open_read(path) as file:
-            for number, serialized in tfrecord.read_chosen(file, wanted, path):
-                yield wanted[number], picture_of(record.decode(serialized), manifest.moments.normalization)
+            for number, serialized in tfrecord.read_chosen(file, numbers, path):
+                yield number, picture_of(record.decode(serialized), normalization)
+    except FileNotFoundError as error:
+        raise BuildError(f"{path}: the shard does not exist; {_RESTORE}") from error
+    except tfrecord.CorruptRecordError as error:
+        raise BuildError(f"{error}; {_RESTORE}") from error
+    except record.RecordError as error:
+        raise BuildError(f"{path}: {error}; {_RESTORE}") from error
 
 
 def picture_of(found: Record, normalization: Normalization) -> Picture:
@@ -96,11 +107,12 @@ def mask_picture(mask: np.ndarray, colors: Sequence[tuple[int, int, int]]) -> st
 
 
 def spotlight(mask: np.ndarray, train_id: int, color: tuple[int, int, int]) -> str:
-    """uint8[H, W] -> the address of a PNG picture that shows one class in its color with a white line around it, and
-    dims all the rest.
+    """uint8[H, W] -> the address of a PNG picture that shows one class in its color and dims all the rest; a white line
+    is around it, unless the picture is so small that the line would be more to see than the class.
     """
     shown = Image.fromarray((_small(mask) == train_id).astype(np.uint8))
-    around = np.asarray(shown.filter(ImageFilter.MaxFilter(_LINE)))
+    line = max(shown.size) // _LINE
+    around = np.asarray(shown.filter(ImageFilter.MaxFilter(2 * line + 1)) if line else shown)
     places = np.where(np.asarray(shown) > 0, 1, 2 * around).astype(np.uint8)
     return png(places, bytes([0, 0, 0, *color, 255, 255, 255]), transparency=bytes([_DIMMED, 255, 255]))
 

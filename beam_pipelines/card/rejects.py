@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from beam_pipelines.card.pictures import THUMBNAIL, photo
+from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.contract.picture_rules import Rules
 from beam_pipelines.contract.pictures import BYTES_PER_PIXEL
 from beam_pipelines.contract.pixel import MAX_IMAGE_PIXELS
@@ -16,7 +16,7 @@ from beam_pipelines.files import storage
 from beam_pipelines.files.reader import FileReader
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.pixels.decode import decode_image
-from beam_pipelines.rejects import BadInputError, Rejected, meaning_of
+from beam_pipelines.rejects import BadInputError, Rejected, meaning_of, reason_of
 
 SHOWN = 4  # pictures of a reason
 _LENIENT = Rules(orient="apply", alpha="white", deep="scale")  # takes what only the rules of the build refused
@@ -45,27 +45,33 @@ class RejectedReason:
         return sum(1 for each in self.shown if each.image is None)
 
 
-def rejected_reasons(workspace: Workspace, recipe: Mapping[str, Any]) -> list[RejectedReason]:
-    """By reason, the most frequent first. `recipe` is that of the manifest.
+def rejected_reasons(manifest: Manifest, workspace: Workspace) -> list[RejectedReason]:
+    """By reason, the most frequent first, as the manifest counts them; `rejected.jsonl` says which pairs they are.
 
     Raises:
-      SchemaError: `rejected.jsonl` is damaged.
+      BuildError: `rejected.jsonl` is damaged.
     """
-    found: dict[str, list[Rejected]] = {}
-    counts: dict[str, int] = {}
-    for rejected in _read(workspace):
-        counts[rejected.reason] = counts.get(rejected.reason, 0) + 1
-        kept = found.setdefault(rejected.reason, [])
-        if len(kept) < SHOWN:
-            kept.append(rejected)
-    reader = _Reader(recipe.get("max_image_pixels", MAX_IMAGE_PIXELS))
+    found = _first(_read(workspace)) if manifest.rejected else {}
+    reader = _Reader(manifest.recipe.get("max_image_pixels", MAX_IMAGE_PIXELS))
     try:
         return [
-            RejectedReason(reason, meaning_of(reason), pairs, [reader.thumbnail(each) for each in found[reason]])
-            for reason, pairs in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+            RejectedReason(
+                reason, meaning_of(reason), pairs, [*map(reader.thumbnail, found.get(reason_of(reason), ()))]
+            )
+            for reason, pairs in sorted(manifest.rejected.items(), key=lambda item: (-item[1], item[0]))
         ]
     finally:
         reader.close()
+
+
+def _first(lines: Iterable[Rejected]) -> dict[str, list[Rejected]]:
+    """Reason -> the first pairs that were rejected for it."""
+    found: dict[str, list[Rejected]] = {}
+    for rejected in lines:
+        kept = found.setdefault(rejected.reason, [])
+        if len(kept) < SHOWN:
+            kept.append(rejected)
+    return found
 
 
 def _read(workspace: Workspace) -> Iterable[Rejected]:

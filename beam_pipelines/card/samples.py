@@ -14,6 +14,7 @@ from beam_pipelines.contract.labels import IGNORE, LabelTable
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.contract.pages import share
 from beam_pipelines.files.workspace import Workspace
+from beam_pipelines.wording import counted
 
 RAREST = 3  # classes
 _TOLD = 4  # classes in the words about a mask
@@ -52,7 +53,7 @@ def samples(
     """Reads the pictures back from the shards, and keeps none longer than it takes to encode it.
 
     Raises:
-      CorruptRecordError, RecordError: a shard is damaged.
+      BuildError: a shard is damaged or gone.
     """
     labels = manifest.labels
     rare = [row for row in reversed(rows) if row.pixels][:RAREST]
@@ -87,7 +88,7 @@ def _whole(picture: Picture, labels: LabelTable) -> Shown:
 def _spot(picture: Picture, train_id: int, labels: LabelTable) -> Shown:
     color = colors_of(labels)[train_id]
     pixels = int(np.count_nonzero(picture.mask == train_id))
-    note = f"{pixels:,} pixels, {share(pixels / picture.mask.size)} of the image"
+    note = f"{counted(pixels, 'pixel')}, {share(pixels / picture.mask.size)} of the image"
     words = f"{labels.classes[train_id].name}: {note}"
     return Shown(picture.filename, photo(picture.image), spotlight(picture.mask, train_id, color), words, note)
 

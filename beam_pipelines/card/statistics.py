@@ -22,19 +22,22 @@ MAX_SIZES = 1000  # different sizes of images that are told apart
 
 @dataclass(frozen=True)
 class Bins:
-    """A histogram of `count` bins, the first from 0, each `width` wide; the last one also has whatever is larger."""
+    """A histogram of `count` bins, the first from 0, each `width` wide; the last one also has whatever is larger, if
+    values can be larger, which makes it `open`.
+    """
 
     width: float
     count: int
+    open: bool
 
 
 # Distribution -> its bins: the longer side of the image file in pixels; its width divided by its height; mean and
 # standard deviation of all values 0..255 of a record's image.
 DISTRIBUTIONS: Mapping[str, Bins] = {
-    "long_side": Bins(64, 128),
-    "aspect_ratio": Bins(0.05, 80),
-    "brightness": Bins(4, 64),
-    "contrast": Bins(2, 64),
+    "long_side": Bins(64, 128, open=True),
+    "aspect_ratio": Bins(0.05, 80, open=True),
+    "brightness": Bins(4, 64, open=False),
+    "contrast": Bins(2, 64, open=False),
 }
 
 

@@ -1,8 +1,8 @@
 """Pages for people: HTML that opens from disk, with nothing to load.
 
 A package that makes a page has a folder `templates` with templates that extend `base.html`, and renders them with
-`render`. Values are escaped. `charts.html` has a macro for charts, which Chart.js draws (`vendor/`), each with a table
-beneath it.
+`render`. Values are escaped. `charts.html` has a macro for tables, and one for charts, which Chart.js draws
+(`vendor/`), each with a table beneath it.
 """
 
 from __future__ import annotations

@@ -28,12 +28,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart that the macro `draw` of `charts.html` takes. `height` is in pixels."""
+    """A chart that the macro `draw` of `charts.html` takes. `height` is in pixels; `note` says what it can't show."""
 
     title: str
     config: Mapping[str, Any]
     table: Table
     height: int = _PLOT
+    note: str = ""
 
 
 def bars(
@@ -44,6 +45,7 @@ def bars(
     what: str,
     horizontal: bool = False,
     touching: bool = False,
+    note: str = "",
 ) -> Chart:
     """Bars of shares: for each label one of each series. `what` names the labels; `touching` bars are a histogram."""
     sets = [
@@ -65,7 +67,7 @@ def bars(
         "data": {"labels": [*map(_short, labels)], "datasets": sets},
         "options": options,
     }
-    return Chart(title, config, _table(what, labels, series), height)
+    return Chart(title, config, _table(what, labels, series), height, note)
 
 
 def lines(
@@ -78,9 +80,10 @@ def lines(
     marks: Sequence[int],
     most: float,
     table: Table,
+    note: str = "",
 ) -> Chart:
     """A line of shares over 0, 1, 2, ... for each series, in the colors `tones`, with a mark at one place of each; what
-    is above `most` is cut off. `step` is between two numbers of the axis.
+    is above `most` is cut off, which `note` should tell. `step` is between two numbers of the axis.
     """
     sets = [
         {
@@ -102,7 +105,8 @@ def lines(
         "title": _title(what),
     }
     options = _options(True) | {"scales": {"x": across, "y": {"min": 0, "max": most}}}
-    return Chart(title, {"type": "line", "percent": True, "data": {"datasets": sets}, "options": options}, table)
+    config = {"type": "line", "percent": True, "data": {"datasets": sets}, "options": options}
+    return Chart(title, config, table, note=note)
 
 
 def _options(legend: bool) -> dict[str, Any]:

@@ -13,10 +13,11 @@ from rich.console import Console
 from beam_pipelines.card.__main__ import main as card
 from beam_pipelines.card.__main__ import write_card
 from beam_pipelines.files.names import CARD, CARD_PAGE, CARD_STATISTICS
-from tests.support.builds import build, make_flat, no_transform, run_module
+from tests.support.builds import build, make_flat, no_transform
 from tests.support.killed_builds import DAMAGES, FIRST, VAL, command, killed
 
 USERS = "card/notes.txt"
+CURE = "restore the file, or build the data set again with --overwrite"
 
 
 @pytest.fixture(scope="module")
@@ -243,6 +244,14 @@ def test_a_damaged_shard_is_told(output: Path, capsys: pytest.CaptureFixture[str
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {path}: record ")
     assert "checksum mismatch" in line
+    assert line.endswith(CURE)
+
+
+def test_a_missing_shard_is_told(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = output / FIRST
+    path.unlink()
+    assert card([str(output)]) == 1
+    assert capsys.readouterr().err == f"error: {path}: the shard does not exist; {CURE}\n"
 
 
 def test_a_damaged_list_of_duplicates_is_told(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -261,34 +270,9 @@ def test_pairs_that_are_not_in_the_data_set_are_not_shown(output: Path, change: 
     assert '<div class="pair">' not in (output / CARD_PAGE).read_text()
 
 
-# --- the command line
-
-
-def test_a_folder_without_a_data_set_is_told(tmp_path: Path) -> None:
-    done = run_module("card", tmp_path)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(f"error: {tmp_path} has no dataset.json: there is no data set")
-    assert not [*tmp_path.iterdir()]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (["out", "--qqq"], "unrecognized arguments: --qqq"),
-        ([], "the following arguments are required: DATASET"),
-        ([""], "DATASET: a path is empty"),
-        (["https://x"], "DATASET https://x: https: is not supported"),
-    ],
-)
-def test_wrong_arguments_are_told(arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        card(arguments)
-    assert ended.value.code == 2
-    assert told in capsys.readouterr().err
-
-
-def test_help_says_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        card(["--help"])
-    assert ended.value.code == 0
-    assert "card/index.html" in capsys.readouterr().out
+def test_a_build_that_did_not_finish_is_told(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with killed("beam_pipelines.shards.publish.publish_manifest"):
+        assert build(*command(source, tmp_path, "uint8")) != 0
+    capsys.readouterr()
+    assert card([str(tmp_path)]) == 1
+    assert "its build did not finish. Run the same" in capsys.readouterr().err

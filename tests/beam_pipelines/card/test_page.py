@@ -11,15 +11,30 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from beam_pipelines.card.__main__ import main as card
+from beam_pipelines.card.page import _recipe as recipe_lines
 from tests.support import browser as browsers
-from tests.support.builds import build, make_uneven, no_transform
+from tests.support.builds import build, make_flat, make_uneven, no_transform
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
 SCRIPT = "<script>alert(1)</script>"  # as the name of a file it is a folder with a file
 MARKUP = "<img src=x onerror=alert(1)>"
-NAMES = ["sky", MARKUP, "pole", "road", "pavement", "tree", "sign", "fence", "car", "person", "bicyclist"]
+NAMES = [
+    "sky",
+    MARKUP,
+    "pole",
+    "road",
+    "pavement",
+    "tree",
+    "sign",
+    "fence",
+    "car",
+    "person",
+    "long name " * 15 + "x" * 150,
+]
+NEVER = "never & nowhere"  # a class without a pixel
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +49,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     image.write_bytes(image.read_bytes()[:900])  # truncated
     Image.fromarray(np.full((32, 64), 77, np.uint8)).save(folder / "masks" / "train" / "train_0002.png")
     lines = [f"  - {{name: '{name}', ids: [{number}]}}\n" for number, name in enumerate(NAMES)]
+    lines.append(f"  - {{name: '{NEVER}', ids: [12]}}\n")
     (folder / "labels.yaml").write_text(f"classes:\n{''.join(lines)}ignore:\n  - {{name: void, ids: [11]}}\n")
     return folder
 
@@ -112,6 +128,34 @@ def test_names_are_text(browser: Chrome, page: Path) -> None:
     assert browser.title.startswith("Data set card")  # an open alert would raise
 
 
+def test_a_class_that_never_occurs_is_named_and_in_the_table(browser: Chrome, page: Path) -> None:
+    browsers.show(browser, page)
+    text = browser.execute_script("return document.getElementById('classes').innerText")
+    assert f"In no image: {NEVER}." in text
+    assert f"\n{NEVER}\t0\t0%\t0\t0%\t0\t0%\t0\t0%\n" in text
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_long_name_leaves_the_numbers_in_sight(browser: Chrome, page: Path, width: int) -> None:
+    browsers.show(browser, page, width=width)
+    browser.execute_script("document.querySelectorAll('details').forEach((each) => (each.open = true))")
+    cells = "tbody th + td.number, .matrix tbody th + td, #provenance details td:last-child"
+    ends = "return [...document.querySelectorAll(arguments[0])].map((each) => each.getBoundingClientRect().right)"
+    assert max(browser.execute_script(ends, cells)) <= width
+    heads = "return [...document.querySelectorAll('.matrix thead span')].map((each) => each.clientHeight)"
+    assert max(browser.execute_script(heads)) <= 9 * 16
+    assert count(browser, f".matrix span[title='{NAMES[-1].strip()}']") == 2
+
+
+def test_the_recipe_is_text_without_escapes() -> None:
+    recipe = {"image_size": [180, 240], "split_names": ["a & b", "<é>"], "seed": 0, "shards": {}, "layout": None}
+    assert recipe_lines(recipe) == [
+        ("image_size (height, width)", "[180, 240]"),
+        ("split_names", '["a & b", "<é>"]'),
+        ("seed", "0"),
+    ]
+
+
 def test_it_tells_what_was_rejected_and_why(browser: Chrome, page: Path) -> None:
     browsers.show(browser, page)
     text = browser.execute_script("return document.getElementById('rejected').innerText")
@@ -119,6 +163,42 @@ def test_it_tells_what_was_rejected_and_why(browser: Chrome, page: Path) -> None
     assert "truncated 1 pair: the file ends too early" in text
     assert "unknown_ids 1 pair" in text
     assert "Without an image that can be read: 1 of 1." in text
+
+
+def test_the_manifest_counts_what_was_rejected_and_the_list_only_has_its_pictures(page: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    shutil.copytree(page.parents[1], output)
+    (output / "rejected.jsonl").unlink()
+    assert card([str(output)]) == 0
+    text = (output / "card" / "index.html").read_text()
+    assert "<p>2 pairs; <code>rejected.jsonl</code>" in text
+    assert '<h3>truncated <span class="quiet">1 pair: the file ends too early</span></h3>' in text
+    assert "Image of train/train_0002" not in text
+    assert "Image of train/train_0002" in page.read_text()
+
+
+def page_of_one_class(folder: Path, val: int) -> str:
+    """The page of a data set of one image in train and `val` in val, which one class fills."""
+    source, output = make_flat(folder / "in", train=1, val=val), folder / "out"
+    (source / "labels.yaml").write_text(f"classes:\n  - {{name: all, ids: {[*range(12)]}}}\n")
+    arguments = (f"--input={source}", f"--labels={source / 'labels.yaml'}", "--image_size=native")
+    with no_transform():
+        assert build(*arguments, f"--output={output}") == 0
+    return (output / "card" / "index.html").read_text()
+
+
+def test_one_image_of_one_class_is_singular(tmp_path: Path) -> None:
+    text = page_of_one_class(tmp_path, val=0)
+    assert "<h1>1 image with a mask of 1 class</h1>" in text
+    assert "<dd>1<small>image</small></dd>" in text
+    assert "2,048 pixels in 1 image<" in text
+    assert "<p>The image file has 64 \N{MULTIPLICATION SIGN} 32 pixels.</p>" in text
+
+
+def test_splits_that_are_equal_are_said_to_be(tmp_path: Path) -> None:
+    text = page_of_one_class(tmp_path, val=1)
+    assert "<p>Every class has the same share of the pixels in train and in val.</p>" in text
+    assert "distance" not in text.partition("<script>")[0].partition('id="classes"')[2]
 
 
 def test_it_shows_duplicates(browser: Chrome, page: Path) -> None:

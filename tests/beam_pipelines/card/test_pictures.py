@@ -19,6 +19,7 @@ from beam_pipelines.contract.labels import IGNORE
 from beam_pipelines.contract.labels.table import Label, LabelTable
 from beam_pipelines.contract.moments import Moments
 from beam_pipelines.contract.record import RAW_DTYPES, Record, RecordError
+from beam_pipelines.pixels.cells import heat_maps_of
 from beam_pipelines.pixels.measure import moments_of
 from beam_pipelines.pixels.normalize import Normalizer
 
@@ -83,13 +84,15 @@ def test_as_many_classes_as_a_mask_can_hold_keep_their_colors() -> None:
     assert picture[255].tolist() == [32, 32, 32]
 
 
-def test_a_spotlight_shows_one_class_with_a_line_around_it_and_dims_the_rest() -> None:
-    mask = np.zeros((30, 40), np.uint8)
+@pytest.mark.parametrize(("width", "line"), [(640, 2), (320, 1), (256, 0), (80, 0)])
+def test_a_spotlight_shows_one_class_with_a_line_around_it_and_dims_the_rest(width: int, line: int) -> None:
+    mask = np.zeros((30, width), np.uint8)
     mask[10:20, 10:20] = 1
     picture = shown(spotlight(mask, 1, COLORS[1]))
     assert (picture[10:20, 10:20] == (*COLORS[1], 255)).all()
-    assert (picture[7:10, 10:20] == 255).all()
-    assert (picture[0, 0] == (0, 0, 0, 150)).all()
+    assert (picture[10 - line : 10, 10:20] == 255).all()
+    assert (picture[: 10 - line] == (0, 0, 0, 230)).all()
+    assert (picture[20 + line :] == (0, 0, 0, 230)).all()
 
 
 def test_large_pictures_become_smaller_and_small_ones_stay() -> None:
@@ -111,8 +114,9 @@ def test_classes_without_a_color_get_one_each() -> None:
 def test_a_heat_map_is_brightest_where_most_pixels_are_and_says_it_in_words() -> None:
     cells = np.zeros((16, 32), np.int64)
     cells[15, 0], cells[0, 31] = 3, 1
-    found = heat_map("road", cells)
+    found = heat_map("road", cells, np.full((16, 32), 4))
     assert found is not None
+    assert found.most == 0.75
     picture = shown(found.address)[..., :3]
     assert picture.shape == (16, 32, 3)
     assert picture[15, 0].tolist() == [253, 231, 37]
@@ -121,12 +125,39 @@ def test_a_heat_map_is_brightest_where_most_pixels_are_and_says_it_in_words() ->
         "road: 25% of its pixels in the upper third, 0% in the middle, 75% in the lower third; "
         "75% left, 0% in the center, 25% right"
     )
-    assert heat_map("none", np.zeros((16, 32), np.int64)) is None
+    assert heat_map("none", np.zeros((16, 32), np.int64), cells) is None
+
+
+@pytest.mark.parametrize(("size", "shape"), [((60, 80), (16, 32)), ((10, 20), (10, 20)), ((1, 1), (1, 1))])
+def test_a_class_that_fills_pictures_of_any_size_is_as_frequent_everywhere(
+    size: tuple[int, int], shape: tuple[int, int]
+) -> None:
+    cells = heat_maps_of(np.zeros(size, np.uint8), np.array([0], np.uint8))[..., 0]
+    assert (len({*cells.reshape(-1).tolist()}) > 1) == (size != (1, 1) or cells.min() == 0)  # the cells are uneven
+    found = heat_map("road", cells, cells)
+    assert found is not None
+    picture = shown(found.address)[..., :3]
+    assert picture.shape == (*shape, 3)
+    assert (picture == [253, 231, 37]).all()
+    assert found.most == 1
+
+
+def test_pixels_that_are_ignored_count_as_pixels_of_a_place() -> None:
+    mask = np.full((60, 80), IGNORE, np.uint8)
+    mask[:30] = 0
+    mask[:30, :40] = np.where(np.indices((30, 40)).sum(0) % 2, 0, IGNORE)
+    cells = heat_maps_of(mask, np.array([0, IGNORE], np.uint8))
+    found = heat_map("road", cells[..., 0], cells.sum(2))
+    assert found is not None
+    picture = shown(found.address)[..., :3]
+    assert (picture[:8, 16:] == [253, 231, 37]).all()
+    assert (picture[8:] == [68, 1, 84]).all()
+    assert not (picture[:8, :16] == [253, 231, 37]).all(2).any()
 
 
 @given(npst.arrays(np.int64, (16, 32), elements=st.integers(0, 2**40)).filter(np.any))
 def test_thirds_are_shares_of_all(cells: np.ndarray) -> None:
-    found = heat_map("x", cells)
+    found = heat_map("x", cells, 2 * cells)
     assert found is not None
     assert sum(found.thirds) == pytest.approx(1)
     assert sum(found.across) == pytest.approx(1)

@@ -40,6 +40,13 @@ def test_a_chart_holds_its_numbers_as_data_and_as_a_table() -> None:
     assert (data["labels"], data["datasets"][0]["data"]) == (["</script>", "a"], [0.25, 0.75])
     assert re.findall(r"<td class=\"number\">(.*?)</td>", page) == ["25.0%", "75.0%"]
     assert "&lt;/script&gt;" in page
+    assert "<small>" not in page
+
+
+def test_a_chart_has_its_note_beside_its_title() -> None:
+    chart = bars("Shares", ["a"], {"train": [1.0]}, what="class", note="The last bar: 4 < more.")
+    page = rendered("{% import 'charts.html' as charts %}{{ charts.draw(chart) }}", chart=chart)
+    assert "<figcaption>Shares<small>The last bar: 4 &lt; more.</small></figcaption>" in page
 
 
 def test_a_page_has_all_that_it_needs() -> None:
