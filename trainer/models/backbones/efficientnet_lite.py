@@ -169,9 +169,9 @@ def _check_names(tensors: Mapping[str, np.ndarray], path: str) -> None:
     # What PyTorch counts besides: the updates of the moving statistics, which have a fixed momentum here.
     found = {name for name in tensors if not name.endswith(".num_batches_tracked")}
     if missing := needed - found:
-        raise _not_ours(path, f"it lacks {len(missing)} of {len(needed)} tensors, such as {min(missing)}")
+        raise _not_ours(path, f"it lacks {len(missing)} of its {len(needed)} tensors, such as {min(missing)}")
     if foreign := found - known:
-        raise _not_ours(path, f"it has {len(foreign)} tensors that this network does not have, such as {min(foreign)}")
+        raise _not_ours(path, f"it has tensors that this network does not have, such as {min(foreign)}")
 
 
 def _copy(tensors: Mapping[str, np.ndarray], model: keras.Model, path: str) -> None:

@@ -132,13 +132,12 @@ def _rebuilt(storage: _Storage, offset: int, shape: Sequence[int], strides: Sequ
     return _Tensor(storage, int(offset), tuple(map(int, shape)), tuple(map(int, strides)))
 
 
-_DTYPES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
-
 # All that a file may name.
 _NAMES: dict[tuple[str, str], Callable[..., Any] | np.dtype] = {
     ("collections", "OrderedDict"): OrderedDict,
     ("torch._utils", "_rebuild_tensor_v2"): _rebuilt,
-    **{("torch", name): dtype for name, dtype in _DTYPES.items()},
+    ("torch", "FloatStorage"): np.dtype("<f4"),
+    ("torch", "LongStorage"): np.dtype("<i8"),
 }
 
 
