@@ -17,8 +17,7 @@ QUICK := tests/test_boundaries.py tests/test_habits.py tests/beam_pipelines/cont
 demo: .venv/installed
 	$(BIN)/python -m beam_pipelines.build --runner=DirectRunner --labels=cityscapes7 --image_size=128x256
 	$(BIN)/python -m beam_pipelines.verify out/scenes
-	$(BIN)/python -m trainer.task --dataset=out/scenes --output=out/run --model=u2netp --width=0.5 --epochs=12 \
-		--optimizer=adamw --learning_rate=0.004 --schedule=cosine --warmup=0.05 --random_scale=0.8,1.25 --evaluate_epochs=3
+	$(BIN)/python -m trainer.task --dataset=out/scenes --output=out/run --recipe=demo
 
 runners: .venv/installed
 	sh tests/runners/bring.sh $(RUNNERS) $(BIN)/python

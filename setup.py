@@ -32,6 +32,11 @@ setup(
     packages=find_packages(
         include=["beam_pipelines", "beam_pipelines.*", "launch", "launch.*", "trainer", "trainer.*"]
     ),
+    package_data={
+        "beam_pipelines.card": ["templates/*"],
+        "beam_pipelines.contract.pages": ["templates/*", "vendor/*"],
+        "trainer.recipes": ["*.yaml"],
+    },
     python_requires=">=3.10",
     # What the pixel path needs, and nothing else: a remote worker that gets this package starts fast.
     install_requires=[
@@ -41,12 +46,14 @@ setup(
         "numpy>=1.26",
         "pillow>=10.3",
         "pycocotools>=2.0.8",
+        "xxhash>=3.5",
     ],
     extras_require={
         "pipelines": [
             "apache-beam[gcp]>=2.77,<2.78",
             "build>=1.2",  # with it Beam makes the package that --setup_file sends to workers
             "google-cloud-storage>=2.18",
+            "jinja2>=3.1",
             "pyyaml>=6",
             "rich>=13",
             "tensorflow-transform>=1.21,<1.22",
@@ -56,6 +63,7 @@ setup(
             "h5py>=3.10",
             "keras>=3.5",  # before, its optimizers did not sum the gradients of replicas (keras PR 19969)
             "matplotlib>=3.9",
+            "pyyaml>=6",
             "rich>=13",
             "tensorboard>=2.17",
             "tensorflow>=2.17,<2.22",
@@ -82,6 +90,7 @@ setup(
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.6",
             "ruff>=0.9",
+            "selenium>=4.20",
             "tensorflow-datasets>=4.9.9",
             "tfrecord>=1.14.6",  # 0.4 MB with crc32c; the reader of beam_pipelines/README.md
             "types-PyYAML",

@@ -19,6 +19,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 
 from beam_pipelines import progress, report, runners
+from beam_pipelines.card import files as card
 from beam_pipelines.contract import index
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.errors import BuildError
@@ -109,10 +110,14 @@ def _complete(settings: BuildSettings, place: Workspace) -> Manifest | None:
     """The manifest, if there is nothing left to do. Only reads, and so needs no lease."""
     has_ended = not storage.exists(place.journal)
     manifest = workspace.finished_build(place, settings.recipe, check_sizes=has_ended)
-    if manifest is None or not has_ended or not libraries.are_written(manifest, place):
+    if manifest is None or not has_ended or not _describes_itself(manifest, place):
         return None
     is_done = not settings.transform_fn or not manifest.pixels.uniform or leftovers.transform_is_whole(place)
     return manifest if is_done else None
+
+
+def _describes_itself(manifest: Manifest, place: Workspace) -> bool:
+    return libraries.are_written(manifest, place) and card.is_written(manifest, place)
 
 
 def _published(place: Workspace, recipe: Recipe, console: Console) -> Manifest | None:
@@ -152,6 +157,7 @@ def _leave(before: Manifest, place: Workspace, console: Console) -> int:
     """Ends an update for which there is nothing to do, and deletes what a stopped one has written."""
     if workspace.update_is_unpublished(place):
         ownership.start_update(place, [], _files_of(before))
+        card.write_missing(before, place)  # a stopped update may have replaced the statistics
         ownership.finish(place)
     console.print(f"{place.root} is up to date", highlight=False)
     _print_next(place, console)
@@ -167,7 +173,8 @@ def _files_of(manifest: Manifest) -> list[str]:
 def _tidy(manifest: Manifest, settings: BuildSettings, place: Workspace, console: Console) -> None:
     """The steps after the manifest: writes what other libraries read, and deletes what only the build needs."""
     before = read_previous(place)
-    for note in libraries.write_files(manifest, place, before.manifest if before else None):
+    notes = libraries.write_files(manifest, place, before.manifest if before else None)
+    for note in [*notes, *card.write_missing(manifest, place)]:
         console.print(note, highlight=False)
     if before:
         forget_duplicates(before.manifest, manifest, place)

@@ -1,4 +1,4 @@
-"""The pipeline: stages shards, combines their moments, normalizes the shards, publishes the data set."""
+"""The pipeline: stages shards, combines their moments and statistics, normalizes the shards, publishes the data set."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Iterator
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
+from beam_pipelines.card.indexes import statistics_of_shard
+from beam_pipelines.card.statistics import CombineStatisticsFn
+from beam_pipelines.card.statistics_file import to_json
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.contract.moments import Moments
 from beam_pipelines.files.workspace import Workspace
@@ -33,8 +36,9 @@ def build_dataset(
     moments = staged | "CombineMoments" >> CombineMoments(recipe)
     class_pixels = staged | "CombineClassPixels" >> CombineClassPixels()
     written = staged | "FinishShards" >> FinishShards(recipe, workspace, moments)
+    statistics = written | "CombineStatistics" >> CombineStatistics(recipe, workspace)
     found = written | "FindDuplicates" >> FindDuplicates(workspace)
-    publishing = PublishDataset(recipe, workspace, moments, class_pixels, found, limits, started)
+    publishing = PublishDataset(recipe, workspace, moments, class_pixels, statistics, found, limits, started)
     return written | "PublishDataset" >> publishing
 
 
@@ -81,6 +85,23 @@ class CombineClassPixels(beam.PTransform):
     def expand(self, staged: beam.PCollection[StagedShard]) -> beam.PCollection:
         pixels = staged | "BySplit" >> beam.Map(lambda shard: (shard.split, shard.class_pixels))
         return pixels | beam.CombinePerKey(CombineClassPixelsFn())
+
+
+class CombineStatistics(beam.PTransform):
+    """WrittenShard -> the text of the card's `statistics.json`, from the indexes of the shards."""
+
+    def __init__(self, recipe: Recipe, workspace: Workspace) -> None:
+        super().__init__()
+        self._classes, self._workspace = recipe.labels.num_classes, workspace
+
+    def expand(self, written: beam.PCollection[WrittenShard]) -> beam.PCollection[str]:
+        read = beam.Map(
+            lambda shard, *place: (shard.split, statistics_of_shard(shard.shard.file, *place)),
+            self._workspace,
+            self._classes,
+        )
+        splits = written | "ReadIndexes" >> read | beam.CombinePerKey(CombineStatisticsFn(self._classes))
+        return splits | beam.combiners.ToDict() | "Text" >> beam.Map(to_json)
 
 
 class FinishShards(beam.PTransform):
@@ -148,13 +169,15 @@ class PublishDataset(beam.PTransform):
         workspace: Workspace,
         moments: beam.PCollection[Moments],
         class_pixels: beam.PCollection,
+        statistics: beam.PCollection[str],
         findings: beam.PCollection[Findings],
         limits: Limits,
         started: float,
     ) -> None:
         super().__init__()
         self._recipe, self._workspace = recipe, workspace
-        self._moments, self._class_pixels, self._findings = moments, class_pixels, findings
+        self._moments, self._class_pixels = moments, class_pixels
+        self._statistics, self._findings = statistics, findings
         self._limits, self._started = limits, started
 
     def expand(self, written: beam.PCollection[WrittenShard]) -> beam.PCollection[Manifest]:
@@ -163,6 +186,7 @@ class PublishDataset(beam.PTransform):
             publish,
             beam.pvalue.AsSingleton(self._moments),
             beam.pvalue.AsDict(self._class_pixels),
+            beam.pvalue.AsSingleton(self._statistics),
             beam.pvalue.AsSingleton(self._findings),
             recipe=self._recipe,
             workspace=self._workspace,

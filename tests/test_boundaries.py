@@ -36,6 +36,7 @@ ROOMS = {
         "inputs",
         "pixels",
         "shards",
+        "card",
         "graph",
         "label_drafts",
         "worker_processes",
@@ -51,6 +52,7 @@ ROOMS = {
         "build",
         "verify",
         "labels",
+        "card.__main__",  # a command in a room
     ),
     TRAINER: (
         "errors",
@@ -63,6 +65,7 @@ ROOMS = {
         "objective",
         "data",
         "sections",
+        "recipes",
         "config",
         "inference",
         "evaluation",
@@ -75,7 +78,7 @@ ROOMS = {
     LAUNCH: ("errors", "account", "arguments", "dataset", "buckets", "dataflow", "start", "vertex", "doctor"),
 }
 COMMANDS = {
-    PACKAGE: {f"{PACKAGE}.{name}" for name in ("build", "labels", "verify")},
+    PACKAGE: {f"{PACKAGE}.{name}" for name in ("build", "card.__main__", "labels", "verify")},
     TRAINER: {f"{TRAINER}.{name}" for name in ("task", "evaluate", "predict", "export")},
     LAUNCH: {f"{LAUNCH}.{name}" for name in ("dataflow.__main__", "vertex.__main__", "doctor.__main__")},
 }
@@ -87,6 +90,12 @@ def sources_of(package: str, project: Path = PROJECT) -> dict[str, Path]:
 
 
 SOURCES = sources_of(PACKAGE)
+# What pages are made of.
+DATA_FILES = {
+    str(path.relative_to(PROJECT))
+    for folder in ("card/templates", "contract/pages/templates", "contract/pages/vendor")
+    for path in (PROJECT / PACKAGE / folder).iterdir()
+}
 TRAINER_SOURCES = sources_of(TRAINER)
 LAUNCH_SOURCES = sources_of(LAUNCH)
 ALL_SOURCES = SOURCES | TRAINER_SOURCES | LAUNCH_SOURCES
@@ -94,6 +103,8 @@ PICTURE_GRAPH = f"{PACKAGE}.contract.picture_graph"  # the same rule as PICTURES
 PICTURE_GRAPHS = {PICTURE_GRAPH, f"{PACKAGE}.contract.picture_headers"}
 CONTRACT = [module for module in SOURCES if module.startswith(f"{PACKAGE}.contract") and module not in PICTURE_GRAPHS]
 PICTURES = f"{PACKAGE}.contract.pictures"
+PAGES = f"{PACKAGE}.contract.pages"
+TEMPLATE_ENGINE = {"jinja2", "markupsafe"}
 IMAGE_LIBRARY_USERS = {PICTURES, f"{PACKAGE}.contract.tiff"}  # of the contract
 SCENES = [module for module in SOURCES if module.startswith(f"{PACKAGE}.inputs.sample_scenes")]
 TENSORFLOW_USER = f"{PACKAGE}.metadata.transform_fn"  # runs in a process of its own
@@ -107,7 +118,16 @@ STARTED_BY_US = {
 }
 # What a remote worker unpickles.
 WORKERS = [f"{PACKAGE}.{name}" for name in ("graph", "label_drafts.count", "shards.check")]
-INSTALLED_ON_WORKERS = {"PIL", "apache_beam", "google_crc32c", "imagecodecs", "msgspec", "numpy", "pycocotools"}
+INSTALLED_ON_WORKERS = {
+    "PIL",
+    "apache_beam",
+    "google_crc32c",
+    "imagecodecs",
+    "msgspec",
+    "numpy",
+    "pycocotools",
+    "xxhash",
+}
 
 
 def loaded_by(*arguments: str) -> set[str]:
@@ -179,7 +199,8 @@ def order_of(graph: dict[str, set[str]]) -> list[str]:
 
 
 def room_of(module: str) -> str:
-    return module.split(".")[1]
+    package, _, name = module.partition(".")
+    return name if name in ROOMS[package] else name.split(".")[0]
 
 
 def backward_imports(package: str, graph: Mapping[str, set[str]]) -> list[str]:
@@ -298,7 +319,8 @@ def test_the_contract_imports_nothing_else_of_the_package() -> None:
 def test_the_contract_needs_little_and_tensorflow_only_to_parse() -> None:
     for module in CONTRACT:
         images = {"PIL", "imagecodecs"} if module in IMAGE_LIBRARY_USERS else set[str]()
-        needed = {"google_crc32c", "msgspec", "numpy"} | images
+        templates = TEMPLATE_ENGINE if module == PAGES else set[str]()
+        needed = {"google_crc32c", "msgspec", "numpy"} | images | templates
         assert third_party(imports_of(module, lazy=False)) <= needed, module
         if module != f"{PACKAGE}.contract.record":
             assert third_party(imports_of(module)) <= needed, module
@@ -413,7 +435,15 @@ def requirements(metadata: Path) -> dict[str, set[str]]:
 
 
 def test_a_bare_installation_has_neither_beam_nor_tensorflow(metadata: Path) -> None:
-    assert requirements(metadata)[""] == {"google-crc32c", "imagecodecs", "msgspec", "numpy", "pillow", "pycocotools"}
+    assert requirements(metadata)[""] == {
+        "google-crc32c",
+        "imagecodecs",
+        "msgspec",
+        "numpy",
+        "pillow",
+        "pycocotools",
+        "xxhash",
+    }
 
 
 def test_beam_and_tensorflow_are_extras(metadata: Path) -> None:
@@ -425,7 +455,8 @@ def test_beam_and_tensorflow_are_extras(metadata: Path) -> None:
 def test_the_distribution_has_every_module_and_nothing_that_it_does_not_need(metadata: Path) -> None:
     listed = (metadata / "SOURCES.txt").read_text(encoding="utf-8").split()
     modules = {str(path.relative_to(PROJECT)) for path in ALL_SOURCES.values()}
-    others = {"LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.py"}
+    others = {"LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.py"} | DATA_FILES
+    others |= {str(path.relative_to(PROJECT)) for path in (PROJECT / TRAINER / "recipes").glob("*.yaml")}
     assert {name for name in listed if not name.startswith(metadata.name)} == modules | others
     assert (metadata / "top_level.txt").read_text(encoding="utf-8").split() == [PACKAGE, LAUNCH, TRAINER]
 
@@ -494,7 +525,7 @@ def test_the_trainer_loads_nothing_of_the_pipeline_but_the_contract() -> None:
 
 
 def test_the_trainer_needs_what_its_extra_installs(metadata: Path) -> None:
-    modules = {"cloudml-hypertune": "hypertune", "pillow": "PIL", "google-crc32c": "google_crc32c"}
+    modules = {"cloudml-hypertune": "hypertune", "pillow": "PIL", "google-crc32c": "google_crc32c", "pyyaml": "yaml"}
     installed = {modules.get(name, name) for extra in ("", "trainer") for name in requirements(metadata)[extra]}
     for module in TRAINER_SOURCES:
         assert third_party(imports_of(module)) <= installed, module

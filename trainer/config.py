@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainer import arguments, settings
+from trainer import arguments, recipes, settings
 from trainer.cluster import Cluster, ClusterError, parse_cluster
 from trainer.sections import (
     SECTIONS,
@@ -101,18 +102,57 @@ def read_identity(content: str | bytes) -> dict[str, Any]:
         raise ValueError("it is not the configuration of a training run") from error
 
 
+def expand(argv: Sequence[str] | None = None) -> recipes.Expanded:
+    """The command line with the values of its recipe in place of `--recipe`. Raises RecipeError."""
+    return recipes.expanded(sys.argv[1:] if argv is None else argv, train_parser(), _options())
+
+
+def prints_config(argv: Sequence[str] | None = None) -> bool:
+    """Whether the command line has `--print_config`; then the values are printed."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if "--print_config" not in arguments:
+        return False
+    rows = describe(arguments)
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    for name, value, source in rows:
+        print(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {source}")
+    return True
+
+
+def _options() -> list[settings.Option]:
+    return [each.option for section, _ in SECTIONS.values() for each in settings.declared_by(section)]
+
+
+def describe(argv: Sequence[str] | None = None) -> list[tuple[str, str, str]]:
+    """(option, value, source) of every option of a training run; the source is `default` if nothing sets it.
+
+    Raises:
+      SystemExit: as `parse_train`, but no data set is needed.
+    """
+    config = parse_train([*(sys.argv[1:] if argv is None else argv), "--dataset=."], {})
+    found = expand(argv)
+    flat: dict[str, Any] = {}
+    for name in SECTIONS:
+        flat |= settings.flat(getattr(config, name))
+    return [(name, str(value), found.source_of.get(name, "default")) for name, value in flat.items()]
+
+
 def parse_train(argv: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> TrainConfig:
-    """Parses a command line. Arguments override what Vertex AI sets in the environment.
+    """Parses a command line. Arguments override the recipe, and what Vertex AI sets in the environment.
 
     Raises:
       SystemExit: with code 2 and a message on stderr, if an argument is wrong or has no effect with another one.
     """
     environment = os.environ if environment is None else environment
     parser = train_parser()
+    try:
+        argv = expand(argv).argv
+    except recipes.RecipeError as error:
+        parser.error(str(error))
     args = vars(parser.parse_args(argv))
-    options = [each.option for section, _ in SECTIONS.values() for each in settings.declared_by(section)]
-    if problem := settings.contradiction(options, settings.given(parser, argv), args):
+    if problem := settings.contradiction(_options(), settings.given(parser, argv), args):
         parser.error(problem)
+    del args[recipes.OPTION], args["print_config"]
     try:
         cluster = parse_cluster(environment)
     except ClusterError as error:
@@ -164,6 +204,16 @@ def train_parser() -> argparse.ArgumentParser:
         "--output",
         type=arguments.place,
         help=f"folder of the run, local or gs:// (else the folders of AIP_*_DIR, else {DEFAULT_OUTPUT})",
+    )
+    values = parser.add_argument_group("recipe")
+    values.add_argument(
+        f"--{recipes.OPTION}",
+        metavar="NAME|FILE",
+        help="values for the options below, which other arguments override: a YAML file of `option: value`, or "
+        f"{', '.join(recipes.names())}",
+    )
+    values.add_argument(
+        "--print_config", action="store_true", help="print the value of every option and where it is from, and exit"
     )
     for section, title in SECTIONS.values():
         settings.add_options(parser, section, title)

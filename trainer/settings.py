@@ -144,11 +144,22 @@ def contradiction(options: Iterable[Option], names: Collection[str], values: Map
         first = first_of.setdefault(option.exclusive, option.name) if option.exclusive else option.name
         if first != option.name:
             return f"argument --{option.name}: not allowed with argument --{first}"
-        for needed in option.needs:
-            value = values[needed.option]
-            if value is not None and not needed.accepts(value):
-                found = _as_argument(needed.option, value)
-                return f"argument --{option.name}: has no effect with {found}; leave it out, or set {needed.instead}"
+        if needed := _unmet(option, values):
+            found = _as_argument(needed.option, values[needed.option])
+            return f"argument --{option.name}: has no effect with {found}; leave it out, or set {needed.instead}"
+    return None
+
+
+def has_effect(option: Option, values: Mapping[str, Any]) -> bool:
+    """Whether an option has an effect with the other options' `values`."""
+    return _unmet(option, values) is None
+
+
+def _unmet(option: Option, values: Mapping[str, Any]) -> Needs | None:
+    for needed in option.needs:
+        value = values[needed.option]
+        if value is not None and not needed.accepts(value):
+            return needed
     return None
 
 

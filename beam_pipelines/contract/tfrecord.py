@@ -6,7 +6,7 @@ Format: TensorFlow, `tensorflow/core/lib/io/record_writer.h`.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Protocol
 
 import google_crc32c
@@ -69,14 +69,29 @@ def read_records(file: Readable, name: str) -> Iterator[bytes]:
     while header := file.read(HEADER_BYTES):
         where = f"{name}: record {index} at byte {position:,}"
         length = _length(header, where)
-        record, footer = _read(file, length), file.read(FOOTER_BYTES)
-        if len(record) < length or len(footer) < FOOTER_BYTES:
-            raise _cut_off(where, length)
-        if struct.unpack("<I", footer)[0] != masked_crc(record):
-            raise CorruptRecordError(f"{where}: data checksum mismatch")
-        yield record
+        yield _checked(file, length, where)
         position += framed_bytes(length)
         index += 1
+
+
+def read_chosen(file: Seekable, numbers: Collection[int], name: str) -> Iterator[tuple[int, bytes]]:
+    """Yields (number, record) of the records `numbers`, counted from 0. Of the others only headers are read, and
+    nothing behind the last one.
+
+    Raises:
+      CorruptRecordError: as `read_records`; or there is no such record.
+    """
+    position, index = 0, 0
+    for number in sorted(set(numbers)):
+        while True:
+            where = f"{name}: record {index} at byte {position:,}"
+            file.seek(position)
+            length = _length(file.read(HEADER_BYTES), where)
+            if index == number:
+                break
+            position += framed_bytes(length)
+            index += 1
+        yield number, _checked(file, length, where)
 
 
 def count_records(file: Seekable, size: int, name: str) -> int:
@@ -95,6 +110,16 @@ def count_records(file: Seekable, size: int, name: str) -> int:
         if position > size:
             raise _cut_off(where, length)
     return index
+
+
+def _checked(file: Readable, length: int, where: str) -> bytes:
+    """The record of `length` bytes that comes next, and its footer."""
+    record, footer = _read(file, length), file.read(FOOTER_BYTES)
+    if len(record) < length or len(footer) < FOOTER_BYTES:
+        raise _cut_off(where, length)
+    if struct.unpack("<I", footer)[0] != masked_crc(record):
+        raise CorruptRecordError(f"{where}: data checksum mismatch")
+    return record
 
 
 def _length(header: bytes, where: str) -> int:

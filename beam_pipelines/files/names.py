@@ -7,6 +7,11 @@ TRANSFORM_FILES = f"{TRANSFORM_FOLDERS[0]}/files.json"
 TRANSFORM_GRAPH = f"{TRANSFORM_FOLDERS[0]}/saved_model.pb"
 METADATA_FILES = "metadata_files.json"  # the list of the files that describe the data set to other libraries
 DUPLICATES = "duplicates.jsonl"  # pairs of examples that show the same picture, if there are any
+CARD_FOLDER = "card"
+CARD_PAGE = f"{CARD_FOLDER}/index.html"
+CARD_STATISTICS = f"{CARD_FOLDER}/statistics.json"
+CARD = (CARD_PAGE, CARD_STATISTICS)
+CARD_MARKS = {CARD_PAGE: b'content="beam_pipelines.card"', CARD_STATISTICS: b'"bins": {'}  # at their beginning
 KEPT_PLAN = "plan.jsonl"  # the plan of a finished data set: its pairs
 # Names below the data set's folder. Everything in BUILD is deleted after the data set is published.
 BUILD = "_build"

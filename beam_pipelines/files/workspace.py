@@ -92,6 +92,15 @@ class Workspace:
         return storage.join(self.root, names.METADATA_FILES)
 
     @property
+    def card_page(self) -> str:
+        return storage.join(self.root, names.CARD_PAGE)
+
+    @property
+    def card_statistics(self) -> str:
+        """What the page of the card is drawn from; it is written before the manifest."""
+        return storage.join(self.root, names.CARD_STATISTICS)
+
+    @property
     def scratch(self) -> str:
         return storage.join(self.root, names.SCRATCH)
 

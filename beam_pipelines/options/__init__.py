@@ -18,6 +18,7 @@ from beam_pipelines.options.parser import (
     DEFAULT_OUTPUT,
     actions_of,
     build_parser,
+    card_parser,
     labels_parser,
     verify_parser,
 )
@@ -30,11 +31,14 @@ __all__ = [
     "DEFAULT_LABELS",
     "DEFAULT_OUTPUT",
     "BuildSettings",
+    "CardSettings",
     "LabelsSettings",
     "VerifySettings",
     "build_parser",
+    "card_parser",
     "labels_parser",
     "parse_build",
+    "parse_card",
     "parse_labels",
     "parse_verify",
     "pipeline_options",
@@ -69,6 +73,14 @@ class VerifySettings:
     dataset: str
     verbose: bool
     beam_args: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardSettings:
+    """A parsed command line of `beam_pipelines.card`."""
+
+    dataset: str
+    verbose: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,6 +202,13 @@ def parse_verify(argv: Sequence[str] | None = None) -> VerifySettings:
     dataset = _checked_path(parser, "DATASET", args.dataset)
     _check_reach(parser, args.runner, "DATASET", [args.dataset])
     return VerifySettings(dataset=dataset, verbose=args.verbose, beam_args=_with_runner(args.runner, beam_args))
+
+
+def parse_card(argv: Sequence[str] | None = None) -> CardSettings:
+    """Raises SystemExit, after a message, if the arguments are wrong."""
+    parser = card_parser()
+    args = parser.parse_args(argv)
+    return CardSettings(dataset=_checked_path(parser, "DATASET", args.dataset), verbose=args.verbose)
 
 
 def parse_labels(argv: Sequence[str] | None = None) -> LabelsSettings:

@@ -62,6 +62,19 @@ def verify_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def card_parser() -> argparse.ArgumentParser:
+    """The parser of `python -m beam_pipelines.card`."""
+    parser = _Parser(
+        prog="python -m beam_pipelines.card",
+        description="Writes the card of a data set again: card/index.html, a page that shows what is in it, and "
+        "card/statistics.json. Exit code 0: it is written; 1: there is no data set, or an error; 2: wrong arguments.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("dataset", metavar="DATASET", help="the data set's folder, local or gs://")
+    parser.add_argument("--verbose", action="store_true", help="show tracebacks and Beam's log")
+    return parser
+
+
 def labels_parser() -> argparse.ArgumentParser:
     """The parser of `python -m beam_pipelines.labels`."""
     parser = _Parser(

@@ -9,6 +9,7 @@ import numpy as np
 from beam_pipelines.contract.index import GRID, HEAT_MAP, ClassPlace
 
 _ROWS, _COLUMNS = HEAT_MAP
+_CELLS = _ROWS * _COLUMNS
 
 
 def heat_maps_of(mask: np.ndarray, ids: np.ndarray) -> np.ndarray:
@@ -16,10 +17,11 @@ def heat_maps_of(mask: np.ndarray, ids: np.ndarray) -> np.ndarray:
 
     `ids` has all ids of the mask. A row y is in the row y * 16 // H of cells, a column x in the column x * 32 // W.
     """
-    place = np.zeros(256, np.int64)
-    place[ids] = np.arange(len(ids))
     height, width = mask.shape
-    counts = np.bincount((_first(height, width, len(ids)) + place[mask]).reshape(-1), minlength=512 * len(ids))
+    first = _first(height, width, len(ids))
+    place = np.zeros(256, first.dtype)
+    place[ids] = np.arange(len(ids))
+    counts = np.bincount((first + np.take(place, mask, mode="clip")).reshape(-1), minlength=_CELLS * len(ids))
     return counts.reshape(_ROWS, _COLUMNS, len(ids))
 
 
@@ -37,9 +39,10 @@ def places_of(heat_maps: np.ndarray, ids: np.ndarray, size: tuple[int, int]) -> 
 
 @functools.lru_cache(maxsize=4)
 def _first(height: int, width: int, count: int) -> np.ndarray:
-    """int64[H, W]: `count` times the cell of each pixel."""
+    """[H, W]: `count` times the cell of each pixel, uint16 if that suffices, else int32."""
     rows, columns = np.arange(height) * _ROWS // height, np.arange(width) * _COLUMNS // width
-    return (rows[:, None] * _COLUMNS + columns) * count
+    cells = (rows[:, None] * _COLUMNS + columns) * count
+    return cells.astype(np.uint16 if _CELLS * count <= 2**16 else np.int32)
 
 
 def _extents(length: int, cells: int) -> np.ndarray:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import struct
-import zlib
 from dataclasses import dataclass
 
-import google_crc32c
 import numpy as np
+import xxhash
 from PIL import Image
 
-BANDS = 8  # of the digest
 ROWS = 256  # that the hashes look at
 GRID = (9, 8)  # columns and rows of the small picture
 PER_CELL = 8  # levels of a cell, across and down
@@ -28,24 +25,20 @@ class Fingerprint:
 
 
 def fingerprint(image: np.ndarray) -> Fingerprint:
-    """The Fingerprint of an image, uint8[H, W, 3], as decoded: about 2 ms for 2048 x 1024."""
+    """The Fingerprint of an image, uint8[H, W, 3], as decoded: about 0.7 ms for 2048 x 1024."""
     small = _small(image)
     return Fingerprint(_digest(image), (_hash(small), _hash(small[:, ::-1])))
 
 
 def _digest(image: np.ndarray) -> str:
-    """SHA-256, cut to 128 bits, of the size and of the CRC-32 and the CRC-32C of eight bands of rows. A SHA-256 of all
-    pixels would take more than twice as long.
-
-    Two images of one size have the same digest by chance with a probability of 2^-64 for each band in which they
-    differ, as both checksums of the band have to agree. Who wants to, can make such images: it is no seal.
+    """XXH3 with 128 bits (xxhash.com) of size and pixels: 0.1 ms for 2048 x 1024, where SHA-256 takes 3 ms. Different
+    images have the same digest by chance with a probability of 2^-128. Who wants to, can make such images: it is no
+    seal.
     """
-    height, width = image.shape[:2]
-    sums = [struct.pack("<2I", height, width)]
-    for band in range(BANDS):
-        pixels = image[band * height // BANDS : (band + 1) * height // BANDS].tobytes()
-        sums.append(struct.pack("<2I", zlib.crc32(pixels), google_crc32c.value(pixels)))
-    return hashlib.sha256(b"".join(sums)).hexdigest()[:32]
+    pixels = np.ascontiguousarray(image)
+    digest = xxhash.xxh3_128(struct.pack("<2I", *image.shape[:2]))
+    digest.update(pixels.data)
+    return digest.hexdigest()
 
 
 def _small(image: np.ndarray) -> np.ndarray:

@@ -23,6 +23,8 @@ from beam_pipelines.errors import BuildError
 from beam_pipelines.files import storage
 from beam_pipelines.files.names import (
     BUILD,
+    CARD,
+    CARD_MARKS,
     DUPLICATES,
     KEPT_PLAN,
     METADATA_FILES,
@@ -51,6 +53,7 @@ _UNLISTED_TRANSFORM = (
     f"{TRANSFORM_FOLDERS[0]}/variables/variables.data-00000-of-00001",
     *(f"{TRANSFORM_FOLDERS[1]}/{name}" for name in ("schema.pbtxt", "asset_map")),
 )
+_BEGINNING = 1000  # bytes in which the files of the card say what they are
 _Names = tuple[NameBelow, ...]
 TransformFiles = dict[NameBelow, tuple[Count, Crc]]  # name -> bytes and CRC-32C
 _SHARD_LINE = re.compile(rb'\{"file": .*?\}')  # as the manifest has each shard
@@ -88,7 +91,7 @@ def _of_manifest(workspace: Workspace) -> list[str]:
         own += [DUPLICATES] if "duplicates" in added else []
         if added.get("indexed") is not True:
             return [*own, *filter(_is_name, files)]
-        return [*own, KEPT_PLAN, *_with_indexes(filter(_is_name, [*files, *added.get("superseded", [])]))]
+        return [*own, KEPT_PLAN, *CARD, *_with_indexes(filter(_is_name, [*files, *added.get("superseded", [])]))]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return [*own, *_of_damaged_manifest(data, workspace)]
 
@@ -109,6 +112,7 @@ def _of_damaged_manifest(data: bytes, workspace: Workspace) -> Iterator[str]:
     if unsealed(storage.read_bytes(workspace.kept_plan)) is not None:
         yield KEPT_PLAN
     yield from _whole_list(workspace)
+    yield from _own_card(workspace)
 
 
 def _whole_indexes(workspace: Workspace) -> Iterator[str]:
@@ -119,6 +123,13 @@ def _whole_indexes(workspace: Workspace) -> Iterator[str]:
         with contextlib.suppress(SchemaError):
             Index.from_bytes(storage.read_bytes(path), path)
             yield f"{index.FOLDER}/{name}"
+
+
+def _own_card(workspace: Workspace) -> Iterator[str]:
+    """The files of the card that a build wrote, whatever its version: each says at its beginning what it is."""
+    for name, mark in CARD_MARKS.items():
+        if mark in (storage.read_bytes(storage.join(workspace.root, name)) or b"")[:_BEGINNING]:
+            yield name
 
 
 def _whole_list(workspace: Workspace) -> Iterator[str]:
@@ -169,8 +180,8 @@ def _of_unlisted_transform(workspace: Workspace) -> list[str]:
 
 def _without_journal(workspace: Workspace) -> list[str]:
     """What a journal that is damaged has named."""
-    shards = [*plan.list_files(workspace.plan), *_of_receipts(workspace)]
-    return [REJECTED, manifest.FILE_NAME, KEPT_PLAN, *_with_indexes(shards), *_whole_list(workspace)]
+    shards = _with_indexes([*plan.list_files(workspace.plan), *_of_receipts(workspace)])
+    return [REJECTED, manifest.FILE_NAME, KEPT_PLAN, *CARD, *shards, *_whole_list(workspace)]
 
 
 def _of_receipts(workspace: Workspace) -> Iterator[str]:

@@ -10,6 +10,8 @@ from beam_pipelines.errors import BuildError
 from beam_pipelines.files import lease, storage
 from beam_pipelines.files.names import (
     BUILD,
+    CARD,
+    CARD_FOLDER,
     DATAFLOW,
     DUPLICATES,
     FINISHED,
@@ -38,7 +40,7 @@ from beam_pipelines.shards.own_files import is_of_earlier_version, listed, names
 _OF_OTHERS = (f"{DATAFLOW}/", f"{SCRATCH}/")  # whatever these folders hold
 _OF_BUILD = (RECIPE, PLAN, PAIRING, POLYGONS, PUBLISHED, PREVIOUS)
 _LAST = (JOURNAL, LEASE)  # a lease alone is no build
-_FOLDERS = (BUILD, TEMPORARIES, STAGED, FINISHED, index.FOLDER, *TRANSFORM_FOLDERS)
+_FOLDERS = (BUILD, TEMPORARIES, STAGED, FINISHED, index.FOLDER, CARD_FOLDER, *TRANSFORM_FOLDERS)
 _TRANSFORM = (TRANSFORM_GRAPH, TRANSFORM_FILES)  # files of every transform_fn
 _NAMED = 3  # names in a message ...
 _TO_MOVE = 100  # ... of files that the user has to move
@@ -72,7 +74,7 @@ def refuse_foreign(workspace: Workspace, files: Iterable[str]) -> None:
     """Raises BuildError if a file that the build will write already exists and was not written by a build. `files` are
     all but those of every build.
     """
-    own = (REJECTED, DUPLICATES, manifest.FILE_NAME, KEPT_PLAN, METADATA_FILES)
+    own = (REJECTED, DUPLICATES, manifest.FILE_NAME, KEPT_PLAN, *CARD, METADATA_FILES)
     refuse(workspace, [*files, *own, *_TRANSFORM])
 
 
@@ -117,7 +119,7 @@ def there(workspace: Workspace, names: Sequence[str]) -> list[str]:
 
 def start(workspace: Workspace, files: Sequence[str]) -> None:
     """Starts the journal of a build of `files`, shards and indexes, and deletes what earlier builds wrote besides."""
-    old, keep = listed(workspace), [*files, REJECTED, DUPLICATES, manifest.FILE_NAME, KEPT_PLAN]
+    old, keep = listed(workspace), [*files, REJECTED, DUPLICATES, manifest.FILE_NAME, KEPT_PLAN, *CARD]
     write_journal(workspace, [*dict.fromkeys([*old, *keep])])
     stale = [name for name in old if name not in {*files, REJECTED}]
     storage.remove(workspace.root, [*stale, *_of_shards(stale), *_temporaries(workspace)])
@@ -127,10 +129,10 @@ def start(workspace: Workspace, files: Sequence[str]) -> None:
 def start_update(workspace: Workspace, files: Sequence[str], live: Collection[str]) -> None:
     """The same for an update of the data set that has the shards and indexes `live`, of which nothing is deleted."""
     old = [*listed(workspace), DUPLICATES]
-    write_journal(workspace, [*dict.fromkeys([*old, *files])])
+    write_journal(workspace, [*dict.fromkeys([*old, *files, *CARD])])
     stale = [name for name in old if _is_of_shard(name) and name not in {*files, *live}]
     storage.remove(workspace.root, [*stale, *_of_shards(stale), *_temporaries(workspace)])
-    write_journal(workspace, [*dict.fromkeys([*(name for name in old if name not in stale), *files])])
+    write_journal(workspace, [*dict.fromkeys([*(name for name in old if name not in stale), *files, *CARD])])
 
 
 def _is_of_shard(name: str) -> bool:

@@ -67,17 +67,19 @@ def publish(
     written: Sequence[WrittenShard],
     moments: Moments,
     class_pixels: Mapping[str, np.ndarray],
+    statistics: str,
     findings: Findings,
     recipe: Recipe,
     workspace: Workspace,
     limits: Limits,
     started: float,
 ) -> Manifest:
-    """Writes `rejected.jsonl`, `duplicates.jsonl` and, if all is well, `dataset.json`. It may be called again, with the
-    same result.
+    """Writes `rejected.jsonl`, `duplicates.jsonl` and, if all is well, the card's statistics and `dataset.json`. It may
+    be called again, with the same result.
 
     Args:
       class_pixels: split -> int64[256], the pixels of each train id.
+      statistics: the text of the card's `statistics.json`.
 
     Raises:
       BuildError: more pairs were rejected, or more examples leak, than `limits` allow, a shard is missing, or the lease
@@ -98,6 +100,7 @@ def publish(
     manifest = _manifest(written, moments, class_pixels, findings, recipe, rejected, started)
     if previous := read_previous(workspace):
         manifest = updated(manifest, previous)
+    workspace.write(workspace.card_statistics, statistics.encode())
     publish_manifest(workspace, manifest)
     return manifest
 

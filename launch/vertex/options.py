@@ -15,7 +15,8 @@ from launch.vertex.request import TrainingJob
 from launch.vertex.search import DEFAULT_TUNE, parse_search
 from trainer import settings
 from trainer.arguments import HelpFormatter, place
-from trainer.config import TrainConfig, parse_train
+from trainer.config import TrainConfig, expand, parse_train
+from trainer.recipes import RecipeError
 
 _NEEDS = {"trials": "tune", "parallel_trials": "tune", "venv": "local", "reuse_packages": "local"}
 
@@ -109,10 +110,19 @@ class VertexSettings:
     endpoint: str | None
 
 
+def _expanded(trainer_options: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
+    """The trainer's options with the values of a recipe, which may be a file of this machine."""
+    try:
+        return [*expand(trainer_options).argv]
+    except RecipeError as error:
+        parser.error(str(error))
+
+
 def parse(argv: Sequence[str] | None = None) -> VertexSettings:
     """Raises SystemExit with code 2 and a message if the arguments, or those of the trainer, are wrong."""
     parser = make_parser()
     args, trainer_options = parser.parse_known_args(argv)
+    trainer_options = _expanded(trainer_options, parser)
     train = parse_train([*trainer_options, f"--output={args.output}"], {})
     try:
         job = _make_job(args, train, trainer_options)

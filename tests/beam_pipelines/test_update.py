@@ -323,7 +323,8 @@ def _forget_indexes(output: Path) -> None:
     del value["additions"]["indexed"]
     (output / "dataset.json").write_text(json.dumps(value))
     (output / "plan.jsonl").unlink()
-    shutil.rmtree(output / "index")
+    for folder in ("index", "card"):
+        shutil.rmtree(output / folder)
 
 
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {

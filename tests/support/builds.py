@@ -93,14 +93,23 @@ _ADDED: list[str] = []  # arguments of every build
 
 
 # What a build writes beside the shards, if the images differ in size: else there are TFDS's files, and transform_fn.
-BESIDE_SHARDS = {"croissant.json", "dataset.json", "index", "metadata_files.json", "plan.jsonl", "rejected.jsonl"}
-_SHARED = ("index/*.jsonl", "duplicates.jsonl")  # files that two builds of the same inputs and recipe share
+BESIDE_SHARDS = {
+    "card",
+    "croissant.json",
+    "dataset.json",
+    "index",
+    "metadata_files.json",
+    "plan.jsonl",
+    "rejected.jsonl",
+}
+_SHARED = ("index/*.jsonl", "card/*", "duplicates.jsonl")  # files that two builds of the same inputs and recipe share
 
 
 def file_names(shards: Iterable[str]) -> set[str]:
     """The names, without folders, of all files of such a data set with these shards."""
     indexes = {shard.replace(".tfrecord", ".jsonl") for shard in shards}
-    return {*shards, *indexes, *(BESIDE_SHARDS - {"index"})}
+    card = {"index.html", "statistics.json"}
+    return {*shards, *indexes, *card, *(BESIDE_SHARDS - {"card", "index"})}
 
 
 Published: TypeAlias = tuple[dict[str, str], dict[str, Any], dict[str, str]]

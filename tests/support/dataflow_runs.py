@@ -20,6 +20,7 @@ STEPS = [
     "StageShards",
     "CombineMoments",
     "CombineClassPixels",
+    "CombineStatistics",
     "FinishShards",
     "FindDuplicates",
     "PublishDataset",

@@ -44,6 +44,7 @@ def model_options() -> Lines:
 SOURCES: Mapping[str, Source] = {
     "beam_pipelines.build": beam_pipelines.options.build_parser,
     "beam_pipelines.verify": beam_pipelines.options.verify_parser,
+    "beam_pipelines.card": beam_pipelines.options.card_parser,
     "beam_pipelines.labels": beam_pipelines.options.labels_parser,
     "trainer.task": trainer.config.train_parser,
     "trainer.evaluate": trainer.evaluation.options.evaluate_parser,

@@ -376,6 +376,20 @@ def indexes() -> Reader:
     return Reader([SMALL.to_bytes()], mutations.mutate, read, (SchemaError,))
 
 
+def statistics() -> Reader:
+    """Of the card."""
+    from beam_pipelines.card import statistics_file
+    from beam_pipelines.card.statistics import Statistics
+    from beam_pipelines.contract.schema import SchemaError
+    from tests.support.small_index import SMALL
+
+    def read(data: bytes, _: Path) -> str:
+        return statistics_file.to_json(statistics_file.from_json(data.decode(), 2, "statistics"))
+
+    text = statistics_file.to_json({"train": Statistics.of(SMALL, "train-00000-of-00001.tfrecord", 2)})
+    return Reader([text.encode()], mutations.mutate_json, read, (SchemaError, UnicodeDecodeError))
+
+
 READERS: dict[str, Callable[[], Reader]] = {
     "index": indexes,
     "manifest": manifest,
@@ -393,6 +407,7 @@ READERS: dict[str, Callable[[], Reader]] = {
     "receipt": receipts,
     "finished receipt": finished_receipts,
     "sealed lists": sealed_lists,
+    "statistics": statistics,
     "plan": plans,
     "rejected line": rejected_lines,
     "model": models,

@@ -197,7 +197,7 @@ def test_the_identity_is_read_back():
 
 def test_help_tells_of_every_option(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     told = help_of(capsys, monkeypatch)
-    assert told.keys() == OPTIONS.keys() | {"augment", "output"}
+    assert told.keys() == OPTIONS.keys() | {"augment", "output", "recipe", "print_config"}
     assert not [name for name, text in told.items() if not text.partition("(default")[0]]
 
 
@@ -211,7 +211,13 @@ def test_sections_tables_and_help_agree(capsys: pytest.CaptureFixture[str], monk
     rows = [*(row.option for row in AUGMENTATIONS), *models.MODEL_OPTIONS, *(term.option for term in TERMS)]
     assert {option.name for option in rows} <= set(names)
     told = help_of(capsys, monkeypatch)
-    assert {name for name in told if not name.startswith("no-")} == {*names, "dataset", "output"}
+    assert {name for name in told if not name.startswith("no-")} == {
+        *names,
+        "dataset",
+        "output",
+        "recipe",
+        "print_config",
+    }
     for option in declared:
         assert told[option.name].startswith(option.help)
         assert settings.flat(getattr(parse(), section_of(option.name)))[option.name] == option.default

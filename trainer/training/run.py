@@ -29,6 +29,10 @@ from trainer.training.steps import TrainSteps
 from trainer.training.stop import StopSignal
 from trainer.training.validation import Validation
 
+_ONE_CLASS = (
+    "warning: the data set has one class and everything else is ignored: whatever the model predicts is right, and its "
+    "mean IoU is 1. Give the rest a class of its own in the label table, and build the data set again"
+)
 _POLICIES = {"float64": "float64", "float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
@@ -52,6 +56,8 @@ def _run(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback], con
     strategy = _set_up(config)
     inputs = open_inputs(config, strategy, console)
     console.print(str(inputs), highlight=False, markup=False)
+    if inputs.train.manifest.labels.num_classes == 1:
+        console.print(_ONE_CLASS, highlight=False)
     is_new = not has_checkpoints(config.places.checkpoints)
     problem = keep_config(inputs, is_new)
     if problem:

@@ -19,6 +19,7 @@ from beam_pipelines.contract.tfrecord import (
     footer_of,
     framed_bytes,
     header_of,
+    read_chosen,
     read_records,
 )
 
@@ -58,6 +59,22 @@ def test_tensorflow_reads_what_is_written_here(tmp_path: Path) -> None:
     path = tmp_path / "ours.tfrecord"
     path.write_bytes(framed(RECORDS))
     assert list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator()) == RECORDS
+
+
+@given(st.lists(st.binary(max_size=30), min_size=1, max_size=6), st.data())
+def test_chosen_records_are_those_of_their_numbers(records: list[bytes], data: st.DataObject) -> None:
+    numbers = data.draw(st.lists(st.integers(0, len(records) - 1)))
+    found = read_chosen(io.BytesIO(framed(records)), numbers, "train.tfrecord")
+    assert list(found) == [(number, records[number]) for number in sorted(set(numbers))]
+
+
+def test_records_that_are_not_chosen_are_skipped_unread() -> None:
+    data = io.BytesIO(flipped(START + HEADER_BYTES))
+    assert list(read_chosen(data, [1, 3], "train.tfrecord")) == [(1, b""), (3, b"a last one")]
+    with pytest.raises(CorruptRecordError, match="data checksum mismatch"):
+        list(read_chosen(data, [2], "train.tfrecord"))
+    with pytest.raises(CorruptRecordError, match="the file ends after 0 of 12 header bytes"):
+        list(read_chosen(data, [4], "train.tfrecord"))
 
 
 def test_an_empty_file_has_no_records() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from beam_pipelines.contract.seal import sealed, unsealed
+from beam_pipelines.files.names import CARD
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.shards import leftovers, ownership
 from beam_pipelines.shards.own_files import listed, write_journal
@@ -68,7 +69,8 @@ def make_earlier(output: Path) -> None:
     (kept / "plan.jsonl").write_text("".join(json.dumps(json.loads(line)[:5]) + "\n" for line in plan))
     for name in ("journal.json", "published.json", "lease"):
         (kept / name).unlink(missing_ok=True)
-    shutil.rmtree(output / "index")
+    for folder in ("index", "card"):
+        shutil.rmtree(output / folder)
     (output / "plan.jsonl").unlink()
     receipt = min(kept.glob("staged/*.json"))
     receipt.with_suffix(".0123456789ab.tmp").write_bytes(b"half a shard")
@@ -211,7 +213,7 @@ def test_a_journal_that_names_what_no_build_writes_names_nothing(tmp_path: Path,
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_bytes(sealed(text))
     (tmp_path / "mine").write_text("mine")
-    assert set(listed(place)) == {"rejected.jsonl", "dataset.json", "plan.jsonl"}
+    assert set(listed(place)) == {*CARD, "rejected.jsonl", "dataset.json", "plan.jsonl"}
     assert not leftovers.transform_is_whole(place)
     ownership.clear(place)
     assert (tmp_path / "mine").exists()

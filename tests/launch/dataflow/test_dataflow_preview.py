@@ -42,6 +42,7 @@ def test_the_graph_stays_small_and_shuffles_no_pixel(job: apiclient.Job) -> None
         "ListShards",
         "CombineMoments",
         "CombineClassPixels",
+        "CombineStatistics",
         "FindDuplicates",
         "PublishDataset",
     }
@@ -118,7 +119,7 @@ def test_a_dry_run_says_all_and_does_nothing(
     for step in STEPS:
         assert f"\n  {step} " in printed
     assert re.search(r"\n  workflow\.tar\.gz  \d+ kB\n", printed)
-    assert "imports besides Beam: PIL, google_crc32c, imagecodecs, msgspec, pycocotools, and " in printed
+    assert "imports besides Beam: PIL, google_crc32c, imagecodecs, msgspec, pycocotools, xxhash, and " in printed
     assert "tensorflow" not in printed
     assert "prediction for 17 images, 6 shards" in printed
     assert re.search(r"1 │ +4 │ +4\.0 │ +0\.27 │ +0\.27 ", printed)

@@ -213,3 +213,13 @@ def test_a_callback_may_end_the_run(dataset: Path, tmp_path: Path, capsys: pytes
         assert run(config, [Enough()]) == 0
         assert said in capsys.readouterr().out
     assert [row["step"] for row in rows(tmp_path / "run", "val")] == [10]
+
+
+def test_one_class_and_nothing_else_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its mean IoU is 1 whatever the model does."""
+    (tmp_path / "one.yaml").write_text("classes:\n  - {name: car, ids: [1]}\nignore: rest\n")
+    source = make_flat(tmp_path / "flat", train=4, val=2)
+    options = (f"--labels={tmp_path / 'one.yaml'}", "--image_size=32x64", "--no_transform_fn", "--max_rejects=100%")
+    assert build(f"--input={source}", f"--output={tmp_path / 'made'}", *options) == 0
+    assert train_here(tmp_path / "made", tmp_path / "run", "--steps=1") == 0
+    assert "warning: the data set has one class and everything else is ignored" in capsys.readouterr().out
