@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shlex
 import shutil
-import subprocess
-import sys
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 
-from beam_pipelines import progress, report, runners
+from beam_pipelines import progress, report, runners, tidying
 from beam_pipelines.card import files as card
-from beam_pipelines.contract import index
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import cloud, lease, storage, workspace
@@ -34,9 +28,9 @@ from beam_pipelines.planner import BuildPlan, changes_since, make_plan, settled
 from beam_pipelines.recipe import Recipe, input_paths
 from beam_pipelines.shards import leftovers, ownership
 from beam_pipelines.shards.documents import publish_documents
-from beam_pipelines.shards.leaks import forget_duplicates, grouping_of_leaks
+from beam_pipelines.shards.leaks import check_published_leaks, grouping_of_leaks
 from beam_pipelines.shards.plan import write_plan
-from beam_pipelines.shards.previous import Previous, read_previous, write_previous
+from beam_pipelines.shards.previous import Previous, mend_previous, write_previous
 from beam_pipelines.shards.publish import Limits, check_rejects, write_pairing, write_rejected
 from beam_pipelines.shards.update import Changes
 
@@ -57,26 +51,18 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
     settings, opened = settled(settings)
     recipe = settings.recipe
     if settings.plan_only:
-        before = workspace.finished_build(place, recipe) if settings.update else None
-        plan = make_plan(recipe, place, console, opened, before)
-        report.print_forecast(plan.chosen, plan.estimate, cores(), console)
-        return 0
-    if not (settings.overwrite or settings.update) and (manifest := _complete(settings, place)):
+        return _forecast(settings, place, console, opened)
+    if not (settings.overwrite or settings.update) and (manifest := tidying.complete(settings, place)):
         return _say_complete(manifest, settings, console, opened)
     ownership.claim(place, settings.overwrite)
     with lease.hold(place.lease):
-        before = None if settings.overwrite else _published(place, recipe, console)
-        is_resumed = before is not None and workspace.update_is_unpublished(place)
-        if before and not is_resumed and not _complete(settings, place):
-            _tidy(before, settings, place, console)  # a build that was killed at its end left this undone
+        before = _before(settings, place, console)
         if before and not settings.update:
-            if is_resumed:
-                raise BuildError(f"an update of {place.root} was stopped half-way: give --update to go on with it")
             return _say_complete(before, settings, console, opened)
         plan = make_plan(recipe, place, console, opened, before)
         lease.check(place.lease)  # finding the pairs may have taken minutes
-        if before and plan.difference and not plan.difference.changes:
-            return _leave(before, place, console)
+        if before and plan.difference and plan.difference.is_empty:
+            return _leave(before, settings, place, console)
         ownership.refuse_foreign(place, [*plan.files, *libraries.names()])
         _check_space(plan, recipe, place)
         if settings.overwrite:  # only when there is something to put in its place
@@ -91,11 +77,33 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
         manifest = workspace.read_manifest(place)
         if manifest is None:
             raise BuildError(f"the pipeline ended without {place.manifest}; its log (--verbose) tells the reason")
-        grouping = grouping_of_leaks(recipe, place) if manifest.leaks else None
-        _tidy(manifest, settings, place, console)
+        grouping = grouping_of_leaks(recipe, place, place.duplicates) if manifest.leaks else None
+        tidying.tidy(manifest, settings, place, console)
     report.print_result(manifest, place.root, replace(took, total=time.time() - started), console, grouping)
     _print_next(place, console)
     return 0
+
+
+def _forecast(settings: BuildSettings, place: Workspace, console: Console, opened: list[Source]) -> int:
+    """Prints the plan of a build or an update, and what it will take."""
+    before = workspace.finished_build(place, settings.recipe) if settings.update else None
+    plan = make_plan(settings.recipe, place, console, opened, before)
+    report.print_forecast(plan.chosen, plan.estimate, cores(), console)
+    return 0
+
+
+def _before(settings: BuildSettings, place: Workspace, console: Console) -> Manifest | None:
+    """The data set that is there, once what a build that was killed at its end left undone is done; None if there is
+    none, or if it is to be replaced.
+    """
+    if mend_previous(place):
+        console.print(f"{place.previous} was damaged, and is written again", highlight=False)
+    found = None if settings.overwrite else _published(place, settings.recipe, console)
+    if found is None:
+        return None
+    if not workspace.update_is_unpublished(place) and not tidying.complete(settings, place):
+        tidying.tidy(found, settings, place, console, is_last=not settings.update)
+    return found
 
 
 def make_pipeline(settings: BuildSettings, beam_options: PipelineOptions, started: float) -> beam.Pipeline:
@@ -104,20 +112,6 @@ def make_pipeline(settings: BuildSettings, beam_options: PipelineOptions, starte
     limits = Limits(settings.max_rejects, settings.max_leaks)
     build_dataset(pipeline, settings.recipe, Workspace(settings.output), limits, started)
     return pipeline
-
-
-def _complete(settings: BuildSettings, place: Workspace) -> Manifest | None:
-    """The manifest, if there is nothing left to do. Only reads, and so needs no lease."""
-    has_ended = not storage.exists(place.journal)
-    manifest = workspace.finished_build(place, settings.recipe, check_sizes=has_ended)
-    if manifest is None or not has_ended or not _describes_itself(manifest, place):
-        return None
-    is_done = not settings.transform_fn or not manifest.pixels.uniform or leftovers.transform_is_whole(place)
-    return manifest if is_done else None
-
-
-def _describes_itself(manifest: Manifest, place: Workspace) -> bool:
-    return libraries.are_written(manifest, place) and card.is_written(manifest, place)
 
 
 def _published(place: Workspace, recipe: Recipe, console: Console) -> Manifest | None:
@@ -134,7 +128,12 @@ def _published(place: Workspace, recipe: Recipe, console: Console) -> Manifest |
 
 def _say_complete(manifest: Manifest, settings: BuildSettings, console: Console, opened: list[Source]) -> int:
     place = Workspace(settings.output)
+    check_published_leaks(manifest, settings.max_leaks)
     console.print(f"{place.root} is already complete; --overwrite builds it again", highlight=False)
+    if workspace.update_is_unpublished(place):
+        console.print("an update of it was begun and is not published: --update goes on with it", highlight=False)
+        _print_next(place, console)
+        return 0
     try:
         changes = changes_since(settings, manifest, opened)
     except BuildError as error:
@@ -153,45 +152,16 @@ def _say_changed(changes: Changes | None, console: Console) -> None:
             console.print(f"  {line}", highlight=False, markup=False)
 
 
-def _leave(before: Manifest, place: Workspace, console: Console) -> int:
+def _leave(before: Manifest, settings: BuildSettings, place: Workspace, console: Console) -> int:
     """Ends an update for which there is nothing to do, and deletes what a stopped one has written."""
+    check_published_leaks(before, settings.max_leaks)
     if workspace.update_is_unpublished(place):
-        ownership.start_update(place, [], _files_of(before))
+        ownership.start_update(place, [], tidying.files_of(before))
         card.write_missing(before, place)  # a stopped update may have replaced the statistics
-        ownership.finish(place)
+    ownership.finish(place)
     console.print(f"{place.root} is up to date", highlight=False)
     _print_next(place, console)
     return 0
-
-
-def _files_of(manifest: Manifest) -> list[str]:
-    """The shards of a data set and their indexes, with those that a reader may still have open."""
-    shards = [*(shard.file for shards in manifest.splits.values() for shard in shards), *manifest.superseded]
-    return [*shards, *map(index.file_name, shards)]
-
-
-def _tidy(manifest: Manifest, settings: BuildSettings, place: Workspace, console: Console) -> None:
-    """The steps after the manifest: writes what other libraries read, and deletes what only the build needs."""
-    before = read_previous(place)
-    notes = libraries.write_files(manifest, place, before.manifest if before else None)
-    for note in [*notes, *card.write_missing(manifest, place)]:
-        console.print(note, highlight=False)
-    if before:
-        forget_duplicates(before.manifest, manifest, place)
-    if before and before.manifest.moments != manifest.moments:
-        ownership.remove_transform(place)  # it normalizes by the moments before the update
-    if settings.transform_fn:
-        _write_transform(manifest, place, console)
-    lease.check(place.lease)
-    _keep_plan(place)
-    ownership.finish(place)
-
-
-def _keep_plan(place: Workspace) -> None:
-    """An update and a later call compare the input with it."""
-    if storage.exists(place.plan):
-        with storage.open_read(place.plan) as plan, place.writing(place.kept_plan) as file:
-            shutil.copyfileobj(plan, file)
 
 
 def _check_pairing(found: Found, settings: BuildSettings, listed: str) -> None:
@@ -211,7 +181,7 @@ def _prepare(
     for line in leftovers.say_damaged(place):
         console.print(line, highlight=False)
     if before and plan.difference:
-        ownership.start_update(place, plan.files, _files_of(replace(before, superseded=())))
+        ownership.start_update(place, plan.files, tidying.files_of(replace(before, superseded=())))
         write_previous(place, Previous(before, plan.difference.changes.counts))
     else:
         ownership.start(place, plan.files)
@@ -219,7 +189,7 @@ def _prepare(
     if plan.found.rejected:
         listed = "The first of them are listed above"
         if before is None:  # else the file belongs to the data set that the update starts from
-            write_rejected([], place)
+            write_rejected([], place, place.rejected)
             listed = f"{place.rejected} lists each with its reason"
         _check_pairing(plan.found, settings, listed)
     workspace.write_recipe(place, settings.recipe)
@@ -263,41 +233,7 @@ def execute(
     return report.Took(total=seconds, pipeline=seconds, images=watcher.images - before.decoded)
 
 
-def _write_transform(manifest: Manifest, place: Workspace, console: Console) -> None:
-    """Runs in a separate process, so that this one does not load TensorFlow."""
-    if not manifest.pixels.uniform:
-        console.print("no transform_fn is written: its graph needs one image size, and these images have several")
-        return
-    if leftovers.transform_is_whole(place):
-        return
-    command = [sys.executable, "-m", "beam_pipelines.metadata.transform_fn", place.root]
-    with console.status("writing transform_fn"), _scratch(place) as scratch:
-        environment = os.environ | {"TMPDIR": scratch}
-        arguments = [*command, str(os.getpid())]
-        done = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment)
-    if done.returncode:
-        raise BuildError(
-            f"the data set is complete, but writing its transform_fn failed; run the same command again. "
-            f"`{' '.join(command)}` exited with {done.returncode}: {done.stderr.strip().rpartition(chr(10))[2]}"
-        )
-
-
-@contextlib.contextmanager
-def _scratch(place: Workspace) -> Iterator[str]:
-    """A local folder for temporary files. It is below the data set if that is local, so that the next build removes
-    what a killed one left.
-    """
-    if storage.is_local(place.root):
-        folder = os.path.abspath(place.scratch)
-        os.makedirs(folder, exist_ok=True)
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            yield folder
-
-
 def _print_next(place: Workspace, console: Console) -> None:
+    if storage.exists(place.card_page):
+        console.print(f"card: {place.card_page}", highlight=False, markup=False)
     console.print(f"next: python -m beam_pipelines.verify {shlex.quote(place.root)}", highlight=False)

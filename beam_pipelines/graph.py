@@ -139,7 +139,9 @@ class PairDuplicates(beam.PTransform):
         exact = equal | "PairEqual" >> beam.FlatMapTuple(lambda _, group: duplicate_search.equal_pairs(group))
         others = equal | "OneOfEach" >> beam.FlatMapTuple(lambda _, group: duplicate_search.representatives(group))
         buckets = others | "Buckets" >> beam.FlatMap(duplicate_search.buckets_of) | "Alike" >> beam.GroupByKey()
-        pairs = buckets | "PairNear" >> beam.FlatMapTuple(lambda _, bucket: duplicate_search.near_pairs(bucket))
+        pairs = buckets | "PairNear" >> beam.FlatMapTuple(
+            lambda key, bucket: duplicate_search.near_pairs(key[0], bucket)
+        )
         by_keys = pairs | "ByKeys" >> beam.WithKeys(lambda pair: (pair.one.key, pair.other.key))
         near = by_keys | "Closest" >> beam.CombinePerKey(duplicate_search.closest) | "Near" >> beam.Values()
         return (exact, near) | "Pairs" >> beam.Flatten()

@@ -110,7 +110,7 @@ def make_plan(
         shards = cut_shards(chosen, recipe, example_bytes, surveyed.reading)
         report.print_plan(chosen, shards, expected, recipe, console)
         return BuildPlan(found, chosen, shards, expected)
-    difference = compare(place, before, chosen)
+    difference = compare(place, before, chosen, found.rejected)
     shards = update_shards(difference, before, chosen, recipe, example_bytes, surveyed.reading)
     report.print_update(difference, shards, console)
     return BuildPlan(found, chosen, shards, expected, difference)
@@ -126,8 +126,8 @@ def changes_since(settings: BuildSettings, before: Manifest, opened: list[Source
     if recipe.input == SCENES or not before.indexed:
         return None
     source = opened.pop() if opened else open_source(recipe, recipe.input)
-    chosen = choose_pairs(find_pairs(recipe, recipe.input, source).pairs, recipe)
-    return compare(Workspace(settings.output), before, chosen).changes
+    found = find_pairs(recipe, recipe.input, source)
+    return compare(Workspace(settings.output), before, choose_pairs(found.pairs, recipe), found.rejected).changes
 
 
 def _draw_scenes(recipe: Recipe, place: Workspace, console: Console) -> str:

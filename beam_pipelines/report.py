@@ -98,7 +98,7 @@ def print_update(difference: Difference, shards: Sequence[ShardPlan], console: C
     new = sum(shard.source is None for shard in shards)
     kept = sum(shard.is_kept for shard in shards)
     again = sum(shard.is_whole and not shard.is_kept for shard in shards)
-    parts = [f"{counted(kept, 'shard')} kept as they are", f"{len(shards) - new - kept - again:,} copied in part"]
+    parts = [f"{counted(kept, 'shard')} kept", f"{len(shards) - new - kept - again:,} copied in part"]
     parts += [f"{again:,} normalized again if mean and std change"] if again else []
     console.print(f"update: {', '.join(parts)}, {counted(new, 'new shard')}", highlight=False)
 

@@ -46,6 +46,7 @@ ROOMS = {
         "progress",
         "report",
         "planner",
+        "tidying",
         "builder",
         "verifier",
         "drafter",

@@ -107,8 +107,8 @@ def expand(argv: Sequence[str] | None = None) -> recipes.Expanded:
     return recipes.expanded(sys.argv[1:] if argv is None else argv, train_parser(), _options())
 
 
-def prints_config(argv: Sequence[str] | None = None) -> bool:
-    """Whether the command line has `--print_config`; then the values are printed."""
+def print_config(argv: Sequence[str] | None = None) -> bool:
+    """Prints the values if the command line has `--print_config`. -> whether it has."""
     arguments = sys.argv[1:] if argv is None else argv
     if "--print_config" not in arguments:
         return False

@@ -11,9 +11,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 the run is complete, 1 it failed, 128 + N signal N stopped it and its state is saved,
     2 (SystemExit) the arguments are wrong.
     """
-    from trainer.config import parse_train, prints_config
+    from trainer.config import parse_train, print_config
 
-    if prints_config(argv):
+    if print_config(argv):
         return 0
     config = parse_train(argv)
 

@@ -65,7 +65,7 @@ def image_charts(splits: Mapping[str, Statistics]) -> list[Chart]:
 def _histogram(name: str, splits: Mapping[str, Statistics]) -> Chart | None:
     counts = {split: each.distributions[name] for split, each in splits.items() if each.examples}
     used = np.flatnonzero(np.sum([*counts.values()], axis=0)) if counts else np.zeros(0, np.int64)
-    if len(used) < 2 and name in ("long_side", "aspect_ratio"):
+    if not len(used) or (len(used) < 2 and name in ("long_side", "aspect_ratio")):
         return None
     first, last = max(0, int(used.min()) - 1), min(DISTRIBUTIONS[name].count - 1, int(used.max()) + 1)
     labels = [_from(name, number) for number in range(first, last + 1)]

@@ -15,6 +15,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, TypeVar
@@ -106,10 +107,25 @@ def decode(kind: type[_T], text: str | bytes, name: str) -> _T:
 def convert(kind: type[_T], value: Any, name: str) -> _T:
     """The same for JSON that is already decoded."""
     _check_nesting(value, name)
+    _prepare(kind)
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         raise _located(str(error), kind, value, name) from error
+
+
+_prepared: set[Any] = set()
+_preparing = threading.Lock()
+
+
+def _prepare(kind: Any) -> None:
+    """Lets msgspec (0.22) look at a type once, in one thread: it shows what it knows of a type before that is complete,
+    and a second thread that uses it meanwhile ends the process.
+    """
+    if kind not in _prepared:
+        with _preparing:
+            msgspec.json.Decoder(kind)
+            _prepared.add(kind)
 
 
 def shown(value: object) -> str:

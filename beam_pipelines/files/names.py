@@ -20,6 +20,7 @@ RECIPE = f"{BUILD}/recipe.json"
 PLAN = f"{BUILD}/plan.jsonl"
 PAIRING = f"{BUILD}/pairing.jsonl"
 PREVIOUS = f"{BUILD}/previous.json"
+REFUSED = (f"{BUILD}/rejected.jsonl", f"{BUILD}/duplicates.jsonl")  # the lists of an update, until it is published
 POLYGONS = f"{BUILD}/polygons.jsonl"
 PUBLISHED = f"{BUILD}/published.json"
 LEASE = f"{BUILD}/lease"

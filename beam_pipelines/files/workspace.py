@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import shutil
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -67,6 +68,12 @@ class Workspace:
         return storage.join(self.root, names.PREVIOUS)
 
     @property
+    def refused(self) -> tuple[str, str]:
+        """The lists of rejected pairs and of duplicates of an update, until it is published."""
+        rejected, duplicates = (storage.join(self.root, name) for name in names.REFUSED)
+        return rejected, duplicates
+
+    @property
     def polygons(self) -> str:
         """The annotations of the images, where one file has those of many; see `files.spool`."""
         return storage.join(self.root, names.POLYGONS)
@@ -122,6 +129,11 @@ class Workspace:
         """`storage.write`, with the temporary file in `_build`."""
         with self.writing(path) as file:
             file.write(data)
+
+    def copy(self, source: str, path: str) -> None:
+        """Writes the file `path` with the bytes of the file `source`."""
+        with storage.open_read(source) as read, self.writing(path) as file:
+            shutil.copyfileobj(read, file)
 
     def final(self, file: str) -> str:
         return storage.join(self.root, file)
@@ -200,6 +212,12 @@ def update_is_unpublished(workspace: Workspace) -> bool:
     """Whether an update was begun, and `dataset.json` is still the one before it."""
     data = storage.read_bytes(workspace.manifest)
     return data is not None and hashlib.sha256(data).hexdigest() == _before_update(workspace)
+
+
+def is_published(workspace: Workspace) -> bool:
+    """Whether `dataset.json` is what the build, or update, that has not ended yet was to publish."""
+    data, digest = storage.read_bytes(workspace.manifest), unsealed(storage.read_bytes(workspace.published))
+    return data is not None and digest is not None and digest.strip() == hashlib.sha256(data).hexdigest()
 
 
 def manifest_is_damaged(workspace: Workspace) -> bool:

@@ -22,7 +22,7 @@ from beam_pipelines.inputs.unique import unique
 from beam_pipelines.recipe import Recipe
 from beam_pipelines.rejects import Rejected, rejected_pair
 
-_TYPES = (".csv", ".jsonl")
+TYPES = (".csv", ".jsonl")
 _NEEDED, _OPTIONAL = ("image", "mask"), ("split", "key")
 _EXAMPLE = "image,mask,split"
 _MAX_FIELD = 1 << 20
@@ -31,7 +31,7 @@ _MAX_MEMBER = 1 << 30  # bytes of a list in an archive, which is read as a whole
 
 def is_list(inputs: str) -> bool:
     """Whether `inputs` is a list of pairs."""
-    return inputs.lower().endswith(_TYPES) and not os.path.isdir(inputs)
+    return inputs.lower().endswith(TYPES) and not os.path.isdir(inputs)
 
 
 def read_pairs(recipe: Recipe, path: str) -> tuple[PairList, list[Rejected], list[str]]:

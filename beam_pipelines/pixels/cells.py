@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
+import itertools
 
 import numpy as np
 
 from beam_pipelines.contract.index import GRID, HEAT_MAP, ClassPlace
 
 _ROWS, _COLUMNS = HEAT_MAP
-_CELLS = _ROWS * _COLUMNS
 
 
 def heat_maps_of(mask: np.ndarray, ids: np.ndarray) -> np.ndarray:
@@ -18,11 +18,16 @@ def heat_maps_of(mask: np.ndarray, ids: np.ndarray) -> np.ndarray:
     `ids` has all ids of the mask. A row y is in the row y * 16 // H of cells, a column x in the column x * 32 // W.
     """
     height, width = mask.shape
-    first = _first(height, width, len(ids))
-    place = np.zeros(256, first.dtype)
-    place[ids] = np.arange(len(ids))
-    counts = np.bincount((first + np.take(place, mask, mode="clip")).reshape(-1), minlength=_CELLS * len(ids))
-    return counts.reshape(_ROWS, _COLUMNS, len(ids))
+    count = len(ids)
+    columns = _columns(width) * count
+    place = np.zeros(256, columns.dtype)
+    place[ids] = np.arange(count)
+    edges = -(-np.arange(_ROWS + 1) * height // _ROWS)  # the first row of each cell
+    counts = [
+        np.bincount((columns + np.take(place, mask[top:bottom], mode="clip")).reshape(-1), minlength=_COLUMNS * count)
+        for top, bottom in itertools.pairwise(edges.tolist())
+    ]
+    return np.stack(counts).reshape(_ROWS, _COLUMNS, count)
 
 
 def places_of(heat_maps: np.ndarray, ids: np.ndarray, size: tuple[int, int]) -> dict[int, ClassPlace]:
@@ -37,12 +42,10 @@ def places_of(heat_maps: np.ndarray, ids: np.ndarray, size: tuple[int, int]) -> 
     }
 
 
-@functools.lru_cache(maxsize=4)
-def _first(height: int, width: int, count: int) -> np.ndarray:
-    """[H, W]: `count` times the cell of each pixel, uint16 if that suffices, else int32."""
-    rows, columns = np.arange(height) * _ROWS // height, np.arange(width) * _COLUMNS // width
-    cells = (rows[:, None] * _COLUMNS + columns) * count
-    return cells.astype(np.uint16 if _CELLS * count <= 2**16 else np.int32)
+@functools.lru_cache(maxsize=64)
+def _columns(width: int) -> np.ndarray:
+    """uint16[W]: the column of cells of each column of pixels."""
+    return (np.arange(width) * _COLUMNS // width).astype(np.uint16)
 
 
 def _extents(length: int, cells: int) -> np.ndarray:

@@ -2,8 +2,8 @@
 
 Hashes are near if at most 4 of their 64 bits differ. Then one at least of five bands of bits is equal, so only examples
 that share a band are compared. A band that very many share, as the frames of a camera that stands still do, does not
-become quadratic: there each example is compared with the next 4,096 in the order of their keys, and paired with the 32
-nearest of them, those of other splits first.
+become quadratic: there each example is compared with the next 4,096 in the order of their keys, and in each band paired
+with the 8 nearest of them, those of other splits first.
 
 A hash with fewer than 8 ones, or fewer than 8 zeros, says nothing: those of blank, black and fogged pictures, and of
 plain gradients, are all alike. Such examples are compared by their pixels alone. (The hashes of street scenes have 14
@@ -33,7 +33,7 @@ DISTANCE = 4  # most bits in which near hashes differ
 BANDS = (13, 13, 13, 13, 12)  # bits; one more than DISTANCE, so that one of them is equal
 LEAST_BITS = 8  # ones, and zeros, of a hash that tells something
 COMPARED = 4096  # next entries of a bucket with which one is compared
-PARTNERS = 32  # most of them with which it is paired
+PARTNERS = 8  # most of them with which it is paired
 LISTED = 20_000  # lines of the file
 _BLOCK = 256  # entries that are compared at a time: with COMPARED others, some 10 MB
 _ONES = np.array([number.bit_count() for number in range(2**16)], np.uint8)
@@ -147,8 +147,10 @@ def buckets_of(picture: Picture) -> Iterator[tuple[tuple[int, int], Entry]]:
             bits >>= width
 
 
-def near_pairs(bucket: Iterable[Entry]) -> Iterator[Duplicate]:
-    """Pairs the near entries of a bucket. Pictures with equal pixels are no near pair."""
+def near_pairs(band: int, bucket: Iterable[Entry]) -> Iterator[Duplicate]:
+    """Pairs the near entries of a bucket, but for those that a lower band pairs. Pictures with equal pixels are no near
+    pair.
+    """
     entries = sorted((_UNPACKER.decode(packed), flag) for packed, flag in bucket)
     pictures = [picture for picture, _ in entries]
     mirrored = np.array([flag for _, flag in entries])
@@ -157,6 +159,7 @@ def near_pairs(bucket: Iterable[Entry]) -> Iterator[Duplicate]:
     for start in range(0, len(entries), _BLOCK):
         rows, columns, distances = _close(hashes, start)
         pairable = (digests[rows] != digests[columns]) & ~(mirrored[rows] & mirrored[columns])
+        pairable &= ~_share_lower_band(hashes[rows] ^ hashes[columns], band)
         rows, columns, distances = rows[pairable], columns[pairable], distances[pairable]
         best = _best(rows, columns, distances, splits[rows] == splits[columns])
         for row, column, distance in zip(rows[best], columns[best], distances[best], strict=True):
@@ -193,6 +196,15 @@ def _close(hashes: np.ndarray, start: int) -> tuple[np.ndarray, np.ndarray, np.n
     later = (columns >= rows) & (columns < rows + COMPARED)
     rows, columns = rows[later], columns[later]
     return rows + start, columns + start + 1, distances[rows, columns]
+
+
+def _share_lower_band(different: np.ndarray, band: int) -> np.ndarray:
+    """bool[n]: whether the hashes whose different bits are `different`, uint64[n], agree in a band before `band`."""
+    shared = np.zeros(len(different), bool)
+    for width in BANDS[:band]:
+        shared |= (different & np.uint64((1 << width) - 1)) == 0
+        different = different >> np.uint64(width)
+    return shared
 
 
 def _best(rows: np.ndarray, columns: np.ndarray, distances: np.ndarray, same_split: np.ndarray) -> np.ndarray:

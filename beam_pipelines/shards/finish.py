@@ -37,6 +37,10 @@ def finish_shard(staged: StagedShard, moments: Moments, recipe: Recipe, workspac
         return staged.shard  # every pair of the moments' split was rejected: publishing reports that
     if staged.source and previous_of(workspace).manifest.moments == moments:
         return staged.source
+    if staged.source and staged.source.file == staged.shard.file:
+        raise BuildError(
+            f"the index of {staged.shard.file} does not fit {workspace.manifest}: build again with --overwrite"
+        )
     digest = hashlib.sha256(staged.plan_digest.encode() + moments.histogram.tobytes()).hexdigest()
     done = _finished_before(staged.shard.file, digest, workspace)
     if done:

@@ -12,7 +12,6 @@ from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.contract.schema import PlainName, SchemaError
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import storage
-from beam_pipelines.files.names import DUPLICATES
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.inputs.grouping import proposed_grouping
 from beam_pipelines.recipe import Recipe
@@ -46,17 +45,13 @@ class DuplicateLine(msgspec.Struct, forbid_unknown_fields=True):
         )
 
 
-def write_duplicates(findings: Findings, workspace: Workspace) -> None:
-    """Writes `duplicates.jsonl`, a line for each pair that is listed; no file if there is none."""
-    if findings.listed:
+def write_duplicates(findings: Findings, workspace: Workspace, path: str) -> None:
+    """Writes the list `path`, a line for each pair that is listed; no file if there is none."""
+    if not findings.listed:
+        storage.delete([path])  # of a try that was refused
+    else:
         lines = (msgspec.json.encode(DuplicateLine.of(pair)) + b"\n" for pair in findings.listed)
-        workspace.write(workspace.duplicates, b"".join(lines))
-
-
-def forget_duplicates(before: Manifest, manifest: Manifest, workspace: Workspace) -> None:
-    """Deletes the list of the data set `before` an update, if the present one has no duplicates."""
-    if before.duplicates and not manifest.duplicates:
-        storage.remove(workspace.root, [DUPLICATES])
+        workspace.write(path, b"".join(lines))
 
 
 def read_duplicates(data: bytes, name: str) -> list[DuplicateLine]:
@@ -72,19 +67,31 @@ def is_list(data: bytes | None) -> bool:
         return False
 
 
-def check_leaks(findings: Findings, examples: int, max_leaks: float, recipe: Recipe, workspace: Workspace) -> None:
+def check_leaks(
+    findings: Findings, examples: int, max_leaks: float, recipe: Recipe, workspace: Workspace, path: str
+) -> None:
     """Raises BuildError if more than the share `max_leaks` of the examples has a duplicate in another split. The
-    message tells how to accept them, and a --group_by that keeps them together, if there is one.
+    message names their list `path`, how to accept them, and a --group_by that keeps them together, if there is one.
     """
     share = findings.leaks / max(1, examples)
     if share > max_leaks:
-        grouping = grouping_of_leaks(recipe, workspace)
+        grouping = grouping_of_leaks(recipe, workspace, path)
         cure = f"keep them in one split with {keeping_together(grouping)}" if grouping else "Remove one of each pair"
         raise BuildError(
             f"{findings.leaks} of {examples} examples have a duplicate in another split ({share:.2%}; --max_leaks is "
-            f"{max_leaks:.2%}): {', '.join(places(findings.counts, across=True))}. {workspace.duplicates} lists each "
+            f"{max_leaks:.2%}): {', '.join(places(findings.counts, across=True))}. {path} lists each "
             f"pair. {_KEPT}. {cure[0].upper()}{cure[1:]}, or accept them with --max_leaks={rounded_up(share)}, and run "
             "the command again"
+        )
+
+
+def check_published_leaks(manifest: Manifest, max_leaks: float) -> None:
+    """Raises BuildError if more than the share `max_leaks` of a finished data set has a duplicate in another split."""
+    examples = sum(map(manifest.examples, manifest.splits))
+    if manifest.leaks > max_leaks * examples:
+        raise BuildError(
+            f"the data set is complete, and {manifest.leaks} of its {examples} examples have a duplicate in another "
+            f"split (--max_leaks is {max_leaks:.2%}): remove one of each pair in duplicates.jsonl, and give --update"
         )
 
 
@@ -102,14 +109,14 @@ def keeping_together(grouping: str) -> str:
     return f"--group_by={shlex.quote(grouping)} --overwrite"
 
 
-def grouping_of_leaks(recipe: Recipe, workspace: Workspace) -> str | None:
+def grouping_of_leaks(recipe: Recipe, workspace: Workspace, path: str) -> str | None:
     """A --group_by that puts both pictures of each leaking pair into one split, if this build made the splits. It is
-    computed from the lists of duplicates and of the plan, and so before the plan is deleted.
+    computed from the list of duplicates `path` and from the plan, and so before the plan is deleted.
     """
-    data = storage.read_bytes(workspace.duplicates)
+    data = storage.read_bytes(path)
     if not recipe.split_fractions or not data:
         return None
-    lines = read_duplicates(data, workspace.duplicates)
+    lines = read_duplicates(data, path)
     leaks = [line.keys for line in lines if len({*line.splits}) > 1]
     return None if len(leaks) >= LISTED else proposed_grouping(leaks, _keys(workspace))  # not all leaks are known
 

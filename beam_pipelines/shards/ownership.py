@@ -25,6 +25,7 @@ from beam_pipelines.files.names import (
     PREVIOUS,
     PUBLISHED,
     RECIPE,
+    REFUSED,
     SCRATCH,
     STAGED,
     TEMPORARIES,
@@ -38,7 +39,7 @@ from beam_pipelines.rejects import FILE_NAME as REJECTED
 from beam_pipelines.shards.own_files import is_of_earlier_version, listed, names_in_build, of_transform, write_journal
 
 _OF_OTHERS = (f"{DATAFLOW}/", f"{SCRATCH}/")  # whatever these folders hold
-_OF_BUILD = (RECIPE, PLAN, PAIRING, POLYGONS, PUBLISHED, PREVIOUS)
+_OF_BUILD = (RECIPE, PLAN, PAIRING, POLYGONS, PUBLISHED, PREVIOUS, *REFUSED)
 _LAST = (JOURNAL, LEASE)  # a lease alone is no build
 _FOLDERS = (BUILD, TEMPORARIES, STAGED, FINISHED, index.FOLDER, CARD_FOLDER, *TRANSFORM_FOLDERS)
 _TRANSFORM = (TRANSFORM_GRAPH, TRANSFORM_FILES)  # files of every transform_fn
@@ -121,6 +122,7 @@ def start(workspace: Workspace, files: Sequence[str]) -> None:
     """Starts the journal of a build of `files`, shards and indexes, and deletes what earlier builds wrote besides."""
     old, keep = listed(workspace), [*files, REJECTED, DUPLICATES, manifest.FILE_NAME, KEPT_PLAN, *CARD]
     write_journal(workspace, [*dict.fromkeys([*old, *keep])])
+    storage.remove(workspace.root, [PREVIOUS, PUBLISHED])  # of a build that this one does not go on with
     stale = [name for name in old if name not in {*files, REJECTED}]
     storage.remove(workspace.root, [*stale, *_of_shards(stale), *_temporaries(workspace)])
     write_journal(workspace, keep)
@@ -130,6 +132,7 @@ def start_update(workspace: Workspace, files: Sequence[str], live: Collection[st
     """The same for an update of the data set that has the shards and indexes `live`, of which nothing is deleted."""
     old = [*listed(workspace), DUPLICATES]
     write_journal(workspace, [*dict.fromkeys([*old, *files, *CARD])])
+    storage.remove(workspace.root, [PUBLISHED])
     stale = [name for name in old if _is_of_shard(name) and name not in {*files, *live}]
     storage.remove(workspace.root, [*stale, *_of_shards(stale), *_temporaries(workspace)])
     write_journal(workspace, [*dict.fromkeys([*(name for name in old if name not in stale), *files, *CARD])])
@@ -150,13 +153,30 @@ def clear(workspace: Workspace) -> None:
     storage.remove(workspace.root, [*names, *in_build])
 
 
-def finish(workspace: Workspace) -> None:
-    """Deletes everything that is not needed after the build."""
+def finish(workspace: Workspace, is_last: bool = True) -> None:
+    """Deletes everything that is not needed after the build; but for the lease, unless it `is_last`."""
     in_build = [*_of_shards(listed(workspace)), *_OF_BUILD, *_temporaries(workspace), *_of_scratch(workspace)]
     if storage.is_local(workspace.root):
         storage.prune(storage.join(workspace.root, TEMPORARIES))
-    for names in (in_build, *([name] for name in _LAST)):
+    # First the digest of the manifest: without what an update started from, it would be believed.
+    for names in ([PUBLISHED], in_build, *([name] for name in (_LAST if is_last else _LAST[:1]))):
         storage.remove(workspace.root, names)
+
+
+def remove_unpublished(workspace: Workspace, published: Collection[str]) -> None:
+    """Deletes shards and indexes that an update has written and not published: `published` are those of the data set,
+    with those that a reader may still have open.
+    """
+    storage.remove(workspace.root, [name for name in listed(workspace) if _is_of_shard(name) and name not in published])
+
+
+def publish_lists(workspace: Workspace) -> None:
+    """Puts the lists of rejected pairs and of duplicates of a published update in the place of those before."""
+    for new, name in zip(workspace.refused, (REJECTED, DUPLICATES), strict=True):
+        if storage.exists(new):
+            workspace.copy(new, storage.join(workspace.root, name))
+        elif name == DUPLICATES and name in listed(workspace):
+            storage.remove(workspace.root, [name])
 
 
 def remove_transform(workspace: Workspace) -> None:

@@ -7,7 +7,7 @@ import json
 import math
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import Any
 
@@ -133,10 +133,10 @@ def check_splits(chosen: Mapping[str, Sequence[Pair]], recipe: Recipe) -> None:
         )
 
 
-def write_plan(workspace: Workspace, shards: Sequence[ShardPlan]) -> None:
-    """Writes a JSON line for each shard, and the checksum line."""
+def write_plan(workspace: Workspace, shards: Iterable[ShardPlan], path: str | None = None) -> None:
+    """Writes a JSON line for each shard, and the checksum line, to `path`, by default the plan of a build."""
     crc = 0
-    with workspace.writing(workspace.plan) as file:
+    with workspace.writing(path or workspace.plan) as file:
         for shard in shards:
             value = [shard.split, shard.index, shard.count, shard.digest, [astuple(pair) for pair in shard.pairs]]
             value += [astuple(shard.reading), astuple(shard.source) if shard.source else None]
@@ -174,6 +174,20 @@ def list_files(path: str) -> list[str]:
     except SchemaError:
         return []
     return [file_name(split, index, count) for split, index, count, *_ in lines]
+
+
+def as_published(shard: ShardPlan, files: Collection[str]) -> ShardPlan:
+    """The shard as one of the `files` of a data set: under the name of its source, if that was kept."""
+    if shard.source is None or shard.file in files or shard.source.file not in files:
+        return shard
+    index, count = place_of(shard.source.file)
+    return replace(shard, index=index, count=count)
+
+
+def place_of(file: str) -> tuple[int, int]:
+    """The (index, count) in the name of a shard."""
+    _, index, _, count = file.removesuffix(".tfrecord").rsplit("-", 3)
+    return int(index), int(count)
 
 
 def file_name(split: str, index: int, count: int) -> str:

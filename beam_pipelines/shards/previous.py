@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,8 +17,9 @@ from beam_pipelines.contract.schema import Count, Digest, SchemaError
 from beam_pipelines.contract.seal import decoded, sealed
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import storage
-from beam_pipelines.files.workspace import Workspace
+from beam_pipelines.files.workspace import Workspace, is_published, read_manifest
 from beam_pipelines.inputs.pairs import Pair
+from beam_pipelines.rejects import Rejected
 from beam_pipelines.shards import plan
 from beam_pipelines.shards.plan import ShardPlan
 
@@ -44,7 +46,7 @@ class Previous:
 
 
 def read_previous(workspace: Workspace) -> Previous | None:
-    """None if there is no update. Raises BuildError if the file is damaged."""
+    """None if there is no update. Raises BuildError if the file is damaged; `mend_previous` is the cure."""
     data = storage.read_bytes(workspace.previous)
     if data is None:
         return None
@@ -55,6 +57,19 @@ def read_previous(workspace: Workspace) -> Previous | None:
     except ManifestError:
         pass
     raise BuildError(f"{workspace.previous} is damaged: another program changed it; run the same command again")
+
+
+def mend_previous(workspace: Workspace) -> bool:
+    """Writes the file again if it is damaged, or deletes it if the update is published. -> whether it was damaged."""
+    with contextlib.suppress(BuildError):
+        read_previous(workspace)
+        return False
+    found = None if is_published(workspace) else read_manifest(workspace)
+    if found is None:
+        storage.delete([workspace.previous])
+    else:
+        write_previous(workspace, Previous(found, {}))
+    return True
 
 
 def write_previous(workspace: Workspace, previous: Previous) -> None:
@@ -87,8 +102,7 @@ def shards_of(workspace: Workspace, manifest: Manifest) -> Iterator[PreviousShar
         raise BuildError(f"{workspace.root} was built by a version that kept no list of its pairs: {_AGAIN}")
     there = {shard.file: shard for shards in manifest.splits.values() for shard in shards}
     for planned in plan.read_plan(workspace.kept_plan):
-        name = _name_in(planned, there)
-        shard = there.pop(name) if name else None
+        shard = there.pop(planned.file, None)
         pairs, rejected = _divided(planned.pairs, shard, workspace)
         if shard is not None and shard.examples != len(pairs):
             raise BuildError(f"{workspace.kept_plan} does not list the pairs of {shard.file}: {_AGAIN}")
@@ -105,10 +119,13 @@ def _divided(pairs: Sequence[Pair], shard: Shard | None, workspace: Workspace) -
     return [pair for pair in pairs if pair.key in keys], [pair for pair in pairs if pair.key not in keys]
 
 
-def _name_in(planned: ShardPlan, there: Mapping[str, Shard]) -> str | None:
-    """A shard that would only have been normalized again was kept if the moments stayed the same."""
-    names = (planned.file, planned.source.file if planned.source else planned.file)
-    return next((name for name in names if name in there), None)
+def pairing_problems(workspace: Workspace) -> list[Rejected] | None:
+    """Those of the finished data set; None if its list of rejected pairs was changed."""
+    try:
+        lines = (storage.read_bytes(workspace.rejected) or b"").splitlines()
+        return [found for line in lines if (found := Rejected.from_json(line)).stage == "pair"]
+    except SchemaError:
+        return None
 
 
 def read_index(file: str, workspace: Workspace) -> tuple[Index, bytes]:

@@ -87,18 +87,20 @@ def publish(
     """
     lease.check(workspace.lease)
     written = sorted(written, key=lambda shard: shard.shard.file)
-    rejected = write_rejected(written, workspace)
+    previous = read_previous(workspace)
+    of_rejected, of_duplicates = workspace.refused if previous else (workspace.rejected, workspace.duplicates)
+    rejected = write_rejected(written, workspace, of_rejected)
     examples = sum(shard.shard.examples for shard in written)
-    check_rejects(rejected, examples, limits.rejects, f"{workspace.rejected} lists each with its reason. {_KEPT}")
+    check_rejects(rejected, examples, limits.rejects, f"{of_rejected} lists each with its reason. {_KEPT}")
     if not moments.pixels:
         raise BuildError(
-            f"every pair of the split {recipe.moments_split!r} was rejected: {workspace.rejected} has the reasons"
+            f"every pair of the split {recipe.moments_split!r} was rejected: {of_rejected} has the reasons"
         )
-    write_duplicates(findings, workspace)
-    check_leaks(findings, examples, limits.leaks, recipe, workspace)
+    write_duplicates(findings, workspace, of_duplicates)
+    check_leaks(findings, examples, limits.leaks, recipe, workspace, of_duplicates)
     _check_shards(written, workspace)
     manifest = _manifest(written, moments, class_pixels, findings, recipe, rejected, started)
-    if previous := read_previous(workspace):
+    if previous:  # the lists in their place belong to the data set before, until the manifest is written
         manifest = updated(manifest, previous)
     workspace.write(workspace.card_statistics, statistics.encode())
     publish_manifest(workspace, manifest)
@@ -145,10 +147,9 @@ def updated(manifest: Manifest, previous: Previous) -> Manifest:
     """The manifest of an update: without shards that hold nothing, and with what the update has changed."""
     splits = {name: tuple(shard for shard in of_split if shard.examples) for name, of_split in manifest.splits.items()}
     now = {shard.file for of_split in splits.values() for shard in of_split}
-    empty = {shard.file for of_split in manifest.splits.values() for shard in of_split} - now
-    written, gone = sorted(now - previous.shards.keys()), sorted((previous.shards.keys() | empty) - now)
+    written, gone = sorted(now - previous.shards.keys()), sorted(previous.shards.keys() - now)
     updates = previous.manifest.updates
-    if written or previous.shards.keys() - now:
+    if written or gone:
         updates = (*updates, Update(**previous.changes, shards=tuple(written)))
     return replace(manifest, splits=splits, updates=updates, superseded=tuple(gone))
 
@@ -165,10 +166,10 @@ def write_pairing(workspace: Workspace, rejected: Sequence[Rejected]) -> None:
     workspace.write(workspace.pairing, sealed("".join(problem.to_json() + "\n" for problem in rejected)))
 
 
-def write_rejected(written: Sequence[WrittenShard], workspace: Workspace) -> Counter[str]:
-    """Writes `rejected.jsonl`: the pairing problems, then the rejected pairs of each shard. -> counts by reason."""
+def write_rejected(written: Sequence[WrittenShard], workspace: Workspace, path: str) -> Counter[str]:
+    """Writes the list `path`: the pairing problems, then the rejected pairs of each shard. -> counts by reason."""
     reasons: Counter[str] = Counter()
-    with workspace.writing(workspace.rejected) as file:
+    with workspace.writing(path) as file:
         for problem in _all_rejected(written, workspace):
             reasons[problem.reason] += 1
             file.write(problem.to_json().encode() + b"\n")

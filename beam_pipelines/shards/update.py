@@ -20,8 +20,9 @@ from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.inputs.pairs import Pair, PairList
 from beam_pipelines.pixels.mask_readings import MaskReading
 from beam_pipelines.recipe import Recipe
-from beam_pipelines.shards.plan import ShardPlan, check_splits, shard_count, shard_plan
-from beam_pipelines.shards.previous import PreviousShard, shards_of
+from beam_pipelines.rejects import Rejected
+from beam_pipelines.shards.plan import ShardPlan, check_splits, place_of, shard_count, shard_plan
+from beam_pipelines.shards.previous import PreviousShard, pairing_problems, shards_of
 from beam_pipelines.wording import counted
 
 _NAMED = 3  # keys in a message
@@ -67,15 +68,25 @@ class _Kept:
 
 @dataclass(frozen=True)
 class Difference:
-    """What `compare` found: the changes, the shards with the pairs that stay, and the pairs to decode of each split."""
+    """What `compare` found: the changes, the shards with the pairs that stay, the pairs to decode of each split, and
+    whether other files than before have no partner.
+    """
 
     changes: Changes
     kept: Sequence[_Kept]
     new: Mapping[str, Sequence[Pair]]
+    has_other_problems: bool
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.changes and not self.has_other_problems
 
 
-def compare(workspace: Workspace, manifest: Manifest, chosen: Mapping[str, PairList]) -> Difference:
-    """Compares the `chosen` pairs with those of the finished data set, by names, sizes and times.
+def compare(
+    workspace: Workspace, manifest: Manifest, chosen: Mapping[str, PairList], problems: Sequence[Rejected]
+) -> Difference:
+    """Compares the `chosen` pairs with those of the finished data set, by names, sizes and times, and the pairing
+    `problems` with its.
 
     Raises:
       BuildError: the data set keeps no list of its pairs, or the list is damaged.
@@ -86,7 +97,8 @@ def compare(workspace: Workspace, manifest: Manifest, chosen: Mapping[str, PairL
         same = comparison.stay(before)
         if before.shard is not None and before.shard.examples:
             kept.append(_Kept(before, before.shard, same))
-    return Difference(comparison.changes(), kept, comparison.new())
+    has_other_problems = pairing_problems(workspace) != [*problems]
+    return Difference(comparison.changes(), kept, comparison.new(), has_other_problems)
 
 
 class _Comparison:
@@ -109,7 +121,10 @@ class _Comparison:
                 same.append(self._chosen[before.split][place])  # its paths may have changed
             else:
                 self._found["changed"].append(pair.key)
-        self._found["again"] += [pair.key for pair in before.rejected if (before.split, pair.key) in self._places]
+        for pair in before.rejected:
+            place = self._places.get((before.split, pair.key))
+            same_files = place is not None and _is_same(pair, self._chosen[before.split][place])
+            self._found["removed" if place is None else "again" if same_files else "changed"].append(pair.key)
         return same
 
     def new(self) -> dict[str, PairList]:
@@ -126,7 +141,9 @@ class _Comparison:
 
 
 def _is_same(before: Pair, now: Pair) -> bool:
-    """Paths may differ: the input may have been moved."""
+    """Without size and time, as of the objects in a list of pairs, nothing tells; paths may differ."""
+    if not (now.bytes or now.modified):
+        return False
     drawn = reference_of(now.mask) is not None or reference_of(before.mask) is not None
     if drawn and content_of(before.mask) != content_of(now.mask):
         return False
@@ -148,13 +165,13 @@ def update_shards(
     """
     check_splits(chosen, replace(recipe, shards={}))
     _check_reading(difference, reading)
-    names = _Names(difference, manifest)
+    names = _Names(manifest)
     renormalized = recipe.normalized and not recipe.moments_from and _touches(recipe.moments_split, difference)
     shards = []
     for each in difference.kept:
         before = each.before.planned
         if each.is_whole and not renormalized:
-            place = _place_of(each.shard.file)
+            place = place_of(each.shard.file)
         elif each.pairs:
             place = names.next(before.split)
         else:
@@ -169,9 +186,10 @@ def update_shards(
 
 
 def _check_reading(difference: Difference, reading: MaskReading) -> None:
+    """Ways that no mask contradicted before may be contradicted now: those that are left gave the same ids."""
     for each in difference.kept:
         before = each.before.planned.reading
-        if before.ways != reading.ways:
+        if each.pairs and not {*reading.ways} <= {*before.ways}:
             raise BuildError(
                 f"the masks are read as {' and '.join(reading.ways)} now, and were read as {' and '.join(before.ways)} "
                 "when the data set was built: store the new masks like the others, or build it again with --overwrite"
@@ -186,25 +204,17 @@ def _touches(split: str, difference: Difference) -> bool:
 class _Names:
     """Gives new shards the numbers after those of the finished data set, whose names they go on with."""
 
-    def __init__(self, difference: Difference, manifest: Manifest) -> None:
+    def __init__(self, manifest: Manifest) -> None:
         self._counts: dict[str, int] = {}
         used: Counter[str] = Counter()
         files = [shard.file for shards in manifest.splits.values() for shard in shards]
         for file in (*files, *manifest.superseded):
             split = file.rsplit("-", 3)[0]
-            index, self._counts[split] = _place_of(file)
+            index, self._counts[split] = place_of(file)
             used[split] = max(used[split], index + 1)
-        for each in difference.kept:
-            used[each.before.split] = max(used[each.before.split], each.before.planned.index + 1)
         self._next = {split: itertools.count(first) for split, first in used.items()}
 
     def next(self, split: str, count: int = 1) -> tuple[int, int]:
         """The (index, count) of the next shard of `split`; `count` is that of a split that is new."""
         self._next.setdefault(split, itertools.count())
         return next(self._next[split]), self._counts.setdefault(split, count)
-
-
-def _place_of(file: str) -> tuple[int, int]:
-    """(index, count) in the name of a shard."""
-    _, index, _, count = file.removesuffix(".tfrecord").rsplit("-", 3)
-    return int(index), int(count)

@@ -175,8 +175,13 @@ def test_too_many_leaks_are_refused_and_accepted_without_decoding_again(
     assert {path.name: path.stat().st_mtime_ns for path in output.glob("*.tfrecord")} == before
     assert "(0 images" in capsys.readouterr().out
 
-    assert build(*arguments, "--max_leaks=1%") == 0, "the limit is no part of the recipe"
+    assert build(*arguments) == 0, "the limit is no part of the recipe"
     assert "already complete" in capsys.readouterr().out
+    for more in ([], ["--update"]):
+        assert build(*arguments, "--max_leaks=1%", *more) == 1
+        assert (
+            "the data set is complete, and 4 of its 10 examples have a duplicate in another" in capsys.readouterr().err
+        )
 
 
 @pytest.mark.slow

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from beam_pipelines.contract import record
+from beam_pipelines.contract import record, tfrecord
 from beam_pipelines.contract.labels import IGNORE
 from beam_pipelines.contract.manifest import FILE_NAME, Manifest
 from beam_pipelines.shards.stage import to_record
-from tests.support.builds import PROJECT
+from tests.support.builds import PROJECT, build, make_flat, no_transform
 from tests.support.handmade import make_sample, write_dataset
 
 SHARDS = (3, 2)
@@ -33,7 +33,8 @@ def blocks() -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
 
 
-_, TENSORFLOW, NUMPY, TORCH, MODEL_GARDEN = blocks()  # the first, of TFDS, has tests of its own
+# The first, of TFDS, has tests of its own.
+_, CROISSANT, TENSORFLOW, NUMPY, TORCH, MODEL_GARDEN = blocks()
 
 
 def here(folder: Path, code: str) -> dict[str, Any]:
@@ -152,3 +153,32 @@ def test_the_model_garden_refuses_raw_records() -> None:
     serialized = record.encode(to_record(make_sample(0, "0"), "raw_uint8", "raw_uint8"))
     with pytest.raises(tf.errors.InvalidArgumentError, match="Unknown image file format"):
         model_garden(serialized, {"mean": [0.0] * 3, "stddev": [255.0] * 3})
+
+
+# What rdflib 7.6, which mlcroissant reads with, calls deprecated in itself.
+@pytest.mark.filterwarnings("ignore:ConjunctiveGraph is deprecated:DeprecationWarning")
+def test_croissants_library_reads_the_source_pictures_as_they_are_in_the_shards(tmp_path: Path) -> None:
+    pytest.importorskip("mlcroissant", reason="mlcroissant, 170 MB with SciPy, is not installed")
+    pictures, output = make_flat(tmp_path / "in", train=1, val=3), tmp_path / "out"
+    options = ("--labels=camvid11", "--image_size=native", "--image_encoding=uint8")
+    with no_transform():
+        assert build(f"--input={pictures}", f"--output={output}", *options) == 0
+    found: dict[str, Pixels] = {}
+    names: dict[str, Any] = {"found": found}
+    code = CROISSANT.replace("out/scenes-source", str(pictures)).replace("out/scenes", str(output))
+    exec(f"{code}    found[filename] = image, mask\n", names)
+    labels = Manifest.from_json((output / FILE_NAME).read_text()).labels
+    assert names["names"] == {row.train_id: row.name for row in labels.classes}
+    stored = [each for path in output.glob("val-*.tfrecord") for each in records_of(path)]
+    assert {each.filename for each in stored} == found.keys()
+    assert len(stored) == 3
+    for each in stored:
+        image, mask = found[each.filename]
+        assert image.tobytes() == each.image
+        assert mask.tobytes() == each.mask
+        assert mask.dtype == np.uint8
+
+
+def records_of(path: Path) -> list[record.Record]:
+    with path.open("rb") as file:
+        return [record.decode(serialized) for serialized in tfrecord.read_records(file, str(path))]

@@ -21,8 +21,11 @@ from beam_pipelines.contract import record, tfrecord
 from beam_pipelines.contract.index import Index, file_name
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.contract.record import Record
+from beam_pipelines.files import storage
+from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.verify import main as verify
 from tests.support.builds import PROJECT, build, make_flat, published
+from tests.support.killed_builds import killed
 
 pytestmark = pytest.mark.usefixtures("without_transform")
 
@@ -134,7 +137,7 @@ def test_an_update_gives_what_a_build_from_scratch_gives(
     change(made.source)
     assert made.build("--update") == 0
     printed = capsys.readouterr().out
-    for line in ("1 pair added: train/new", "2 pairs changed: ", "2 pairs removed: ", "1 rejected pair to try again"):
+    for line in ("1 pair added: train/new", "3 pairs changed: ", "2 pairs removed: "):
         assert line in printed
     scratch = Made(made.source, tmp_path / "scratch", encoding)
     assert scratch.build() == 0
@@ -147,7 +150,7 @@ def test_an_update_gives_what_a_build_from_scratch_gives(
     assert verify([str(made.output)]) == 0
 
     (update,) = now.updates
-    assert (update.added, update.changed, update.removed, update.again) == (1, 2, 2, 1)
+    assert (update.added, update.changed, update.removed, update.again) == (1, 3, 2, 0)
     assert {*update.shards} == {*made.files()} - files.keys()
     assert {*now.superseded} == files.keys() - {*made.files()}
     after = made.states("*.tfrecord")
@@ -179,11 +182,150 @@ def test_a_call_without_update_tells_what_has_changed(
     assert made.build() == 0
     printed = capsys.readouterr().out
     assert "is already complete" in printed
-    assert "its input has changed since; --update brings this in:\n  11 pairs changed: train/train_00" in printed
+    assert "its input has changed since; --update brings this in:\n  12 pairs changed: train/train_00" in printed
     assert (made.output / "dataset.json").read_bytes() == state
     shutil.rmtree(made.source)
     assert made.build() == 0
     assert "its input can't be compared with it: " in capsys.readouterr().out
+
+
+def test_a_refused_update_leaves_the_lists_of_the_data_set_before(
+    make: Callable[..., Made], pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = make()
+    before = (made.output / "rejected.jsonl").read_bytes()
+    (made.source / "images" / "train" / "train_0002.png").write_bytes(b"no image")
+    shutil.copy(made.source / "images" / "train" / "train_0001.png", made.source / "images" / "val" / "val_0001.png")
+    assert made.build("--update", "--max_rejects=7%") == 1
+    told = capsys.readouterr().err
+    assert f"{made.output}/_build/rejected.jsonl lists each with its reason" in told
+    assert made.build("--update", "--max_leaks=1%") == 1
+    assert f"{made.output}/_build/duplicates.jsonl lists each pair" in capsys.readouterr().err
+    assert (made.output / "rejected.jsonl").read_bytes() == before
+    assert not (made.output / "duplicates.jsonl").exists()
+    shutil.copytree(made.output, tmp_path / "refused")
+    assert made.build("--update") == 0
+    assert (made.output / "rejected.jsonl").read_bytes() != before
+    assert (made.output / "duplicates.jsonl").exists()
+    assert not (made.output / "_build").exists()
+    restored = Made(made.source, tmp_path / "refused")
+    for name in ("images/train/train_0002.png", "images/val/val_0001.png"):
+        shutil.copy2(pictures / name, made.source / name)
+    assert restored.build("--update") == 0
+    assert (restored.output / "rejected.jsonl").read_bytes() == before
+    assert not (restored.output / "duplicates.jsonl").exists()
+    assert restored.build("--overwrite") == 0
+
+
+def test_changes_of_what_is_rejected_alone_are_brought_in(make: Callable[..., Made], tmp_path: Path) -> None:
+    """A broken picture that is gone, and a new one without a mask."""
+    made = make("float32")
+    (made.source / BROKEN).unlink()
+    (made.source / BROKEN.replace("images", "masks")).unlink()
+    shutil.copy(made.source / "images" / "train" / "train_0001.png", made.source / "images" / "train" / "lonely.png")
+    before = made.manifest
+    assert made.build("--update") == 0
+    assert made.manifest.rejected == {"missing_mask": 1}
+    assert (made.manifest.splits, made.manifest.updates) == (before.splits, ())
+    scratch = Made(made.source, tmp_path / "scratch", "float32")
+    assert scratch.build() == 0
+    assert (made.output / "rejected.jsonl").read_bytes() == (scratch.output / "rejected.jsonl").read_bytes()
+    (made.source / "images" / "train" / "lonely.png").unlink()
+    assert made.build("--update") == 0
+    assert made.manifest.rejected == {}
+
+
+def test_the_numbers_of_shards_do_not_run_away(make: Callable[..., Made]) -> None:
+    """The broken picture makes an update of every call."""
+    made = make("float32")
+    for _ in range(2):
+        assert made.build("--update") == 0
+    change(made.source)
+    assert made.build("--update") == 0
+    numbers = {int(name.split("-")[1]) for name in made.files() if name.startswith("train")}
+    assert max(numbers) < 4 + 4 + 2
+    assert verify([str(made.output)]) == 0
+
+
+def test_the_lease_is_held_after_tidying_up(make: Callable[..., Made]) -> None:
+    made = make()
+    change(made.source)
+    with killed("beam_pipelines.shards.ownership.finish"):
+        assert made.build("--update") == 130
+    (made.source / "images" / "train" / "train_0001.png").unlink()
+    held = []
+
+    def look(*_: object, **__: object) -> None:
+        held.append((made.output / "_build" / "lease").exists())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("beam_pipelines.builder._check_space", look)
+        assert made.build("--update") == 0
+    assert held == [True]
+
+
+def test_a_kill_while_build_is_deleted_costs_nothing(make: Callable[..., Made]) -> None:
+    """Of the files that an update was stopped with, only the digest of a manifest that was never written is left."""
+    made = make("float32")
+    before = made.states("*.tfrecord")
+    kept = made.source / "images" / "train" / "train_0003.png"
+    kept.rename(made.source / "kept.bin")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("beam_pipelines.files.workspace.Workspace.write", _only_the_digest(Workspace.write))
+        assert made.build("--update") == 1
+    assert (made.output / "_build" / "published.json").exists()
+    (made.source / "kept.bin").rename(kept)
+    removed: list[list[str]] = []
+    remove = storage.remove
+
+    def first(root: str, names: Any) -> None:
+        removed.append(sorted(names))
+        remove(root, names)
+        if "_build/published.json" in names and len(removed) > 1:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("beam_pipelines.files.storage.remove", first)
+        made.build("--update")
+    assert not (made.output / "_build" / "published.json").exists()
+    assert made.build("--update") == 0
+    assert {name: made.states("*.tfrecord")[name] for name in before} == before
+
+
+def _only_the_digest(write: Callable[..., None]) -> Callable[..., None]:
+    def die(place: Workspace, path: str, data: bytes) -> None:
+        if path == place.manifest:
+            raise OSError("stopped")
+        write(place, path, data)
+
+    return die
+
+
+@pytest.mark.parametrize("damage", [b"", b"\0" * 40, b"half"])
+def test_a_damaged_list_of_what_was_before_starts_the_update_anew(
+    make: Callable[..., Made], damage: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = make()
+    change(made.source)
+    with killed("beam_pipelines.builder.execute"):
+        assert made.build("--update") == 130
+    (made.output / "_build" / "previous.json").write_bytes(damage)
+    assert made.build("--update") == 0
+    assert "previous.json was damaged, and is written again" in capsys.readouterr().out
+    assert len(made.manifest.updates) == 1
+    assert verify([str(made.output)]) == 0
+
+
+def test_a_build_from_scratch_is_no_update(make: Callable[..., Made]) -> None:
+    """Not even after an update that was killed, if the data set is gone."""
+    made = make()
+    change(made.source)
+    with killed("beam_pipelines.shards.ownership.finish"):
+        assert made.build("--update") == 130
+    (made.output / "dataset.json").unlink()
+    assert made.build("--update") == 0
+    assert (made.manifest.updates, made.manifest.superseded) == ((), ())
+    assert verify([str(made.output)]) == 0
 
 
 def test_nothing_to_do_changes_nothing(make: Callable[..., Made], capsys: pytest.CaptureFixture[str]) -> None:
@@ -248,7 +390,7 @@ KILLED_AT = {
     "all but the manifest": "beam_pipelines.shards.publish.publish_manifest",
     "only the digest of the manifest": "beam_pipelines.files.workspace.Workspace.write",
     "published": "beam_pipelines.metadata.libraries.write_files",
-    "plan not kept": "beam_pipelines.builder._keep_plan",
+    "plan not kept": "beam_pipelines.tidying._keep_plan",
 }
 _DIES = """
 import os, pkgutil, signal, sys
@@ -289,9 +431,8 @@ def test_a_killed_update_leaves_a_whole_data_set_and_goes_on(
     assert verify([str(made.output)]) == 0
     if not is_published and moment != "nothing written yet":
         capsys.readouterr()
-        assert made.build() == 1
-        assert "an update of" in (told := capsys.readouterr().err)
-        assert "give --update to go on with it" in told
+        assert made.build() == 0
+        assert "an update of it was begun and is not published: --update goes on" in capsys.readouterr().out
     assert made.build("--update") == 0
     assert published(made.output) == published(undisturbed.output)
     assert not (made.output / "_build").exists()
@@ -368,10 +509,11 @@ def test_masks_that_are_read_in_another_way_are_refused(
     colors[:] = (128, 64, 128)  # the road of camvid11
     for mask in (made.source / "masks" / "train").iterdir():
         Image.fromarray(colors).save(mask)
-    for mask in (made.source / "masks" / "val").iterdir():
-        Image.fromarray(colors).save(mask)
     assert made.build("--update") == 1
-    assert "the masks are read as colors now, and were read as " in capsys.readouterr().err
+    assert (
+        "the masks are read as ids and levels and colors now, and were read as ids and levels when"
+        in capsys.readouterr().err
+    )
 
 
 def test_update_begins_a_data_set_that_does_not_exist_yet(
@@ -395,3 +537,21 @@ def test_a_file_for_a_library_that_was_edited_is_kept(
     assert "croissant.json was changed since it was written, and is not updated" in capsys.readouterr().out
     assert (made.output / "croissant.json").read_text() == mine
     assert (made.output / "dataset_info.json").read_text() != other
+
+
+@pytest.mark.parametrize("moment", ["tidying._keep_plan", "shards.ownership.finish"])
+def test_patterns_of_names_follow_an_update(
+    make: Callable[..., Made], tmp_path: Path, moment: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = make()
+    more = make_flat(tmp_path / "more", train=1, val=0, seed=7)
+    for kind in ("images", "masks"):
+        (more / kind / "train").rename(made.source / kind / "train" / "below")
+    capsys.readouterr()
+    with killed(f"beam_pipelines.{moment}"):
+        assert made.build("--update") == 130
+    assert made.build("--update") == 0
+    assert "was changed since" not in capsys.readouterr().out
+    described = json.loads((made.output / "croissant.json").read_text())
+    (files,) = [each for each in described["distribution"] if each["@id"] == "train_image_files"]
+    assert files["includes"] == ["images/train/*.png", "images/train/*/*.png"]

@@ -79,7 +79,9 @@ def search(pictures: Iterable[Picture]) -> set[Keys]:
     for picture in pictures:
         for bucket, entry in buckets_of(picture):
             buckets[bucket].append(entry)
-    return {(pair.one.key, pair.other.key) for entries in buckets.values() for pair in near_pairs(entries)}
+    return {
+        (pair.one.key, pair.other.key) for (band, _), entries in buckets.items() for pair in near_pairs(band, entries)
+    }
 
 
 def search_with_beam(pictures: Iterable[Picture]) -> set[Keys]:

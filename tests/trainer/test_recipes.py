@@ -58,6 +58,7 @@ REFUSED = {
     "- epochs": "expected lines of `option: value`",
     "": "expected lines of `option: value`",
     "a: [": "can't be read: ",
+    "warmup: 2001-99-99": "can't be read: month must be in 1..12",
     "dataset: elsewhere": "there is no option 'dataset'",
 }
 

@@ -19,7 +19,9 @@ def read_values(path: Path, name: str) -> dict[str, Any]:
         if os.path.getsize(path) > _MOST_BYTES:
             raise RecipeError(f"{name} has more than {_MOST_BYTES:,} bytes: check that it is a recipe")
         found = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
+    except RecipeError:
+        raise
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise RecipeError(f"{name} can't be read: {str(error).replace(chr(10), ' ')}") from error
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
         raise RecipeError(f"{name}: expected lines of `option: value`")

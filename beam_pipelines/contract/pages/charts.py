@@ -101,7 +101,7 @@ def lines(
         "grid": {"display": False},
         "title": _title(what),
     }
-    options = _options(True) | {"scales": {"x": across, "y": {"min": 0, "max": _rounded(most)}}}
+    options = _options(True) | {"scales": {"x": across, "y": {"min": 0, "max": most}}}
     return Chart(title, {"type": "line", "percent": True, "data": {"datasets": sets}, "options": options}, table)
 
 

@@ -186,7 +186,8 @@ def test_the_command_line_does_it_with_the_transform(bucket: str, tmp_path: Path
     assert done.returncode == 0, done.stderr
     assert {"transform_fn/saved_model.pb", "dataset.json"} <= storage.sizes(output).keys()
     for library in LIBRARIES:
-        for name, text in library.texts(Manifest.from_json(storage.read_text(f"{output}/dataset.json") or "")).items():
+        manifest = Manifest.from_json(storage.read_text(f"{output}/dataset.json") or "")
+        for name, text in library.texts(manifest, f"{output}/plan.jsonl").items():
             assert storage.read_text(f"{output}/{name}") == text
     assert not [name for name in storage.sizes(output) if name.startswith("_") or name.endswith(".tmp")]
 

@@ -22,6 +22,7 @@ from beam_pipelines.shards.duplicate_search import (
     DISTANCE,
     PARTNERS,
     Duplicate,
+    Entry,
     Findings,
     Picture,
     buckets_of,
@@ -61,11 +62,21 @@ def near(pictures: Iterable[Picture]) -> Found:
         for bucket, entry in buckets_of(each):
             buckets[bucket].append(entry)
     found = defaultdict(list)
-    for entries in buckets.values():
-        for duplicate in near_pairs(entries):
+    for (band, _), entries in buckets.items():
+        for duplicate in near_pairs(band, entries):
             found[duplicate.one.key, duplicate.other.key].append(duplicate)
     best = {keys: closest(duplicates) for keys, duplicates in found.items()}
     return {keys: (each.kind, each.distance) for keys, each in best.items()}
+
+
+def test_two_that_share_several_bands_are_paired_once() -> None:
+    hash = random.Random(5).getrandbits(64)
+    alike = [picture("a", hash), picture("b", flipped(hash, [0]))]
+    buckets = defaultdict[tuple[int, int], list[Entry]](list)
+    for each in alike:
+        for bucket, entry in buckets_of(each):
+            buckets[bucket].append(entry)
+    assert sum(len([*near_pairs(band, entries)]) for (band, _), entries in buckets.items()) == 1
 
 
 def all_with_all(pictures: Sequence[Picture]) -> Found:
@@ -202,7 +213,7 @@ def test_a_large_bucket_costs_in_proportion_to_its_entries(monkeypatch: pytest.M
     monkeypatch.setattr(duplicate_search, "_close", counting)
     hash, number = random.Random(3).getrandbits(64), COMPARED + 1500
     bucket = [(packed(picture(f"{place:05d}", hash, 0)), False) for place in range(number)]
-    pairs = {(int(each.one.key), int(each.other.key)) for each in near_pairs(bucket)}
+    pairs = {(int(each.one.key), int(each.other.key)) for each in near_pairs(0, bucket)}
     assert sum(compared) == sum(min(COMPARED, number - 1 - place) for place in range(number))
     expected = {(place, other) for place in range(number) for other in range(place + 1, place + 1 + PARTNERS)}
     assert pairs == {(one, other) for one, other in expected if other < number}
@@ -214,7 +225,7 @@ def test_of_many_partners_those_of_other_splits_come_first_then_the_nearest() ->
     same = [picture(f"b{number:03d}", flipped(hash, range(number % 3)), digest=f"{number}") for number in range(90)]
     others = [picture(f"c{number}", flipped(hash, range(4)), split="val") for number in range(5)]
     bucket = [(packed(each), False) for each in (first, *same, *others)]
-    found = [each for each in near_pairs(bucket) if each.one.key == "a"]
+    found = [each for each in near_pairs(0, bucket) if each.one.key == "a"]
     assert len(found) == PARTNERS
     assert sum(each.leaks for each in found) == len(others)
     assert {each.distance for each in found if not each.leaks} == {0}
