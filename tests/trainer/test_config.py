@@ -32,6 +32,7 @@ OPTIONS: dict[str, tuple[str | None, Any]] = {
     "model": ("u2net", "u2net"),
     "backbone": ("xception41", "xception41"),
     "output_stride": ("8", 8),
+    "decoder": ("light", "light"),
     "backbone_weights": ("imagenet", "imagenet"),
     "depthwise_relu": ("false", False),
     "dropout": ("0", 0.0),
@@ -422,7 +423,7 @@ NO_EFFECT = [
     ("--momentum=0.9", "--optimizer=adamw"),
     ("--hard_pixel_ramp_steps=9", "--hard_pixel_fraction=1"),
     ("--top_k_ramp_steps=9", "--top_k=1"),
-    *((f"--{name}={OPTIONS[name][0]}", "--model=u2netp") for name in models.MODELS["deeplabv3plus"].options[:5]),
+    *((f"--{name}={OPTIONS[name][0]}", "--model=u2netp") for name in models.MODELS["deeplabv3plus"].options[:6]),
     ("--depthwise_relu=true", "--backbone=keras_xception"),
 ]
 

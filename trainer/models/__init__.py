@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainer import arguments
 from trainer.models.backbones import BACKBONES
+from trainer.models.decoders import DECODERS
 from trainer.models.errors import ModelError
 from trainer.settings import Needs, Option, one_of
 
@@ -55,7 +56,7 @@ class Architecture:
         return found
 
 
-_DEEPLAB = ("backbone", "output_stride", "backbone_weights", "depthwise_relu", "dropout")
+_DEEPLAB = ("backbone", "output_stride", "decoder", "backbone_weights", "depthwise_relu", "dropout")
 _COMMON = ("batch_norm_momentum", "width")
 
 MODELS = {
@@ -81,6 +82,11 @@ MODEL_OPTIONS = (
         "output_stride",
         type=arguments.whole(1),
         help="output stride of deeplabv3plus: 16, or 8, which is denser and 4 times slower",
+    ),
+    _option(
+        "decoder",
+        choices=DECODERS,
+        help="ASPP and decoder of deeplabv3plus: full, as in the paper (the default), or light, with half the filters",
     ),
     _option(
         "backbone_weights",

@@ -15,14 +15,12 @@ from keras import layers
 
 from beam_pipelines.contract.normalization import Normalization
 from trainer.models.backbones import BACKBONES, Backbone
+from trainer.models.decoders import DECODERS, Decoder
 from trainer.models.errors import ModelError
 from trainer.models.layers import Convolutions, CropLike, PadToMultiple, ResizeLike, head_dtype
 
 # By output stride: section 4 of the paper and research/deeplab/g3doc/model_zoo.md, column ASPP.
 ATROUS_RATES = {16: (6, 12, 18), 8: (12, 24, 36)}
-
-FILTERS = 256  # of ASPP (section 3.1; depth in model.py) and of the decoder (table 2; decoder_depth in model.py)
-LOW_LEVEL_FILTERS = 48  # table 1 of the paper; feature_projection0 in model.py
 
 # research/deeplab/model.py: batch_norm_params, _split_separable_conv2d and _get_branch_logits.
 EPSILON = 1e-5
@@ -35,6 +33,7 @@ def deeplabv3plus(
     *,
     backbone: str = "xception65",
     output_stride: int = 16,
+    decoder: str = "full",
     backbone_weights: str = "none",
     depthwise_relu: bool | None = None,
     dropout: float = 0.1,
@@ -48,6 +47,8 @@ def deeplabv3plus(
     Args:
       backbone: a name in `trainer.models.backbones.BACKBONES`.
       output_stride: 16, or 8, which is denser: about 4 times the work in most of the network.
+      decoder: a name in `trainer.models.decoders.DECODERS`: "full", that of the paper, or "light", with half the
+        filters: 0.96 and 0.39 million parameters after EfficientNet-Lite0, which has 2.96.
       backbone_weights: "none", "imagenet" or a file; see the row of the backbone. Pretrained weights expect pixels in
         the range of the row. They need `normalization`, so that a layer before the backbone can rescale the images.
       depthwise_relu: see `trainer.models.backbones.aligned_xception`; None is the backbone's default.
@@ -62,6 +63,8 @@ def deeplabv3plus(
       WeightsError: the weights could not be read or downloaded.
     """
     row = _checked(backbone, output_stride, backbone_weights, normalization, width)
+    if decoder not in DECODERS:
+        raise ModelError(f"unknown decoder {decoder!r}; the decoders are {', '.join(DECODERS)}")
     copy = None if backbone_weights == "none" else row.read_weights(backbone_weights)
     convolutions = Convolutions(
         width=width, epsilon=EPSILON, momentum=batch_norm_momentum, synchronized=sync_batch_norm
@@ -71,9 +74,9 @@ def deeplabv3plus(
     x = padded if copy is None or normalization is None else _rescaling(normalization, row.pixel_range)(padded)
     options = _options_of(row, backbone, {"depthwise_relu": depthwise_relu})
     features = row.build(x, convolutions, output_stride=output_stride, **options)
-    encoded = _aspp(features.high, convolutions, ATROUS_RATES[output_stride])
+    encoded = _aspp(features.high, convolutions, DECODERS[decoder], ATROUS_RATES[output_stride])
     encoded = layers.Dropout(dropout, name="aspp_dropout")(encoded)
-    logits = _logits(_decode(encoded, features.low, convolutions), padded, images, num_classes)
+    logits = _logits(_decode(encoded, features.low, convolutions, DECODERS[decoder]), padded, images, num_classes)
     model = keras.Model(images, logits, name="deeplabv3plus")
     if copy is not None:
         copy(model)
@@ -92,10 +95,11 @@ def _checked(
     if backbone_weights == "none":
         return row
     if row.weights is None or width != 1:
-        able = " or ".join(name for name, each in BACKBONES.items() if each.weights)
+        able = [name for name, each in BACKBONES.items() if each.weights]
         raise ModelError(
-            f"backbone_weights={backbone_weights} needs {able} of width 1, and the model has {backbone} of width "
-            f"{width:g}: set --backbone={able} without --width, or --backbone_weights=none"
+            f"backbone_weights={backbone_weights} needs {' or '.join(able)} of width 1, and the model has {backbone} "
+            f"of width {width:g}: set {' or '.join(f'--backbone={name}' for name in able)} without --width, or "
+            "--backbone_weights=none"
         )
     if normalization is None:
         raise ModelError(
@@ -123,25 +127,26 @@ def _rescaling(normalization: Normalization, pixel_range: tuple[float, float]) -
     return layers.Rescaling(scale, offset, dtype="float32", name="rescale")
 
 
-def _aspp(x: Any, convolutions: Convolutions, rates: tuple[int, ...]) -> Any:
+def _aspp(x: Any, convolutions: Convolutions, decoder: Decoder, rates: tuple[int, ...]) -> Any:
     """Atrous spatial pyramid pooling, with separable convolutions: section 3.1; _extract_features in model.py."""
+    filters = decoder.filters
     pooled = layers.GlobalAveragePooling2D(keepdims=True, name="aspp_pooling")(x)
-    pooled = convolutions.conv(pooled, FILTERS, 1, name="aspp_image")
+    pooled = convolutions.conv(pooled, filters, 1, name="aspp_image")
     branches = [
         ResizeLike(align_corners=True, name="aspp_image_resize")(pooled, x),
-        convolutions.conv(x, FILTERS, 1, name="aspp_point"),
-        *(_separable(x, convolutions, name=f"aspp_rate{rate}", rate=rate) for rate in rates),
+        convolutions.conv(x, filters, 1, name="aspp_point"),
+        *(_separable(x, filters, convolutions, name=f"aspp_rate{rate}", rate=rate) for rate in rates),
     ]
-    return convolutions.conv(layers.Concatenate(name="aspp_concat")(branches), FILTERS, 1, name="aspp_projection")
+    return convolutions.conv(layers.Concatenate(name="aspp_concat")(branches), filters, 1, name="aspp_projection")
 
 
-def _decode(encoded: Any, low: Any, convolutions: Convolutions) -> Any:
+def _decode(encoded: Any, low: Any, convolutions: Convolutions, decoder: Decoder) -> Any:
     """Features at stride 4: section 3.1 and figure 2; refine_by_decoder in model.py."""
-    low = convolutions.conv(low, LOW_LEVEL_FILTERS, 1, name="decoder_low_level")
+    low = convolutions.conv(low, decoder.low_level_filters, 1, name="decoder_low_level")
     encoded = ResizeLike(align_corners=True, name="decoder_resize")(encoded, low)
     x = layers.Concatenate(name="decoder_concat")([encoded, low])
-    x = _separable(x, convolutions, name="decoder_conv1")
-    return _separable(x, convolutions, name="decoder_conv2")
+    x = _separable(x, decoder.filters, convolutions, name="decoder_conv1")
+    return _separable(x, decoder.filters, convolutions, name="decoder_conv2")
 
 
 def _logits(x: Any, padded: Any, images: Any, num_classes: int) -> Any:
@@ -152,6 +157,6 @@ def _logits(x: Any, padded: Any, images: Any, num_classes: int) -> Any:
     return CropLike(dtype="float32", name="logits_crop")(x, images)
 
 
-def _separable(x: Any, convolutions: Convolutions, *, name: str, rate: int = 1) -> Any:
+def _separable(x: Any, filters: int, convolutions: Convolutions, *, name: str, rate: int = 1) -> Any:
     start = replace(convolutions, stddev=POINTWISE_STDDEV, depthwise_stddev=DEPTHWISE_STDDEV)
-    return start.separable(x, FILTERS, rate=rate, depthwise_relu=True, relu=True, name=name)
+    return start.separable(x, filters, rate=rate, depthwise_relu=True, relu=True, name=name)

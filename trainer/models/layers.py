@@ -114,6 +114,8 @@ class Convolutions:
       epsilon, momentum: of batch normalization.
       synchronized: whether batch normalization uses the statistics of all replicas.
       stddev, depthwise_stddev: of the truncated normal distribution of initial kernels; None for Glorot uniform.
+      fan_out: whether initial kernels are normal with variance 2 / fan-out instead (He et al. 2015, arXiv 1502.01852).
+      relu_limit: the largest output of a ReLU, 6 for ReLU6; None for no limit.
     """
 
     width: float
@@ -122,6 +124,8 @@ class Convolutions:
     synchronized: bool
     stddev: float | None = None
     depthwise_stddev: float | None = None
+    fan_out: bool = False
+    relu_limit: float | None = None
 
     def filters(self, number: int) -> int:
         return max(1, round(number * self.width))
@@ -151,44 +155,49 @@ class Convolutions:
             dilation_rate=rate,
             padding="same",
             use_bias=bias,
-            kernel_initializer=_initializer(self.stddev),
+            kernel_initializer=self._initializer(self.stddev),
             name=name,
         )(x)
-        x = self.norm(x, name)
-        return layers.ReLU(name=f"{name}_relu")(x) if relu else x
+        return self._normalized(x, name, relu)
 
-    def separable(
-        self, x: Any, filters: int, *, name: str, depthwise_relu: bool, relu: bool, stride: int = 1, rate: int = 1
-    ) -> Any:
-        """3x3 depthwise and 1x1 pointwise convolutions with batch normalization after each, unlike SeparableConv2D.
+    def depthwise(self, x: Any, *, name: str, relu: bool, size: int = 3, stride: int = 1, rate: int = 1) -> Any:
+        """A `size` x `size` depthwise convolution, batch normalization, and with `relu` a ReLU.
 
         TensorFlow computes rate > 1 as space-to-batch, and does not support it together with stride > 1. An atrous
         network does not need both: its strides come before its rates.
         """
-        depthwise = f"{name}_depthwise"
         x = layers.DepthwiseConv2D(
-            3,
+            size,
             strides=stride,
             dilation_rate=rate,
             padding="same",
             use_bias=False,
-            depthwise_initializer=_initializer(self.depthwise_stddev),
-            name=depthwise,
+            depthwise_initializer=self._initializer(self.depthwise_stddev),
+            name=name,
         )(x)
-        x = self.norm(x, depthwise)
-        if depthwise_relu:
-            x = layers.ReLU(name=f"{depthwise}_relu")(x)
+        return self._normalized(x, name, relu)
+
+    def separable(
+        self, x: Any, filters: int, *, name: str, depthwise_relu: bool, relu: bool, stride: int = 1, rate: int = 1
+    ) -> Any:
+        """3x3 depthwise and 1x1 pointwise convolutions with batch normalization after each, unlike SeparableConv2D."""
+        x = self.depthwise(x, stride=stride, rate=rate, relu=depthwise_relu, name=f"{name}_depthwise")
         return self.conv(x, filters, 1, relu=relu, name=f"{name}_pointwise")
+
+    def _normalized(self, x: Any, name: str, relu: bool) -> Any:
+        x = self.norm(x, name)
+        return layers.ReLU(self.relu_limit, name=f"{name}_relu")(x) if relu else x
+
+    def _initializer(self, stddev: float | None) -> Any:
+        """A new initializer for each layer: one of Keras returns the same numbers at each call."""
+        if self.fan_out:
+            return keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
+        return "glorot_uniform" if stddev is None else keras.initializers.TruncatedNormal(stddev=stddev)
 
 
 def head_dtype() -> str:
     """The dtype of layers that compute logits: float32, also in mixed precision; float64 under the float64 policy."""
     return "float64" if keras.config.dtype_policy().compute_dtype == "float64" else "float32"
-
-
-def _initializer(stddev: float | None) -> Any:
-    """A new initializer for each layer: one of Keras returns the same numbers at each call."""
-    return "glorot_uniform" if stddev is None else keras.initializers.TruncatedNormal(stddev=stddev)
 
 
 def _sizes(x: tf.Tensor) -> list[Any]:

@@ -23,10 +23,12 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't
 SMALL: dict[str, tuple[str, dict[str, Any]]] = {
     "xception41": ("deeplabv3plus", {"backbone": "xception41", "width": 1 / 16}),
     "keras_xception": ("deeplabv3plus", {"backbone": "keras_xception", "width": 1 / 16}),
+    "efficientnet_lite0": ("deeplabv3plus", {"backbone": "efficientnet_lite0", "decoder": "light", "width": 1 / 8}),
     "u2netp": ("u2netp", {"width": 1 / 8}),
 }
 each_small = pytest.mark.parametrize("small", SMALL)
-each_architecture = pytest.mark.parametrize("small", ["xception41", "u2netp"])
+MIXED = ("xception41", "efficientnet_lite0", "u2netp")
+each_architecture = pytest.mark.parametrize("small", MIXED)
 MEAN, STD = (0.41, 0.43, 0.45), (0.31, 0.3, 0.29)
 NORMALIZATION = Normalization(MEAN, STD)
 
@@ -84,18 +86,20 @@ def trainable(model: keras.Model) -> int:
 
 
 @pytest.mark.parametrize(
-    ("backbone", "total", "trained"),
+    ("backbone", "decoder", "total", "trained"),
     [
         # 41,258,213: DeepLabV3+ (xception) of bonlime/keras-deeplab-v3-plus, into which the official checkpoint
         # (21 classes of PASCAL VOC) was converted, as the README of ZFTurbo/Keras-inference-time-optimizer counts it.
-        ("xception65", 41_258_213, 41_055_413),
+        ("xception65", "full", 41_258_213, 41_055_413),
         # Our own counts, to freeze the architecture.
-        ("xception41", 28_241_573, 28_108_661),
-        ("keras_xception", 24_067_181, 23_995_053),
+        ("xception41", "full", 28_241_573, 28_108_661),
+        ("keras_xception", "full", 24_067_181, 23_995_053),
+        ("efficientnet_lite0", "full", 3_919_397, 3_872_709),
+        ("efficientnet_lite0", "light", 3_347_341, 3_303_309),
     ],
 )
-def test_deeplab_has_the_published_number_of_parameters(backbone: str, total: int, trained: int) -> None:
-    model = build("deeplabv3plus", num_classes=21, options={"backbone": backbone})
+def test_deeplab_has_the_published_number_of_parameters(backbone: str, decoder: str, total: int, trained: int) -> None:
+    model = build("deeplabv3plus", num_classes=21, options={"backbone": backbone, "decoder": decoder})
     assert (model.count_params(), trainable(model)) == (total, trained)
 
 
@@ -175,7 +179,11 @@ def features(model: keras.Model, layer: str, images: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("small", "last"),
-    [("xception41", "exit_block2_separable3_pointwise_relu"), ("keras_xception", "block14_sepconv2_act")],
+    [
+        ("xception41", "exit_block2_separable3_pointwise_relu"),
+        ("keras_xception", "block14_sepconv2_act"),
+        ("efficientnet_lite0", "block15_project_bn"),
+    ],
 )
 def test_stride_8_computes_the_features_of_stride_16_and_those_between(
     models: dict[str, keras.Model], small: str, last: str
@@ -276,7 +284,7 @@ def test_gradients_reach_every_variable(models: dict[str, keras.Model], small: s
 def mixed_and_synchronized() -> dict[str, keras.Model]:
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        return {small: build_small(small, sync_batch_norm=True) for small in ("xception41", "u2netp")}
+        return {small: build_small(small, sync_batch_norm=True) for small in MIXED}
     finally:
         keras.config.set_dtype_policy("float32")
 
@@ -422,7 +430,8 @@ def test_a_missing_network_is_explained(monkeypatch: pytest.MonkeyPatch) -> None
             "unknown backbone 'resnet'; the backbones are xception65, x",
         ),
         ("deeplabv3plus", {"output_stride": 4}, "output_stride is 4: set 16 or 8"),
-        ("deeplabv3plus", {"backbone_weights": "imagenet"}, "needs keras_xception of width 1, and the model has xcep"),
+        ("deeplabv3plus", {"decoder": "heavy"}, "unknown decoder 'heavy'; the decoders are full, light"),
+        ("deeplabv3plus", {"backbone_weights": "imagenet"}, "needs keras_xception or effic.* has xcep"),
         (
             "deeplabv3plus",
             {"backbone": "keras_xception", "width": 0.5, "backbone_weights": "x.h5", "normalization": NORMALIZATION},

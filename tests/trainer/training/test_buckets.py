@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from tests.support.builds import PROJECT, build, make_flat
+from tests.support.builds import PROJECT, build, make_flat, upload
+from tests.support.pytorch_files import write_state
 from trainer.errors import refusal
 
 if TYPE_CHECKING:
@@ -43,8 +44,6 @@ def flat(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def dataset(flat: Path, tmp_path_factory: pytest.TempPathFactory, front: Front) -> Path:
     """A data set on this machine; what gs://street/data has is the same."""
-    from tests.support.builds import upload
-
     made = tmp_path_factory.mktemp("made")
     options = ("--labels=camvid11", "--image_size=32x64", "--image_encoding=uint8", "--shards=train=4,val=2")
     assert build(f"--input={flat}", f"--output={made}", *options) == 0
@@ -267,6 +266,31 @@ def test_what_is_refused_is_named_in_a_sentence(dataset: Path, front: Front) -> 
     assert said[1::2] == [f"{name}: 1" for name, *_ in cases]
     for line, wanted in zip(said[::2], cases.values(), strict=True):
         assert line.startswith(f"error: {wanted}")
+
+
+READING = """
+import sys
+from trainer.models.backbones.pytorch_file import read_tensors
+for path in sys.argv[1:]:
+    try:
+        print({name: values.tolist() for name, values in read_tensors(path).items()})
+    except OSError as error:
+        print(error)
+"""
+
+
+def test_pretrained_weights_are_read_from_a_bucket(front: Front, tmp_path: Path) -> None:
+    write_state(tmp_path / "state.pth", {"weight": np.arange(3, dtype=np.float32)})
+    upload(tmp_path, "gs://street/weights")
+    paths = [f"gs://street/weights/{name}.pth" for name in ("state", "absent", "shut")]
+    with (
+        front.making(Fault("street/o/weights.*shut", 403, times=None)),
+        started(front, "-c", READING, *paths) as process,
+    ):
+        read, absent, shut = finish(process)[0].splitlines()
+    assert read == "{'weight': [0.0, 1.0, 2.0]}"
+    assert absent.startswith("backbone_weights: there is no file gs://street/weights/absent.pth; set `none`")
+    assert shut.startswith(f"gs://street/weights/shut.pth: {FORBIDDEN}")
 
 
 def test_other_errors_are_not_a_buckets() -> None:

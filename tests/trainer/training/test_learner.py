@@ -36,6 +36,7 @@ def learn(folder: Path, *options: str) -> object:
         (("--backbone=resnet",), ModelError),
         (("--backbone_weights=imagenet",), ModelError),
         (("--backbone=keras_xception", "--backbone_weights=nowhere.h5"), WeightsError),
+        (("--backbone=efficientnet_lite0", "--backbone_weights=nowhere.pth"), WeightsError),
     ],
 )
 def test_options_that_do_not_fit_are_an_error_of_the_user(

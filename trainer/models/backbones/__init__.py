@@ -60,6 +60,11 @@ BACKBONES = {
     "xception65": Backbone("aligned_xception:build", fixed={"middle_units": 16}, options=("depthwise_relu",)),
     "xception41": Backbone("aligned_xception:build", fixed={"middle_units": 8}, options=("depthwise_relu",)),
     "keras_xception": Backbone("keras_xception:build", weights="keras_xception:read_weights"),
+    "efficientnet_lite0": Backbone(
+        "efficientnet_lite:build",
+        weights="efficientnet_lite:read_weights",
+        pixel_range=(-127 / 128, 1.0),  # (pixel - 127) / 128: MEAN_RGB and STDDEV_RGB in efficientnet_lite_builder.py
+    ),
 }
 
 

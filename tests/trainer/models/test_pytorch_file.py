@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.support.pytorch_files import Storage, Tensor, write_state
+from trainer.models.backbones.pytorch_file import MAGIC, VERSION, read_tensors
+from trainer.models.errors import ModelError, WeightsError
+
+shapes = st.lists(st.integers(1, 4), max_size=4).map(tuple)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    tensors=st.dictionaries(
+        st.text(max_size=8), st.tuples(shapes, st.permutations(range(4)), st.booleans()), max_size=5
+    )
+)
+def test_tensors_in_any_order_of_axes_come_back(tensors: dict[str, Any], tmp_path: Path) -> None:
+    expected, written = {}, {}
+    for number, (name, (shape, order, whole)) in enumerate(tensors.items()):
+        dtype = np.int64 if whole else np.float32
+        values = np.arange(int(np.prod(shape)), dtype=dtype).reshape(shape) + number
+        axes = [axis for axis in order if axis < len(shape)]
+        expected[name] = values.transpose(axes)
+        strides = tuple(stride // values.itemsize for stride in expected[name].strides)
+        written[name] = Tensor(Storage(values.ravel()), expected[name].shape, 0, strides)
+    read = read_tensors(str(write_state(tmp_path / "state.pth", written)))
+    assert read.keys() == expected.keys()
+    for name, values in expected.items():
+        assert read[name].dtype == values.dtype
+        np.testing.assert_array_equal(read[name], values)
+
+
+def test_tensors_share_a_storage(tmp_path: Path) -> None:
+    shared = Storage(np.arange(10, dtype=np.float32))
+    state = {
+        "first": Tensor(shared, (2, 2)),
+        "last": Tensor(shared, (3,), offset=7),
+        "every third": Tensor(shared, (4,), strides=(3,)),
+    }
+    read = read_tensors(str(write_state(tmp_path / "state.pth", state)))
+    assert {name: values.tolist() for name, values in read.items()} == {
+        "first": [[0, 1], [2, 3]],
+        "last": [7, 8, 9],
+        "every third": [0, 3, 6, 9],
+    }
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    state = {"weight": np.arange(6, dtype=np.float32).reshape(2, 3), "updates": np.array(5)}
+    return write_state(tmp_path / "small.pth", state)
+
+
+def test_a_file_that_ends_anywhere_is_refused(small: Path) -> None:
+    whole = small.read_bytes()
+    for length in range(len(whole)):
+        small.write_bytes(whole[:length])
+        with pytest.raises(ModelError, match=r"small\.pth is not a file of PyTorch weights that can be read \("):
+            read_tensors(str(small))
+    small.write_bytes(whole)
+    assert read_tensors(str(small))["updates"] == 5
+
+
+def test_a_changed_byte_is_a_refusal_or_another_number(small: Path) -> None:
+    whole, refused = small.read_bytes(), 0
+    for place in range(len(whole)):
+        small.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
+        try:
+            read_tensors(str(small))
+        except ModelError:
+            refused += 1
+    assert refused > len(whole) / 2
+
+
+class Planted:
+    """Makes a folder when a pickle of it is read."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.place),)
+
+
+def test_nothing_that_a_file_names_is_run(tmp_path: Path) -> None:
+    planted = tmp_path / "planted"
+    path = write_state(tmp_path / "state.pth", {"weight": Planted(planted)})
+    with pytest.raises(ModelError, match=r"it names posix\.mkdir, which no file of weights needs"):
+        read_tensors(str(path))
+    assert not planted.exists()
+    pickle.loads(pickle.dumps(Planted(planted)))  # pickle alone does run it
+    assert planted.exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("words", "it is not a state dict: it holds something else than tensors"),
+        (
+            Tensor(Storage(np.zeros(4, np.float32)), (2, 3)),
+            r"of shape \(2, 3\) reaches beyond its storage of 4 numbers",
+        ),
+        (Tensor(Storage(np.zeros(4, np.float32)), (2,), offset=3), r"of shape \(2,\) reaches beyond"),
+        (Tensor(Storage(np.zeros(4, np.float32)), (9, 9), strides=(0, 0)), r"of shape \(9, 9\) reaches beyond"),
+        (Tensor(Storage(np.zeros(4, np.float32)), (2,), 2, (-1,)), r"shape \(2,\) and the strides \(-1,\)"),
+        (Tensor(Storage(np.zeros(4, np.float32)), (2,), -1), "a tensor has the shape"),
+        (np.zeros(2), r"it names torch\.DoubleStorage"),
+    ],
+)
+def test_what_is_no_tensor_is_refused(value: Any, reason: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=reason):
+        read_tensors(str(write_state(tmp_path / "state.pth", {"weight": value})))
+
+
+def test_a_big_endian_file_is_refused(tmp_path: Path) -> None:
+    parts: tuple[Any, ...] = (MAGIC, VERSION, {"little_endian": False}, {})
+    (tmp_path / "state.pth").write_bytes(b"".join(pickle.dumps(part, protocol=2) for part in parts))
+    with pytest.raises(ModelError, match="its numbers are big-endian"):
+        read_tensors(str(tmp_path / "state.pth"))
+
+
+def test_a_file_of_newer_pytorch_says_how_to_write_it(tmp_path: Path) -> None:
+    (tmp_path / "state.pth").write_bytes(b"PK\x03\x04 and so on")
+    with pytest.raises(ModelError, match=r"PyTorch 1\.6 and later; .*_use_new_zipfile_serialization=False"):
+        read_tensors(str(tmp_path / "state.pth"))
+
+
+def test_a_known_digest_is_checked(small: Path) -> None:
+    digest = hashlib.sha256(small.read_bytes()).hexdigest()
+    assert "weight" in read_tensors(str(small), digest)
+    small.write_bytes(small.read_bytes()[:-1] + b"\x01")  # another number, which the format does not show
+    assert "weight" in read_tensors(str(small))
+    with pytest.raises(ModelError, match=rf"small\.pth is damaged: .*, not {digest[:8]}\.\.\.; get the file again"):
+        read_tensors(str(small), digest)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    for path in (tmp_path / "absent.pth", tmp_path):
+        with pytest.raises(WeightsError, match=r"there is no file .*; set `none`, `imagenet` or the path"):
+            read_tensors(str(path))
