@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -52,7 +53,7 @@ def tidy(manifest: Manifest, settings: BuildSettings, place: Workspace, console:
     if before:
         ownership.remove_unpublished(place, files_of(manifest))
     notes = libraries.write_files(manifest, place, before.manifest if before else None)
-    for note in [*notes, *card.write_missing(manifest, place)]:
+    for note in [*notes, *_write_card(manifest, place)]:
         console.print(note, highlight=False)
     if before and (before.manifest.moments != manifest.moments or not manifest.pixels.uniform):
         ownership.remove_transform(place)  # it is that of the data set before
@@ -61,6 +62,16 @@ def tidy(manifest: Manifest, settings: BuildSettings, place: Workspace, console:
     lease.check(place.lease)
     _keep_plan(manifest, place, of_update=before is not None)
     ownership.finish(place, is_last)
+
+
+def _write_card(manifest: Manifest, place: Workspace) -> list[str]:
+    """-> a line if that is not possible: the data set is published all the same."""
+    try:
+        return card.write_missing(manifest, place)
+    except BuildError as error:
+        return [
+            f"no card is written: {error}; then `python -m beam_pipelines.card {shlex.quote(place.root)}` writes it"
+        ]
 
 
 def files_of(manifest: Manifest) -> list[str]:

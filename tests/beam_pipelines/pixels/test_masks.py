@@ -473,7 +473,7 @@ def test_minus_one_in_16_bits_is_counted_beyond_the_masks_that_were_looked_at(
     arguments = (f"--input={source}", f"--labels={labels}", "--image_size=native", "--shards=train=2,val=1")
     output = f"--output={tmp_path / 'out'}"
     assert build(*arguments, f"--output={tmp_path / 'sound'}") == 0
-    assert "additions" not in json.loads((tmp_path / "sound" / "dataset.json").read_text())
+    assert "minus_one_pixels" not in json.loads((tmp_path / "sound" / "dataset.json").read_text())["additions"]
     assert "65535" not in capsys.readouterr().out
     for path in sorted((source / "masks" / "train").glob("train_*.png"))[:2]:
         mask = np.asarray(Image.open(path)).astype(np.uint16)
@@ -485,7 +485,7 @@ def test_minus_one_in_16_bits_is_counted_beyond_the_masks_that_were_looked_at(
     (tmp_path / "out" / "dataset.json").unlink()
     capsys.readouterr()
     assert build(*arguments, output) == 0
-    assert json.loads((tmp_path / "out" / "dataset.json").read_text())["additions"] == {"minus_one_pixels": 30}
+    assert json.loads((tmp_path / "out" / "dataset.json").read_text())["additions"]["minus_one_pixels"] == 30
     assert "warning: 30 pixels of masks are 65535, which is -1 in 16 bits" in capsys.readouterr().out
 
 

@@ -221,5 +221,5 @@ def test_one_class_and_nothing_else_is_told(tmp_path: Path, capsys: pytest.Captu
     source = make_flat(tmp_path / "flat", train=4, val=2)
     options = (f"--labels={tmp_path / 'one.yaml'}", "--image_size=32x64", "--no_transform_fn", "--max_rejects=100%")
     assert build(f"--input={source}", f"--output={tmp_path / 'made'}", *options) == 0
-    assert train_here(tmp_path / "made", tmp_path / "run", "--steps=1") == 0
+    assert train_here(tmp_path / "made", tmp_path / "run", "--steps=1", "--val_split=") == 0
     assert "warning: the data set has one class and everything else is ignored" in capsys.readouterr().out
