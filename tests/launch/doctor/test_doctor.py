@@ -93,7 +93,7 @@ def test_without_network_and_account_it_looks_at_what_it_can_and_does_not_wait(d
     )
     for name in ("APIs", "worker quotas", "accelerators", "output bucket", "writing"):
         assert found[name] == "skipped needs a Google account; see the account check"
-    assert found["graph"].startswith("ok all 26 functions pickled, and unpickled by a worker without TensorFlow")
+    assert found["graph"].startswith("ok all 62 functions pickled, and unpickled by a worker without TensorFlow")
     if found["trainer image"].startswith("warning "):  # from a day on, which has a test of its own
         assert done.stdout.splitlines()[-1] == "10 ok, 1 warning, 1 failure, 5 skipped"
     else:
