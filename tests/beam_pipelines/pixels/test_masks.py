@@ -194,7 +194,7 @@ BROKEN: dict[str, tuple[str, object]] = {
 def test_a_broken_reader_is_found(monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
     monkeypatch.setattr(*BROKEN[broken])
     with pytest.raises(AssertionError, match=r"array_equal|assert False"):
-        read_back(examples=1000, phases=[Phase.generate])
+        read_back(examples=5000, phases=[Phase.generate])
 
 
 # --- one mask that is stored otherwise than all that were looked at
