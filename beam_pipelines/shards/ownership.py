@@ -158,8 +158,10 @@ def finish(workspace: Workspace, is_last: bool = True) -> None:
     in_build = [*_of_shards(listed(workspace)), *_OF_BUILD, *_temporaries(workspace), *_of_scratch(workspace)]
     if storage.is_local(workspace.root):
         storage.prune(storage.join(workspace.root, TEMPORARIES))
-    # First the digest of the manifest: without what an update started from, it would be believed.
-    for names in ([PUBLISHED], in_build, *([name] for name in (_LAST if is_last else _LAST[:1]))):
+    # What an update started from tells what the digest, the lists and the plan belong to: these go before it, and the
+    # list without which no list is published goes before the other.
+    first = ([PUBLISHED], [REFUSED[0]], [PLAN, REFUSED[1]])
+    for names in (*first, in_build, *([name] for name in (_LAST if is_last else _LAST[:1]))):
         storage.remove(workspace.root, names)
 
 

@@ -74,8 +74,8 @@ def publish(
     limits: Limits,
     started: float,
 ) -> Manifest:
-    """Writes `rejected.jsonl`, `duplicates.jsonl` and, if all is well, the card's statistics and `dataset.json`. It may
-    be called again, with the same result.
+    """Writes `rejected.jsonl`, `duplicates.jsonl` (an update into `_build`) and, if all is well, the card's statistics
+    and `dataset.json`. It may be called again, with the same result.
 
     Args:
       class_pixels: split -> int64[256], the pixels of each train id.

@@ -2,8 +2,8 @@
 
 Shards whose pairs are the same stay as they are. Records of the other shards are copied, without those of changed and
 missing pairs, and new pairs get shards of their own. If the moments change, normalized shards are normalized again from
-their records. No file of the finished data set is changed, so that it can be read until the next manifest is published,
-and its files can be read until the next update.
+their records. No shard, index or list of the finished data set is changed before the next manifest is published, and
+its shards can be read until the next update.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.contract.record import Record
 from beam_pipelines.files import storage
 from beam_pipelines.files.workspace import Workspace
+from beam_pipelines.shards import ownership
 from beam_pipelines.verify import main as verify
 from tests.support.builds import PROJECT, build, make_flat, published
 from tests.support.killed_builds import killed
@@ -290,6 +291,52 @@ def test_a_kill_while_build_is_deleted_costs_nothing(make: Callable[..., Made]) 
     assert not (made.output / "_build" / "published.json").exists()
     assert made.build("--update") == 0
     assert {name: made.states("*.tfrecord")[name] for name in before} == before
+
+
+@pytest.mark.parametrize("kept", range(1, 5))
+@pytest.mark.parametrize("is_published", [True, False])
+def test_a_kill_in_the_last_step_leaves_lists_and_plan_of_the_data_set(
+    make: Callable[..., Made], monkeypatch: pytest.MonkeyPatch, kept: int, is_published: bool
+) -> None:
+    """After `kept` deletions of the last step, of an update that is published, or that was refused and is needless."""
+    made = make("float32")
+    for kind in ("images", "masks"):
+        (made.source / BROKEN.replace("images", kind)).unlink()  # else it is tried again
+    assert made.build("--update") == 0
+    picture = made.source / "images" / "train" / "train_0003.png"
+    if is_published:
+        shutil.copy(picture, made.source / "images" / "val" / "lonely.png")
+    else:
+        shutil.copy2(picture, made.source / "whole.bin")
+        picture.write_bytes(b"no image")
+        assert made.build("--update", "--max_rejects=1%") == 1
+        shutil.move(made.source / "whole.bin", picture)
+    remove, calls = storage.remove, []
+
+    def die(root: str, names: Any) -> None:
+        remove(root, names)
+        calls.append(names)
+        if len(calls) == kept:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        finish = ownership.finish
+        patch.setattr(ownership, "finish", lambda *args: (patch.setattr(storage, "remove", die), finish(*args)))
+        assert made.build("--update") == 130
+    assert made.build("--update") == 0
+    listed = [json.loads(line)["reason"] for line in (made.output / "rejected.jsonl").read_text().splitlines()]
+    assert sorted(listed) == sorted(made.manifest.rejected)
+    assert sorted(listed) == (["missing_mask"] if is_published else [])
+    planned = [json.loads(line) for line in (made.output / "plan.jsonl").read_text().splitlines()[:-1]]
+    assert {_shard_of(line) for line in planned} >= {*made.files()}
+    change(made.source)
+    assert made.build("--update") == 0
+    assert verify([str(made.output)]) == 0
+
+
+def _shard_of(line: list[Any]) -> str:
+    split, index, count = line[:3]
+    return f"{split}-{index:05d}-of-{count:05d}.tfrecord"
 
 
 def _only_the_digest(write: Callable[..., None]) -> Callable[..., None]:
