@@ -29,13 +29,23 @@ CONFIG = "config.json"  # in the folder of a run: the settings that it was start
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
-    """Folders, local or gs://. All except `dataset` are below `--output`, or where Vertex AI says."""
+    """Folders, local or gs://. All except those of data sets are below `--output`, or where Vertex AI says.
+
+    Attributes:
+      dataset: the data set that is trained and validated on, and whose normalization the model has.
+      other_datasets: data sets that are only trained on.
+    """
 
     dataset: str
     output: str
     checkpoints: str
     logs: str
     export: str
+    other_datasets: tuple[str, ...] = ()
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        return self.dataset, *self.other_datasets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +62,13 @@ class TrainConfig:
     reporting: ReportingConfig
     cluster: Cluster
     reports_metric: bool
+
+    @property
+    def reads(self) -> dict[str, tuple[str, ...]]:
+        """Folder of each data set -> the splits that are read, without repetition."""
+        data, others = self.data, self.places.other_datasets
+        first = (*data.train_splits, *filter(None, [data.val_split]))
+        return {self.places.dataset: first} | dict.fromkeys(others, data.train_splits)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values by the names of the options, for `config.json`."""
@@ -71,6 +88,11 @@ class TrainConfig:
 
 
 _IDENTITY = settings.identity_defaults(section for section, _ in SECTIONS.values())
+
+
+def datasets_identity(identities: Sequence[str]) -> str | list[str]:
+    """The value of "dataset" in the identity of a run: that of its data set, or of each."""
+    return identities[0] if len(identities) == 1 else list(identities)
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -157,12 +179,29 @@ def parse_train(argv: Sequence[str] | None = None, environment: Mapping[str, str
         cluster = parse_cluster(environment)
     except ClusterError as error:
         parser.error(str(error))
-    dataset = args.pop("dataset") or environment.get("AIP_TRAINING_DATA_URI", "")
-    if not dataset:
+    given = args.pop("dataset") or arguments.datasets(environment.get("AIP_TRAINING_DATA_URI") or "")
+    if not given:
         parser.error("--dataset is required: the folder that `python -m beam_pipelines.build` wrote")
-    places = Places(dataset=arguments.dataset(dataset), **_places(args.pop("output"), environment))
+    dataset, *others = given
+    places = Places(dataset=dataset, other_datasets=tuple(others), **_places(args.pop("output"), environment))
     sections: dict[str, Any] = {name: settings.take(section, args) for name, (section, _) in SECTIONS.items()}
+    if problem := _data_problem(places, sections["data"]):
+        parser.error(problem)
     return TrainConfig(places=places, cluster=cluster, reports_metric="CLOUD_ML_TRIAL_ID" in environment, **sections)
+
+
+def _data_problem(places: Places, data: DataConfig) -> str | None:
+    """What is wrong with the splits and the mix; None if nothing is."""
+    if data.val_split in data.train_splits:
+        return (
+            f"argument --val_split: {data.val_split} is also trained on, so its scores would say nothing; set "
+            "--val_split='' for none, or another split"
+        )
+    if data.mix is not None and not places.other_datasets:
+        return "argument --mix: --dataset has one data set, so that it has all of an epoch; leave it out"
+    if data.mix is not None and len(data.mix) != len(places.datasets):
+        return f"argument --mix: {len(data.mix)} shares for {len(places.datasets)} data sets in --dataset"
+    return None
 
 
 def _places(output: str | None, environment: Mapping[str, str]) -> dict[str, Any]:
@@ -197,8 +236,10 @@ def train_parser() -> argparse.ArgumentParser:
     places = parser.add_argument_group("places")
     places.add_argument(
         "--dataset",
-        type=arguments.dataset,
-        help="folder of the data set, local or gs:// (else AIP_TRAINING_DATA_URI)",
+        type=arguments.datasets,
+        metavar="FOLDER,...",
+        help="folder of the data set, local or gs:// (else AIP_TRAINING_DATA_URI); of several, which have one label "
+        "table, the first is also validated on",
     )
     places.add_argument(
         "--output",

@@ -17,6 +17,7 @@ from trainer.settings import one_of, other_than, setting, table
 
 # The modules that define these import TensorFlow, which --help must not wait for; a test compares them.
 OPTIMIZERS = ("sgd", "adamw")
+SAMPLINGS = ("uniform", "class_uniform")
 PRECISIONS = ("float32", "bfloat16", "float16", "float64")
 
 _AUGMENTATIONS = ", ".join(f"--{row.option.name}" for row in AUGMENTATIONS)
@@ -26,7 +27,22 @@ _AUGMENTATIONS = ", ".join(f"--{row.option.name}" for row in AUGMENTATIONS)
 class DataConfig:
     """What is read, in which order, and how it is augmented. Sizes are (height, width) in pixels."""
 
-    train_split: str = setting("train", identity=True, help="split to train on")
+    train_split: str = setting(
+        "train", identity=True, type=arguments.names, metavar="NAME,...", help="split to train on, or several"
+    )
+    mix: tuple[float, ...] | None = setting(
+        identity=True,
+        type=arguments.shares,
+        metavar="W,...",
+        help="the share of each data set in an epoch, such as 0.7,0.3 (else in proportion to their images)",
+    )
+    sampling: str = setting(
+        "uniform",
+        identity=True,
+        choices=SAMPLINGS,
+        help="uniform: each image once an epoch; class_uniform: half of the images, and as many crops around classes "
+        "that are drawn with equal probability",
+    )
     val_split: str = setting("val", help="split that selects the best model; '' for none")
     crop_size: tuple[int, int] | None = setting(
         identity=True,
@@ -49,6 +65,10 @@ class DataConfig:
         help="what to do about damaged records: fail when one is read, or skip them, which reads all records once "
         "before training",
     )
+
+    @property
+    def train_splits(self) -> tuple[str, ...]:
+        return tuple(self.train_split.split(","))
 
 
 @dataclass(frozen=True, kw_only=True)

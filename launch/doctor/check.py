@@ -22,7 +22,7 @@ class Session:
     @property
     def splits(self) -> list[str]:
         """The splits that the trainer reads."""
-        return [split for split in (self.settings.train_split, self.settings.val_split) if split]
+        return [split for split in (*self.settings.train_split.split(","), self.settings.val_split) if split]
 
     @property
     def google(self) -> Google:

@@ -26,7 +26,7 @@ RESUMED = (
 )
 
 
-def command(dataset: Path, output: Path | None, *arguments: str) -> list[str]:
+def command(dataset: Path | str, output: Path | None, *arguments: str) -> list[str]:
     given = [] if output is None else [f"--output={output}"]
     return [sys.executable, "-m", "tests.support.tiny", f"--dataset={dataset}", *given, *TINY, *arguments]
 
@@ -38,7 +38,7 @@ def start(line: list[str], **environment: str) -> subprocess.Popen[str]:
     return process
 
 
-def train(dataset: Path, output: Path | None, *arguments: str, **environment: str) -> str:
+def train(dataset: Path | str, output: Path | None, *arguments: str, **environment: str) -> str:
     """-> what was printed."""
     process = start(command(dataset, output, *arguments), **environment)
     out, err = process.communicate(timeout=400)

@@ -16,14 +16,16 @@ from trainer.objective import optimizers
 from trainer.objective.terms import TERMS
 
 # What an option needs beside it to have an effect.
-BESIDE = {"hard_pixel_ramp_steps": ("--hard_pixel_fraction=0.25",)}
+BESIDE = {"mix": ("--dataset=data,other",), "hard_pixel_ramp_steps": ("--hard_pixel_fraction=0.25",)}
 # Options that leave no effect to others of the table.
-CHOICES = {"global_batch", "steps", "model", "no-augment", "optimizer"}
+CHOICES = {"mix", "global_batch", "steps", "model", "no-augment", "optimizer"}
 
 # Option -> text, and the value that alone must change, to what. Output changes several.
 OPTIONS: dict[str, tuple[str | None, Any]] = {
     "dataset": ("elsewhere", "elsewhere"),
     "train_split": ("trainval", "trainval"),
+    "mix": ("3,1", [0.75, 0.25]),
+    "sampling": ("class_uniform", "class_uniform"),
     "val_split": ("", ""),
     "checkpoint_steps": ("7", 7),
     "evaluate_epochs": ("3", 3),
@@ -157,7 +159,14 @@ def test_the_identity_survives_json():
 def test_the_config_is_kept_as_plain_values():
     found = parse("--crop_size=64x128", "--output=out/here").to_json()
     assert found == json.loads(json.dumps(found))
-    derived = {"checkpoints", "logs", "export", "cluster", "reports_metric"}  # of --output, and of Vertex AI
+    derived = {
+        "other_datasets",
+        "checkpoints",
+        "logs",
+        "export",
+        "cluster",
+        "reports_metric",
+    }  # of --output, and of Vertex AI
     assert found.keys() == {name.removeprefix("no-") for name in OPTIONS} | {"output"} | derived
     assert (found["crop_size"], found["random_scale"], found["output"]) == ([64, 128], [0.5, 2.0], "out/here")
 
@@ -170,6 +179,23 @@ def test_what_is_not_given_is_left_to_the_data_and_the_model():
     assert parse("--width=0.5", "--depthwise_relu=false").model.given() == {"width": 0.5, "depthwise_relu": False}
     assert (found.data.train_split, found.data.val_split, found.cluster.workers) == ("train", "val", 1)
     assert (found.data.augment, found.reports_metric) == (True, False)
+
+
+def test_data_sets_and_splits_are_lists(capsys: pytest.CaptureFixture[str]):
+    found = parse("--dataset=a,gs://b/c/dataset.json", "--train_split=train,extra", "--mix=7,3")
+    assert (found.places.dataset, found.places.datasets) == ("a", ("a", "gs://b/c"))
+    assert found.reads == {"a": ("train", "extra", "val"), "gs://b/c": ("train", "extra")}
+    assert found.data.mix == (0.7, 0.3)
+    assert parse("--train_split=train,val", "--val_split=").reads == {"data": ("train", "val")}
+    both = "is also trained on, so its scores would say nothing; set --val_split='' for none, or another split"
+    assert refusal_of(capsys, "--dataset=a", "--train_split=train,val") == f"argument --val_split: val {both}"
+    assert "--mix: 2 shares for 3 data sets in --dataset" in refusal_of(capsys, "--dataset=a,b,c", "--mix=1,2")
+    assert "--mix: --dataset has one data set, so that it has all" in refusal_of(capsys, "--dataset=a", "--mix=1")
+    assert "'a,a' names a data set twice; --mix sets the share" in refusal_of(capsys, "--dataset=a,a")
+    assert "expected a name, or several different names" in refusal_of(
+        capsys, "--dataset=a", "--train_split=train,train"
+    )
+    assert "0: expected above 0" in refusal_of(capsys, "--dataset=a,b", "--mix=1,0")
 
 
 # --- what a run is compared by when it is resumed

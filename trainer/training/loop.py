@@ -16,6 +16,7 @@ from beam_pipelines.contract.errors import UserError
 from trainer.evaluation.evaluator import EvaluationStoppedError
 from trainer.evaluation.metrics import Scores
 from trainer.training.checkpoints import Checkpoints
+from trainer.training.drawn import DrawnClasses
 from trainer.training.inputs import Inputs
 from trainer.training.journal import Journal, Row
 from trainer.training.learner import Learner
@@ -39,6 +40,7 @@ class Loop:
       evaluate: (step, function that returns whether to stop) -> Keras logs ("val_..."). Called at the end of epochs;
         raises EvaluationStoppedError to stop.
       checkpoints: of the learner and `state`.
+      drawn: prints which classes were drawn, if it is not None.
     """
 
     inputs: Inputs
@@ -50,6 +52,7 @@ class Loop:
     checkpoints: Checkpoints
     journal: Journal
     callbacks: keras.callbacks.CallbackList
+    drawn: DrawnClasses | None = None
 
     def __post_init__(self) -> None:
         self._plan = self.inputs.plan
@@ -109,6 +112,8 @@ class Loop:
         if not updates.finite.all():
             raise self._not_finite(step + int(np.argmin(updates.finite)))
         self.state.add(updates)
+        if self.drawn is not None:
+            self.drawn.add(updates.confusion)
         self._report(step + count, updates, pace)
         return updates
 
@@ -141,6 +146,8 @@ class Loop:
         """Handles the end of an epoch exactly once, also if the run was stopped before or during the evaluation."""
         if not self._plan.ends_epoch(step) or int(self.state.epoch_end) == step:
             return
+        if self.drawn is not None:
+            self.drawn.show()
         logs = self._evaluate(step, stop) if self._plan.evaluates(step) else {}
         self.callbacks.on_epoch_end((step - 1) // self._plan.steps_per_epoch, logs)
         is_stopped = bool(getattr(self.learner.model, "stop_training", False))

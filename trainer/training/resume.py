@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from beam_pipelines.contract.errors import UserError
-from trainer.config import CONFIG, TrainConfig, another_run
+from trainer.config import CONFIG, TrainConfig, another_run, datasets_identity
 from trainer.errors import refusals
 from trainer.files import DamagedFileError, is_folder, make_folder, read_bytes, sealed, unsealed, write_whole
 from trainer.training import devices
@@ -54,7 +54,7 @@ def identity_of(inputs: Inputs) -> dict[str, Any]:
     return inputs.config.identity | {
         "global_batch": inputs.batches.global_batch,
         "hosts": devices.input_pipelines(inputs.strategy),
-        "dataset": inputs.train.manifest.identity,
+        "dataset": datasets_identity([split.manifest.identity for split in inputs.train.splits]),
         "images": inputs.train.examples,
     }
 

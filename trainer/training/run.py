@@ -18,6 +18,7 @@ from trainer.inference.model_file import BEST, ModelFileError, read_description
 from trainer.inference.saved_model import check_free
 from trainer.training import devices, finish
 from trainer.training.checkpoints import Checkpoints, has_checkpoints
+from trainer.training.drawn import DrawnClasses
 from trainer.training.inputs import Inputs, open_inputs
 from trainer.training.journal import Journal, NullJournal
 from trainer.training.learner import Learner, TrainingError, build_loss, make_learner, make_schedule
@@ -129,6 +130,7 @@ def _make_loop(inputs: Inputs, callbacks: Sequence[keras.callbacks.Callback], co
         checkpoints=checkpoints,
         journal=journal,
         callbacks=_callback_list(inputs, learner.model, [_progress(inputs, state, console), *callbacks]),
+        drawn=_drawn(inputs, console),
     )
 
 
@@ -158,6 +160,14 @@ def _open_results(inputs: Inputs, learner: Learner, state: State, console: Conso
         with refusals():
             validation(int(state.step), lambda: False)
     return journal, validation
+
+
+def _drawn(inputs: Inputs, console: Console) -> DrawnClasses | None:
+    """Prints which classes were drawn, if uniform sampling would draw others."""
+    train = inputs.train
+    if not train.is_class_uniform:
+        return None
+    return DrawnClasses(train.manifest.labels, train.class_pixels(inputs.config.data.train_splits), console)
 
 
 def _progress(inputs: Inputs, state: State, console: Console) -> ShowProgress:
@@ -213,7 +223,7 @@ def _train(loop: Loop, stop: StopSignal, inputs: Inputs) -> bool:
             f"a file is missing: {cause_of(error)}; restore it and run the same command again"
         ) from error
     except corrupt.READ_ERRORS as error:
-        found = corrupt.diagnosis(error, *filter(None, (inputs.train, inputs.val)))
+        found = corrupt.diagnosis(error, *inputs.train.splits, *filter(None, [inputs.val]))
         if found is None:
             raise
         raise found from error

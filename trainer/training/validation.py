@@ -12,8 +12,8 @@ import numpy as np
 import tensorflow as tf
 from rich.console import Console
 
+from trainer.data.batches import evaluation_batches
 from trainer.data.dataset import Split
-from trainer.data.order import evaluation_batches
 from trainer.evaluation.evaluator import Evaluation, Evaluator
 from trainer.evaluation.metrics import METRICS
 from trainer.inference.model_file import BEST, Description, save_model

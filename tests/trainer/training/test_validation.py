@@ -20,6 +20,7 @@ from tests.support.handmade import EXAMPLES, SIZE, make_sample, to_record, write
 from trainer.cluster import Cluster
 from trainer.config import parse_train
 from trainer.data.dataset import Split, open_split
+from trainer.data.training_set import TrainingSet
 from trainer.evaluation.evaluator import EvaluationStoppedError
 from trainer.evaluation.metrics import METRICS, Scores
 from trainer.inference.model_file import load_model, save_model
@@ -73,7 +74,7 @@ class Run:
         inputs = Inputs(
             config=config if chief else replace(config, cluster=other),
             strategy=tf.distribute.get_strategy(),
-            train=train,
+            train=TrainingSet((train,)),
             val=train if isinstance(val, str) else val,
             batches=Batches(replicas=1, per_replica=8),
             plan=make_plan(),
