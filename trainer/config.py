@@ -25,6 +25,7 @@ from trainer.sections import (
 
 DEFAULT_OUTPUT = "out/run"
 CONFIG = "config.json"  # in the folder of a run: the settings that it was started with
+FINISHED = "finished.json"  # there, written last: the report and the export
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +71,7 @@ class TrainConfig:
         return {name: values[name] for name in _IDENTITY}
 
 
+LENGTH = ("epochs", "steps")
 _IDENTITY = settings.identity_defaults(section for section, _ in SECTIONS.values())
 
 
@@ -88,10 +90,20 @@ def another_run(folder: str, before: Mapping[str, Any], now: Mapping[str, Any]) 
     changed = ", ".join(changes(before, now))
     if not changed:
         return None
-    cure = "Set another --output, or the same values"
-    if before.get("dataset") not in (None, now.get("dataset")):
-        cure += "; with --initial_model=MODEL a new run starts from the weights of a finished one, on other data"
-    return f"{folder} contains another run: {changed}. {cure}"
+    return f"{folder} contains another run: {changed}. {new_run(folder)}"
+
+
+def new_run(folder: str) -> str:
+    """What to do instead of resuming the run in a folder with other values."""
+    return (
+        f"Set another --output, or the same values; with --initial_model={folder} a run in another --output starts "
+        "from the weights of this one"
+    )
+
+
+def without_length(now: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """The identity `now` with the length of the run `before`, which may be made longer when it is finished."""
+    return {name: before.get(name, _IDENTITY[name]) if name in LENGTH else value for name, value in now.items()}
 
 
 def read_identity(content: str | bytes) -> dict[str, Any]:

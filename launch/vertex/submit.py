@@ -15,7 +15,7 @@ from launch.buckets import blob_at, read_bytes, split_path
 from launch.dataset import check_image_size, open_manifest
 from launch.errors import LaunchError
 from launch.vertex.request import TrainingJob
-from trainer.config import CONFIG, TrainConfig, another_run, read_identity
+from trainer.config import CONFIG, FINISHED, TrainConfig, another_run, read_identity, without_length
 
 _CURES = {
     401: LOGIN,
@@ -79,7 +79,9 @@ def _check_output(client: storage.Client, train: TrainConfig, manifest: Manifest
         return
     now = train.identity | {"hosts": hosts} | ({"dataset": manifest.identity} if manifest else {})
     try:
-        problem = another_run(train.places.output, read_identity(content), now)
+        before = read_identity(content)
+        is_finished = read_bytes(client, f"{train.places.output}/{FINISHED}", _CURES) is not None
+        problem = another_run(train.places.output, before, without_length(now, before) if is_finished else now)
     except ValueError as error:
         raise LaunchError(f"{train.places.output}/{CONFIG}: {error}; set another --output") from error
     if problem:

@@ -18,7 +18,7 @@ from trainer.objective.terms import TERMS
 # What an option needs beside it to have an effect.
 BESIDE = {"hard_pixel_ramp_steps": ("--hard_pixel_fraction=0.25",)}
 # Options that leave no effect to others of the table.
-CHOICES = {"global_batch", "steps", "model", "no-augment", "optimizer"}
+CHOICES = {"global_batch", "steps", "model", "no-augment", "optimizer", "val_split"}
 
 # Option -> text, and the value that alone must change, to what. Output changes several.
 OPTIONS: dict[str, tuple[str | None, Any]] = {
@@ -27,6 +27,7 @@ OPTIONS: dict[str, tuple[str | None, Any]] = {
     "val_split": ("", ""),
     "checkpoint_steps": ("7", 7),
     "evaluate_epochs": ("3", 3),
+    "patience": ("5", 5),
     "log_steps": ("5", 5),
     "verbose": (None, True),
     "model": ("u2net", "u2net"),
@@ -80,7 +81,7 @@ ALIASES = {"scale": "random_scale", "top_k": "hard_pixel_fraction", "top_k_ramp_
 FREE = {
     *("dataset", "val_split", "checkpoint_steps", "evaluate_epochs", "log_steps", "verbose", "batch_per_replica"),
     *("global_batch", "accumulate", "strategy", "logical_devices", "xla", "deterministic", "steps_per_call"),
-    *("cache_mib", "on_corrupt"),
+    *("cache_mib", "on_corrupt", "patience"),
 }
 
 VERTEX = {
@@ -425,6 +426,7 @@ NO_EFFECT = [
     ("--top_k_ramp_steps=9", "--top_k=1"),
     *((f"--{name}={OPTIONS[name][0]}", "--model=u2netp") for name in models.MODELS["deeplabv3plus"].options[:6]),
     ("--depthwise_relu=true", "--backbone=keras_xception"),
+    ("--patience=3", "--val_split="),
 ]
 
 

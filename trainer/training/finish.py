@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 from rich.console import Console
 
-from trainer.config import TrainConfig
+from trainer.config import FINISHED, TrainConfig
 from trainer.data.dataset import Split
 from trainer.evaluation import report
 from trainer.evaluation.evaluator import evaluate
@@ -19,7 +19,6 @@ from trainer.inference.model_file import BEST, load_model
 from trainer.inference.saved_model import export_model, loading_note
 from trainer.training import devices, journal
 
-_FINISHED = "finished.json"  # in the folder of the run, written last: the report and the export
 _FINISHED_BYTES = 2**22
 _AGAIN = "writing the report and the export again"
 
@@ -30,7 +29,7 @@ def what_is_missing(config: TrainConfig) -> str | None:
     It need not if the report and the export are unchanged, byte for byte, and belong to the current best model: the
     folders may hold files of an earlier run.
     """
-    path = f"{config.places.output}/{_FINISHED}"
+    path = f"{config.places.output}/{FINISHED}"
     try:
         made = unsealed(read_bytes(path, _FINISHED_BYTES)).get("files")
     except FileNotFoundError:
@@ -47,7 +46,13 @@ def what_is_missing(config: TrainConfig) -> str | None:
 
 def keep_record(config: TrainConfig) -> None:
     """Writes `finished.json`: size and digest of each file that `evaluate_and_export` has written."""
-    write_whole(f"{config.places.output}/{_FINISHED}", sealed({"files": _facts(_made(config))}))
+    write_whole(f"{config.places.output}/{FINISHED}", sealed({"files": _facts(_made(config))}))
+
+
+def forget(config: TrainConfig) -> None:
+    """Deletes `finished.json`: the run goes on, and its report and export have to be made again."""
+    with contextlib.suppress(tf.errors.NotFoundError):
+        tf.io.gfile.remove(f"{config.places.output}/{FINISHED}")
 
 
 def _made(config: TrainConfig) -> dict[str, str]:

@@ -67,8 +67,7 @@ class Validation:
             evaluation = self._evaluator(is_asked_to_stop=is_asked_to_stop)
             mean_iou = evaluation.scores.mean_iou  # NaN if the split has no valid pixels
             is_best = mean_iou > float(self.state.best)
-            if is_best or float(self.state.best) < 0:
-                self.state.best.assign(0.0 if math.isnan(mean_iou) else mean_iou)
+            if self.state.take_score(mean_iou, step):
                 self._keep(step, None if math.isnan(mean_iou) else mean_iou)
             self._write(evaluation, step, is_best)
         return {"val_loss": evaluation.loss, "val_mean_iou": mean_iou}

@@ -210,8 +210,11 @@ def test_a_callback_may_end_the_run(dataset: Path, tmp_path: Path, capsys: pytes
 
     config = parse_train(command(dataset, tmp_path / "run", "--epochs=30", "--evaluate_epochs=7")[3:])
     for said in ("epoch 2, step 10: validation mean IoU", "is already complete"):
-        assert run(config, [Enough()]) == 0
-        assert said in capsys.readouterr().out
+        history = run(config, [Enough()])
+        told = capsys.readouterr().out
+        assert said in told
+        assert "stopped early" in told
+        assert (history.is_complete, history.step, history.why_stopped) == (True, 10, "a callback asked for it")
     assert [row["step"] for row in rows(tmp_path / "run", "val")] == [10]
 
 

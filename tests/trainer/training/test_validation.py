@@ -6,6 +6,7 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -54,7 +55,7 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
 
 def make_plan() -> Plan:
     """Epochs of 10 steps."""
-    intervals = {"evaluate_epochs": 1, "checkpoint_steps": 100, "log_steps": 100}
+    intervals: dict[str, Any] = {"evaluate_epochs": 1, "checkpoint_steps": 100, "log_steps": 100}
     return Plan(total_steps=100, steps_per_epoch=10, steps_per_call=None, global_batch=8, **intervals)
 
 
