@@ -53,7 +53,7 @@ def open_manifest(folder: str, content: bytes | None, splits: Iterable[str], hos
 
     Args:
       content: of the manifest file; None if there is no such file.
-      splits: the splits that the trainer reads; empty names are skipped.
+      splits: the split that is trained on, and that for validation, if any.
       hosts: how many hosts share each split.
 
     Raises:
@@ -64,8 +64,9 @@ def open_manifest(folder: str, content: bytes | None, splits: Iterable[str], hos
         raise LaunchError(not_built(folder))
     with _refusals():
         manifest = Manifest.from_json(content, f"{folder}/{FILE_NAME}")
-        for split in filter(None, splits):
-            _check_shards(len(shards_of(manifest, folder, split)), folder, split, hosts)
+        for option, split in zip(("train_split", "val_split"), splits, strict=False):
+            if split:
+                _check_shards(len(shards_of(manifest, folder, split, option)), folder, split, hosts)
     return manifest
 
 

@@ -25,7 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     def check() -> None:
         from trainer.data.manifest import check_local
 
-        check_local(config.places.dataset, filter(None, (config.data.train_split, config.data.val_split)))
+        splits = {"train_split": config.data.train_split, "val_split": config.data.val_split}
+        check_local(config.places.dataset, splits)
 
     less_memory = (
         "Try a smaller --batch_per_replica with --accumulate; or, with another --output, a smaller --crop_size or "

@@ -292,8 +292,8 @@ def test_a_home_folder_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     found = parse_train(["--dataset=~/scenes/", "--output=~/run"], {})
     assert (found.places.dataset, found.places.logs) == (f"{tmp_path}/scenes", f"{tmp_path}/run/logs")
     assert parse_train(["--dataset=d", "--initial_model=~/a [1]"], {}).model.initial_model == f"{tmp_path}/a [1]"
-    evaluated = parse_evaluate(["--model=~/run", "--dataset=~/scenes/dataset.json", "--report=~/report"])
-    assert (evaluated.model, evaluated.dataset, evaluated.report) == tuple(
+    evaluated = parse_evaluate(["--model=~/run", "--dataset=~/scenes/dataset.json", "--output=~/report"])
+    assert (evaluated.model, evaluated.dataset, evaluated.output) == tuple(
         f"{tmp_path}/{name}" for name in ("run", "scenes", "report")
     )
     predicted = parse_predict(["--model=~/run", "--images=~/*.png", "--output=~/made"])
@@ -465,3 +465,15 @@ def test_options_that_fit_together_are_accepted(arguments: tuple[str, ...]):
 
 def test_options_are_not_guessed_from_their_beginnings(capsys: pytest.CaptureFixture[str]):
     assert refusal_of(capsys, "--dataset=data", "--epoch=1") == "unrecognized arguments: --epoch=1"
+
+
+def test_earlier_names_of_evaluate_are_accepted_and_not_shown(capsys: pytest.CaptureFixture[str]):
+    places = ("--model=run", "--dataset=data")
+    now = parse_evaluate([*places, "--output=scores", "--batch_per_replica=3"])
+    assert parse_evaluate([*places, "--report=scores", "--batch=3"]) == now
+    assert (now.output, now.batch_per_replica) == ("scores", 3)
+    with pytest.raises(SystemExit):
+        parse_evaluate(["--help"])
+    told = capsys.readouterr().out
+    assert "--report" not in told
+    assert "--batch " not in told

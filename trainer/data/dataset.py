@@ -65,10 +65,15 @@ def read_manifest(folder: str) -> Manifest:
         raise no_dataset(folder, is_there=True) from error  # a bucket has no empty folders
 
 
-def open_split(folder: str, split: str) -> Split:
-    """The whole split. Raises DatasetError if a shard is missing or has another size than the manifest says."""
+def open_split(folder: str, split: str, option: str = "") -> Split:
+    """The whole split, which `option` names, if any does.
+
+    Raises:
+      DatasetError: there is no such data set or split, or a shard is missing or has another size.
+      ManifestError: the manifest has another version.
+    """
     found = read_manifest(folder)
-    opened = Split(folder, found, shards_of(found, folder, split))
+    opened = Split(folder, found, shards_of(found, folder, split, option))
     for path, shard in zip(opened.paths(), opened.shards, strict=True):
         _check_file(path, shard)
     return opened

@@ -102,10 +102,10 @@ def open_inputs(config: TrainConfig, strategy: tf.distribute.Strategy, console: 
       DatasetError, ManifestError: the data set can't be read, or needs --crop_size.
       DeviceError: the batches, --xla or --strategy do not fit the devices.
     """
-    train = _open_split(config, config.data.train_split, console)
+    train = _open_split(config, "train_split", console)
     val = None
     if config.data.val_split:
-        val = _open_split(config, config.data.val_split, console)
+        val = _open_split(config, "val_split", console)
     pipelines = devices.input_pipelines(strategy)
     _check_devices(config, strategy, pipelines)
     batches = devices.plan_batches(
@@ -149,8 +149,8 @@ def _plan(config: TrainConfig, batches: Batches, steps_per_epoch: int) -> Plan:
     )
 
 
-def _open_split(config: TrainConfig, name: str, console: Console) -> Split:
-    split = dataset.open_split(config.places.dataset, name)
+def _open_split(config: TrainConfig, option: str, console: Console) -> Split:
+    split = dataset.open_split(config.places.dataset, getattr(config.data, option), option)
     if config.data.on_corrupt == "skip":
         split = corrupt.without_corrupt(split)
         for problem in split.corrupt:
