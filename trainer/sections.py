@@ -188,6 +188,13 @@ class ReportingConfig:
         needs=(other_than("val_split", ""),),
     )
     log_steps: int = setting(20, type=arguments.whole(1), help="updates between lines of metrics.jsonl")
+    no_report: bool = setting(
+        False,
+        type=bool,
+        help="write no report; a later start without this option does",
+        needs=(other_than("val_split", ""),),
+    )
+    no_export: bool = setting(False, type=bool, help="write no SavedModel; a later start without this option does")
     verbose: bool = setting(False, type=bool, help="show TensorFlow's log, and tracebacks of errors")
 
 

@@ -29,6 +29,8 @@ OPTIONS: dict[str, tuple[str | None, Any]] = {
     "evaluate_epochs": ("3", 3),
     "patience": ("5", 5),
     "log_steps": ("5", 5),
+    "no_report": (None, True),
+    "no_export": (None, True),
     "verbose": (None, True),
     "model": ("u2net", "u2net"),
     "backbone": ("xception41", "xception41"),
@@ -81,7 +83,7 @@ ALIASES = {"scale": "random_scale", "top_k": "hard_pixel_fraction", "top_k_ramp_
 FREE = {
     *("dataset", "val_split", "checkpoint_steps", "evaluate_epochs", "log_steps", "verbose", "batch_per_replica"),
     *("global_batch", "accumulate", "strategy", "logical_devices", "xla", "deterministic", "steps_per_call"),
-    *("cache_mib", "on_corrupt", "patience"),
+    *("cache_mib", "on_corrupt", "patience", "no_report", "no_export"),
 }
 
 VERTEX = {
@@ -427,6 +429,7 @@ NO_EFFECT = [
     *((f"--{name}={OPTIONS[name][0]}", "--model=u2netp") for name in models.MODELS["deeplabv3plus"].options[:6]),
     ("--depthwise_relu=true", "--backbone=keras_xception"),
     ("--patience=3", "--val_split="),
+    ("--no_report", "--val_split="),
 ]
 
 

@@ -23,6 +23,7 @@ from trainer.training.pace import Pace
 from trainer.training.state import BY_CALLBACK, BY_PATIENCE, State
 from trainer.training.steps import TrainSteps, Updates
 from trainer.training.stop import StopSignal
+from trainer.training.validation import Validation
 
 
 class NotFiniteError(UserError, RuntimeError):
@@ -36,8 +37,7 @@ class Loop:
     Attributes:
       steps: takes the updates of `learner`.
       learning_rate: number of updates so far -> learning rate of the next one.
-      evaluate: (step, function that returns whether to stop) -> Keras logs ("val_..."). Called at the end of epochs;
-        raises EvaluationStoppedError to stop.
+      evaluate: called at the end of epochs; raises EvaluationStoppedError to stop.
       checkpoints: of the learner and `state`.
     """
 
@@ -46,7 +46,7 @@ class Loop:
     steps: TrainSteps
     state: State
     learning_rate: Callable[[int], float]
-    evaluate: Callable[[int, Callable[[], bool]], dict[str, float]]
+    evaluate: Validation
     checkpoints: Checkpoints
     journal: Journal
     callbacks: keras.callbacks.CallbackList

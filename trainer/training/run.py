@@ -70,7 +70,7 @@ def _run(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback], con
     continuation = keep_config(inputs, is_new)
     if continuation.problem:
         console.print(continuation.problem, highlight=False, markup=False)
-    if config.cluster.is_chief:
+    if config.cluster.is_chief and not config.reporting.no_export:
         check_free(config.places.export, overwrite=True)
     loop = _make_loop(continuation, callbacks, console, is_new)
     if _is_complete(loop, console):
@@ -116,9 +116,8 @@ def _history(loop: Loop, stopped_by: int | None = None) -> History:
 
 
 def _finish(loop: Loop, console: Console) -> None:
-    inputs = loop.inputs
     try:
-        finish.evaluate_and_export(inputs.config, inputs.val, inputs.batches.per_replica, inputs.strategy, console)
+        finish.evaluate_and_export(loop.inputs, loop.evaluate.scored, console)
     except KeyboardInterrupt:
         console.print(
             "training is complete and the best model is saved; run the same command again to write the report and the "
