@@ -12,7 +12,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from trainer.console import LINE_SECONDS
 
-
 _BUILDING = "building the graph of the update: about half a minute for large models"
 
 

@@ -203,6 +203,7 @@ def _open_results(inputs: Inputs, learner: Learner, state: State, console: Conso
     is_lost = _forget_lost_best(f"{inputs.config.places.output}/{BEST}", state, is_over, console)
     evaluated = int(state.step) - 1 if is_lost and is_over else int(state.epoch_end)
     journal = _open_journal(inputs.config, state, evaluated, console)
+    journal.add_hyperparameters(identity_of(inputs))
     validation = Validation(inputs=inputs, learner=learner, state=state, journal=journal, console=console)
     if is_lost and is_over:
         with refusals():
