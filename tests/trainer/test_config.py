@@ -78,8 +78,9 @@ OPTIONS: dict[str, tuple[str | None, Any]] = {
 }
 ALIASES = {"scale": "random_scale", "top_k": "hard_pixel_fraction", "top_k_ramp_steps": "hard_pixel_ramp_steps"}
 
-# A run may be resumed with others of these: they say where and how fast it computes, and what it keeps and shows, not
-# what comes out. Of the batches the product is compared, of the data set the fingerprint, when both are known.
+# A run may be resumed with others of these: they say where and how fast it computes, what it keeps and shows, and when
+# that is enough, not what comes out. Of the batches the product is compared, of the data set the fingerprint, when both
+# are known.
 FREE = {
     *("dataset", "val_split", "checkpoint_steps", "evaluate_epochs", "log_steps", "verbose", "batch_per_replica"),
     *("global_batch", "accumulate", "strategy", "logical_devices", "xla", "deterministic", "steps_per_call"),

@@ -97,9 +97,10 @@ def _check_finished(continuation: Continuation, state: State) -> None:
     folder, step = continuation.inputs.config.places.output, int(state.step)
     has_stopped = bool(state.stopped) and step not in [each for _, each in earlier]
     if step != at or int(state.epoch_end) != step or not (step >= total or has_stopped):
+        where = f"step {step:,} of {total:,}" if step < total else "its last evaluation"
         raise ContinuationError(
-            f"{folder}: {continuation.change}, but the run is not finished: it is at step {step:,} of {total:,}. Run "
-            f"the earlier command to its end first. {new_run(folder)}"
+            f"{folder}: {continuation.change}, but the run is not finished: it is at {where}. Run the earlier command "
+            f"to its end first. {new_run(folder)}"
         )
 
 
