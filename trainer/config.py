@@ -25,6 +25,7 @@ from trainer.sections import (
 
 DEFAULT_OUTPUT = "out/run"
 CONFIG = "config.json"  # in the folder of a run: the settings that it was started with
+FINISHED = "finished.json"  # there, written last: the report and the export
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,11 +65,11 @@ class TrainConfig:
     reports_metric: bool
 
     @property
-    def reads(self) -> dict[str, tuple[str, ...]]:
-        """Folder of each data set -> the splits that are read, without repetition."""
-        data, others = self.data, self.places.other_datasets
-        first = (*data.train_splits, *filter(None, [data.val_split]))
-        return {self.places.dataset: first} | dict.fromkeys(others, data.train_splits)
+    def reads(self) -> dict[str, dict[str, tuple[str, ...]]]:
+        """Folder of each data set -> option -> the splits of the data set that it names and that are read."""
+        trained = {"train_split": self.data.train_splits}
+        validated = {"val_split": (self.data.val_split,)} if self.data.val_split else {}
+        return {self.places.dataset: trained | validated} | dict.fromkeys(self.places.other_datasets, trained)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values by the names of the options, for `config.json`."""
@@ -87,6 +88,7 @@ class TrainConfig:
         return {name: values[name] for name in _IDENTITY}
 
 
+LENGTH = ("epochs", "steps")
 _IDENTITY = settings.identity_defaults(section for section, _ in SECTIONS.values())
 
 
@@ -110,10 +112,20 @@ def another_run(folder: str, before: Mapping[str, Any], now: Mapping[str, Any]) 
     changed = ", ".join(changes(before, now))
     if not changed:
         return None
-    cure = "Set another --output, or the same values"
-    if before.get("dataset") not in (None, now.get("dataset")):
-        cure += "; with --initial_model=MODEL a new run starts from the weights of a finished one, on other data"
-    return f"{folder} contains another run: {changed}. {cure}"
+    return f"{folder} contains another run: {changed}. {new_run(folder)}"
+
+
+def new_run(folder: str) -> str:
+    """What to do instead of resuming the run in a folder with other values."""
+    return (
+        f"Set another --output, or the same values; with --initial_model={folder} a run in another --output starts "
+        "from the weights of this one"
+    )
+
+
+def without_length(now: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """The identity `now` with the length of the run `before`, which may be made longer when it is finished."""
+    return {name: before.get(name, _IDENTITY[name]) if name in LENGTH else value for name, value in now.items()}
 
 
 def read_identity(content: str | bytes) -> dict[str, Any]:

@@ -197,11 +197,24 @@ class MachineConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportingConfig:
-    """Checkpoints, evaluations and logs: how often each is written."""
+    """Checkpoints, evaluations and logs: how often each is written, and how many evaluations may be in vain."""
 
     checkpoint_steps: int = setting(500, type=arguments.whole(1), help="updates between checkpoints")
     evaluate_epochs: int = setting(1, type=arguments.whole(1), help="epochs between evaluations")
+    patience: int = setting(
+        0,
+        type=arguments.whole(0),
+        help="stop after this many evaluations without a better validation mean IoU; 0 for never",
+        needs=(other_than("val_split", ""),),
+    )
     log_steps: int = setting(20, type=arguments.whole(1), help="updates between lines of metrics.jsonl")
+    no_report: bool = setting(
+        False,
+        type=bool,
+        help="write no report; a later start without this option does",
+        needs=(other_than("val_split", ""),),
+    )
+    no_export: bool = setting(False, type=bool, help="write no SavedModel; a later start without this option does")
     verbose: bool = setting(False, type=bool, help="show TensorFlow's log, and tracebacks of errors")
 
 

@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         from trainer.training.run import run
 
-        return run(config)
+        return run(config).exit_code
 
     def check() -> None:
         from trainer.data.manifest import check_local

@@ -15,7 +15,15 @@ from launch.buckets import blob_at, read_bytes, split_path
 from launch.dataset import check_image_size, open_manifest
 from launch.errors import LaunchError
 from launch.vertex.request import TrainingJob
-from trainer.config import CONFIG, TrainConfig, another_run, datasets_identity, read_identity
+from trainer.config import (
+    CONFIG,
+    FINISHED,
+    TrainConfig,
+    another_run,
+    datasets_identity,
+    read_identity,
+    without_length,
+)
 
 _CURES = {
     401: LOGIN,
@@ -85,7 +93,9 @@ def _check_output(client: storage.Client, train: TrainConfig, manifests: list[Ma
     datasets = {"dataset": datasets_identity([each.identity for each in manifests])} if manifests else {}
     now = train.identity | {"hosts": hosts} | datasets
     try:
-        problem = another_run(train.places.output, read_identity(content), now)
+        before = read_identity(content)
+        is_finished = read_bytes(client, f"{train.places.output}/{FINISHED}", _CURES) is not None
+        problem = another_run(train.places.output, before, without_length(now, before) if is_finished else now)
     except ValueError as error:
         raise LaunchError(f"{train.places.output}/{CONFIG}: {error}; set another --output") from error
     if problem:

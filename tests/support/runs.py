@@ -46,6 +46,24 @@ def train(dataset: Path | str, output: Path | None, *arguments: str, **environme
     return out
 
 
+SEVERAL = """
+import json, sys, tests.support.tiny
+from trainer import task
+for line in json.loads(sys.argv[1]):
+    assert task.main(line) == 0
+    print("the next run", flush=True)
+"""
+
+
+def train_several(dataset: Path, runs: dict[Path, tuple[str, ...]]) -> list[str]:
+    """Runs one after the other in another process, which imports TensorFlow once. -> what each printed."""
+    lines = [command(dataset, run, *options)[3:] for run, options in runs.items()]
+    process = start([sys.executable, "-c", SEVERAL, json.dumps(lines)])
+    out, err = process.communicate(timeout=400)
+    assert process.returncode == 0, out + err
+    return out.split("the next run\n")[:-1]
+
+
 def train_here(dataset: Path, output: Path | None, *arguments: str) -> int:
     """The same in this process, which has imported TensorFlow already. -> the exit code."""
     import tests.support.tiny  # noqa: F401  enters its model into the table

@@ -66,15 +66,21 @@ def read_manifest(folder: str) -> Manifest:
         raise no_dataset(folder, is_there=True) from error  # a bucket has no empty folders
 
 
-def open_split(folder: str, split: str) -> Split:
-    """The whole split. Raises DatasetError if a shard is missing or has another size than the manifest says."""
-    return open_splits(folder, [split])
+def open_split(folder: str, split: str, option: str = "") -> Split:
+    """The whole split, which `option` names, if any does.
+
+    Raises:
+      DatasetError: there is no such data set or split, or a shard is missing or has another size.
+      ManifestError: the manifest has another version.
+    """
+    return open_splits(folder, [split], option)
 
 
-def open_splits(folder: str, splits: Iterable[str]) -> Split:
-    """Several splits of a data set as one. Raises DatasetError: see `open_split`."""
+def open_splits(folder: str, splits: Iterable[str], option: str = "") -> Split:
+    """Several splits of a data set as one: see `open_split`."""
     found = read_manifest(folder)
-    opened = Split(folder, found, tuple(shard for split in splits for shard in shards_of(found, folder, split)))
+    shards = [shard for split in splits for shard in shards_of(found, folder, split, option)]
+    opened = Split(folder, found, tuple(shards))
     for path, shard in zip(opened.paths(), opened.shards, strict=True):
         _check_file(path, shard)
     return opened

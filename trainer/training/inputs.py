@@ -105,13 +105,13 @@ def open_inputs(config: TrainConfig, strategy: tf.distribute.Strategy, console: 
       DeviceError: the batches, --xla or --strategy do not fit the devices.
     """
     train = training_set(
-        [_open_splits(config, folder, config.data.train_splits, console) for folder in config.places.datasets],
+        [_open_splits(config, folder, "train_split", console) for folder in config.places.datasets],
         mix=config.data.mix,
         is_class_uniform=config.data.sampling == "class_uniform",
     )
     val = None
     if config.data.val_split:
-        val = _open_splits(config, config.places.dataset, [config.data.val_split], console)
+        val = _open_splits(config, config.places.dataset, "val_split", console)
     pipelines = devices.input_pipelines(strategy)
     _check_devices(config, strategy, pipelines)
     batches = devices.plan_batches(
@@ -155,9 +155,9 @@ def _plan(config: TrainConfig, batches: Batches, steps_per_epoch: int) -> Plan:
     )
 
 
-def _open_splits(config: TrainConfig, folder: str, names: Iterable[str], console: Console) -> Split:
-    """The shards of all the splits `names` of a data set."""
-    split = dataset.open_splits(folder, names)
+def _open_splits(config: TrainConfig, folder: str, option: str, console: Console) -> Split:
+    """The shards of all splits of a data set that the option names."""
+    split = dataset.open_splits(folder, config.reads[folder][option], option)
     if config.data.on_corrupt == "skip":
         split = corrupt.without_corrupt(split)
         for problem in split.corrupt:

@@ -47,6 +47,7 @@ def make_schedule(inputs: Inputs) -> Schedule:
         learning_rate=options.learning_rate,
         total_steps=inputs.plan.total_steps,
         warmup=options.warmup,
+        earlier=inputs.plan.extended,
     )
 
 

@@ -21,9 +21,10 @@ from trainer.training.inputs import Inputs
 from trainer.training.journal import Journal, Row
 from trainer.training.learner import Learner
 from trainer.training.pace import Pace
-from trainer.training.state import State
+from trainer.training.state import BY_CALLBACK, BY_PATIENCE, State
 from trainer.training.steps import TrainSteps, Updates
 from trainer.training.stop import StopSignal
+from trainer.training.validation import Validation
 
 
 class NotFiniteError(UserError, RuntimeError):
@@ -37,8 +38,7 @@ class Loop:
     Attributes:
       steps: takes the updates of `learner`.
       learning_rate: number of updates so far -> learning rate of the next one.
-      evaluate: (step, function that returns whether to stop) -> Keras logs ("val_..."). Called at the end of epochs;
-        raises EvaluationStoppedError to stop.
+      evaluate: called at the end of epochs; raises EvaluationStoppedError to stop.
       checkpoints: of the learner and `state`.
       drawn: prints which classes were drawn, if it is not None.
     """
@@ -48,7 +48,7 @@ class Loop:
     steps: TrainSteps
     state: State
     learning_rate: Callable[[int], float]
-    evaluate: Callable[[int, Callable[[], bool]], dict[str, float]]
+    evaluate: Validation
     checkpoints: Checkpoints
     journal: Journal
     callbacks: keras.callbacks.CallbackList
@@ -149,14 +149,30 @@ class Loop:
         if self.drawn is not None:
             self.drawn.show()
         logs = self._evaluate(step, stop) if self._plan.evaluates(step) else {}
-        self.callbacks.on_epoch_end((step - 1) // self._plan.steps_per_epoch, logs)
-        is_stopped = bool(getattr(self.learner.model, "stop_training", False))
-        if is_stopped and not self._plan.evaluates(step):
+        self.callbacks.on_epoch_end((step - 1) // self._plan.steps_per_epoch, self._epoch_logs(step) | logs)
+        stopped = self._ends_early(step)
+        if stopped and not self._plan.evaluates(step):
             self._evaluate(step, stop)
-        self.state.epoch_end.assign(step)
-        self.state.stopped.assign(int(is_stopped))
-        if self._plan.saves(step) or is_stopped:
+        self.state.end_epoch(step, stopped)
+        if step in self._plan.ends:
+            self.state.go_on()
+        if self._plan.saves(step) or stopped:
             self._save(step)
+
+    def _epoch_logs(self, step: int) -> dict[str, float]:
+        """Keras logs of the updates of the epoch, the same on all hosts."""
+        loss, mean_iou = self.state.epoch_means(self._labels)
+        return {"loss": loss, "mean_iou": mean_iou, "learning_rate": self.learning_rate(step - 1)}
+
+    def _ends_early(self, step: int) -> int:
+        """What ends the training before its last update, as in `State.stopped`; 0 if nothing does."""
+        if step in self._plan.ends:
+            return 0
+        if getattr(self.learner.model, "stop_training", False):
+            return BY_CALLBACK
+        patience = self.inputs.config.reporting.patience
+        is_over = patience and self._plan.evaluates(step) and int(self.state.since_best) >= patience
+        return BY_PATIENCE if is_over else 0
 
     def _evaluate(self, step: int, stop: StopSignal) -> dict[str, float]:
         self.callbacks.on_test_begin()

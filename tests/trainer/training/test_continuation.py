@@ -74,7 +74,7 @@ class Preempted(keras.callbacks.Callback):
 
 config = parse_train(sys.argv[1:])
 for callbacks in ([Preempted()], [Preempted()], []):
-    print("ended with", run(config, callbacks))
+    print("ended with", run(config, callbacks).exit_code)
     scored = '"split": "val"' in open(f"{config.places.output}/metrics.jsonl").read()
     assert scored != bool(callbacks), "what was stopped is not logged"
 """
