@@ -15,15 +15,13 @@ import keras
 from keras import layers
 
 from beam_pipelines.contract.normalization import Normalization
-from trainer.models.backbones import BACKBONES, Backbone
+from trainer.models.backbones import BACKBONES, BLOCK, Backbone
 from trainer.models.decoders import DECODERS, Decoder
 from trainer.models.errors import ModelError
 from trainer.models.layers import Convolutions, CropLike, PadToMultiple, ResizeLike, apply_block, head_dtype
 
 # By output stride: section 4 of the paper and research/deeplab/g3doc/model_zoo.md, column ASPP.
 ATROUS_RATES = {16: (6, 12, 18), 8: (12, 24, 36)}
-
-BACKBONE = "backbone"  # name of the block that is one
 
 # research/deeplab/model.py: batch_norm_params, _split_separable_conv2d and _get_branch_logits.
 EPSILON = 1e-5
@@ -77,7 +75,7 @@ def deeplabv3plus(
     x = padded if copy is None or normalization is None else _rescaling(normalization, row.pixel_range)(padded)
     options = _options_of(row, backbone, {"depthwise_relu": depthwise_relu})
     low, high = apply_block(
-        BACKBONE, partial(row.build, convolutions=convolutions, output_stride=output_stride, **options), x
+        BLOCK, partial(row.build, convolutions=convolutions, output_stride=output_stride, **options), x
     )
     head: dict[str, Any] = {"convolutions": convolutions, "decoder": DECODERS[decoder]}
     encoded = apply_block("aspp", partial(_aspp, rates=ATROUS_RATES[output_stride], **head), high)
