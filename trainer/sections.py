@@ -102,6 +102,12 @@ class ObjectiveConfig:
         choices=tuple(CLASS_WEIGHTS),
         help="weights of the classes, from the pixel counts of the train split",
     )
+    label_smoothing: float = setting(
+        0.0,
+        identity=True,
+        type=arguments.number(0, below=1),
+        help="share of each label that cross entropy spreads over all classes",
+    )
     hard_pixel_fraction: float = setting(
         1.0,
         identity=True,

@@ -110,6 +110,7 @@ def build_loss(inputs: Inputs) -> SegmentationLoss:
         weights = class_weights(pixels, config.objective.class_weights).tolist()
     return SegmentationLoss(
         class_weights=weights,
+        label_smoothing=config.objective.label_smoothing,
         hard_pixel_fraction=config.objective.hard_pixel_fraction,
         hard_pixel_ramp_steps=config.objective.hard_pixel_ramp_steps,
         terms=config.objective.terms,
