@@ -36,7 +36,7 @@ def freeze(model: keras.Model, config: TrainConfig) -> None:
     if options.freeze_backbone:
         model.get_layer(BLOCK).trainable = False
     if options.freeze_batch_norm:
-        for layer in leaves(model if config.model.initial_model else model.get_layer(BLOCK)):
+        for layer in leaves(model if config.model.initial_model else _pretrained(model)):
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.trainable = False
 
@@ -50,7 +50,7 @@ def check_frozen(model: keras.Model, config: TrainConfig, taken: Collection[str]
     Raises:
       FreezingError: a layer does not.
     """
-    pretrained = _paths(leaves(model.get_layer(BLOCK))) if _is_pretrained(config) else set()
+    pretrained = _paths(leaves(_pretrained(model))) if _is_pretrained(config) else set()
     frozen = [layer for layer in leaves(model) if layer.weights and not layer.trainable]
     random = [layer.name for layer in frozen if not _paths([layer]) <= pretrained | set(taken)]
     if random:
@@ -71,6 +71,11 @@ def multipliers(model: keras.Model, config: TrainConfig) -> dict[str, float]:
     paths = [variable.path for variable in model.trainable_variables]
     factors = {path: of_backbone if path in backbone else of_head for path in paths}
     return {path: factor for path, factor in factors.items() if factor != 1}
+
+
+def _pretrained(model: keras.Model) -> keras.Model:
+    """The part that starts from `--backbone_weights`: the backbone; without one, all layers with normalization."""
+    return model.get_layer(BLOCK) if BLOCK in {layer.name for layer in model.layers} else model
 
 
 def _is_pretrained(config: TrainConfig) -> bool:
