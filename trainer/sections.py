@@ -9,17 +9,18 @@ from typing import Any
 from trainer import arguments
 from trainer.cluster import STRATEGIES
 from trainer.data.augment import AUGMENTATIONS
-from trainer.models import MODEL_OPTIONS, MODELS
+from trainer.models import MODEL_OPTIONS, MODELS, having
 from trainer.objective.class_weights import CLASS_WEIGHTS
 from trainer.objective.schedules import SCHEDULES
 from trainer.objective.terms import TERMS
-from trainer.settings import one_of, other_than, setting, table
+from trainer.settings import Needs, one_of, other_than, setting, table
 
 # The modules that define these import TensorFlow, which --help must not wait for; a test compares them.
 OPTIMIZERS = ("sgd", "adamw")
 SAMPLINGS = ("uniform", "class_uniform")
 PRECISIONS = ("float32", "bfloat16", "float16", "float64")
 
+_TRAINED_BACKBONE = Needs("freeze_backbone", lambda is_frozen: not is_frozen, "no --freeze_backbone")
 _AUGMENTATIONS = ", ".join(f"--{row.option.name}" for row in AUGMENTATIONS)
 
 
@@ -121,6 +122,12 @@ class ObjectiveConfig:
         choices=tuple(CLASS_WEIGHTS),
         help="weights of the classes, from the pixel counts of the train split",
     )
+    label_smoothing: float = setting(
+        0.0,
+        identity=True,
+        type=arguments.number(0, below=1),
+        help="share of each label that cross entropy spreads over all classes",
+    )
     hard_pixel_fraction: float = setting(
         1.0,
         identity=True,
@@ -160,6 +167,33 @@ class OptimizerConfig:
         type=arguments.number(0, below=1),
         help="momentum of sgd",
         needs=(one_of("optimizer", "sgd"),),
+    )
+    backbone_learning_rate_multiplier: float = setting(
+        1.0,
+        identity=True,
+        type=arguments.number(above=0),
+        help="factor of the learning rate of the backbone, also in its weight decay",
+        needs=(having("backbone"), _TRAINED_BACKBONE),
+    )
+    head_learning_rate_multiplier: float = setting(
+        1.0,
+        identity=True,
+        type=arguments.number(above=0),
+        help="factor of the learning rate of all that is not the backbone, also in its weight decay",
+        needs=(having("backbone"),),
+    )
+    freeze_backbone: bool = setting(
+        False,
+        identity=True,
+        type=bool,
+        help="keep the weights of the backbone, with its batch normalization in inference mode",
+        needs=(having("backbone"),),
+    )
+    freeze_batch_norm: bool = setting(
+        False,
+        identity=True,
+        type=bool,
+        help="keep scale, offset and moving statistics of batch normalization, and normalize with these",
     )
     weight_decay: float = setting(
         1e-4,

@@ -46,6 +46,9 @@ class Training:
     policy: str = "float32"
     clip_norm: float | None = None
     ema: float | None = None
+    optimizer_name: str = "sgd"
+    multiplier: float = 1.0  # of the learning rate of the first layer
+    is_frozen: bool = False  # the first layer
     xla: bool = False
     strategy: tf.distribute.Strategy = field(default_factory=lambda: tf.distribute.OneDeviceStrategy("/cpu:0"))
 
@@ -56,7 +59,12 @@ class Training:
         )
         with self.strategy.scope():
             self.model = build_model(self.policy)
-            self.optimizer = build_optimizer(name="sgd", learning_rate=0.5, clip_norm=self.clip_norm)
+            first = self.model.layers[1]
+            first.trainable = not self.is_frozen
+            slow = {} if self.multiplier == 1 else {each.path: self.multiplier for each in first.trainable_variables}
+            self.optimizer = build_optimizer(
+                name=self.optimizer_name, learning_rate=0.5, clip_norm=self.clip_norm, multipliers=slow
+            )
             if self.policy == "mixed_float16":
                 self.optimizer = keras.optimizers.LossScaleOptimizer(self.optimizer)
             self.optimizer.build(self.model.trainable_variables)

@@ -18,7 +18,7 @@ from trainer.objective.terms import TERMS
 # What an option needs beside it to have an effect.
 BESIDE = {"mix": ("--dataset=data,other",), "hard_pixel_ramp_steps": ("--hard_pixel_fraction=0.25",)}
 # Options that leave no effect to others of the table.
-CHOICES = {"mix", "global_batch", "steps", "model", "no-augment", "optimizer", "val_split"}
+CHOICES = {"mix", "global_batch", "steps", "model", "no-augment", "optimizer", "val_split", "freeze_backbone"}
 
 # Option -> text, and the value that alone must change, to what. Output changes several.
 OPTIONS: dict[str, tuple[str | None, Any]] = {
@@ -56,6 +56,7 @@ OPTIONS: dict[str, tuple[str | None, Any]] = {
     "flip": ("0.25", 0.25),
     "seed": ("4", 4),
     "class_weights": ("enet", "enet"),
+    "label_smoothing": ("0.1", 0.1),
     "hard_pixel_fraction": ("0.25", 0.25),
     "hard_pixel_ramp_steps": ("1000", 1000),
     "lovasz": ("0.5", 0.5),
@@ -65,6 +66,10 @@ OPTIONS: dict[str, tuple[str | None, Any]] = {
     "schedule": ("cosine", "cosine"),
     "warmup": ("0.05", 0.05),
     "momentum": ("0.95", 0.95),
+    "backbone_learning_rate_multiplier": ("0.1", 0.1),
+    "head_learning_rate_multiplier": ("10", 10.0),
+    "freeze_backbone": (None, True),
+    "freeze_batch_norm": (None, True),
     "weight_decay": ("0", 0.0),
     "clip_norm": ("1", 1.0),
     "ema": ("0.999", 0.999),
@@ -409,8 +414,12 @@ def test_a_cluster_that_makes_no_sense_is_a_wrong_argument(capsys: pytest.Captur
         ("--lovasz=inf", "inf: expected at least 0"),
         ("--width=0", "0: expected above 0"),
         ("--clip_norm=0", "0: expected above 0"),
+        ("--backbone_learning_rate_multiplier=0", "0: expected above 0"),
+        ("--head_learning_rate_multiplier=-1", "-1: expected above 0"),
         ("--hard_pixel_fraction=0", "0: expected above 0 and at most 1"),
         ("--hard_pixel_fraction=1.01", "1.01: expected above 0 and at most 1"),
+        ("--label_smoothing=1", "1: expected at least 0 and below 1"),
+        ("--label_smoothing=-0.1", "-0.1: expected at least 0 and below 1"),
         ("--ema=1", "1: expected above 0 and below 1"),
         ("--ema=0", "0: expected above 0 and below 1"),
         ("--warmup=1", "1: expected at least 0 and below 1"),
@@ -458,6 +467,10 @@ NO_EFFECT = [
     ("--depthwise_relu=true", "--backbone=keras_xception"),
     ("--patience=3", "--val_split="),
     ("--no_report", "--val_split="),
+    ("--freeze_backbone", "--model=u2netp"),
+    ("--backbone_learning_rate_multiplier=0.1", "--model=u2net"),
+    ("--head_learning_rate_multiplier=10", "--model=u2net"),
+    ("--backbone_learning_rate_multiplier=0.1", "--freeze_backbone"),
 ]
 
 
@@ -485,6 +498,8 @@ def settings_name(argument: str) -> str:
         ("--optimizer=adamw", "--weight_decay=0.1", "--clip_norm=1"),
         ("--hard_pixel_ramp_steps=9", "--hard_pixel_fraction=0.5"),
         ("--depthwise_relu=false",),
+        ("--freeze_batch_norm", "--model=u2net"),
+        ("--freeze_backbone", "--freeze_batch_norm", "--head_learning_rate_multiplier=10"),
         ("--depthwise_relu=false", "--backbone=xception41"),
         ("--model=u2net", "--width=0.5", "--batch_norm_momentum=0.9"),
         ("--schedule=constant", "--warmup=0.1"),

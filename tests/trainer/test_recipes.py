@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,46 @@ def test_every_recipe_is_parsed_and_says_what_it_is_for(name: str) -> None:
     assert len(values) > 5
     sources = {option: source for option, _, source in config.describe([f"--recipe={name}"])}
     assert {option for option, source in sources.items() if source == name} == values.keys()
+
+
+@pytest.fixture
+def _precision_is_as_before() -> Iterator[None]:
+    import keras
+
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_precision_is_as_before")
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_recipe_trains(name: str, dataset: Path) -> None:
+    """At a small size, and narrow unless the weights are pretrained: two updates."""
+    import keras
+    import tensorflow as tf
+    from rich.console import Console
+
+    from trainer.training import run
+    from trainer.training.inputs import open_inputs
+    from trainer.training.learner import build_loss, make_learner, make_schedule
+    from trainer.training.steps import TrainSteps
+
+    small = ["--steps=2", "--crop_size=32x64", "--global_batch=2"]
+    if "backbone_weights" not in recipes.read_recipe(name, parse_train([DATASET], {}).to_json()):
+        small.append("--width=0.125")
+    config = parse_train([f"--dataset={dataset}", f"--recipe={name}", *small], {})
+    keras.config.set_dtype_policy(run._POLICIES[config.machine.precision])
+    strategy, console = tf.distribute.OneDeviceStrategy("/cpu:0"), Console(quiet=True)
+    inputs = open_inputs(config, strategy, console)
+    with strategy.scope():
+        learner = make_learner(inputs, make_schedule(inputs), console, is_new=True)
+        steps = TrainSteps(learner, build_loss(inputs), strategy, inputs.batches, pixels=inputs.pixels)
+    before = [variable.numpy() for variable in learner.model.trainable_variables]
+    updates = steps(iter(inputs.batches_from(0)), 2)
+    assert updates.finite.tolist() == [True, True]
+    assert any(
+        (variable.numpy() != old).any() for variable, old in zip(learner.model.trainable_variables, before, strict=True)
+    )
 
 
 def test_the_command_line_overrides_a_recipe_and_a_recipe_the_defaults(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ class Architecture:
 
     Attributes:
       builder: `module:function`. (num_classes, input_shape, *, keywords with defaults) -> keras.Model; the keywords are
-        the model's options.
+        the model's options. A model with the option `backbone` has a block of the name `backbones.BLOCK`.
       options: the keywords that are options of the command line, rows of `MODEL_OPTIONS`.
     """
 
@@ -66,11 +66,14 @@ MODELS = {
 }
 
 
-def _option(name: str, *needs: Needs, **rest: Any) -> Option:
-    """An option of the models whose rows have it, in MODELS or added to it later."""
+def having(name: str) -> Needs:
+    """Needs a model whose row has the option `name`, in MODELS or added to it later."""
     instead = " or ".join(f"--model={model}" for model, row in MODELS.items() if name in row.options)
-    in_model = Needs("model", lambda model: name in MODELS[model].options, instead)
-    return Option(name, needs=(in_model, *needs), **rest)
+    return Needs("model", lambda model: name in MODELS[model].options, instead)
+
+
+def _option(name: str, *needs: Needs, **rest: Any) -> Option:
+    return Option(name, needs=(having(name), *needs), **rest)
 
 
 _WITH_RELU = tuple(name for name, row in BACKBONES.items() if "depthwise_relu" in row.options)

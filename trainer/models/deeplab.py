@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import keras
 from keras import layers
 
 from beam_pipelines.contract.normalization import Normalization
-from trainer.models.backbones import BACKBONES, Backbone
+from trainer.models.backbones import BACKBONES, BLOCK, Backbone
 from trainer.models.decoders import DECODERS, Decoder
 from trainer.models.errors import ModelError
-from trainer.models.layers import Convolutions, CropLike, PadToMultiple, ResizeLike, head_dtype
+from trainer.models.layers import Convolutions, CropLike, PadToMultiple, ResizeLike, apply_block, head_dtype
 
 # By output stride: section 4 of the paper and research/deeplab/g3doc/model_zoo.md, column ASPP.
 ATROUS_RATES = {16: (6, 12, 18), 8: (12, 24, 36)}
@@ -73,10 +74,13 @@ def deeplabv3plus(
     padded = PadToMultiple(output_stride, extra=1, name="pad")(images)
     x = padded if copy is None or normalization is None else _rescaling(normalization, row.pixel_range)(padded)
     options = _options_of(row, backbone, {"depthwise_relu": depthwise_relu})
-    features = row.build(x, convolutions, output_stride=output_stride, **options)
-    encoded = _aspp(features.high, convolutions, DECODERS[decoder], ATROUS_RATES[output_stride])
-    encoded = layers.Dropout(dropout, name="aspp_dropout")(encoded)
-    logits = _logits(_decode(encoded, features.low, convolutions, DECODERS[decoder]), padded, images, num_classes)
+    low, high = apply_block(
+        BLOCK, partial(row.build, convolutions=convolutions, output_stride=output_stride, **options), x
+    )
+    head: dict[str, Any] = {"convolutions": convolutions, "decoder": DECODERS[decoder]}
+    encoded = apply_block("aspp", partial(_aspp, rates=ATROUS_RATES[output_stride], **head), high)
+    decoded = apply_block("decoder", partial(_decode, dropout=dropout, **head), encoded, low)
+    logits = _logits(decoded, padded, images, num_classes)
     model = keras.Model(images, logits, name="deeplabv3plus")
     if copy is not None:
         copy(model)
@@ -140,8 +144,9 @@ def _aspp(x: Any, convolutions: Convolutions, decoder: Decoder, rates: tuple[int
     return convolutions.conv(layers.Concatenate(name="aspp_concat")(branches), filters, 1, name="aspp_projection")
 
 
-def _decode(encoded: Any, low: Any, convolutions: Convolutions, decoder: Decoder) -> Any:
+def _decode(encoded: Any, low: Any, convolutions: Convolutions, decoder: Decoder, dropout: float) -> Any:
     """Features at stride 4: section 3.1 and figure 2; refine_by_decoder in model.py."""
+    encoded = layers.Dropout(dropout, name="aspp_dropout")(encoded)
     low = convolutions.conv(low, decoder.low_level_filters, 1, name="decoder_low_level")
     encoded = ResizeLike(align_corners=True, name="decoder_resize")(encoded, low)
     x = layers.Concatenate(name="decoder_concat")([encoded, low])

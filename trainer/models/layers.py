@@ -12,6 +12,7 @@ sizes with 2x2 windows; resizing at half-pixel centers reverses that.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -193,6 +194,31 @@ class Convolutions:
         if self.fan_out:
             return keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
         return "glorot_uniform" if stddev is None else keras.initializers.TruncatedNormal(stddev=stddev)
+
+
+def apply_block(name: str, function: Callable[..., Any], *inputs: Any) -> Any:
+    """Applies the layers of `function` to `inputs` as a model of their own, which is one line of the summary.
+
+    It computes what the layers compute without it, and their variables have the same paths and initial values.
+    """
+    starts = [
+        keras.Input(batch_shape=x.shape, dtype=x.dtype, name=f"{name}_input{number}")
+        for number, x in enumerate(inputs, start=1)
+    ]
+    outputs = function(*starts)
+    outputs = list(outputs) if isinstance(outputs, tuple) else outputs
+    if len(starts) == 1:
+        return keras.Model(starts[0], outputs, name=name)(inputs[0])
+    return keras.Model(starts, outputs, name=name)(list(inputs))
+
+
+def leaves(model: keras.Model) -> Iterator[layers.Layer]:
+    """Yields the layers of a model and of its blocks, but not the blocks."""
+    for each in model.layers:
+        if isinstance(each, keras.Model):
+            yield from leaves(each)
+        else:
+            yield each
 
 
 def head_dtype() -> str:

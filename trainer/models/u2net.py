@@ -6,12 +6,13 @@ Each of the seven maps has one channel with a sigmoid there, and `num_classes` c
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import keras
 from keras import layers
 
-from trainer.models.layers import Convolutions, CropLike, PadToMultiple, ResizeLike, head_dtype
+from trainer.models.layers import Convolutions, CropLike, PadToMultiple, ResizeLike, apply_block, head_dtype
 
 STRIDE = 32  # five halvings in the network, and five in RSU-7, each of an even size
 
@@ -103,7 +104,7 @@ def _build(
     padded = PadToMultiple(STRIDE, name="pad")(images)
     encoded = _encode(padded, network.encoder, convolutions)
     decoded = _decode(encoded, network.decoder, convolutions)
-    logits = _logits(decoded, padded, num_classes)
+    logits = apply_block("logits", partial(_logits, num_classes=num_classes), padded, *decoded)
     crops = ["logits_fused_crop", *(f"logits_side{number}_crop" for number in range(1, 7))]
     outputs = [CropLike(dtype="float32", name=crop)(each, images) for crop, each in zip(crops, logits, strict=True)]
     return keras.Model(images, outputs, name=name)
@@ -113,9 +114,10 @@ def _encode(x: Any, stages: tuple[Stage, ...], convolutions: Convolutions) -> li
     """-> the outputs of stages 1..6, each half the size of the previous one."""
     outputs: list[Any] = []
     for number, stage in enumerate(stages, start=1):
+        name = f"stage{number}"
         if outputs:
-            x = layers.MaxPooling2D(2, name=f"stage{number}_pool")(x)
-        x = _rsu(x, stage, convolutions, name=f"stage{number}")
+            x = layers.MaxPooling2D(2, name=f"{name}_pool")(x)
+        x = apply_block(name, partial(_rsu, stage=stage, convolutions=convolutions, name=name), x)
         outputs.append(x)
     return outputs
 
@@ -125,12 +127,17 @@ def _decode(encoded: list[Any], stages: tuple[Stage, ...], convolutions: Convolu
     outputs = [encoded[-1]]
     for number, stage in zip(range(5, 0, -1), stages, strict=True):
         name = f"stage{number}d"
-        x = _concat_resized(outputs[0], encoded[number - 1], name)
-        outputs.insert(0, _rsu(x, stage, convolutions, name=name))
+        merge = partial(_merge, stage=stage, convolutions=convolutions, name=name)
+        outputs.insert(0, apply_block(name, merge, outputs[0], encoded[number - 1]))
     return outputs
 
 
-def _logits(decoded: list[Any], padded: Any, num_classes: int) -> list[Any]:
+def _merge(below: Any, skip: Any, *, stage: Stage, convolutions: Convolutions, name: str) -> Any:
+    """A stage of the decoder, of the one below it and the stage of the encoder at its size."""
+    return _rsu(_concat_resized(below, skip, name), stage, convolutions, name=name)
+
+
+def _logits(padded: Any, *decoded: Any, num_classes: int) -> list[Any]:
     """The fused logits and the six side logits, at the size of the padded image; float32 under any dtype policy."""
     sides = []
     for number, x in enumerate(decoded, start=1):
@@ -146,8 +153,8 @@ def _logits(decoded: list[Any], padded: Any, num_classes: int) -> list[Any]:
 def _rsu(x: Any, stage: Stage, convolutions: Convolutions, *, name: str) -> Any:
     """A residual U-block: section 3.1 and figure 2; RSU-4F in section 3.2."""
     residual = convolutions.conv(x, stage.out, 3, bias=True, name=f"{name}_in")
-    block = _dilated_u if stage.height == DILATED else _pooled_u
-    return layers.Add(name=f"{name}_add")([block(residual, stage, convolutions, name), residual])
+    u_block = _dilated_u if stage.height == DILATED else _pooled_u
+    return layers.Add(name=f"{name}_add")([u_block(residual, stage, convolutions, name), residual])
 
 
 def _pooled_u(x: Any, stage: Stage, convolutions: Convolutions, name: str) -> Any:

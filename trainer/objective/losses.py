@@ -32,6 +32,10 @@ class SegmentationLoss:
     Attributes:
       class_weights: factor of the pixels of each class, in the sum and in the weight; None is 1 for all. Only the
         ratios matter.
+      label_smoothing: e, at least 0 and below 1: cross entropy is against (1 - e) * onehot + e / C (Szegedy et al.
+        2016, arXiv 1512.00567, section 7). The weight of a pixel is that of its label, as with the sample weights of
+        Keras' CategoricalCrossentropy; PyTorch's CrossEntropyLoss weights each class of the smoothed label instead. The
+        other terms, which are measures of overlap, compare with the labels as they are.
       hard_pixel_fraction: fraction of the valid pixels of each image, above 0 and at most 1: cross entropy averages
         those with the largest loss. Like `top_k_percent_pixels` of DeepLab, but per image rather than per device.
       hard_pixel_ramp_steps: steps over which this fraction falls linearly from 1; like `hard_example_mining_step` of
@@ -43,6 +47,7 @@ class SegmentationLoss:
     """
 
     class_weights: Sequence[float] | None = None
+    label_smoothing: float = 0.0
     hard_pixel_fraction: float = 1.0
     hard_pixel_ramp_steps: int = 0
     terms: Mapping[str, float] = field(default_factory=dict)
@@ -51,6 +56,8 @@ class SegmentationLoss:
         weights = () if self.class_weights is None else self.class_weights
         if any(not 0 <= weight < np.inf for weight in weights):
             raise ValueError(f"class_weights {list(weights)}: expected finite numbers of at least 0")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing {self.label_smoothing}: expected at least 0 and below 1")
         if not 0 < self.hard_pixel_fraction <= 1:
             raise ValueError(f"hard_pixel_fraction {self.hard_pixel_fraction}: expected above 0 and at most 1")
         unknown = self.terms.keys() - {term.name for term in TERMS}
@@ -93,7 +100,7 @@ class SegmentationLoss:
         """-> float32[B]: the weighted sum of the terms of each image, for one output."""
         logits = tf.cast(tf.reshape(logits, [tf.shape(truth)[0], -1, logits.shape[-1]]), tf.float32)
         logits = tf.where(valid[..., tf.newaxis], logits, 0.0)
-        entropies = tf.nn.sparse_softmax_cross_entropy_with_logits(truth, logits)
+        entropies = self._entropies(truth, logits)
         if keep is not None:
             weights *= hard_pixels(entropies * weights, valid, keep)
         weight = tf.reduce_sum(weights, axis=1)
@@ -105,6 +112,14 @@ class SegmentationLoss:
         for factor, term in weighted:
             losses += factor * term.function(probabilities, members, valid)
         return losses
+
+    def _entropies(self, truth: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        """-> float32[B, P]: the cross entropy of each pixel."""
+        entropies = tf.nn.sparse_softmax_cross_entropy_with_logits(truth, logits)
+        if not self.label_smoothing:
+            return entropies
+        uniform = tf.reduce_logsumexp(logits, axis=-1) - tf.reduce_mean(logits, axis=-1)
+        return (1.0 - self.label_smoothing) * entropies + self.label_smoothing * uniform
 
     def _pixel_weights(self, truth: tf.Tensor, valid: tf.Tensor, classes: int) -> tf.Tensor:
         """-> float32[B, P]: the weights of pixels; 0 if ignored."""

@@ -1,8 +1,8 @@
-"""SGD and AdamW with clipping of the gradient of the global batch, and their learning rate schedule."""
+"""SGD and AdamW with clipping of the gradient of the global batch, and their learning rates."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -92,14 +92,50 @@ class _ClipsGlobally:
         return config | {"clip_norm": self.clip_norm}
 
 
-@keras.saving.register_keras_serializable(package="trainer")
-class SGD(_ClipsGlobally, keras.optimizers.SGD):
-    """`keras.optimizers.SGD` that clips the gradient of the global batch."""
+class _MultipliesRates:
+    """Multiplies the learning rate of the variables whose paths are in `multipliers`; without any, it is Keras.
+
+    The rate, and not the gradient, whose scale AdamW does not see. Weight decay has the same rate, as it is decoupled.
+    """
+
+    def __init__(self, *args: Any, multipliers: Mapping[str, float] | None = None, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.multipliers = dict(multipliers or {})
+
+    def build(self, variables: Sequence[keras.Variable]) -> None:
+        unknown = self.multipliers.keys() - {variable.path for variable in variables}
+        if unknown:
+            raise ValueError(f"multipliers: there is no variable {min(unknown)}")
+        super().build(variables)  # type: ignore[misc]
+
+    def _apply_weight_decay(self, variables: Sequence[keras.Variable]) -> None:
+        if not self.multipliers:
+            super()._apply_weight_decay(variables)  # type: ignore[misc]
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Called by Keras for each variable, on each replica."""
+        if self.multipliers:
+            known: Any = self
+            path = known._trainable_variables[known._get_variable_index(variable)].path
+            learning_rate = learning_rate * self.multipliers.get(path, 1.0)
+            if known.weight_decay and known._use_weight_decay(variable):
+                rate, decay = (tf.cast(each, variable.dtype) for each in (learning_rate, known.weight_decay))
+                variable.assign_sub(variable * decay * rate)
+        super().update_step(gradient, variable, learning_rate)  # type: ignore[misc]
+
+    def get_config(self) -> dict[str, Any]:
+        config: dict[str, Any] = super().get_config()  # type: ignore[misc]
+        return config | {"multipliers": dict(self.multipliers)}
 
 
 @keras.saving.register_keras_serializable(package="trainer")
-class AdamW(_ClipsGlobally, keras.optimizers.AdamW):
-    """`keras.optimizers.AdamW` that clips the gradient of the global batch."""
+class SGD(_ClipsGlobally, _MultipliesRates, keras.optimizers.SGD):
+    """`keras.optimizers.SGD` that clips the gradient of the global batch and has learning rates by variable."""
+
+
+@keras.saving.register_keras_serializable(package="trainer")
+class AdamW(_ClipsGlobally, _MultipliesRates, keras.optimizers.AdamW):
+    """`keras.optimizers.AdamW` that clips the gradient of the global batch and has learning rates by variable."""
 
 
 def build_optimizer(
@@ -109,6 +145,7 @@ def build_optimizer(
     momentum: float = 0.9,
     weight_decay: float = 0.0,
     clip_norm: float | None = None,
+    multipliers: Mapping[str, float] | None = None,
 ) -> keras.optimizers.Optimizer:
     """SGD with momentum, or AdamW; without weight decay of biases and normalization layers.
 
@@ -122,6 +159,8 @@ def build_optimizer(
       momentum: of SGD, without Nesterov momentum. AdamW ignores it; its betas are 0.9 and 0.999.
       weight_decay: fraction of a weight that a step removes at a learning rate of 1.
       clip_norm: largest norm of the gradient of the global batch over all variables; None for no clipping.
+      multipliers: path of a variable -> factor of its learning rate, also in its weight decay. Clipping sees gradients
+        as they are.
 
     Raises:
       ValueError: the name is unknown, or a number is out of range.
@@ -132,11 +171,12 @@ def build_optimizer(
         raise ValueError(f"weight_decay {weight_decay}: expected at least 0")
     if clip_norm is not None and not clip_norm > 0:
         raise ValueError(f"clip_norm {clip_norm}: expected above 0, or None for no clipping")
+    ours: dict[str, Any] = {"clip_norm": clip_norm, "multipliers": multipliers}
     if name == "sgd":
         decay = weight_decay or None  # None saves an operation per variable
-        optimizer = SGD(learning_rate, momentum=float(momentum), weight_decay=decay, clip_norm=clip_norm)
+        optimizer = SGD(learning_rate, momentum=float(momentum), weight_decay=decay, **ours)
     elif name == "adamw":
-        optimizer = AdamW(learning_rate, weight_decay=weight_decay, clip_norm=clip_norm)
+        optimizer = AdamW(learning_rate, weight_decay=weight_decay, **ours)
     else:
         raise ValueError(f"optimizer {name!r}: expected sgd or adamw")
     optimizer.exclude_from_weight_decay(var_names=[NOT_DECAYED])

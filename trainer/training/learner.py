@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,10 +14,12 @@ from beam_pipelines.contract.errors import UserError
 from trainer import models
 from trainer.config import TrainConfig
 from trainer.inference.model_file import load_model
+from trainer.models.layers import leaves
 from trainer.objective.class_weights import class_weights
 from trainer.objective.ema import WeightAverages
 from trainer.objective.losses import SegmentationLoss
 from trainer.objective.optimizers import Schedule, build_optimizer
+from trainer.training import layerwise
 from trainer.training.inputs import Inputs
 
 
@@ -58,11 +61,14 @@ def make_learner(inputs: Inputs, schedule: Schedule, console: Console, *, is_new
       ModelError, WeightsError: see `trainer.models.build`.
       ModelFileError: the initial model can't be loaded.
       TrainingError: the initial model has no weights in common with the model.
+      FreezingError: what is frozen would be random.
     """
     config = inputs.config
     model = _build_model(inputs)
+    layerwise.freeze(model, config)
     if config.model.initial_model is not None and is_new:
-        _start_from(config.model.initial_model, model, console)
+        layerwise.check_frozen(model, config, _start_from(config.model.initial_model, model, console))
+    _tell_frozen(model, console)
     optimizer = _build_optimizer(config, schedule, model)
     momentum = config.optimizer.ema
     averages = WeightAverages(model.trainable_variables, momentum) if momentum else None
@@ -88,6 +94,7 @@ def _build_optimizer(config: TrainConfig, schedule: Schedule, model: keras.Model
         momentum=config.optimizer.momentum,
         weight_decay=config.optimizer.weight_decay,
         clip_norm=config.optimizer.clip_norm,
+        multipliers=layerwise.multipliers(model, config),
     )
     if config.machine.precision == "float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
@@ -104,24 +111,33 @@ def build_loss(inputs: Inputs) -> SegmentationLoss:
         weights = class_weights(pixels, config.objective.class_weights).tolist()
     return SegmentationLoss(
         class_weights=weights,
+        label_smoothing=config.objective.label_smoothing,
         hard_pixel_fraction=config.objective.hard_pixel_fraction,
         hard_pixel_ramp_steps=config.objective.hard_pixel_ramp_steps,
         terms=config.objective.terms,
     )
 
 
-def _start_from(path: str, model: keras.Model, console: Console) -> None:
-    """Copies the weights of the model at `path` that have the same name and shape in `model`."""
+def _tell_frozen(model: keras.Model, console: Console) -> None:
+    frozen = sum(1 for layer in leaves(model) if layer.weights and not layer.trainable)
+    if frozen:
+        trained = sum(math.prod(variable.shape) for variable in model.trainable_variables)
+        console.print(f"{frozen:,} layers are frozen; {trained:,} numbers train", highlight=False)
+
+
+def _start_from(path: str, model: keras.Model, console: Console) -> set[str]:
+    """Copies the weights of the model at `path` that have the same name and shape in `model`. -> their paths."""
     other, _ = load_model(path)
     known = {variable.path: variable for variable in other.weights}
-    taken = 0
+    taken: set[str] = set()
     for variable in model.weights:
         source = known.get(variable.path)
         if source is not None and source.shape == variable.shape:
             variable.assign(source.numpy())
-            taken += 1
+            taken.add(variable.path)
     if not taken:
         raise TrainingError(
             f"--initial_model={path} has no weights in common with this model: set another file, or leave it out"
         )
-    console.print(f"{taken:,} of {len(model.weights):,} weights start from {path}", highlight=False, markup=False)
+    console.print(f"{len(taken):,} of {len(model.weights):,} weights start from {path}", highlight=False, markup=False)
+    return taken

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from beam_pipelines.contract.normalization import Normalization
 from trainer.models import as_list, build, option_defaults
 from trainer.models.backbones.keras_xception import matching_layers, pretrained_xception
 from trainer.models.errors import ModelError, WeightsError
-from trainer.models.layers import AtrousMaxPool, Convolutions, CropLike, PadToMultiple, ResizeLike
+from trainer.models.layers import AtrousMaxPool, Convolutions, CropLike, PadToMultiple, ResizeLike, apply_block, leaves
 
 # TensorFlow's tensors take no `copy` keyword yet, which NumPy 2 says wherever Keras saves a variable.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -112,9 +113,10 @@ def test_u2net_has_the_published_number_of_parameters(name: str, trained: int) -
 
 def test_each_map_of_u2net_has_all_classes(models: dict[str, keras.Model]) -> None:
     model = models["u2netp"]
-    sides = [model.get_layer(f"logits_side{number}").kernel.shape for number in range(1, 7)]
+    logits = model.get_layer("logits")
+    sides = [logits.get_layer(f"logits_side{number}").kernel.shape for number in range(1, 7)]
     assert {tuple(side) for side in sides} == {(3, 3, 8, 3)}
-    assert tuple(model.get_layer("logits_fused").kernel.shape) == (1, 1, 6 * 3, 3)
+    assert tuple(logits.get_layer("logits_fused").kernel.shape) == (1, 1, 6 * 3, 3)
 
 
 # Sizes
@@ -136,7 +138,7 @@ def test_any_size_goes_in_and_comes_out(models: dict[str, keras.Model], small: s
 def test_a_given_size_stays_static_and_changes_nothing(models: dict[str, keras.Model], small: str) -> None:
     fixed = build_small(small, shape=(40, 50, 3))
     assert {tuple(output.shape) for output in fixed.outputs} == {(None, 40, 50, 3)}
-    assert all(None not in layer.output.shape[1:] for layer in fixed.layers)
+    assert all(None not in layer.output.shape[1:] for layer in leaves(fixed))
     fixed.set_weights(models[small].get_weights())
     images = noise(1, 40, 50, 3)
     for one, other in zip(as_list(fixed(images)), as_list(models[small](images)), strict=True):
@@ -173,25 +175,20 @@ def test_the_mirror_sees_a_shift(models: dict[str, keras.Model]) -> None:
 # Atrous convolution
 
 
-def features(model: keras.Model, layer: str, images: np.ndarray) -> np.ndarray:
-    return keras.Model(model.input, model.get_layer(layer).output)(images).numpy()
+def features(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    """Those at the output stride."""
+    padded = keras.Model(model.input, model.get_layer("pad").output)(images)
+    return model.get_layer("backbone")(padded)[1].numpy()
 
 
-@pytest.mark.parametrize(
-    ("small", "last"),
-    [
-        ("xception41", "exit_block2_separable3_pointwise_relu"),
-        ("keras_xception", "block14_sepconv2_act"),
-        ("efficientnet_lite0", "block15_project_bn"),
-    ],
-)
+@pytest.mark.parametrize("small", ["xception41", "keras_xception", "efficientnet_lite0"])
 def test_stride_8_computes_the_features_of_stride_16_and_those_between(
-    models: dict[str, keras.Model], small: str, last: str
+    models: dict[str, keras.Model], small: str
 ) -> None:
     sparse, dense = models[small], build_small(small, output_stride=8)
     dense.set_weights(sparse.get_weights())
     images = noise(1, 65, 81, 3)
-    few, many = features(sparse, last, images), features(dense, last, images)
+    few, many = features(sparse, images), features(dense, images)
     assert few.shape[1:3] == (5, 6)
     assert many.shape[1:3] == (9, 11)
     np.testing.assert_allclose(many[:, ::2, ::2], few, rtol=1e-4, atol=1e-5 * few.std())
@@ -204,7 +201,8 @@ def test_keras_xception_computes_what_keras_does(
     # From the third layer on: the first two pad here and do not there. Keras' features are at stride 32.
     model = finetuned if output_stride == 16 else pretrained(weights_file, output_stride=output_stride)
     theirs = keras.Model(reference.get_layer("block1_conv2_act").output, reference.output)
-    ours = keras.Model(model.get_layer("block1_conv2_relu").output, model.get_layer("block14_sepconv2_act").output)
+    backbone = model.get_layer("backbone")
+    ours = keras.Model(backbone.get_layer("block1_conv2_relu").output, backbone.output[1])
     x = np.abs(noise(1, 65, 49, 64))
     expected = theirs(x).numpy()
     np.testing.assert_allclose(ours(x).numpy()[:, ::step, ::step], expected, rtol=1e-3, atol=1e-4 * expected.std())
@@ -292,9 +290,10 @@ def mixed_and_synchronized() -> dict[str, keras.Model]:
 @each_architecture
 def test_logits_are_float32_under_mixed_precision(mixed_and_synchronized: dict[str, keras.Model], small: str) -> None:
     model = mixed_and_synchronized[small]
-    heads = [layer for layer in model.layers if layer.name.startswith("logits")]
+    heads = [layer for layer in leaves(model) if layer.name.startswith("logits")]
+    heads = [layer for layer in heads if not isinstance(layer, keras.layers.InputLayer)]
     assert {layer.compute_dtype for layer in heads} == {"float32"}
-    assert {layer.compute_dtype for layer in model.layers if "conv1" in layer.name} == {"bfloat16"}
+    assert {layer.compute_dtype for layer in leaves(model) if "conv1" in layer.name} == {"bfloat16"}
     assert {variable.dtype for variable in model.trainable_variables} == {"float32"}
     outputs = as_list(model(noise(1, 32, 40, 3)))
     assert all(output.dtype == tf.float32 and np.isfinite(output).all() for output in outputs)
@@ -305,7 +304,7 @@ def test_batch_normalization_is_synchronized_on_demand(
     models: dict[str, keras.Model], mixed_and_synchronized: dict[str, keras.Model], small: str
 ) -> None:
     for built, synchronized in ((models, False), (mixed_and_synchronized, True)):
-        norms = [layer for layer in built[small].layers if isinstance(layer, keras.layers.BatchNormalization)]
+        norms = [layer for layer in leaves(built[small]) if isinstance(layer, keras.layers.BatchNormalization)]
         assert {layer.synchronized for layer in norms} == {synchronized}
 
 
@@ -318,7 +317,7 @@ def test_the_round_trip_through_a_file_changes_nothing(
     loaded = keras.models.load_model(tmp_path / "model.keras")
     for one, other in zip(as_list(models[small](images)), as_list(loaded(images)), strict=True):
         np.testing.assert_array_equal(one, other)
-    configs = ([layer.get_config() for layer in model.layers] for model in (loaded, models[small]))
+    configs = ([layer.get_config() for layer in leaves(model)] for model in (loaded, models[small]))
     assert next(configs) == next(configs)
 
 
@@ -345,7 +344,44 @@ def test_the_summary_names_the_parts(
     models[small].summary(line_length=150)
     text = capsys.readouterr().out
     assert f'Model: "{SMALL[small][0]}"' in text
-    assert "logits" in text
+    for part in ("stage1", "stage1d", "logits") if small == "u2netp" else ("backbone", "aspp", "decoder", "logits"):
+        assert f" {part} (" in text
+    assert text.count("\n") <= 70
+
+
+# SHA-256 of the paths of all variables, in the order in which checkpoints number them: `--initial_model` and runs that
+# were begun before need both as they are.
+PATHS = {
+    "xception41": "d6f77ccd222748dbf3a9501acab272599fb8b4363fc227bc3aa22b39b273c019",
+    "keras_xception": "f21f728f64da873a8f0f1c29711891fe12772b7894d73ac1b4c80eb3b86bc4d1",
+    "efficientnet_lite0": "c98c4d3c97005a16f651f599ca744bbf8836022bf263a6ab70634f508303eb2f",
+    "u2netp": "bea089690aa53e08a248403722537a299ffca3a7b285851d0989ac2eb571cb1b",
+}
+
+
+@each_small
+def test_variables_keep_their_paths_and_order(models: dict[str, keras.Model], small: str) -> None:
+    paths = [variable.path for variable in models[small].variables if "seed_generator" not in variable.path]
+    assert hashlib.sha256("\n".join(paths).encode()).hexdigest() == PATHS[small]
+
+
+def test_a_block_computes_what_its_layers_do() -> None:
+    def layers_of(x: Any, y: Any) -> tuple[Any, Any]:
+        x = keras.layers.Conv2D(4, 3, padding="same", name="first")(x)
+        return x, keras.layers.Conv2D(2, 1, name="second")(keras.layers.Concatenate(name="both")([x, y]))
+
+    def make(in_block: bool) -> keras.Model:
+        keras.utils.set_random_seed(5)
+        x, y = keras.Input((None, None, 3)), keras.Input((None, None, 1))
+        return keras.Model([x, y], list(apply_block("part", layers_of, x, y) if in_block else layers_of(x, y)))
+
+    one, other = make(in_block=True), make(in_block=False)
+    assert [layer.name for layer in one.layers if layer.weights] == ["part"]
+    assert [each.path for each in one.variables] == [each.path for each in other.variables]
+    assert {layer.name for layer in leaves(one)} > {layer.name for layer in leaves(other) if layer.weights}
+    given = [noise(1, 5, 6, 3), noise(1, 5, 6, 1)]
+    for mine, theirs in zip(one(given), other(given), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
 
 
 # Pretrained weights
@@ -359,8 +395,9 @@ def test_a_weights_file_is_loaded_into_all_layers(reference: keras.Model, finetu
 
 
 def assert_loaded(model: keras.Model, reference: keras.Model) -> None:
+    by_name = {layer.name: layer for layer in leaves(model)}
     for theirs, ours in matching_layers(reference):
-        for expected, loaded in zip(theirs.get_weights(), model.get_layer(ours).get_weights(), strict=True):
+        for expected, loaded in zip(theirs.get_weights(), by_name[ours].get_weights(), strict=True):
             np.testing.assert_array_equal(loaded, expected)
 
 
@@ -398,7 +435,7 @@ def legacy_h5(model: keras.Model, path: Path) -> None:
 def test_pretrained_filters_see_pixels_between_minus_one_and_one(finetuned: keras.Model) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (1, 17, 17, 3)).astype(np.float32)
     normalized = ((pixels / 255 - MEAN) / STD).astype(np.float32)
-    seen = features(finetuned, "rescale", normalized)
+    seen = keras.Model(finetuned.input, finetuned.get_layer("rescale").output)(normalized).numpy()
     np.testing.assert_allclose(seen, keras.applications.xception.preprocess_input(pixels.copy()), atol=1e-6)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -15,9 +16,13 @@ LOSSES = {
     "entropy": SegmentationLoss(),
     "weighted": SegmentationLoss(class_weights=WEIGHTS),
     "top_k": SegmentationLoss(hard_pixel_fraction=0.3),
+    "smoothed": SegmentationLoss(label_smoothing=0.1),
+    "smoothed_weighted": SegmentationLoss(class_weights=WEIGHTS, label_smoothing=0.3),
     "lovasz": SegmentationLoss(terms={"lovasz": 1.0}),
     "dice": SegmentationLoss(terms={"dice": 1.0}),
-    "all": SegmentationLoss(class_weights=WEIGHTS, hard_pixel_fraction=0.25, terms={"lovasz": 0.7, "dice": 0.2}),
+    "all": SegmentationLoss(
+        class_weights=WEIGHTS, label_smoothing=0.2, hard_pixel_fraction=0.25, terms={"lovasz": 0.7, "dice": 0.2}
+    ),
 }
 
 
@@ -72,7 +77,8 @@ def oracle(loss: SegmentationLoss, labels: np.ndarray, outputs: list[np.ndarray]
         denominator += weight
         for logits in outputs:
             probabilities = softmax(logits[index][mask != IGNORE].astype(np.float64))
-            entropies = -np.log(probabilities[np.arange(len(truth)), truth])
+            smoothed = (1 - loss.label_smoothing) * np.eye(CLASSES)[truth] + loss.label_smoothing / CLASSES
+            entropies = -(smoothed * np.log(probabilities)).sum(-1)
             order = np.argsort(-(entropies * weights[truth]), kind="stable")
             kept = order[: int(np.ceil(np.float32(share) * np.float32(len(truth))))]
             total += weight * (entropies[kept] @ weights[truth[kept]]) / weights[truth[kept]].sum()
@@ -97,6 +103,23 @@ def test_entropy_is_the_mean_over_the_valid_pixels_of_the_batch():
     loss_sum, weight_sum = SegmentationLoss()(labels, outputs)
     assert float(mean_loss(loss_sum, weight_sum)) == pytest.approx(expected, rel=1e-6)
     assert float(weight_sum) == valid.sum()
+
+
+def test_smoothed_labels_are_weighted_as_by_keras():
+    labels, (logits,) = make_batch(outputs=1)
+    valid = labels != IGNORE
+    truth, weights = labels[valid].astype(int), np.array(WEIGHTS)
+    keras_loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.3, reduction="sum")
+    expected = keras_loss(np.eye(CLASSES)[truth], logits[valid], sample_weight=weights[truth])
+    loss_sum, weight_sum = LOSSES["smoothed_weighted"](labels, [logits])
+    assert float(loss_sum) == pytest.approx(float(expected), rel=2e-6)
+    assert float(weight_sum) == pytest.approx(weights[truth].sum(), rel=1e-6)
+
+
+def test_smoothed_labels_of_one_class_are_as_they_were():
+    labels = np.zeros((1, 2, 2), np.uint8)
+    logits = np.full((1, 2, 2, 1), 7, np.float32)
+    assert float(SegmentationLoss(label_smoothing=0.5)(labels, [logits])[0]) == 0
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -241,6 +264,7 @@ def test_perfect_logits_cost_nothing():
     ("options", "message"),
     [
         ({"hard_pixel_fraction": 0}, "hard_pixel_fraction 0: expected above 0"),
+        ({"label_smoothing": 1}, "label_smoothing 1: expected at least 0 and below 1"),
         ({"hard_pixel_fraction": 1.5}, r"hard_pixel_fraction 1\.5"),
         ({"terms": {"lovasz": -1}}, "lovasz -1: expected at least 0"),
         ({"terms": {"dice": float("nan")}}, "dice nan"),

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from trainer.models.layers import Convolutions
 
 
+BLOCK = "backbone"  # name of the block of a model that is its backbone
+
+
 class Features(NamedTuple):
     """The outputs of a backbone: `low` at stride 4, `high` at the output stride."""
 

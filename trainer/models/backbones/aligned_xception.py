@@ -6,12 +6,13 @@ Numbers are from figure 4 and from tensorflow/models, research/deeplab/core/xcep
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from keras import layers
 
 from trainer.models.backbones import Features
-from trainer.models.layers import Convolutions
+from trainer.models.layers import Convolutions, apply_block
 
 EPSILON = 1e-3  # of batch normalization: batch_norm_epsilon in research/deeplab/core/feature_extractor.py
 STDDEV = 0.09  # of all initial kernels: weights_initializer_stddev of xception_arg_scope
@@ -50,7 +51,8 @@ def build(
     for module in _modules(middle_units):
         atrous = stride == output_stride
         kept = 1 if atrous else module.stride
-        x, second = _apply(module, x, convolutions, stride=kept, rate=rate, depthwise_relu=depthwise_relu)
+        options: dict[str, Any] = {"stride": kept, "rate": rate, "depthwise_relu": depthwise_relu}
+        x, second = apply_block(module.name, partial(_apply, module, convolutions=convolutions, **options), x)
         stride *= kept
         rate *= module.stride // kept
         if module.name == "entry_block2":

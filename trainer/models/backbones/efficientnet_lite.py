@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import keras
@@ -22,7 +23,7 @@ from keras import layers
 from trainer.models.backbones import Features
 from trainer.models.backbones.pytorch_file import read_tensors
 from trainer.models.errors import ModelError, WeightsError
-from trainer.models.layers import Convolutions
+from trainer.models.layers import Convolutions, apply_block, leaves
 
 EPSILON = 1e-3  # batch_norm_epsilon
 MOMENTUM = 0.99  # batch_norm_momentum
@@ -83,7 +84,9 @@ def build(images: Any, convolutions: Convolutions, *, output_stride: int) -> Fea
     low, stride, rate = None, 2, 1
     for block in BLOCKS:
         kept = 1 if stride == output_stride else block.stride
-        x, filtered = _apply(block, x, convolutions, stride=kept, rate=rate)
+        x, filtered = apply_block(
+            block.name, partial(_apply, block, convolutions=convolutions, stride=kept, rate=rate), x
+        )
         stride *= kept
         rate *= block.stride // kept
         if stride == 4:
@@ -177,9 +180,9 @@ def _check_names(tensors: Mapping[str, np.ndarray], path: str) -> None:
 
 def _copy(tensors: Mapping[str, np.ndarray], model: keras.Model, path: str) -> None:
     """Sets every variable of the layers of this network in `model`."""
-    pairs = [*_backbone(), *(_HEAD if "classes" in {layer.name for layer in model.layers} else ())]
-    for theirs, ours in pairs:
-        layer = model.get_layer(ours)
+    by_name = {layer.name: layer for layer in leaves(model)}
+    for theirs, ours in (*_backbone(), *(_HEAD if "classes" in by_name else ())):
+        layer = by_name[ours]
         values = _values(tensors, _entries(theirs, ours), layer, path)
         for value, variable, entry in zip(values, layer.weights, _entries(theirs, ours), strict=True):
             if value.shape != tuple(variable.shape):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from keras import layers
 
 from trainer.models.backbones import Features
 from trainer.models.errors import ModelError, WeightsError
-from trainer.models.layers import AtrousMaxPool, Convolutions
+from trainer.models.layers import AtrousMaxPool, Convolutions, apply_block, leaves
 
 EPSILON = 1e-3  # of batch normalization, the default that keras.applications.Xception uses
 
@@ -33,19 +34,17 @@ def build(images: Any, convolutions: Convolutions, *, output_stride: int) -> Fea
     convolutions = replace(convolutions, epsilon=EPSILON)
     x = convolutions.conv(images, 32, 3, stride=2, name="block1_conv1")
     x = convolutions.conv(x, 64, 3, name="block1_conv2")
-    x, _ = _strided_block(x, 2, (128, 128), convolutions, stride=2, rate=1, relu_first=False)
-    x, low = _strided_block(x, 3, (256, 256), convolutions, stride=2, rate=1)
-    stride, rate = (2, 1) if output_stride == 16 else (1, 1)
-    x, _ = _strided_block(x, 4, (728, 728), convolutions, stride=stride, rate=rate)
+    strided = partial(_strided_block, convolutions=convolutions, rate=1)
+    x, _ = apply_block("block2", partial(strided, number=2, filters=(128, 128), stride=2, relu_first=False), x)
+    x, low = apply_block("block3", partial(strided, number=3, filters=(256, 256), stride=2), x)
+    x, _ = apply_block("block4", partial(strided, number=4, filters=(728, 728), stride=output_stride // 8), x)
     rate = 16 // output_stride
-    for block in range(5, 13):
-        y = _separables(x, block, (728, 728, 728), convolutions, rate)
-        x = layers.Add(name=f"block{block}_add")([y, x])
-    x, _ = _strided_block(x, 13, (728, 1024), convolutions, stride=1, rate=rate)
-    for number, filters in enumerate((1536, 2048), start=1):
-        name = f"block14_sepconv{number}"
-        x = layers.ReLU(name=f"{name}_act")(_separable(x, filters, convolutions, 2 * rate, name))
-    return Features(low, x)
+    for number in range(5, 13):
+        x = apply_block(
+            f"block{number}", partial(_middle_block, number=number, convolutions=convolutions, rate=rate), x
+        )
+    x, _ = apply_block("block13", partial(strided, number=13, filters=(728, 1024), stride=1, rate=rate), x)
+    return Features(low, apply_block("block14", partial(_last_block, convolutions=convolutions, rate=2 * rate), x))
 
 
 def read_weights(source: str) -> Callable[[keras.Model], None]:
@@ -70,8 +69,9 @@ def pretrained_xception(source: str) -> keras.Model:
 
 def copy_weights(reference: keras.Model, model: keras.Model) -> None:
     """Copies the weights of keras.applications.Xception into the layers of `model` that match."""
+    by_name = {layer.name: layer for layer in leaves(model)}
     for theirs, ours in matching_layers(reference):
-        model.get_layer(ours).set_weights(theirs.get_weights())
+        by_name[ours].set_weights(theirs.get_weights())
 
 
 def matching_layers(reference: keras.Model) -> list[tuple[Any, str]]:
@@ -131,20 +131,32 @@ def _load(model: keras.Model, path: Path) -> None:
             raise ValueError(f"it has no weights for {kernel.path}")
 
 
+def _middle_block(x: Any, *, number: int, convolutions: Convolutions, rate: int) -> Any:
+    y = _separables(x, number, (728, 728, 728), convolutions, rate)
+    return layers.Add(name=f"block{number}_add")([y, x])
+
+
+def _last_block(x: Any, *, convolutions: Convolutions, rate: int) -> Any:
+    for number, filters in enumerate((1536, 2048), start=1):
+        name = f"block14_sepconv{number}"
+        x = layers.ReLU(name=f"{name}_act")(_separable(x, filters, convolutions, rate, name))
+    return x
+
+
 def _strided_block(
     x: Any,
-    block: int,
+    *,
+    number: int,
     filters: tuple[int, ...],
     convolutions: Convolutions,
-    *,
     stride: int,
     rate: int,
     relu_first: bool = True,
 ) -> tuple[Any, Any]:
     """Separable convolutions, max pooling and a shortcut. -> the block's output, and its features before pooling."""
-    name = f"block{block}"
+    name = f"block{number}"
     shortcut = convolutions.conv(x, filters[-1], 1, stride=stride, relu=False, name=f"{name}_residual")
-    before = _separables(x, block, filters, convolutions, rate, relu_first=relu_first)
+    before = _separables(x, number, filters, convolutions, rate, relu_first=relu_first)
     if rate == 1:
         pool = layers.MaxPooling2D(3, strides=stride, padding="same", name=f"{name}_pool")
     else:
@@ -153,10 +165,16 @@ def _strided_block(
 
 
 def _separables(
-    x: Any, block: int, filters: tuple[int, ...], convolutions: Convolutions, rate: int, *, relu_first: bool = True
+    x: Any,
+    block_number: int,
+    filters: tuple[int, ...],
+    convolutions: Convolutions,
+    rate: int,
+    *,
+    relu_first: bool = True,
 ) -> Any:
     for number, each in enumerate(filters, start=1):
-        name = f"block{block}_sepconv{number}"
+        name = f"block{block_number}_sepconv{number}"
         if number > 1 or relu_first:
             x = layers.ReLU(name=f"{name}_act")(x)
         x = _separable(x, each, convolutions, rate, name)
