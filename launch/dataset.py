@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,12 +48,12 @@ def local_files(folder: str) -> Files:
     return Files(sizes, read)
 
 
-def open_manifest(folder: str, content: bytes | None, splits: Iterable[str], hosts: int) -> Manifest:
+def open_manifest(folder: str, content: bytes | None, splits: Mapping[str, Sequence[str]], hosts: int) -> Manifest:
     """Reads the manifest of a data set, and checks that the trainer can start with it.
 
     Args:
       content: of the manifest file; None if there is no such file.
-      splits: the splits that the trainer reads; empty names are skipped.
+      splits: option of the trainer -> the splits that it names.
       hosts: how many hosts share each split.
 
     Raises:
@@ -64,17 +64,19 @@ def open_manifest(folder: str, content: bytes | None, splits: Iterable[str], hos
         raise LaunchError(not_built(folder))
     with _refusals():
         manifest = Manifest.from_json(content, f"{folder}/{FILE_NAME}")
-        for split in filter(None, splits):
-            _check_shards(len(shards_of(manifest, folder, split)), folder, split, hosts)
+        for option, names in splits.items():
+            shards = [len(shards_of(manifest, folder, name, option)) for name in names]
+            _check_shards(sum(shards), folder, names, hosts)
     return manifest
 
 
-def _check_shards(shards: int, folder: str, split: str, hosts: int) -> None:
-    """Raises LaunchError if `hosts` hosts cannot share the shards of a split that have examples."""
+def _check_shards(shards: int, folder: str, splits: Sequence[str], hosts: int) -> None:
+    """Raises LaunchError if `hosts` hosts cannot share the shards of the splits that have examples."""
     if shards < hosts:
+        named = ",".join(splits)
         raise LaunchError(
-            f"{folder}: {shards} shards of {split} are too few for {hosts} hosts: use fewer hosts, or rebuild the "
-            f"data set with --shards={split}={hosts} or more"
+            f"{folder}: {shards} shards of {named} are too few for {hosts} hosts: use fewer hosts, or rebuild the data "
+            f"set with --shards={splits[0]}={hosts} or more"
         )
 
 

@@ -33,6 +33,29 @@ def dataset(text: str) -> str:
     return (folder or ".") if name == "dataset.json" else place(text).rstrip("/") or "/"
 
 
+def datasets(text: str) -> tuple[str, ...]:
+    """A,B: folders of data sets, each as `dataset` takes it, without repetition."""
+    folders = tuple(dataset(part) for part in text.split(",")) if text else ()
+    if len(set(folders)) < len(folders):
+        raise argparse.ArgumentTypeError(f"{text!r} names a data set twice; --mix sets the share of each")
+    return folders
+
+
+def names(text: str) -> str:
+    """A,B: names, without repetition."""
+    parts = text.split(",")
+    if "" in parts or len(set(parts)) < len(parts):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a name, or several different names with commas between")
+    return text
+
+
+def shares(text: str) -> tuple[float, ...]:
+    """W,...: shares above 0, such as 0.7,0.3. -> the shares, whose sum is 1."""
+    positive = number(above=0)
+    values = [positive(part) for part in text.split(",")]
+    return tuple(value / sum(values) for value in values)
+
+
 def whole(least: int) -> Callable[[str], int]:
     """A whole number of at least `least`."""
 

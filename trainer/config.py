@@ -25,17 +25,28 @@ from trainer.sections import (
 
 DEFAULT_OUTPUT = "out/run"
 CONFIG = "config.json"  # in the folder of a run: the settings that it was started with
+FINISHED = "finished.json"  # there, written last: the report and the export
 
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
-    """Folders, local or gs://. All except `dataset` are below `--output`, or where Vertex AI says."""
+    """Folders, local or gs://. All except those of data sets are below `--output`, or where Vertex AI says.
+
+    Attributes:
+      dataset: the data set that is trained and validated on, and whose normalization the model has.
+      other_datasets: data sets that are only trained on.
+    """
 
     dataset: str
     output: str
     checkpoints: str
     logs: str
     export: str
+    other_datasets: tuple[str, ...] = ()
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        return self.dataset, *self.other_datasets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +63,13 @@ class TrainConfig:
     reporting: ReportingConfig
     cluster: Cluster
     reports_metric: bool
+
+    @property
+    def reads(self) -> dict[str, dict[str, tuple[str, ...]]]:
+        """Folder of each data set -> option -> the splits of the data set that it names and that are read."""
+        trained = {"train_split": self.data.train_splits}
+        validated = {"val_split": (self.data.val_split,)} if self.data.val_split else {}
+        return {self.places.dataset: trained | validated} | dict.fromkeys(self.places.other_datasets, trained)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values by the names of the options, for `config.json`."""
@@ -70,7 +88,13 @@ class TrainConfig:
         return {name: values[name] for name in _IDENTITY}
 
 
+LENGTH = ("epochs", "steps")
 _IDENTITY = settings.identity_defaults(section for section, _ in SECTIONS.values())
+
+
+def datasets_identity(identities: Sequence[str]) -> str | list[str]:
+    """The value of "dataset" in the identity of a run: that of its data set, or of each."""
+    return identities[0] if len(identities) == 1 else list(identities)
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -88,10 +112,20 @@ def another_run(folder: str, before: Mapping[str, Any], now: Mapping[str, Any]) 
     changed = ", ".join(changes(before, now))
     if not changed:
         return None
-    cure = "Set another --output, or the same values"
-    if before.get("dataset") not in (None, now.get("dataset")):
-        cure += "; with --initial_model=MODEL a new run starts from the weights of a finished one, on other data"
-    return f"{folder} contains another run: {changed}. {cure}"
+    return f"{folder} contains another run: {changed}. {new_run(folder)}"
+
+
+def new_run(folder: str) -> str:
+    """What to do instead of resuming the run in a folder with other values."""
+    return (
+        f"Set another --output, or the same values; with --initial_model={folder} a run in another --output starts "
+        "from the weights of this one"
+    )
+
+
+def without_length(now: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """The identity `now` with the length of the run `before`, which may be made longer when it is finished."""
+    return {name: before.get(name, _IDENTITY[name]) if name in LENGTH else value for name, value in now.items()}
 
 
 def read_identity(content: str | bytes) -> dict[str, Any]:
@@ -157,12 +191,29 @@ def parse_train(argv: Sequence[str] | None = None, environment: Mapping[str, str
         cluster = parse_cluster(environment)
     except ClusterError as error:
         parser.error(str(error))
-    dataset = args.pop("dataset") or environment.get("AIP_TRAINING_DATA_URI", "")
-    if not dataset:
+    given = args.pop("dataset") or arguments.datasets(environment.get("AIP_TRAINING_DATA_URI") or "")
+    if not given:
         parser.error("--dataset is required: the folder that `python -m beam_pipelines.build` wrote")
-    places = Places(dataset=arguments.dataset(dataset), **_places(args.pop("output"), environment))
+    dataset, *others = given
+    places = Places(dataset=dataset, other_datasets=tuple(others), **_places(args.pop("output"), environment))
     sections: dict[str, Any] = {name: settings.take(section, args) for name, (section, _) in SECTIONS.items()}
+    if problem := _data_problem(places, sections["data"]):
+        parser.error(problem)
     return TrainConfig(places=places, cluster=cluster, reports_metric="CLOUD_ML_TRIAL_ID" in environment, **sections)
+
+
+def _data_problem(places: Places, data: DataConfig) -> str | None:
+    """What is wrong with the splits and the mix; None if nothing is."""
+    if data.val_split in data.train_splits:
+        return (
+            f"argument --val_split: {data.val_split} is also trained on, so its scores would say nothing; set "
+            "--val_split='' for none, or another split"
+        )
+    if data.mix is not None and not places.other_datasets:
+        return "argument --mix: --dataset has one data set, so that it has all of an epoch; leave it out"
+    if data.mix is not None and len(data.mix) != len(places.datasets):
+        return f"argument --mix: {len(data.mix)} shares for {len(places.datasets)} data sets in --dataset"
+    return None
 
 
 def _places(output: str | None, environment: Mapping[str, str]) -> dict[str, Any]:
@@ -197,8 +248,10 @@ def train_parser() -> argparse.ArgumentParser:
     places = parser.add_argument_group("places")
     places.add_argument(
         "--dataset",
-        type=arguments.dataset,
-        help="folder of the data set, local or gs:// (else AIP_TRAINING_DATA_URI)",
+        type=arguments.datasets,
+        metavar="FOLDER,...",
+        help="folder of the data set, local or gs:// (else AIP_TRAINING_DATA_URI); of several, which have one label "
+        "table, the first is also validated on",
     )
     places.add_argument(
         "--output",

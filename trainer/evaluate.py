@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def check() -> None:
         from trainer.data.manifest import check_local
 
-        check_local(settings.dataset, [settings.split])
+        check_local(settings.dataset, {"split": [settings.split]})
 
     def work() -> int:
         run(settings)
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         work,
         check=check,
         verbose=settings.verbose,
-        less_memory=f"Set less than --batch={settings.batch}{views}",
+        less_memory=f"Set less than --batch_per_replica={settings.batch_per_replica}{views}",
     )
 
 
@@ -65,14 +65,14 @@ def run(settings: EvaluateSettings) -> None:
 
     console = Console(soft_wrap=True)
     strategy = devices.make_strategy(settings.strategy, logical_devices=settings.logical_devices)
-    split = dataset.open_split(settings.dataset, settings.split)
+    split = dataset.open_split(settings.dataset, settings.split, "split")
     corrupt.check_framing(split)
     with strategy.scope():
         model, description = model_file.load_model(settings.model)
         model_file.check_labels(description, split.manifest, settings.dataset)
         model = renormalized(model, description, split.manifest)
     home = os.path.dirname(model_file.find_model(settings.model)) or "."
-    folder = settings.report or f"{home}/report-{settings.split}"
+    folder = settings.output or f"{home}/report-{settings.split}"
     make_folder(folder)  # before the work, so that a folder that can't be written is reported at once
     evaluation = _evaluate(settings, model, split, strategy, console)
     print_scores(evaluation.scores, evaluation.intervals, console)
@@ -92,7 +92,7 @@ def _evaluate(
             return evaluate(
                 model,
                 split,
-                batch=settings.batch,
+                batch=settings.batch_per_replica,
                 strategy=strategy,
                 scales=settings.scales,
                 flip=settings.flip,

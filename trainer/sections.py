@@ -17,6 +17,7 @@ from trainer.settings import Needs, one_of, other_than, setting, table
 
 # The modules that define these import TensorFlow, which --help must not wait for; a test compares them.
 OPTIMIZERS = ("sgd", "adamw")
+SAMPLINGS = ("uniform", "class_uniform")
 PRECISIONS = ("float32", "bfloat16", "float16", "float64")
 
 _TRAINED_BACKBONE = Needs("freeze_backbone", lambda is_frozen: not is_frozen, "no --freeze_backbone")
@@ -27,7 +28,22 @@ _AUGMENTATIONS = ", ".join(f"--{row.option.name}" for row in AUGMENTATIONS)
 class DataConfig:
     """What is read, in which order, and how it is augmented. Sizes are (height, width) in pixels."""
 
-    train_split: str = setting("train", identity=True, help="split to train on")
+    train_split: str = setting(
+        "train", identity=True, type=arguments.names, metavar="NAME,...", help="split to train on, or several"
+    )
+    mix: tuple[float, ...] | None = setting(
+        identity=True,
+        type=arguments.shares,
+        metavar="W,...",
+        help="the share of each data set in an epoch, such as 0.7,0.3 (else in proportion to their images)",
+    )
+    sampling: str = setting(
+        "uniform",
+        identity=True,
+        choices=SAMPLINGS,
+        help="uniform: each image once an epoch; class_uniform: half of the images, and as many crops around classes "
+        "that are drawn with equal probability",
+    )
     val_split: str = setting("val", help="split that selects the best model; '' for none")
     crop_size: tuple[int, int] | None = setting(
         identity=True,
@@ -50,6 +66,10 @@ class DataConfig:
         help="what to do about damaged records: fail when one is read, or skip them, which reads all records once "
         "before training",
     )
+
+    @property
+    def train_splits(self) -> tuple[str, ...]:
+        return tuple(self.train_split.split(","))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,11 +231,24 @@ class MachineConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportingConfig:
-    """Checkpoints, evaluations and logs: how often each is written."""
+    """Checkpoints, evaluations and logs: how often each is written, and how many evaluations may be in vain."""
 
     checkpoint_steps: int = setting(500, type=arguments.whole(1), help="updates between checkpoints")
     evaluate_epochs: int = setting(1, type=arguments.whole(1), help="epochs between evaluations")
+    patience: int = setting(
+        0,
+        type=arguments.whole(0),
+        help="stop after this many evaluations without a better validation mean IoU; 0 for never",
+        needs=(other_than("val_split", ""),),
+    )
     log_steps: int = setting(20, type=arguments.whole(1), help="updates between lines of metrics.jsonl")
+    no_report: bool = setting(
+        False,
+        type=bool,
+        help="write no report; a later start without this option does",
+        needs=(other_than("val_split", ""),),
+    )
+    no_export: bool = setting(False, type=bool, help="write no SavedModel; a later start without this option does")
     verbose: bool = setting(False, type=bool, help="show TensorFlow's log, and tracebacks of errors")
 
 

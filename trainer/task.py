@@ -20,12 +20,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         from trainer.training.run import run
 
-        return run(config)
+        return run(config).exit_code
 
     def check() -> None:
         from trainer.data.manifest import check_local
 
-        check_local(config.places.dataset, filter(None, (config.data.train_split, config.data.val_split)))
+        for folder, splits in config.reads.items():
+            check_local(folder, splits)
 
     less_memory = (
         "Try a smaller --batch_per_replica with --accumulate; or, with another --output, a smaller --crop_size or "

@@ -20,9 +20,10 @@ class Session:
     account: Google | None = None
 
     @property
-    def splits(self) -> list[str]:
-        """The splits that the trainer reads."""
-        return [split for split in (self.settings.train_split, self.settings.val_split) if split]
+    def splits(self) -> dict[str, list[str]]:
+        """Option of the trainer -> the splits that it names."""
+        settings = self.settings
+        return {"train_split": settings.train_split.split(","), "val_split": [*filter(None, [settings.val_split])]}
 
     @property
     def google(self) -> Google:

@@ -13,7 +13,7 @@ from launch.dataflow.workers import DEFAULT_TYPE, Workers
 from launch.errors import LaunchError
 from launch.vertex import options as vertex
 from launch.vertex.machines import Machine, choose_machine
-from trainer.arguments import HelpFormatter
+from trainer.arguments import HelpFormatter, names
 
 JOBS = ("dataflow", "vertex")
 
@@ -111,7 +111,9 @@ def _add_dataflow(group: argparse._ArgumentGroup) -> None:
 def _add_vertex(group: argparse._ArgumentGroup) -> None:
     """Declares the options of launch.vertex, and of the trainer."""
     group.add_argument("--dataset", metavar="DIR", help="folder of the data set, local or gs://")
-    group.add_argument("--train_split", metavar="NAME", default="train", help="split to train on")
+    group.add_argument(
+        "--train_split", type=names, metavar="NAME,...", default="train", help="split to train on, or several"
+    )
     group.add_argument("--val_split", metavar="NAME", default="val", help="split to validate on; '' for none")
     add = functools.partial(arguments.add, group, vertex.MACHINES)
     add("accelerator", "accelerator_count", "hosts")

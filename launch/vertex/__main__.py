@@ -56,7 +56,8 @@ def _submit(settings: VertexSettings, scratch: Path) -> int:
     package = package_uri(sdist, job.output) if sdist else None
     request = make_request(job, package)
     # With --dry_run the standard output is the request as JSON and nothing else.
-    print(summarize(job, settings.train.places.dataset, package), file=sys.stderr if settings.dry_run else sys.stdout)
+    summary = summarize(job, ", ".join(settings.train.places.datasets), package)
+    print(summary, file=sys.stderr if settings.dry_run else sys.stdout)
     if settings.dry_run:
         print(json.dumps(request, indent=2))
         return 0

@@ -21,7 +21,7 @@ def submission_problem(job: TrainingJob, train: TrainConfig) -> str | None:
     if not arguments.is_bucket_folder(job.output):
         return f"--output={job.output} must be gs://BUCKET/FOLDER: files on the machines of a job are lost when it ends"
     return (
-        _path_problem("dataset", train.places.dataset)
+        next(filter(None, (_path_problem("dataset", folder) for folder in train.places.datasets)), None)
         or _path_problem("initial_model", train.model.initial_model)
         or _path_problem("backbone_weights", train.model.options.get("backbone_weights"))
         or _tpu_problem(job.machine, job.container, job.hosts)

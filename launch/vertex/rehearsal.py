@@ -53,11 +53,10 @@ def rehearse(
 
 def _check_dataset(train: TrainConfig, hosts: int) -> None:
     """Raises LaunchError if a local data set cannot be trained on, before installing takes minutes."""
-    if "://" in train.places.dataset:
-        return
-    content = local_files(train.places.dataset).read(FILE_NAME)
-    manifest = open_manifest(train.places.dataset, content, (train.data.train_split, train.data.val_split), hosts)
-    check_image_size(manifest, train.places.dataset, train.data.crop_size is not None)
+    for folder, splits in train.reads.items():
+        if "://" not in folder:
+            manifest = open_manifest(folder, local_files(folder).read(FILE_NAME), splits, hosts)
+            check_image_size(manifest, folder, train.data.crop_size is not None)
 
 
 def environments(output: str, hosts: int) -> list[dict[str, str]]:

@@ -15,7 +15,15 @@ from launch.buckets import blob_at, read_bytes, split_path
 from launch.dataset import check_image_size, open_manifest
 from launch.errors import LaunchError
 from launch.vertex.request import TrainingJob
-from trainer.config import CONFIG, TrainConfig, another_run, read_identity
+from trainer.config import (
+    CONFIG,
+    FINISHED,
+    TrainConfig,
+    another_run,
+    datasets_identity,
+    read_identity,
+    without_length,
+)
 
 _CURES = {
     401: LOGIN,
@@ -51,9 +59,9 @@ def submit(
     credentials = login()
     client = storage.Client(project=job.project, credentials=credentials)
     try:
-        manifest = _check_dataset(client, train, job)
+        manifests = _check_datasets(client, train, job)
         if job.search is None:  # trials have folders of their own
-            _check_output(client, train, manifest, job.hosts)
+            _check_output(client, train, manifests, job.hosts)
         if sdist is not None and package is not None:
             _upload(client, sdist, package)
     finally:
@@ -61,25 +69,33 @@ def submit(
     return _instructions(job, _create(job, request, credentials, endpoint))
 
 
-def _check_dataset(client: storage.Client, train: TrainConfig, job: TrainingJob) -> Manifest | None:
-    """Raises LaunchError if the training would fail after its machines have started. -> None for /gcs/ paths."""
-    if not train.places.dataset.startswith("gs://"):
-        return None
-    content = read_bytes(client, f"{train.places.dataset}/{FILE_NAME}", _CURES)
-    manifest = open_manifest(train.places.dataset, content, (train.data.train_split, train.data.val_split), job.hosts)
+def _check_datasets(client: storage.Client, train: TrainConfig, job: TrainingJob) -> list[Manifest]:
+    """Raises LaunchError if the training would fail after its machines have started.
+
+    -> the manifests of all data sets; none if one is at a /gcs/ path.
+    """
     tuned = [parameter.name for parameter in job.search.parameters] if job.search else []
-    check_image_size(manifest, train.places.dataset, train.data.crop_size is not None or "crop_size" in tuned)
-    return manifest
+    is_cropped = train.data.crop_size is not None or "crop_size" in tuned
+    manifests = []
+    for folder, splits in train.reads.items():
+        if folder.startswith("gs://"):
+            content = read_bytes(client, f"{folder}/{FILE_NAME}", _CURES)
+            manifests.append(open_manifest(folder, content, splits, job.hosts))
+            check_image_size(manifests[-1], folder, is_cropped)
+    return manifests if len(manifests) == len(train.reads) else []
 
 
-def _check_output(client: storage.Client, train: TrainConfig, manifest: Manifest | None, hosts: int) -> None:
+def _check_output(client: storage.Client, train: TrainConfig, manifests: list[Manifest], hosts: int) -> None:
     """Raises LaunchError if the output has checkpoints of another run, which the trainer would not resume."""
     content = read_bytes(client, f"{train.places.output}/{CONFIG}", _CURES)
     if content is None or not _has_checkpoints(client, train.places.output):
         return
-    now = train.identity | {"hosts": hosts} | ({"dataset": manifest.identity} if manifest else {})
+    datasets = {"dataset": datasets_identity([each.identity for each in manifests])} if manifests else {}
+    now = train.identity | {"hosts": hosts} | datasets
     try:
-        problem = another_run(train.places.output, read_identity(content), now)
+        before = read_identity(content)
+        is_finished = read_bytes(client, f"{train.places.output}/{FINISHED}", _CURES) is not None
+        problem = another_run(train.places.output, before, without_length(now, before) if is_finished else now)
     except ValueError as error:
         raise LaunchError(f"{train.places.output}/{CONFIG}: {error}; set another --output") from error
     if problem:

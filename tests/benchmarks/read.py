@@ -32,8 +32,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import tensorflow as tf
 
 from trainer.data.augment import AUGMENTATIONS, Target, make_augment
+from trainer.data.batches import Epochs, training_batches
 from trainer.data.dataset import Split, open_split
-from trainer.data.order import CYCLE, training_batches
+from trainer.data.order import CYCLE
+from trainer.data.training_set import TrainingSet
 
 PROJECT = Path(__file__).parent.parent.parent
 AUGMENTED = {row.option.name: row.option.default for row in AUGMENTATIONS}  # as a run does by itself
@@ -101,12 +103,9 @@ def ways_of_reading(split: Split, args: argparse.Namespace) -> dict[str, tf.data
 
     def batches(shuffle_mib: float, cache_mib: float, augment: Any = None) -> tf.data.Dataset:
         return training_batches(
-            split,
-            seed=0,
-            batch=args.batch,
-            steps=steps,
+            TrainingSet((split,)),
+            Epochs(seed=0, batch=args.batch, steps=steps, shuffle_mib=shuffle_mib),
             start=(0, 0),
-            shuffle_mib=shuffle_mib,
             cache_mib=cache_mib,
             augment=augment,
         ).take(steps)

@@ -31,8 +31,9 @@ import tensorflow as tf
 
 from trainer import models
 from trainer.data.augment import AUGMENTATIONS, Target, make_augment
+from trainer.data.batches import Epochs, training_batches
 from trainer.data.dataset import Split, open_split
-from trainer.data.order import training_batches
+from trainer.data.training_set import TrainingSet
 from trainer.objective.losses import SegmentationLoss, mean_loss
 from trainer.objective.optimizers import build_optimizer
 from trainer.training.devices import Batches, devices, make_strategy
@@ -92,12 +93,9 @@ def measure(name: str, split: Split, args: argparse.Namespace) -> list[dict[str,
         steps = TrainSteps(learner, SegmentationLoss(), strategy, batches, pixels=pixels)
     moments = split.manifest.moments
     shards = training_batches(
-        split,
-        seed=0,
-        batch=args.batch,
-        steps=split.examples // args.batch,
+        TrainingSet((split,)),
+        Epochs(seed=0, batch=args.batch, steps=split.examples // args.batch, shuffle_mib=256),
         start=(0, 0),
-        shuffle_mib=256,
         cache_mib=0,
         augment=make_augment(Target((size[0], size[1]), moments.normalization), AUGMENTED),
     )

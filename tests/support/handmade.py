@@ -72,12 +72,16 @@ def make_sample(number: int, name: str, size: tuple[int, int] = SIZE) -> Sample:
 
 
 def write_dataset(
-    folder: Path, image_format: str, shards: Sequence[int] = SHARDS, sizes: Sequence[tuple[int, int]] = (SIZE,)
+    folder: Path,
+    image_format: str,
+    shards: Sequence[int] = SHARDS,
+    sizes: Sequence[tuple[int, int]] = (SIZE,),
+    first: int = 0,
 ) -> Path:
-    """Example n of shard s is called `sS-nN` and has the size n of `sizes`, which repeat."""
+    """Example n of shard s is called `sS-nN` and has the size n of `sizes`, which repeat. `first`: its number."""
     folder.mkdir(parents=True, exist_ok=True)
     mask_format = "png" if image_format == "png" else "raw_uint8"
-    numbers = itertools.count()
+    numbers = itertools.count(first)
     samples = [
         [make_sample(next(numbers), f"s{shard}-n{index}", sizes[index % len(sizes)]) for index in range(count)]
         for shard, count in enumerate(shards)

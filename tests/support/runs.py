@@ -26,7 +26,7 @@ RESUMED = (
 )
 
 
-def command(dataset: Path, output: Path | None, *arguments: str) -> list[str]:
+def command(dataset: Path | str, output: Path | None, *arguments: str) -> list[str]:
     given = [] if output is None else [f"--output={output}"]
     return [sys.executable, "-m", "tests.support.tiny", f"--dataset={dataset}", *given, *TINY, *arguments]
 
@@ -38,12 +38,30 @@ def start(line: list[str], **environment: str) -> subprocess.Popen[str]:
     return process
 
 
-def train(dataset: Path, output: Path | None, *arguments: str, **environment: str) -> str:
+def train(dataset: Path | str, output: Path | None, *arguments: str, **environment: str) -> str:
     """-> what was printed."""
     process = start(command(dataset, output, *arguments), **environment)
     out, err = process.communicate(timeout=400)
     assert process.returncode == 0, out + err
     return out
+
+
+SEVERAL = """
+import json, sys, tests.support.tiny
+from trainer import task
+for line in json.loads(sys.argv[1]):
+    assert task.main(line) == 0
+    print("the next run", flush=True)
+"""
+
+
+def train_several(dataset: Path, runs: dict[Path, tuple[str, ...]]) -> list[str]:
+    """Runs one after the other in another process, which imports TensorFlow once. -> what each printed."""
+    lines = [command(dataset, run, *options)[3:] for run, options in runs.items()]
+    process = start([sys.executable, "-c", SEVERAL, json.dumps(lines)])
+    out, err = process.communicate(timeout=400)
+    assert process.returncode == 0, out + err
+    return out.split("the next run\n")[:-1]
 
 
 def train_here(dataset: Path, output: Path | None, *arguments: str) -> int:

@@ -16,18 +16,23 @@ from trainer.objective import optimizers
 from trainer.objective.terms import TERMS
 
 # What an option needs beside it to have an effect.
-BESIDE = {"hard_pixel_ramp_steps": ("--hard_pixel_fraction=0.25",)}
+BESIDE = {"mix": ("--dataset=data,other",), "hard_pixel_ramp_steps": ("--hard_pixel_fraction=0.25",)}
 # Options that leave no effect to others of the table.
-CHOICES = {"global_batch", "steps", "model", "no-augment", "optimizer", "freeze_backbone"}
+CHOICES = {"mix", "global_batch", "steps", "model", "no-augment", "optimizer", "val_split", "freeze_backbone"}
 
 # Option -> text, and the value that alone must change, to what. Output changes several.
 OPTIONS: dict[str, tuple[str | None, Any]] = {
     "dataset": ("elsewhere", "elsewhere"),
     "train_split": ("trainval", "trainval"),
+    "mix": ("3,1", [0.75, 0.25]),
+    "sampling": ("class_uniform", "class_uniform"),
     "val_split": ("", ""),
     "checkpoint_steps": ("7", 7),
     "evaluate_epochs": ("3", 3),
+    "patience": ("5", 5),
     "log_steps": ("5", 5),
+    "no_report": (None, True),
+    "no_export": (None, True),
     "verbose": (None, True),
     "model": ("u2net", "u2net"),
     "backbone": ("xception41", "xception41"),
@@ -80,12 +85,13 @@ OPTIONS: dict[str, tuple[str | None, Any]] = {
 }
 ALIASES = {"scale": "random_scale", "top_k": "hard_pixel_fraction", "top_k_ramp_steps": "hard_pixel_ramp_steps"}
 
-# A run may be resumed with others of these: they say where and how fast it computes, and what it keeps and shows, not
-# what comes out. Of the batches the product is compared, of the data set the fingerprint, when both are known.
+# A run may be resumed with others of these: they say where and how fast it computes, what it keeps and shows, and when
+# that is enough, not what comes out. Of the batches the product is compared, of the data set the fingerprint, when both
+# are known.
 FREE = {
     *("dataset", "val_split", "checkpoint_steps", "evaluate_epochs", "log_steps", "verbose", "batch_per_replica"),
     *("global_batch", "accumulate", "strategy", "logical_devices", "xla", "deterministic", "steps_per_call"),
-    *("cache_mib", "on_corrupt"),
+    *("cache_mib", "on_corrupt", "patience", "no_report", "no_export"),
 }
 
 VERTEX = {
@@ -162,7 +168,14 @@ def test_the_identity_survives_json():
 def test_the_config_is_kept_as_plain_values():
     found = parse("--crop_size=64x128", "--output=out/here").to_json()
     assert found == json.loads(json.dumps(found))
-    derived = {"checkpoints", "logs", "export", "cluster", "reports_metric"}  # of --output, and of Vertex AI
+    derived = {
+        "other_datasets",
+        "checkpoints",
+        "logs",
+        "export",
+        "cluster",
+        "reports_metric",
+    }  # of --output, and of Vertex AI
     assert found.keys() == {name.removeprefix("no-") for name in OPTIONS} | {"output"} | derived
     assert (found["crop_size"], found["random_scale"], found["output"]) == ([64, 128], [0.5, 2.0], "out/here")
 
@@ -175,6 +188,24 @@ def test_what_is_not_given_is_left_to_the_data_and_the_model():
     assert parse("--width=0.5", "--depthwise_relu=false").model.given() == {"width": 0.5, "depthwise_relu": False}
     assert (found.data.train_split, found.data.val_split, found.cluster.workers) == ("train", "val", 1)
     assert (found.data.augment, found.reports_metric) == (True, False)
+
+
+def test_data_sets_and_splits_are_lists(capsys: pytest.CaptureFixture[str]):
+    found = parse("--dataset=a,gs://b/c/dataset.json", "--train_split=train,extra", "--mix=7,3")
+    assert (found.places.dataset, found.places.datasets) == ("a", ("a", "gs://b/c"))
+    trained = {"train_split": ("train", "extra")}
+    assert found.reads == {"a": trained | {"val_split": ("val",)}, "gs://b/c": trained}
+    assert found.data.mix == (0.7, 0.3)
+    assert parse("--train_split=train,val", "--val_split=").reads == {"data": {"train_split": ("train", "val")}}
+    both = "is also trained on, so its scores would say nothing; set --val_split='' for none, or another split"
+    assert refusal_of(capsys, "--dataset=a", "--train_split=train,val") == f"argument --val_split: val {both}"
+    assert "--mix: 2 shares for 3 data sets in --dataset" in refusal_of(capsys, "--dataset=a,b,c", "--mix=1,2")
+    assert "--mix: --dataset has one data set, so that it has all" in refusal_of(capsys, "--dataset=a", "--mix=1")
+    assert "'a,a' names a data set twice; --mix sets the share" in refusal_of(capsys, "--dataset=a,a")
+    assert "expected a name, or several different names" in refusal_of(
+        capsys, "--dataset=a", "--train_split=train,train"
+    )
+    assert "0: expected above 0" in refusal_of(capsys, "--dataset=a,b", "--mix=1,0")
 
 
 # --- what a run is compared by when it is resumed
@@ -296,8 +327,8 @@ def test_a_home_folder_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     found = parse_train(["--dataset=~/scenes/", "--output=~/run"], {})
     assert (found.places.dataset, found.places.logs) == (f"{tmp_path}/scenes", f"{tmp_path}/run/logs")
     assert parse_train(["--dataset=d", "--initial_model=~/a [1]"], {}).model.initial_model == f"{tmp_path}/a [1]"
-    evaluated = parse_evaluate(["--model=~/run", "--dataset=~/scenes/dataset.json", "--report=~/report"])
-    assert (evaluated.model, evaluated.dataset, evaluated.report) == tuple(
+    evaluated = parse_evaluate(["--model=~/run", "--dataset=~/scenes/dataset.json", "--output=~/report"])
+    assert (evaluated.model, evaluated.dataset, evaluated.output) == tuple(
         f"{tmp_path}/{name}" for name in ("run", "scenes", "report")
     )
     predicted = parse_predict(["--model=~/run", "--images=~/*.png", "--output=~/made"])
@@ -438,6 +469,8 @@ NO_EFFECT = [
     ("--backbone_learning_rate_multiplier=0.1", "--model=u2net"),
     ("--head_learning_rate_multiplier=10", "--model=u2net"),
     ("--backbone_learning_rate_multiplier=0.1", "--freeze_backbone"),
+    ("--patience=3", "--val_split="),
+    ("--no_report", "--val_split="),
 ]
 
 
@@ -478,3 +511,15 @@ def test_options_that_fit_together_are_accepted(arguments: tuple[str, ...]):
 
 def test_options_are_not_guessed_from_their_beginnings(capsys: pytest.CaptureFixture[str]):
     assert refusal_of(capsys, "--dataset=data", "--epoch=1") == "unrecognized arguments: --epoch=1"
+
+
+def test_earlier_names_of_evaluate_are_accepted_and_not_shown(capsys: pytest.CaptureFixture[str]):
+    places = ("--model=run", "--dataset=data")
+    now = parse_evaluate([*places, "--output=scores", "--batch_per_replica=3"])
+    assert parse_evaluate([*places, "--report=scores", "--batch=3"]) == now
+    assert (now.output, now.batch_per_replica) == ("scores", 3)
+    with pytest.raises(SystemExit):
+        parse_evaluate(["--help"])
+    told = capsys.readouterr().out
+    assert "--report" not in told
+    assert "--batch " not in told

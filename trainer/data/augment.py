@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from trainer import arguments
 from trainer.settings import Option
@@ -21,8 +21,20 @@ if TYPE_CHECKING:
     from beam_pipelines.contract.normalization import Normalization
     from trainer.data.geometry import Pair
 
-# (image float32[h, w, 3], normalized; mask uint8[h, w]; seed int64[2]) -> (image, mask)
-Operation = Callable[["tf.Tensor", "tf.Tensor", "tf.Tensor"], "Pair"]
+
+class Operation(Protocol):
+    """A random operation."""
+
+    def __call__(self, image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor, focus: tf.Tensor | None = None, /) -> Pair:
+        """-> (image, mask).
+
+        Args:
+          image: float32[h, w, 3], normalized.
+          mask: uint8[h, w].
+          seed: int64[2].
+          focus: float32[2], a point (y, x), as fractions of height and width, that a crop contains; -1 or None for
+            any place.
+        """
 
 
 @dataclass(frozen=True)
@@ -52,10 +64,10 @@ def random_scale(limits: tuple[float, float], target: Target) -> Operation:
 
     least, most = limits
 
-    def operation(image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor) -> Pair:
+    def operation(image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor, focus: tf.Tensor | None = None) -> Pair:
         numbers = tf.random.stateless_uniform([3], seed)
         zoom = least * (most / least) ** numbers[0]
-        return geometry.cut(image, mask, geometry.window_of(tf.shape(mask), target.size, zoom, numbers[1:]))
+        return geometry.cut(image, mask, geometry.window_of(tf.shape(mask), target.size, zoom, numbers[1:], focus))
 
     return operation
 
@@ -66,7 +78,8 @@ def random_color(strength: float, target: Target) -> Operation | None:
 
     from trainer.data.color import recolor
 
-    def operation(image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor) -> Pair:
+    def operation(image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor, focus: tf.Tensor | None = None) -> Pair:
+        del focus
         amounts = tf.random.stateless_uniform([4], seed, -strength, strength)
         return recolor(image, amounts, target.normalization), mask
 
@@ -79,7 +92,8 @@ def random_flip(probability: float, target: Target) -> Operation | None:
 
     del target
 
-    def operation(image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor) -> Pair:
+    def operation(image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor, focus: tf.Tensor | None = None) -> Pair:
+        del focus
         flipped = tf.random.stateless_uniform([], seed) < probability
         mirrored: Pair = tf.cond(
             flipped, lambda: (tf.reverse(image, [1]), tf.reverse(mask, [1])), lambda: (image, mask)
@@ -131,25 +145,28 @@ def make_augment(target: Target, values: Mapping[str, Any]) -> Operation:
     operations = [row.make(values[row.option.name], target) for row in AUGMENTATIONS]
     fold_in = tf.random.experimental.stateless_fold_in
 
-    def augment(image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor) -> Pair:
+    def augment(image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor, focus: tf.Tensor | None = None) -> Pair:
         for number, operation in enumerate(operations, start=1):
             if operation is not None:
-                image, mask = operation(image, mask, fold_in(seed, number))
+                image, mask = operation(image, mask, fold_in(seed, number), focus)
         return geometry.pad(image, mask, target.size, tf.random.stateless_uniform([2], fold_in(seed, 0)))
 
     return augment
 
 
 def make_center_crop(size: tuple[int, int]) -> Operation:
-    """Crops the center of an image to (height, width) `size`, and pads a smaller image. Nothing is random."""
+    """Crops an image to (height, width) `size`, at its center or around the focus, and pads a smaller image.
+
+    Nothing is random.
+    """
     import tensorflow as tf
 
     from trainer.data import geometry
 
-    def crop(image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor) -> Pair:
+    def crop(image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor, focus: tf.Tensor | None = None) -> Pair:
         del seed
         middle = tf.constant([0.5, 0.5])
-        window = geometry.window_of(tf.shape(mask), size, tf.constant(1.0), middle)
+        window = geometry.window_of(tf.shape(mask), size, tf.constant(1.0), middle, focus)
         return geometry.pad(*geometry.cut(image, mask, window), size, middle)
 
     return crop

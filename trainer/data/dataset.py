@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import tensorflow as tf
@@ -15,7 +16,7 @@ from trainer.errors import refusal
 
 @dataclass(frozen=True)
 class Split:
-    """The shards of one split that an input pipeline reads.
+    """The shards of one split, or of several, that an input pipeline reads.
 
     Attributes:
       folder: of the data set, local or gs://.
@@ -65,10 +66,21 @@ def read_manifest(folder: str) -> Manifest:
         raise no_dataset(folder, is_there=True) from error  # a bucket has no empty folders
 
 
-def open_split(folder: str, split: str) -> Split:
-    """The whole split. Raises DatasetError if a shard is missing or has another size than the manifest says."""
+def open_split(folder: str, split: str, option: str = "") -> Split:
+    """The whole split, which `option` names, if any does.
+
+    Raises:
+      DatasetError: there is no such data set or split, or a shard is missing or has another size.
+      ManifestError: the manifest has another version.
+    """
+    return open_splits(folder, [split], option)
+
+
+def open_splits(folder: str, splits: Iterable[str], option: str = "") -> Split:
+    """Several splits of a data set as one: see `open_split`."""
     found = read_manifest(folder)
-    opened = Split(folder, found, shards_of(found, folder, split))
+    shards = [shard for split in splits for shard in shards_of(found, folder, split, option)]
+    opened = Split(folder, found, tuple(shards))
     for path, shard in zip(opened.paths(), opened.shards, strict=True):
         _check_file(path, shard)
     return opened
@@ -114,6 +126,12 @@ def share_of(split: Split, pipelines: int, index: int) -> Split:
         shares[lightest].append(shard)
     mine = sorted(shares[index], key=lambda shard: shard.file)
     return Split(split.folder, split.manifest, tuple(mine), split.corrupt)
+
+
+def steps_of_epoch(split: Split, pipelines: int, pipeline_batch: int) -> int:
+    """The number of batches of `pipeline_batch` images until each of `pipelines` has read its share."""
+    most = max(share_of(split, pipelines, index).examples for index in range(pipelines))
+    return -(-most // pipeline_batch)
 
 
 def _check_file(path: str, shard: Shard) -> None:

@@ -32,7 +32,9 @@ def cut(image: tf.Tensor, mask: tf.Tensor, window: tuple[Span, Span]) -> Pair:
     return scaled, tf.gather(tf.gather(mask, rows.nearest()), columns.nearest(), axis=1)
 
 
-def window_of(shape: tf.Tensor, size: tuple[int, int], zoom: tf.Tensor, place: tf.Tensor) -> tuple[Span, Span]:
+def window_of(
+    shape: tf.Tensor, size: tuple[int, int], zoom: tf.Tensor, place: tf.Tensor, focus: tf.Tensor | None = None
+) -> tuple[Span, Span]:
     """The window (rows, columns) of an image that has at most `size` after scaling by `zoom`.
 
     Args:
@@ -40,16 +42,28 @@ def window_of(shape: tf.Tensor, size: tuple[int, int], zoom: tf.Tensor, place: t
       size: (height, width) in pixels.
       zoom: float32 scalar.
       place: float32[2] in 0..1, the position of the window along each axis.
+      focus: float32[2] in 0..1, a point of the image which then has the position `place` within the window, or the
+        next one that leaves the window inside the image. Negative or None for no such point.
     """
-    rows, columns = (_span(shape[axis], size[axis], zoom, place[axis]) for axis in (0, 1))
-    return rows, columns
+    spans = []
+    for axis in (0, 1):
+        taken, resized = _lengths(shape[axis], size[axis], zoom)
+        start = _place(shape[axis] - taken, place[axis])
+        if focus is not None:
+            start = tf.where(focus[axis] < 0, start, _around(shape[axis], taken, place[axis], focus[axis]))
+        spans.append(Span(start, taken, resized))
+    return spans[0], spans[1]
 
 
-def _span(length: tf.Tensor, output: int, zoom: tf.Tensor, place: tf.Tensor) -> Span:
-    """One axis of a window, in whole pixels: a shift by a fraction of a pixel would blur the image."""
+def _lengths(length: tf.Tensor, output: int, zoom: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Pixels taken and resized along an axis, whole numbers: a shift by a fraction of a pixel would blur the image."""
     taken = tf.clip_by_value(_round(output / zoom), 1, length)
-    resized = tf.clip_by_value(_round(tf.cast(length, tf.float32) * zoom), 1, output)
-    return Span(_place(length - taken, place), taken, resized)
+    return taken, tf.clip_by_value(_round(tf.cast(length, tf.float32) * zoom), 1, output)
+
+
+def _around(length: tf.Tensor, taken: tf.Tensor, place: tf.Tensor, focus: tf.Tensor) -> tf.Tensor:
+    """The start of a window of `taken` pixels in which the pixel at `focus` of the axis has the position `place`."""
+    return tf.clip_by_value(_place(length - 1, focus) - _place(taken - 1, place), 0, length - taken)
 
 
 def pad(image: tf.Tensor, mask: tf.Tensor, size: tuple[int, int], place: tf.Tensor) -> Pair:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from beam_pipelines.contract import manifest as contract
 from beam_pipelines.contract.errors import UserError
@@ -14,8 +14,19 @@ class DatasetError(UserError, ValueError):
     """A data set that can't be read; the message says how to fix it."""
 
 
-def check_local(folder: str, splits: Iterable[str]) -> None:
+# Option that names a split -> what to do if the data set does not have it.
+_OTHER_SPLIT = {
+    "train_split": "name one of these with --train_split",
+    "val_split": "name one of these with --val_split, or set --val_split='' to train without validation",
+    "split": "name one of these with --split",
+}
+
+
+def check_local(folder: str, splits: Mapping[str, Iterable[str]]) -> None:
     """Checks the manifest, the splits and the sizes of their shards, if `folder` is local.
+
+    Args:
+      splits: option -> the splits that it names.
 
     Raises:
       DatasetError, ManifestError: see `trainer.data.dataset.open_split`.
@@ -23,8 +34,8 @@ def check_local(folder: str, splits: Iterable[str]) -> None:
     if "://" in folder:
         return
     manifest = read_local(folder)
-    for split in splits:
-        for shard in shards_of(manifest, folder, split):
+    for option, name in ((option, name) for option, names in splits.items() for name in names):
+        for shard in shards_of(manifest, folder, name, option):
             path = f"{folder}/{shard.file}"
             check_size(path, shard, os.path.getsize(path) if os.path.exists(path) else None)
 
@@ -44,10 +55,14 @@ def no_dataset(folder: str, is_there: bool) -> DatasetError:
     return DatasetError(contract.not_built(folder) if is_there else f"there is no folder {folder}")
 
 
-def shards_of(manifest: Manifest, folder: str, split: str) -> tuple[Shard, ...]:
-    """The shards of a split that have examples. Raises DatasetError if there are none."""
+def shards_of(manifest: Manifest, folder: str, split: str, option: str = "") -> tuple[Shard, ...]:
+    """The shards of a split that have examples. Raises DatasetError if there are none.
+
+    option: the option that names the split; empty if none does.
+    """
     if split not in manifest.splits:
-        raise DatasetError(f"{folder} has no split {split!r}; it has {', '.join(manifest.splits)}")
+        cure = f": {_OTHER_SPLIT[option]}" if option else ""
+        raise DatasetError(f"{folder} has no split {split!r}; it has {', '.join(manifest.splits)}{cure}")
     shards = tuple(shard for shard in manifest.splits[split] if shard.examples)
     if not shards:
         raise DatasetError(f"{folder}: split {split!r} has no examples, all pairs were rejected: rebuild the data set")

@@ -15,8 +15,8 @@ import tensorflow as tf
 from beam_pipelines.contract.errors import UserError
 from beam_pipelines.contract.labels import LabelTable
 from beam_pipelines.contract.manifest import Manifest
-from trainer.data.dataset import Split, share_of
-from trainer.data.order import evaluation_batches, steps_of_epoch
+from trainer.data.batches import evaluation_batches
+from trainer.data.dataset import Split, share_of, steps_of_epoch
 from trainer.evaluation.metrics import Intervals, Scores, bootstrap_interval, confusions
 from trainer.inference.model_file import Description
 from trainer.inference.views import predict_logits

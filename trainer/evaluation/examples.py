@@ -9,8 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from trainer.data.batches import evaluation_batches
 from trainer.data.dataset import Split
-from trainer.data.order import evaluation_batches
 from trainer.evaluation.evaluator import Evaluation
 from trainer.inference.views import predict_logits
 

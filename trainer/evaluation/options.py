@@ -9,22 +9,40 @@ from dataclasses import dataclass
 from trainer import arguments
 from trainer.cluster import ONE_HOST_STRATEGIES
 from trainer.evaluation.report import FILES
+from trainer.settings import Option
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateSettings:
-    """A parsed command line. If `report` is None, the report is written beside the model."""
+    """A parsed command line. If `output` is None, the report is written beside the model."""
 
     model: str
     dataset: str
     split: str = "val"
-    report: str | None = None
-    batch: int = 4
+    output: str | None = None
+    batch_per_replica: int = 4
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
     strategy: str = "auto"
     logical_devices: int | None = None
     verbose: bool = False
+
+
+_OUTPUT = Option(
+    "output",
+    type=arguments.place,
+    metavar="DIR",
+    help="folder to write the report to, local or gs:// (default: report-SPLIT beside the model)",
+    aliases=("report",),
+)
+_BATCH = Option(
+    "batch_per_replica",
+    type=arguments.whole(1),
+    default=4,
+    metavar="N",
+    help="images on each device at a time (default: %(default)s)",
+    aliases=("batch",),
+)
 
 
 def parse_evaluate(argv: Sequence[str] | None = None) -> EvaluateSettings:
@@ -58,23 +76,12 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
         help="folder of the data set, local or gs://",
     )
     parser.add_argument("--split", default="val", help="split to score (default: %(default)s)")
-    parser.add_argument(
-        "--report",
-        type=arguments.place,
-        metavar="DIR",
-        help="folder to write the report to, local or gs:// (default: report-SPLIT beside the model)",
-    )
+    _OUTPUT.add_to(parser)
 
 
 def _add_devices(parser: argparse.ArgumentParser) -> None:
     """Declares the devices, and how many images each gets at a time."""
-    parser.add_argument(
-        "--batch",
-        type=arguments.whole(1),
-        default=4,
-        metavar="N",
-        help="images on each device at a time (default: %(default)s)",
-    )
+    _BATCH.add_to(parser)
     parser.add_argument(
         "--strategy",
         choices=ONE_HOST_STRATEGIES,

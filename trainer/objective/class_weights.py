@@ -60,7 +60,7 @@ CLASS_WEIGHTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def class_weights(class_pixels: Sequence[int], scheme: str) -> np.ndarray:
+def class_weights(class_pixels: Sequence[float] | np.ndarray, scheme: str) -> np.ndarray:
     """The weights of a scheme in `CLASS_WEIGHTS`, float32[C]. A class without pixels gets 0, since it never occurs.
 
     Raises:

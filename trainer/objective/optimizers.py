@@ -25,12 +25,22 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
       learning_rate: the peak.
       total_steps: updates of the run, including warm-up; after them the learning rate is constant.
       warmup: fraction of `total_steps`, at least 0 and below 1, in which the learning rate rises to the peak.
+      earlier: pairs of total steps before and the step at which the run was made longer, in order; until then, the
+        schedule is that of the earlier total.
 
     Raises:
       ValueError: the name is unknown, or a number is out of range.
     """
 
-    def __init__(self, name: str, *, learning_rate: float, total_steps: int, warmup: float = 0.0) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        learning_rate: float,
+        total_steps: int,
+        warmup: float = 0.0,
+        earlier: Sequence[tuple[int, int]] = (),
+    ) -> None:
         if name not in SCHEDULES:
             raise ValueError(f"schedule {name!r}: expected one of {', '.join(SCHEDULES)}")
         if not 0 <= learning_rate < float("inf"):
@@ -40,17 +50,24 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         if total_steps < 1:
             raise ValueError(f"total_steps {total_steps}: expected at least 1")
         self.name, self.learning_rate, self.total_steps, self.warmup = name, learning_rate, total_steps, warmup
+        self.earlier = tuple((int(total), int(at)) for total, at in earlier)
 
     def __call__(self, step: Any) -> tf.Tensor:
         """The learning rate of the update after `step` updates, a float32 scalar."""
         step = keras.ops.cast(step, "float32")
-        warmup_steps = int(self.warmup * self.total_steps)
-        progress = keras.ops.clip((step - warmup_steps) / (self.total_steps - warmup_steps), 0.0, 1.0)
+        rate = self._rate(step, self.total_steps)
+        for total, at in reversed(self.earlier):
+            rate = keras.ops.where(step < at, self._rate(step, total), rate)
+        return rate
+
+    def _rate(self, step: tf.Tensor, total_steps: int) -> tf.Tensor:
+        warmup_steps = int(self.warmup * total_steps)
+        progress = keras.ops.clip((step - warmup_steps) / (total_steps - warmup_steps), 0.0, 1.0)
         rising, falling = step / max(warmup_steps, 1), SCHEDULES[self.name](progress)
         return self.learning_rate * keras.ops.where(step < warmup_steps, rising, falling)
 
     def get_config(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("name", "learning_rate", "total_steps", "warmup")}
+        return {name: getattr(self, name) for name in ("name", "learning_rate", "total_steps", "warmup", "earlier")}
 
 
 class _ClipsGlobally:

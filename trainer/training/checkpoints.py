@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -49,6 +49,10 @@ class Checkpoints:
     `about` and the name, size and, in a local folder, SHA-256 digest of each file. Old checkpoints are deleted only by
     these names. The file `checkpoint` is for TensorFlow's own tools.
 
+    Args:
+      values: the variables, by group.
+      added: groups that keep their values if a checkpoint of an earlier version lacks them.
+
     Attributes:
       problems: one line for each damaged checkpoint that `restore` skipped.
       newest_step: step of the checkpoint that was restored or saved last; None if there is none.
@@ -60,6 +64,7 @@ class Checkpoints:
         values: dict[str, Sequence[keras.Variable | tf.Variable]],
         is_chief: bool,
         about: Mapping[str, Any] | None = None,
+        added: Collection[str] = (),
     ) -> None:
         self.folder = folder
         self.problems: list[str] = []
@@ -67,10 +72,10 @@ class Checkpoints:
         self._is_chief = is_chief
         self._about = dict(about or {})
         self._good: list[int] = []  # steps that were restored or saved, oldest first
-        raw = {name: [_raw(each) for each in group] for name, group in values.items()}
-        self._values = [each for group in raw.values() for each in group]
-        self._state = tf.train.Checkpoint(**raw)
-        _ = self._state.save_counter  # creates it, so that `write` saves it
+        self._groups = {name: [_raw(each) for each in group] for name, group in values.items()}
+        self._added = frozenset(added)
+        self._values = [each for group in self._groups.values() for each in group]
+        self._state = _checkpoint_of(self._groups)
 
     def restore(self) -> bool:
         """Restores all variables from the newest intact checkpoint. -> False if there are no checkpoints.
@@ -116,7 +121,10 @@ class Checkpoints:
     def _restore(self, step: int) -> None:
         _check(self.folder, step)
         with _readable(self.folder, step) as path:
-            self._state.read(path).assert_consumed()
+            found = {name.partition("/")[0] for name in tf.train.load_checkpoint(path).get_variable_to_shape_map()}
+            lacking = self._added - found
+            groups = {name: group for name, group in self._groups.items() if name not in lacking}
+            (_checkpoint_of(groups) if lacking else self._state).read(path).assert_consumed()
 
     def _save(self, step: int) -> None:
         if self._is_chief:
@@ -135,6 +143,11 @@ class Checkpoints:
 def has_checkpoints(folder: str) -> bool:
     """Whether the folder has any file of a checkpoint, complete or not."""
     return bool(_steps(folder))
+
+
+def newest_step(folder: str) -> int:
+    """The step of the newest checkpoint, complete or not; 0 if there is none."""
+    return max(_steps(folder), default=0)
 
 
 def read_about(folder: str) -> dict[str, Any]:
@@ -231,6 +244,12 @@ def _delete_others(folder: str, kept: Sequence[int]) -> None:
             for name in [*_read_record(folder, step)["files"], f"ckpt-{step}.json"]:
                 with contextlib.suppress(tf.errors.NotFoundError):
                     tf.io.gfile.remove(f"{folder}/{name}")
+
+
+def _checkpoint_of(groups: Mapping[str, Sequence[tf.Variable]]) -> tf.train.Checkpoint:
+    made = tf.train.Checkpoint(**groups)
+    _ = made.save_counter  # creates it, so that `write` saves it
+    return made
 
 
 def _raw(variable: keras.Variable | tf.Variable) -> tf.Variable:

@@ -10,10 +10,12 @@ import tensorflow as tf
 from rich.console import Console
 
 from trainer.config import TrainConfig
-from trainer.data import corrupt, dataset, order
+from trainer.data import corrupt, dataset
 from trainer.data.augment import Operation, Target, make_augment, make_center_crop
+from trainer.data.batches import Epochs, files_of_batch, training_batches
 from trainer.data.dataset import Split
-from trainer.data.manifest import stored_size
+from trainer.data.manifest import DatasetError, stored_size
+from trainer.data.training_set import TrainingSet, training_set
 from trainer.training import devices
 from trainer.training.devices import Batches, DeviceError
 from trainer.training.plan import Plan
@@ -21,11 +23,11 @@ from trainer.training.plan import Plan
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """The data set of a run, and its division into batches. `image_size` is (height, width) in pixels."""
+    """What a run trains and validates on, and its division into batches. `image_size` is (height, width) in pixels."""
 
     config: TrainConfig
     strategy: tf.distribute.Strategy
-    train: Split
+    train: TrainingSet
     val: Split | None
     batches: Batches
     plan: Plan
@@ -39,20 +41,15 @@ class Inputs:
 
     def batches_from(self, step: int) -> Iterable[Any]:
         """The distributed batches from update `step` on; each element has a batch for each replica."""
-        config = self.config
         epoch, within = divmod(step, self.plan.steps_per_epoch)
 
         def pipeline(context: tf.distribute.InputContext) -> tf.data.Dataset:
-            share = dataset.share_of(self.train, context.num_input_pipelines, context.input_pipeline_id)
             parts = self.batches.accumulate * context.num_replicas_in_sync // context.num_input_pipelines
-            return order.training_batches(
-                share,
-                seed=config.data.seed,
-                batch=self.batches.per_replica,
-                steps=self.plan.steps_per_epoch * parts,
+            return training_batches(
+                self.train.share_of(context.num_input_pipelines, context.input_pipeline_id),
+                self._epochs(self.batches.per_replica, self.plan.steps_per_epoch * parts),
                 start=(epoch, within * parts),
-                shuffle_mib=config.data.shuffle_mib,
-                cache_mib=config.data.cache_mib,
+                cache_mib=self.config.data.cache_mib,
                 augment=self._augment(),
             )
 
@@ -63,24 +60,29 @@ class Inputs:
         """The names of the shards from which all hosts read the images of update `step`."""
         pipelines = devices.input_pipelines(self.strategy)
         files: set[str] = set()
+        epochs = self._epochs(self.batches.global_batch // pipelines, self.plan.steps_per_epoch)
+        at = divmod(step, self.plan.steps_per_epoch)
         for index in range(pipelines):
-            files.update(
-                order.files_of_batch(
-                    dataset.share_of(self.train, pipelines, index),
-                    seed=self.config.data.seed,
-                    batch=self.batches.global_batch // pipelines,
-                    steps=self.plan.steps_per_epoch,
-                    at=divmod(step, self.plan.steps_per_epoch),
-                    shuffle_mib=self.config.data.shuffle_mib,
-                )
-            )
+            files.update(files_of_batch(self.train.share_of(pipelines, index), epochs, at))
         return sorted(files)
 
+    def _epochs(self, batch: int, steps: int) -> Epochs:
+        options = self.config.data
+        return Epochs(seed=options.seed, batch=batch, steps=steps, shuffle_mib=options.shuffle_mib)
+
+    def _sources(self) -> str:
+        """The folders of the data sets; of several, with the share of each."""
+        folders = self.config.places.datasets
+        if len(folders) == 1:
+            return folders[0]
+        return " + ".join(f"{share:.3g} {folder}" for folder, share in zip(folders, self.train.mix, strict=True))
+
     def _augment(self) -> Operation | None:
-        pixels, moments = self.train.manifest.pixels, self.train.manifest.moments
+        moments = self.train.manifest.moments
         if self.config.data.augment:
             return make_augment(Target(self.image_size, moments.normalization), self.config.data.augmentations)
-        return None if (pixels.height, pixels.width) == self.image_size else make_center_crop(self.image_size)
+        stored = {(each.manifest.pixels.height, each.manifest.pixels.width) for each in self.train.splits}
+        return None if stored == {self.image_size} else make_center_crop(self.image_size)
 
     def __str__(self) -> str:
         """The first lines that a run prints: data set, devices, updates and output."""
@@ -88,7 +90,7 @@ class Inputs:
         height, width = self.image_size
         val = f", {self.val.examples:,} of {config.data.val_split}" if self.val else ""
         return (
-            f"{config.places.dataset}: {self.train.examples:,} images of {config.data.train_split}{val}, "
+            f"{self._sources()}: {self.train.examples:,} images of {config.data.train_split}{val}, "
             f"{manifest.labels.num_classes} classes ({manifest.labels.name}); training on {height}x{width}\n"
             f"{devices.describe(self.strategy, self.batches)}\n"
             f"{plan.total_steps:,} updates, {plan.steps_per_epoch:,} in an epoch; results in {config.places.output}"
@@ -102,10 +104,14 @@ def open_inputs(config: TrainConfig, strategy: tf.distribute.Strategy, console: 
       DatasetError, ManifestError: the data set can't be read, or needs --crop_size.
       DeviceError: the batches, --xla or --strategy do not fit the devices.
     """
-    train = _open_split(config, config.data.train_split, console)
+    train = training_set(
+        [_open_splits(config, folder, "train_split", console) for folder in config.places.datasets],
+        mix=config.data.mix,
+        is_class_uniform=config.data.sampling == "class_uniform",
+    )
     val = None
     if config.data.val_split:
-        val = _open_split(config, config.data.val_split, console)
+        val = _open_splits(config, config.places.dataset, "val_split", console)
     pipelines = devices.input_pipelines(strategy)
     _check_devices(config, strategy, pipelines)
     batches = devices.plan_batches(
@@ -120,7 +126,7 @@ def open_inputs(config: TrainConfig, strategy: tf.distribute.Strategy, console: 
         train=train,
         val=val,
         batches=batches,
-        plan=_plan(config, batches, order.steps_of_epoch(train, pipelines, batches.global_batch // pipelines)),
+        plan=_plan(config, batches, train.steps_of_epoch(pipelines, batches.global_batch // pipelines)),
         image_size=_image_size(config, train),
     )
 
@@ -149,8 +155,9 @@ def _plan(config: TrainConfig, batches: Batches, steps_per_epoch: int) -> Plan:
     )
 
 
-def _open_split(config: TrainConfig, name: str, console: Console) -> Split:
-    split = dataset.open_split(config.places.dataset, name)
+def _open_splits(config: TrainConfig, folder: str, option: str, console: Console) -> Split:
+    """The shards of all splits of a data set that the option names."""
+    split = dataset.open_splits(folder, config.reads[folder][option], option)
     if config.data.on_corrupt == "skip":
         split = corrupt.without_corrupt(split)
         for problem in split.corrupt:
@@ -160,5 +167,12 @@ def _open_split(config: TrainConfig, name: str, console: Console) -> Split:
     return split
 
 
-def _image_size(config: TrainConfig, train: Split) -> tuple[int, int]:
-    return config.data.crop_size or stored_size(train.manifest, config.places.dataset)
+def _image_size(config: TrainConfig, train: TrainingSet) -> tuple[int, int]:
+    """Raises DatasetError if the images have several sizes, and there is no --crop_size."""
+    if config.data.crop_size:
+        return config.data.crop_size
+    sizes = {stored_size(split.manifest, split.folder): split.folder for split in train.splits}
+    if len(sizes) > 1:
+        found = ", ".join(f"{folder} has {height}x{width}" for (height, width), folder in sizes.items())
+        raise DatasetError(f"the data sets have images of several sizes: {found}; set --crop_size=HEIGHTxWIDTH")
+    return next(iter(sizes))

@@ -15,6 +15,7 @@ from trainer.files import flush, make_folder, new_name, publish, write_whole
 
 FILE_NAME = "metrics.jsonl"
 HYPERPARAMETER_METRIC = "mean_iou"
+_PLAIN = (bool, int, float, str)  # types of hyperparameters in TensorBoard
 _REMOTE_SECONDS = 30.0  # between writes to a bucket
 
 
@@ -74,13 +75,22 @@ class Journal:
         self.rows.append(row.to_json())
         with self._board.as_default(step=row.step):
             for name, value in _scalars(row).items():
-                tf.summary.scalar(f"{name}/{row.split}", value)
+                tf.summary.scalar(name, value)
 
     def add_scores(self, scores: Mapping[str, float], split: str, step: int) -> None:
         """Writes scores that are not in a row, to TensorBoard only."""
         with self._board.as_default(step=step):
             for name, value in scores.items():
                 tf.summary.scalar(f"{name}/{split}", value)
+
+    def add_hyperparameters(self, values: Mapping[str, Any]) -> None:
+        """Writes values for TensorBoard's tab HParams. Those that are None are left out, and lists are texts."""
+        from tensorboard.plugins.hparams import api
+
+        known = {name: value for name, value in values.items() if value is not None}
+        plain = {name: value if isinstance(value, _PLAIN) else json.dumps(value) for name, value in known.items()}
+        with self._board.as_default(step=0):
+            api.hparams(plain)
 
     def add_pictures(self, pictures: np.ndarray, step: int) -> None:
         """Writes images uint8[N, H, W, 3] to TensorBoard: image, truth and prediction side by side."""
@@ -141,6 +151,8 @@ class NullJournal(Journal):
     def add(self, row: Row) -> None: ...
 
     def add_scores(self, scores: Mapping[str, float], split: str, step: int) -> None: ...
+
+    def add_hyperparameters(self, values: Mapping[str, Any]) -> None: ...
 
     def add_pictures(self, pictures: np.ndarray, step: int) -> None: ...
 
@@ -207,6 +219,8 @@ def _is_number(value: Any) -> bool:
 
 
 def _scalars(row: Row) -> dict[str, float]:
-    values = {name: getattr(row, name) for name in ("loss", "mean_iou", "learning_rate", "images_per_second")}
-    values |= {f"iou of {name}": iou for name, iou in (row.class_iou or {}).items()}
+    """Tag in TensorBoard -> value."""
+    names = ("loss", "mean_iou", "learning_rate", "images_per_second")
+    values = {f"{name}/{row.split}": getattr(row, name) for name in names}
+    values |= {f"{row.split}/class_iou/{name}": iou for name, iou in (row.class_iou or {}).items()}
     return {name: value for name, value in values.items() if value is not None}

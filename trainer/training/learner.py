@@ -50,6 +50,7 @@ def make_schedule(inputs: Inputs) -> Schedule:
         learning_rate=options.learning_rate,
         total_steps=inputs.plan.total_steps,
         warmup=options.warmup,
+        earlier=inputs.plan.extended,
     )
 
 
@@ -106,7 +107,7 @@ def build_loss(inputs: Inputs) -> SegmentationLoss:
     config = inputs.config
     weights: list[float] | None = None
     if config.objective.class_weights != "none":
-        pixels = inputs.train.manifest.class_pixels[config.data.train_split]
+        pixels = inputs.train.class_pixels(config.data.train_splits)
         weights = class_weights(pixels, config.objective.class_weights).tolist()
     return SegmentationLoss(
         class_weights=weights,

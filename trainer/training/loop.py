@@ -16,13 +16,15 @@ from beam_pipelines.contract.errors import UserError
 from trainer.evaluation.evaluator import EvaluationStoppedError
 from trainer.evaluation.metrics import Scores
 from trainer.training.checkpoints import Checkpoints
+from trainer.training.drawn import DrawnClasses
 from trainer.training.inputs import Inputs
 from trainer.training.journal import Journal, Row
 from trainer.training.learner import Learner
 from trainer.training.pace import Pace
-from trainer.training.state import State
+from trainer.training.state import BY_CALLBACK, BY_PATIENCE, State
 from trainer.training.steps import TrainSteps, Updates
 from trainer.training.stop import StopSignal
+from trainer.training.validation import Validation
 
 
 class NotFiniteError(UserError, RuntimeError):
@@ -36,9 +38,9 @@ class Loop:
     Attributes:
       steps: takes the updates of `learner`.
       learning_rate: number of updates so far -> learning rate of the next one.
-      evaluate: (step, function that returns whether to stop) -> Keras logs ("val_..."). Called at the end of epochs;
-        raises EvaluationStoppedError to stop.
+      evaluate: called at the end of epochs; raises EvaluationStoppedError to stop.
       checkpoints: of the learner and `state`.
+      drawn: prints which classes were drawn, if it is not None.
     """
 
     inputs: Inputs
@@ -46,10 +48,11 @@ class Loop:
     steps: TrainSteps
     state: State
     learning_rate: Callable[[int], float]
-    evaluate: Callable[[int, Callable[[], bool]], dict[str, float]]
+    evaluate: Validation
     checkpoints: Checkpoints
     journal: Journal
     callbacks: keras.callbacks.CallbackList
+    drawn: DrawnClasses | None = None
 
     def __post_init__(self) -> None:
         self._plan = self.inputs.plan
@@ -109,6 +112,8 @@ class Loop:
         if not updates.finite.all():
             raise self._not_finite(step + int(np.argmin(updates.finite)))
         self.state.add(updates)
+        if self.drawn is not None:
+            self.drawn.add(updates.confusion)
         self._report(step + count, updates, pace)
         return updates
 
@@ -141,15 +146,33 @@ class Loop:
         """Handles the end of an epoch exactly once, also if the run was stopped before or during the evaluation."""
         if not self._plan.ends_epoch(step) or int(self.state.epoch_end) == step:
             return
+        if self.drawn is not None:
+            self.drawn.show()
         logs = self._evaluate(step, stop) if self._plan.evaluates(step) else {}
-        self.callbacks.on_epoch_end((step - 1) // self._plan.steps_per_epoch, logs)
-        is_stopped = bool(getattr(self.learner.model, "stop_training", False))
-        if is_stopped and not self._plan.evaluates(step):
+        self.callbacks.on_epoch_end((step - 1) // self._plan.steps_per_epoch, self._epoch_logs(step) | logs)
+        stopped = self._ends_early(step)
+        if stopped and not self._plan.evaluates(step):
             self._evaluate(step, stop)
-        self.state.epoch_end.assign(step)
-        self.state.stopped.assign(int(is_stopped))
-        if self._plan.saves(step) or is_stopped:
+        self.state.end_epoch(step, stopped)
+        if step in self._plan.ends:
+            self.state.go_on()
+        if self._plan.saves(step) or stopped:
             self._save(step)
+
+    def _epoch_logs(self, step: int) -> dict[str, float]:
+        """Keras logs of the updates of the epoch, the same on all hosts."""
+        loss, mean_iou = self.state.epoch_means(self._labels)
+        return {"loss": loss, "mean_iou": mean_iou, "learning_rate": self.learning_rate(step - 1)}
+
+    def _ends_early(self, step: int) -> int:
+        """What ends the training before its last update, as in `State.stopped`; 0 if nothing does."""
+        if step in self._plan.ends:
+            return 0
+        if getattr(self.learner.model, "stop_training", False):
+            return BY_CALLBACK
+        patience = self.inputs.config.reporting.patience
+        is_over = patience and self._plan.evaluates(step) and int(self.state.since_best) >= patience
+        return BY_PATIENCE if is_over else 0
 
     def _evaluate(self, step: int, stop: StopSignal) -> dict[str, float]:
         self.callbacks.on_test_begin()

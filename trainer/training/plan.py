@@ -9,7 +9,8 @@ from dataclasses import dataclass
 class Plan:
     """The intervals of a run in updates, except `evaluate_epochs` (epochs) and `global_batch` (images).
 
-    `steps_per_call` is None for calls that take about a second.
+    `steps_per_call` is None for calls that take about a second. `extended` has a pair each time that the finished run
+    was made longer: the total number of updates that it had before, and the step at which it went on.
     """
 
     total_steps: int
@@ -19,13 +20,19 @@ class Plan:
     log_steps: int
     steps_per_call: int | None
     global_batch: int
+    extended: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """The steps at which the run ended each time; a damaged checkpoint may have it pass them again."""
+        return (*(at for _, at in self.extended), self.total_steps)
 
     def ends_epoch(self, step: int) -> bool:
         """Whether an epoch ends after `step` updates; the last one may be shorter."""
-        return step == self.total_steps or (step > 0 and step % self.steps_per_epoch == 0)
+        return step in self.ends or (step > 0 and step % self.steps_per_epoch == 0)
 
     def evaluates(self, step: int) -> bool:
-        return step == self.total_steps or (step > 0 and step % (self.evaluate_epochs * self.steps_per_epoch) == 0)
+        return step in self.ends or (step > 0 and step % (self.evaluate_epochs * self.steps_per_epoch) == 0)
 
     def saves(self, step: int) -> bool:
         return self.evaluates(step) or step % self.checkpoint_steps == 0
@@ -36,4 +43,5 @@ class Plan:
     def updates_to_next_event(self, step: int) -> int:
         """Updates until the next evaluation, checkpoint or log line; 0 only at the end of the run."""
         every = (self.steps_per_epoch, self.checkpoint_steps, self.log_steps)
-        return min(self.total_steps - step, *(interval - step % interval for interval in every))
+        earlier = (at - step for _, at in self.extended if at > step)
+        return min(self.total_steps - step, *earlier, *(interval - step % interval for interval in every))

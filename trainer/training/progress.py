@@ -12,6 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from trainer.console import LINE_SECONDS
 
+_BUILDING = "building the graph of the update: about half a minute for large models"
+
 
 class ShowProgress(keras.callbacks.Callback):
     """Shows loss, mean IoU, learning rate, images per second and the remaining time.
@@ -39,6 +41,10 @@ class ShowProgress(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         self._bar.start()
+
+    def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        if self._first is None:
+            self._console.print(_BUILDING, highlight=False)
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         values = dict(logs or {})

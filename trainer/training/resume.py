@@ -1,18 +1,25 @@
-"""Checks that a command may resume the run in its folder: the same run, at the same step on all hosts."""
+"""Checks that a command may resume the run in its folder: the same run, at the same step on all hosts.
+
+A finished run may be made longer. `config.json` and the checkpoints keep where that was, so that a run that is killed
+at any moment goes on as if it had not been.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import tensorflow as tf
 
 from beam_pipelines.contract.errors import UserError
-from trainer.config import CONFIG, TrainConfig, another_run
+from trainer.config import CONFIG, TrainConfig, another_run, changes, datasets_identity, new_run, without_length
 from trainer.errors import refusals
 from trainer.files import DamagedFileError, is_folder, make_folder, read_bytes, sealed, unsealed, write_whole
-from trainer.training import devices
-from trainer.training.checkpoints import read_about
+from trainer.training import devices, finish
+from trainer.training.checkpoints import newest_step, read_about
 from trainer.training.inputs import Inputs
+from trainer.training.state import State
 
 _CONFIG_BYTES = 2**22
 
@@ -21,7 +28,22 @@ class ContinuationError(UserError, ValueError):
     """A run that can't be started or resumed in a folder; the message says how to fix it."""
 
 
-def keep_config(inputs: Inputs, is_new: bool) -> str | None:
+@dataclass(frozen=True, kw_only=True)
+class Continuation:
+    """How a command continues the run in its folder.
+
+    Attributes:
+      inputs: their plan has all lengths that the run had.
+      change: what makes the finished run longer; empty if nothing does.
+      problem: a sentence if config.json was rebuilt.
+    """
+
+    inputs: Inputs
+    change: str = ""
+    problem: str | None = None
+
+
+def keep_config(inputs: Inputs, is_new: bool) -> Continuation:
     """Writes config.json for a new run, else checks that the run was started with the same settings.
 
     A missing or damaged config.json is rebuilt from the checkpoints.
@@ -29,38 +51,88 @@ def keep_config(inputs: Inputs, is_new: bool) -> str | None:
     Args:
       is_new: whether there are no checkpoints.
 
-    Returns:
-      A sentence if config.json was rebuilt.
-
     Raises:
       ContinuationError: the settings differ, or those of the run are lost.
     """
-    config, path = inputs.config, f"{inputs.config.places.output}/{CONFIG}"
-    identity = identity_of(inputs)
-    problem = None
-    if not is_new:
-        before, problem = _identity_before(config, path)
-        difference = another_run(config.places.output, before, identity) if before else None
-        if difference:
-            raise ContinuationError(difference)
-    if (is_new or problem) and config.cluster.is_chief:
-        _make_folder(config.places.output)
-        write_whole(path, sealed({"identity": identity, "config": config.to_json()}))
-    return problem
+    if is_new:
+        _write_config(inputs)
+        return Continuation(inputs=inputs)
+    config, now = inputs.config, identity_of(inputs)
+    before, problem = _identity_before(config)
+    difference = another_run(config.places.output, before, without_length(now, before))
+    if difference:
+        raise ContinuationError(difference)
+    total, plan = _total_steps(without_length(now, before), inputs), inputs.plan
+    if plan.total_steps < total:
+        raise ContinuationError(str(another_run(config.places.output, before, now)))
+    extended = tuple((int(each["from"]), int(each["at"])) for each in before.get("extended", ()))
+    is_longer = plan.total_steps > total
+    if is_longer:
+        extended += ((total, newest_step(config.places.checkpoints)),)
+    inputs = replace(inputs, plan=replace(plan, extended=extended))
+    if problem and not is_longer:
+        _write_config(inputs)
+    change = ", ".join(changes(before, now)) if is_longer else ""
+    return Continuation(inputs=inputs, change=change, problem=problem)
+
+
+def go_on(continuation: Continuation, state: State) -> None:
+    """Has the restored `state` go on where the run was made longer: from then on, config.json has the new length.
+
+    Raises:
+      ContinuationError: the command makes the run longer, but it is not finished.
+    """
+    config = continuation.inputs.config
+    if continuation.change:
+        _check_finished(continuation, state)
+        _write_config(continuation.inputs)
+    if int(state.step) in [at for _, at in continuation.inputs.plan.extended]:
+        state.go_on()
+        if config.cluster.is_chief:
+            finish.forget(config)
+
+
+def _check_finished(continuation: Continuation, state: State) -> None:
+    *earlier, (total, at) = continuation.inputs.plan.extended
+    folder, step = continuation.inputs.config.places.output, int(state.step)
+    has_stopped = bool(state.stopped) and step not in [each for _, each in earlier]
+    if step != at or int(state.epoch_end) != step or not (step >= total or has_stopped):
+        where = f"step {step:,} of {total:,}" if step < total else "its last evaluation"
+        raise ContinuationError(
+            f"{folder}: {continuation.change}, but the run is not finished: it is at {where}. Run the earlier command "
+            f"to its end first. {new_run(folder)}"
+        )
+
+
+def _total_steps(identity: Mapping[str, Any], inputs: Inputs) -> int:
+    """The number of updates of a run with this identity, on the same data and with the same global batch."""
+    return int(identity["steps"] or identity["epochs"] * inputs.plan.steps_per_epoch)
 
 
 def identity_of(inputs: Inputs) -> dict[str, Any]:
-    """The values that must not change when the run is resumed."""
-    return inputs.config.identity | {
+    """The values that must not change when the run is resumed, and where it was made longer, if it was."""
+    extended = [{"from": total, "at": at} for total, at in inputs.plan.extended]
+    identity = inputs.config.identity | {
         "global_batch": inputs.batches.global_batch,
         "hosts": devices.input_pipelines(inputs.strategy),
-        "dataset": inputs.train.manifest.identity,
+        "dataset": datasets_identity([split.manifest.identity for split in inputs.train.splits]),
         "images": inputs.train.examples,
     }
+    return identity | ({"extended": extended} if extended else {})
 
 
-def _identity_before(config: TrainConfig, path: str) -> tuple[dict[str, Any], str | None]:
+def _write_config(inputs: Inputs) -> None:
+    """Only the chief writes it."""
+    config = inputs.config
+    if config.cluster.is_chief:
+        _make_folder(config.places.output)
+        value = {"identity": identity_of(inputs), "config": config.to_json()}
+        write_whole(f"{config.places.output}/{CONFIG}", sealed(value))
+
+
+def _identity_before(config: TrainConfig) -> tuple[dict[str, Any], str | None]:
     """-> the identity of the run in the folder, and what is wrong with its config.json; None if nothing is."""
+    path = f"{config.places.output}/{CONFIG}"
     try:
         value = unsealed(read_bytes(path, _CONFIG_BYTES))
         if isinstance(value.get("identity"), dict):

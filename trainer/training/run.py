@@ -16,15 +16,18 @@ from trainer.data import corrupt
 from trainer.errors import cause_of, refusals
 from trainer.inference.model_file import BEST, ModelFileError, read_description
 from trainer.inference.saved_model import check_free
+from trainer.objective.optimizers import Schedule
 from trainer.training import devices, finish
 from trainer.training.checkpoints import Checkpoints, has_checkpoints
+from trainer.training.drawn import DrawnClasses
+from trainer.training.history import History
 from trainer.training.inputs import Inputs, open_inputs
 from trainer.training.journal import Journal, NullJournal
 from trainer.training.learner import Learner, TrainingError, build_loss, make_learner, make_schedule
 from trainer.training.loop import Loop
 from trainer.training.progress import ShowProgress
-from trainer.training.resume import check_common_step, identity_of, keep_config
-from trainer.training.state import State
+from trainer.training.resume import Continuation, check_common_step, go_on, identity_of, keep_config
+from trainer.training.state import ADDED, State
 from trainer.training.steps import TrainSteps
 from trainer.training.stop import StopSignal
 from trainer.training.validation import Validation
@@ -36,22 +39,28 @@ _ONE_CLASS = (
 _POLICIES = {"float64": "float64", "float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
-def run(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback] = ()) -> int:
-    """Trains, or resumes training, then evaluates and exports. -> the exit code of `trainer.task`.
+def run(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback] = ()) -> History:
+    """Trains, or resumes training, then evaluates and exports.
 
     Args:
       callbacks: Keras callbacks, which get the events of `keras.Model.fit` on every host; a batch is a call of several
-        updates. The logs of an epoch have "val_mean_iou" if it was evaluated. At its end a callback may set
-        `stop_training`, if it does so on all hosts.
+        updates. The logs of an epoch have "loss" and "mean_iou", over its updates, and "learning_rate", that of the
+        last one; and "val_loss" and "val_mean_iou" if it was evaluated. At its end a callback may set `stop_training`,
+        if it does so on all hosts.
 
     Raises:
-      UserError: an error that the user can fix.
+      DatasetError, ManifestError: the data set can't be read.
+      DeviceError: the settings do not fit the devices.
+      ContinuationError, CheckpointError: the run in the folder can't be resumed.
+      TrainingError, ModelError, ModelFileError: the model can't be made.
+      NotFiniteError: training diverged.
+      UserError: any other error that the user can fix; it is the base of all of these.
     """
     with refusals():
         return _run(config, callbacks, Console(quiet=not config.cluster.is_chief, soft_wrap=True))
 
 
-def _run(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback], console: Console) -> int:
+def _run(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback], console: Console) -> History:
     started = time.monotonic()
     strategy = _set_up(config)
     inputs = open_inputs(config, strategy, console)
@@ -59,38 +68,63 @@ def _run(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback], con
     if inputs.train.manifest.labels.num_classes == 1:
         console.print(_ONE_CLASS, highlight=False)
     is_new = not has_checkpoints(config.places.checkpoints)
-    problem = keep_config(inputs, is_new)
-    if problem:
-        console.print(problem, highlight=False, markup=False)
-    if config.cluster.is_chief:
+    continuation = keep_config(inputs, is_new)
+    if continuation.problem:
+        console.print(continuation.problem, highlight=False, markup=False)
+    if config.cluster.is_chief and not config.reporting.no_export:
         check_free(config.places.export, overwrite=True)
-    loop = _make_loop(inputs, callbacks, console, is_new)
-    first = int(loop.state.step)
-    if loop.state.stopped or first >= inputs.plan.total_steps:
-        missing = finish.what_is_missing(config)
-        if missing is None:
-            done = f"{config.places.output} is already complete: {first:,} updates"
-            console.print(done, highlight=False, markup=False)
-            return 0
-        console.print(missing, highlight=False, markup=False)
+    loop = _make_loop(continuation, callbacks, console, is_new)
+    if _is_complete(loop, console):
+        return _history(loop)
     if not is_new:
-        console.print(f"resuming at step {first:,}", highlight=False)
+        console.print(f"resuming at step {int(loop.state.step):,}", highlight=False)
     with StopSignal() as stop:
         is_done = _train(loop, stop, inputs)
     if not is_done or stop.number is not None:
         console.print(f"stopped at step {int(loop.state.step):,}, which is saved; run the same command again to resume")
-        return 128 + (stop.number or signal.SIGTERM)  # or another host was asked to stop
+        return _history(loop, stop.number or signal.SIGTERM)  # or another host was asked to stop
+    if loop.state.why_stopped:
+        console.print(f"stopped early at step {int(loop.state.step):,}: {loop.state.why_stopped}", highlight=False)
     if config.cluster.is_chief:
-        try:
-            finish.evaluate_and_export(config, inputs.val, inputs.batches.per_replica, strategy, console)
-        except KeyboardInterrupt:
-            console.print(
-                "training is complete and the best model is saved; run the same command again to write the report and "
-                "the export"
-            )
-            raise
+        _finish(loop, console)
         console.print(f"took {(time.monotonic() - started) / 60:.1f} min", highlight=False)
-    return 0
+    return _history(loop)
+
+
+def _is_complete(loop: Loop, console: Console) -> bool:
+    """Whether there is nothing left to do, which it says; or else what is missing after the training."""
+    config, state = loop.inputs.config, loop.state
+    if not state.stopped and int(state.step) < loop.inputs.plan.total_steps:
+        return False
+    missing = finish.what_is_missing(config)
+    early = f"; it stopped early: {state.why_stopped}" if state.why_stopped else ""
+    longer = "; a larger --epochs or --steps makes it longer"
+    done = f"{config.places.output} is already complete: {int(state.step):,} updates{early}{longer}"
+    console.print(missing or done, highlight=False, markup=False)
+    return missing is None
+
+
+def _history(loop: Loop, stopped_by: int | None = None) -> History:
+    state = loop.state
+    return History(
+        step=int(state.step),
+        rows=tuple(loop.journal.rows),
+        best_step=int(state.best_step) or None,
+        best_mean_iou=float(state.best) if float(state.best) >= 0 else None,
+        why_stopped=state.why_stopped,
+        signal=None if stopped_by is None else int(stopped_by),
+    )
+
+
+def _finish(loop: Loop, console: Console) -> None:
+    try:
+        finish.evaluate_and_export(loop.inputs, loop.evaluate.scored, console)
+    except KeyboardInterrupt:
+        console.print(
+            "training is complete and the best model is saved; run the same command again to write the report and the "
+            "export"
+        )
+        raise
 
 
 def _set_up(config: TrainConfig) -> tf.distribute.Strategy:
@@ -104,7 +138,10 @@ def _set_up(config: TrainConfig) -> tf.distribute.Strategy:
     return strategy
 
 
-def _make_loop(inputs: Inputs, callbacks: Sequence[keras.callbacks.Callback], console: Console, is_new: bool) -> Loop:
+def _make_loop(
+    continuation: Continuation, callbacks: Sequence[keras.callbacks.Callback], console: Console, is_new: bool
+) -> Loop:
+    inputs = continuation.inputs
     schedule = make_schedule(inputs)
     with inputs.strategy.scope():
         learner = make_learner(inputs, schedule, console, is_new=is_new)
@@ -118,6 +155,9 @@ def _make_loop(inputs: Inputs, callbacks: Sequence[keras.callbacks.Callback], co
         )
     state = State(inputs.train.manifest.labels.num_classes)
     checkpoints = _restored(inputs, learner, state, console)
+    go_on(continuation, state)
+    if continuation.change:
+        console.print(_longer(inputs, schedule), highlight=False, markup=False)
     journal, validation = _open_results(inputs, learner, state, console)
     return Loop(
         inputs=inputs,
@@ -129,6 +169,17 @@ def _make_loop(inputs: Inputs, callbacks: Sequence[keras.callbacks.Callback], co
         checkpoints=checkpoints,
         journal=journal,
         callbacks=_callback_list(inputs, learner.model, [_progress(inputs, state, console), *callbacks]),
+        drawn=_drawn(inputs, console),
+    )
+
+
+def _longer(inputs: Inputs, schedule: Schedule) -> str:
+    """What a finished run that is made longer begins with."""
+    at, total = inputs.plan.extended[-1][1], inputs.plan.total_steps
+    before, now = float(schedule(at - 1)), float(schedule(at))
+    return (
+        f"{inputs.config.places.output} was complete after {at:,} updates and is made longer, to {total:,}: the "
+        f"learning rate jumps from {before:.3g} to {now:.3g}"
     )
 
 
@@ -136,9 +187,10 @@ def _restored(inputs: Inputs, learner: Learner, state: State, console: Console) 
     """Restores the learner and the state from the newest intact checkpoint, if there is one."""
     checkpoints = Checkpoints(
         inputs.config.places.checkpoints,
-        learner.variables | {"state": state.variables},
+        learner.variables | state.variables,
         is_chief=inputs.config.cluster.is_chief,
         about=identity_of(inputs),
+        added=[ADDED],
     )
     checkpoints.restore()
     for problem in checkpoints.problems:
@@ -153,11 +205,20 @@ def _open_results(inputs: Inputs, learner: Learner, state: State, console: Conso
     is_lost = _forget_lost_best(f"{inputs.config.places.output}/{BEST}", state, is_over, console)
     evaluated = int(state.step) - 1 if is_lost and is_over else int(state.epoch_end)
     journal = _open_journal(inputs.config, state, evaluated, console)
+    journal.add_hyperparameters(identity_of(inputs))
     validation = Validation(inputs=inputs, learner=learner, state=state, journal=journal, console=console)
     if is_lost and is_over:
         with refusals():
             validation(int(state.step), lambda: False)
     return journal, validation
+
+
+def _drawn(inputs: Inputs, console: Console) -> DrawnClasses | None:
+    """Prints which classes were drawn, if uniform sampling would draw others."""
+    train = inputs.train
+    if not train.is_class_uniform:
+        return None
+    return DrawnClasses(train.manifest.labels, train.class_pixels(inputs.config.data.train_splits), console)
 
 
 def _progress(inputs: Inputs, state: State, console: Console) -> ShowProgress:
@@ -213,7 +274,7 @@ def _train(loop: Loop, stop: StopSignal, inputs: Inputs) -> bool:
             f"a file is missing: {cause_of(error)}; restore it and run the same command again"
         ) from error
     except corrupt.READ_ERRORS as error:
-        found = corrupt.diagnosis(error, *filter(None, (inputs.train, inputs.val)))
+        found = corrupt.diagnosis(error, *inputs.train.splits, *filter(None, [inputs.val]))
         if found is None:
             raise
         raise found from error

@@ -12,8 +12,8 @@ import numpy as np
 import tensorflow as tf
 from rich.console import Console
 
+from trainer.data.batches import evaluation_batches
 from trainer.data.dataset import Split
-from trainer.data.order import evaluation_batches
 from trainer.evaluation.evaluator import Evaluation, Evaluator
 from trainer.evaluation.metrics import METRICS
 from trainer.inference.model_file import BEST, Description, save_model
@@ -46,6 +46,7 @@ class Validation:
             batch = inputs.batches.per_replica
             self._evaluator = Evaluator(self._model, inputs.val, batch=batch, strategy=inputs.strategy)
         self._has_graph = False
+        self.scored: dict[int, Evaluation] = {}  # that of the best model, by its step, if this process made it
         self._predict = tf.function(
             lambda images: tf.argmax(as_list(self._model(images, training=False))[0], -1),
             input_signature=[tf.TensorSpec([1, None, None, 3], tf.float32)],
@@ -67,9 +68,10 @@ class Validation:
             evaluation = self._evaluator(is_asked_to_stop=is_asked_to_stop)
             mean_iou = evaluation.scores.mean_iou  # NaN if the split has no valid pixels
             is_best = mean_iou > float(self.state.best)
-            if is_best or float(self.state.best) < 0:
-                self.state.best.assign(0.0 if math.isnan(mean_iou) else mean_iou)
+            if self.state.take_score(mean_iou, step):
                 self._keep(step, None if math.isnan(mean_iou) else mean_iou)
+                if self.inputs.config.cluster.workers == 1:  # or else it has the images of this host only
+                    self.scored = {step: evaluation}
             self._write(evaluation, step, is_best)
         return {"val_loss": evaluation.loss, "val_mean_iou": mean_iou}
 

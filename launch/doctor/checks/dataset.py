@@ -23,13 +23,14 @@ def check_remote(session: Session) -> Iterator[Finding]:
 
 
 def _check(session: Session, files: Files) -> Iterator[Finding]:
-    folder, splits = session.option("dataset"), session.splits
-    manifest = open_manifest(folder, files.read(FILE_NAME), splits, session.settings.hosts)
+    folder, named = session.option("dataset"), session.splits
+    manifest = open_manifest(folder, files.read(FILE_NAME), named, session.settings.hosts)
+    splits = [split for names in named.values() for split in names]
     yield _contents(manifest, folder, splits)
     yield _shards(manifest, folder, splits, files.sizes())
     yield _normalization(manifest)
     for split in splits:
-        yield _classes(manifest, split, is_trained_on=split == splits[0])
+        yield _classes(manifest, split, is_trained_on=split in named["train_split"])
 
 
 def _contents(manifest: Manifest, folder: str, splits: Sequence[str]) -> Finding:

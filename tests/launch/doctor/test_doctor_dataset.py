@@ -54,7 +54,10 @@ def test_a_data_set_that_can_not_be_trained_on_is_a_failure(
 
     assert line(tmp_path).startswith(f"failure {tmp_path} has no dataset.json: there is no data set, or its build did")
     assert line(dataset / "dataset.json").startswith(f"failure {dataset}/dataset.json has no dataset.json")
-    assert line(dataset, "--val_split=test") == f"failure {dataset} has no split 'test'; it has train, val"
+    assert line(dataset, "--val_split=test") == (
+        f"failure {dataset} has no split 'test'; it has train, val: name one of these with --val_split, or set "
+        "--val_split='' to train without validation"
+    )
     assert line(dataset, "--hosts=3").startswith(f"failure {dataset}: 2 shards of val are too few for 3 hosts")
     assert line(dataset, "--hosts=3", "--val_split=").startswith("ok ")
     shards = json.loads((dataset / "dataset.json").read_text())["splits"]["val"]["shards"]

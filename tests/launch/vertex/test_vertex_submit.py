@@ -280,7 +280,8 @@ def test_an_output_that_holds_another_run_is_found_before(
     assert submit(vertex, output, "--epochs=9") == 1
     assert capsys.readouterr().err == (
         "error: gs://street/runs/other contains another run: epochs was 7 and is 9. Set another --output, or the same "
-        "values\n"
+        "values; with --initial_model=gs://street/runs/other a run in another --output starts from the weights of this "
+        "one\n"
     )
     assert submit(vertex, output, "--epochs=7", "--hosts=2") == 1
     assert "contains another run: hosts was 1 and is 2. Set" in capsys.readouterr().err
@@ -291,7 +292,11 @@ def test_an_output_that_holds_another_run_is_found_before(
     place.upload_from_string("no run's")
     assert submit(vertex, output, "--epochs=7") == 1
     assert "config.json: it is not the configuration of a training run; set another --output" in capsys.readouterr().err
-    assert len(vertex.requests) == 2
+    place.upload_from_string(json.dumps({"identity": identity}))
+    bucket.blob(f"runs/other/{config.FINISHED}").upload_from_string("any")
+    assert submit(vertex, output, "--epochs=9") == 0, "a finished run may be made longer"
+    assert submit(vertex, output, "--epochs=9", "--hosts=2") == 1
+    assert len(vertex.requests) == 3
 
 
 @pytest.mark.parametrize(

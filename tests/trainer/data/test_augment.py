@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from beam_pipelines.contract.labels import IGNORE
 from beam_pipelines.contract.normalization import Normalization
 from trainer.data.augment import AUGMENTATIONS, Operation, Target, make_augment, make_center_crop
+from trainer.data.batches import example_seed
 from trainer.data.color import recolor
 from trainer.data.geometry import Span, cut
-from trainer.data.order import example_seed
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 NORMALIZATION = Normalization(MEAN, STD)

@@ -35,10 +35,11 @@ from tests.support.handmade import (
     write_shard,
 )
 from trainer.data.augment import Operation, Target, make_augment
+from trainer.data.batches import Epochs, evaluation_batches, files_of_batch, training_batches
 from trainer.data.corrupt import check_framing, diagnosis, without_corrupt
-from trainer.data.dataset import Split, open_dataset, open_split, share_of
+from trainer.data.dataset import Split, open_dataset, open_split, share_of, steps_of_epoch
 from trainer.data.manifest import DatasetError
-from trainer.data.order import evaluation_batches, files_of_batch, steps_of_epoch, training_batches
+from trainer.data.training_set import TrainingSet
 
 BATCH, STEPS = 6, 8  # the last batch has two padding examples
 ORDER: dict[str, Any] = {"seed": 3, "batch": BATCH, "steps": STEPS, "shuffle_mib": 0.006}  # some ten records
@@ -75,7 +76,13 @@ def fresh(tmp_path: Path) -> Path:
 
 def take(split: Split, count: int, **changes: Any) -> list[Batch]:
     """The first batches of a training run."""
-    return list(training_batches(split, **ORDER | LOADING | changes).take(count).as_numpy_iterator())
+    return list(batches_of(split, **changes).take(count).as_numpy_iterator())
+
+
+def batches_of(split: Split, **changes: Any) -> tf.data.Dataset:
+    options = ORDER | LOADING | changes
+    epochs = Epochs(**{name: options.pop(name) for name in ORDER})
+    return training_batches(TrainingSet((split,)), epochs, **options)
 
 
 def numbers_of(batches: Sequence[Batch]) -> list[int]:
@@ -239,7 +246,7 @@ def test_a_truncated_shard_is_refused_with_its_digest(fresh: Path) -> None:
 
 
 def test_training_batches_have_static_shapes(split: Split) -> None:
-    assert training_batches(split, **ORDER | LOADING).element_spec == {
+    assert batches_of(split).element_spec == {
         "image": tf.TensorSpec([BATCH, *SIZE, 3], tf.float32),
         "mask": tf.TensorSpec([BATCH, *SIZE], tf.uint8),
     }
@@ -297,11 +304,11 @@ def test_the_order_does_not_depend_on_the_programs_own_seed(split: Split, undist
         tf.random.set_seed(12345)
         drawn = tf.random.uniform([])
         tf.random.set_seed(12345)
-        files = files_of_batch(split, **ORDER, at=(1, 2))
+        files = files_of_batch(TrainingSet((split,)), Epochs(**ORDER), (1, 2))
         assert_same(take(split, 2 * STEPS), undisturbed[: 2 * STEPS])
         assert tf.random.uniform([]) == drawn  # nor is that seed touched
         tf.random.set_seed(54321)
-        assert files_of_batch(split, **ORDER, at=(1, 2)) == files
+        assert files_of_batch(TrainingSet((split,)), Epochs(**ORDER), (1, 2)) == files
     finally:
         tf.random.set_seed(None)
 
@@ -349,7 +356,8 @@ import re, sys
 from dataclasses import replace
 from pathlib import Path
 from trainer.data.dataset import open_split
-from trainer.data.order import training_batches
+from trainer.data.batches import Epochs, training_batches
+from trainer.data.training_set import TrainingSet
 
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
@@ -357,8 +365,9 @@ def peak():
 def read(times):
     split = replace(whole, shards=whole.shards * times)
     steps = split.examples // 4
-    options = dict(seed=0, batch=4, steps=steps, start=(0, 0), shuffle_mib=8, augment=None)
-    assert sum(1 for _ in training_batches(split, **options, cache_mib=float(sys.argv[2])).take(steps)) == steps
+    epochs = Epochs(seed=0, batch=4, steps=steps, shuffle_mib=8)
+    options = dict(start=(0, 0), augment=None, cache_mib=float(sys.argv[2]))
+    assert sum(1 for _ in training_batches(TrainingSet((split,)), epochs, **options).take(steps)) == steps
 
 whole = open_split(sys.argv[1], "train")
 read(1)
@@ -383,8 +392,8 @@ def test_memory_does_not_grow_with_the_data_unless_they_are_cached(tmp_path: Pat
 
 def test_a_cached_split_is_not_read_again(fresh: Path) -> None:
     opened = open_split(str(fresh), "train")
-    cached = training_batches(opened, **ORDER | LOADING | {"cache_mib": 1, "batch": 2, "steps": 3})
-    streamed = training_batches(opened, **ORDER | LOADING | {"batch": 2, "steps": 3})
+    cached = batches_of(opened, cache_mib=1, batch=2, steps=3)
+    streamed = batches_of(opened, batch=2, steps=3)
     for path in fresh.glob("*.tfrecord"):
         path.unlink()
     assert sorted(numbers_of(list(cached.take(3).as_numpy_iterator()))) == list(range(6))
@@ -423,7 +432,9 @@ def seeds_of(batches: list[Batch]) -> list[tuple[int, int]]:
     return [tuple(seed) for batch in batches for seed in batch["mask"].tolist()]
 
 
-def show_seed(image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def show_seed(
+    image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor, focus: tf.Tensor | None = None
+) -> tuple[tf.Tensor, tf.Tensor]:
     del mask
     assert seed.dtype == tf.int64
     assert seed.shape == [2]
@@ -541,17 +552,17 @@ def test_the_shapes_of_evaluation_batches_are_static(split: Split) -> None:
 @pytest.mark.parametrize("shuffle_mib", [0, 0.006])
 def test_the_files_of_a_batch_are_exactly_those_that_its_examples_came_from(split: Split, shuffle_mib: float) -> None:
     shard_of = [index for index, count in enumerate(SHARDS) for _ in range(count)]
-    order = ORDER | {"shuffle_mib": shuffle_mib}
+    epochs = Epochs(**ORDER | {"shuffle_mib": shuffle_mib})
     batches = take(split, 3 * STEPS, shuffle_mib=shuffle_mib)
     for at in [(0, 0), (0, 3), (1, 5), (2, STEPS - 2)]:
         numbers = numbers_of([batches[at[0] * STEPS + at[1]]])
         files = {f"train-{shard_of[number]:05d}-of-{len(SHARDS):05d}.tfrecord" for number in numbers}
-        assert files_of_batch(split, **order, at=at) == sorted(files)
+        assert files_of_batch(TrainingSet((split,)), epochs, at) == sorted(files)
     # The last one has padding, which is of the first shard.
     numbers = numbers_of([batches[STEPS - 1]])
     shards = {shard_of[number] for number in numbers if number != PADDING} | {0}
     files = {f"train-{shard:05d}-of-{len(SHARDS):05d}.tfrecord" for shard in shards}
-    assert files_of_batch(split, **order, at=(0, STEPS - 1)) == sorted(files)
+    assert files_of_batch(TrainingSet((split,)), epochs, (0, STEPS - 1)) == sorted(files)
 
 
 @pytest.fixture

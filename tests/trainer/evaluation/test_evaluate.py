@@ -68,8 +68,8 @@ def test_a_run_is_evaluated_and_reported_beside_its_model(run: Path, data: Path,
 
 
 def test_a_report_goes_where_it_is_told_to(run: Path, data: Path, tmp_path: Path):
-    arguments = [f"--dataset={data}", "--split=train", "--scales=0.5,1", "--flip", "--batch=7"]
-    assert main([f"--model={run}/best.keras", f"--report={tmp_path}/there", *arguments]) == 0
+    arguments = [f"--dataset={data}", "--split=train", "--scales=0.5,1", "--flip", "--batch_per_replica=7"]
+    assert main([f"--model={run}/best.keras", f"--output={tmp_path}/there", *arguments]) == 0
     found = metrics_of(tmp_path / "there")
     assert (found["scales"], found["flip"]) == ([0.5, 1.0], True)
     assert not (tmp_path / "there" / "learning_curves.png").exists()
@@ -78,10 +78,10 @@ def test_a_report_goes_where_it_is_told_to(run: Path, data: Path, tmp_path: Path
 
 def test_the_command_on_two_devices_prints_only_what_is_meant_to_be_read(run: Path, data: Path, tmp_path: Path):
     arguments = [f"--model={run}", f"--dataset={data}", "--split=train"]
-    done = command(*arguments, "--logical_devices=2", f"--report={tmp_path}/two")
+    done = command(*arguments, "--logical_devices=2", f"--output={tmp_path}/two")
     assert (done.returncode, done.stderr) == (0, "")
     assert re.match(r"\S+\n.* class .* IoU, % ", done.stdout)
-    assert main([*arguments, f"--report={tmp_path}/one"]) == 0
+    assert main([*arguments, f"--output={tmp_path}/one"]) == 0
     one, two = metrics_of(tmp_path / "one"), metrics_of(tmp_path / "two")
     assert one.pop("loss") == pytest.approx(two.pop("loss"), rel=1e-5)
     assert one == two
@@ -90,8 +90,8 @@ def test_the_command_on_two_devices_prints_only_what_is_meant_to_be_read(run: Pa
 def test_a_data_set_with_another_normalization_is_seen_as_the_model_knows_it(run: Path, data: Path, tmp_path: Path):
     """The same pictures among others have other moments; scores of those pictures alone must not change."""
     more = write_dataset(tmp_path / "more", "png", (5,))
-    assert main([f"--model={run}", f"--dataset={data}", "--split=train", f"--report={tmp_path}/all"]) == 0
-    assert main([f"--model={run}", f"--dataset={more}", "--split=train", f"--report={tmp_path}/few"]) == 0
+    assert main([f"--model={run}", f"--dataset={data}", "--split=train", f"--output={tmp_path}/all"]) == 0
+    assert main([f"--model={run}", f"--dataset={more}", "--split=train", f"--output={tmp_path}/few"]) == 0
     rows = [(tmp_path / name / "per_image.csv").read_text().splitlines()[1:6] for name in ("all", "few")]
     assert [row.partition(",")[2] for row in rows[0]] == [row.partition(",")[2] for row in rows[1]]
     moments = [open_split(str(folder), "train").manifest.moments.mean for folder in (data, more)]
@@ -102,7 +102,7 @@ def test_lines_come_now_and_then_where_there_is_no_terminal(
     run: Path, data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(evaluate, "LINE_SECONDS", 0.0)
-    assert main([f"--model={run}", f"--dataset={data}", "--split=train", "--batch=20"]) == 0
+    assert main([f"--model={run}", f"--dataset={data}", "--split=train", "--batch_per_replica=20"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[:3] == [f"evaluated {done} of {EXAMPLES} images" for done in (20, 40, EXAMPLES)]
 
@@ -126,7 +126,10 @@ def test_what_is_not_there_is_named(run: Path, data: Path, tmp_path: Path, capsy
     cases = {
         f"{tmp_path}/empty has no dataset.json": [f"--model={run}", f"--dataset={tmp_path}/empty"],
         f"there is no folder {tmp_path}/none": [f"--model={run}", f"--dataset={tmp_path}/none"],
-        f"{data} has no split 'val'; it has train": [f"--model={run}", f"--dataset={data}"],
+        f"{data} has no split 'val'; it has train, rejected: name one of these with --split\n": [
+            f"--model={run}",
+            f"--dataset={data}",
+        ],
         f"{data} has no best.keras": [f"--model={data}", f"--dataset={data}", "--split=train"],
     }
     for message, argv in cases.items():
@@ -152,17 +155,20 @@ def test_too_little_memory_is_said_with_what_to_do(
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
     monkeypatch.setattr(evaluate, "run", full)
-    assert main([f"--model={run}", f"--dataset={data}", "--split=train", "--batch=9"]) == 1
-    assert capsys.readouterr().err == "error: out of memory: OOM when allocating tensor. Set less than --batch=9\n"
+    assert main([f"--model={run}", f"--dataset={data}", "--split=train", "--batch_per_replica=9"]) == 1
+    assert (
+        capsys.readouterr().err
+        == "error: out of memory: OOM when allocating tensor. Set less than --batch_per_replica=9\n"
+    )
     assert main([f"--model={run}", f"--dataset={data}", "--split=train", "--flip"]) == 1
-    assert capsys.readouterr().err.endswith("Set less than --batch=4 or fewer views (--scales, --flip)\n")
+    assert capsys.readouterr().err.endswith("Set less than --batch_per_replica=4 or fewer views (--scales, --flip)\n")
 
 
 def test_a_report_that_cannot_be_written_is_a_sentence(
     run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     (tmp_path / "file").touch()
-    arguments = [f"--model={run}", f"--dataset={data}", "--split=train", f"--report={tmp_path / 'file'}"]
+    arguments = [f"--model={run}", f"--dataset={data}", "--split=train", f"--output={tmp_path / 'file'}"]
     assert main(arguments) == 1
     (said,) = capsys.readouterr().err.splitlines()
     assert said.startswith("error: a file can't be read or written: ")
@@ -175,7 +181,7 @@ def test_a_report_that_cannot_be_written_is_a_sentence(
         ("--scales=1,x", "'1,x' is not a list of numbers, such as 0.75,1,1.25"),
         ("--scales=0,1", "'0,1': scales must be above 0 and at most 8"),
         ("--scales=", "'' is not a list of numbers"),
-        ("--batch=0", "0 is less than 1"),
+        ("--batch_per_replica=0", "0 is less than 1"),
         ("--logical_devices=-1", "-1 is less than 1"),
         ("--strategy=multiworker", "invalid choice: 'multiworker'"),
         ("--fli", "unrecognized arguments: --fli"),

@@ -42,6 +42,17 @@ def test_first_step_has_the_peak_without_a_warmup(name: str):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_longer_run_has_the_schedule_of_each_length_from_its_first_step_on(name: str):
+    whole: dict[str, Any] = {"learning_rate": 0.5, "warmup": 0.1}
+    schedule = Schedule(name, total_steps=100, earlier=[(20, 20), (60, 40)], **whole)
+    for first, last, total in ((0, 20, 20), (20, 40, 60), (40, 120, 100)):
+        plain = Schedule(name, total_steps=total, **whole)
+        assert [float(schedule(step)) for step in range(first, last)] == [float(plain(at)) for at in range(first, last)]
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(schedule))
+    assert [float(again(step)) for step in (19, 20, 39, 40)] == [float(schedule(step)) for step in (19, 20, 39, 40)]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_schedules_survive_serialization(name: str):
     schedule = Schedule(name, learning_rate=0.5, total_steps=100, warmup=0.2)
     stored = keras.saving.serialize_keras_object(schedule)

@@ -169,7 +169,7 @@ def test_all_other_commands_read_and_write_buckets(
 
     model, best, pictures = "--model=gs://street/run", "--model=gs://street/run/best.keras", "gs://street/pictures"
     lines = (
-        ("evaluate", model, "--dataset=gs://street/data", "--report=gs://street/scored"),
+        ("evaluate", model, "--dataset=gs://street/data", "--output=gs://street/scored"),
         ("predict", model, f"--images={pictures}", "--output=gs://street/predicted"),
         ("predict", model, f"--images={flat}/images/val", f"--output={tmp_path / 'predicted'}"),
         ("predict", model, f"--images={pictures}", "--output=gs://street/shut/predicted"),

@@ -142,6 +142,26 @@ def test_a_run_does_not_start_over_where_all_states_are_damaged(part: str, how: 
         Run(tmp_path).checkpoints.restore()
 
 
+def test_a_state_of_an_earlier_version_lacks_what_was_added(tmp_path: Path):
+    Run(tmp_path).save(10)
+    again, count = Run(tmp_path), tf.Variable(3)
+    groups: dict[str, Any] = {"model": again.variables[:1], "state": again.state, "averages": [], "progress": [count]}
+    for _ in range(2):  # also where it is there
+        checkpoints = Checkpoints(str(tmp_path), groups, is_chief=True, added=["progress"])
+        assert checkpoints.restore()
+        assert (again.holds(10), int(count)) == (True, 3)
+        checkpoints.save(10)
+        again.set(0)
+
+
+def test_a_state_may_lack_nothing_else(tmp_path: Path):
+    Run(tmp_path).save(10)
+    again = Run(tmp_path)
+    groups: dict[str, Any] = {"model": again.variables[:1], "state": again.state, "progress": [tf.Variable(3)]}
+    with pytest.raises(CheckpointError, match=f"^no checkpoint can be read: {re.escape(str(tmp_path))}/ckpt-10"):
+        Checkpoints(str(tmp_path), groups, is_chief=True).restore()
+
+
 @pytest.mark.parametrize("other", [{"classes": 6}, {"layers": 2}, {"layers": 0}])
 def test_the_state_of_another_model_is_refused(other: dict[str, Any], tmp_path: Path):
     Run(tmp_path, **other).save(10)

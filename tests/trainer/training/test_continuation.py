@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -25,6 +26,25 @@ def test_a_killed_run_ends_as_if_undisturbed(dataset: Path, undisturbed: Path, t
     assert process.returncode == -signal.SIGKILL, "it was over before"
     train(dataset, tmp_path / "run", *RESUMED)
     assert_same(tmp_path / "run", undisturbed)
+
+
+def test_a_killed_run_draws_on_from_all_its_sources(dataset: Path, tmp_path: Path) -> None:
+    """Two data sets, two splits of each, and class-uniform sampling."""
+    shutil.copytree(dataset, tmp_path / "other")
+    mixed = ["--train_split=train,val", "--val_split=", "--mix=0.7,0.3", "--sampling=class_uniform", *RESUMED]
+    both = f"{dataset},{tmp_path / 'other'}"
+    out = train(both, tmp_path / "undisturbed", *mixed)
+    assert f"0.7 {dataset} + 0.3 {tmp_path / 'other'}: 48 images of train,val" in out
+    assert "class-uniform" in out
+    process = start(command(both, tmp_path / "run", *mixed))
+    wait_for(tmp_path / "run", 17, process)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, "it was over before"
+    with pytest.raises(AssertionError, match=r"mix was .* and is"):
+        train(both, tmp_path / "run", *mixed, "--mix=0.6,0.4")
+    train(both, tmp_path / "run", *mixed)
+    assert_same(tmp_path / "run", tmp_path / "undisturbed")
 
 
 def test_sigterm_keeps_the_step_that_it_came_in(dataset: Path, undisturbed: Path, tmp_path: Path) -> None:
@@ -54,7 +74,7 @@ class Preempted(keras.callbacks.Callback):
 
 config = parse_train(sys.argv[1:])
 for callbacks in ([Preempted()], [Preempted()], []):
-    print("ended with", run(config, callbacks))
+    print("ended with", run(config, callbacks).exit_code)
     scored = '"split": "val"' in open(f"{config.places.output}/metrics.jsonl").read()
     assert scored != bool(callbacks), "what was stopped is not logged"
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -56,6 +57,12 @@ def test_two_hosts_train_stop_together_and_go_on(dataset: Path, tmp_path: Path) 
     assert "resuming at step" in printed[0]
     assert_same(tmp_path / "run", tmp_path / "whole")
     assert (tmp_path / "run" / "export" / "saved_model.pb").exists()
+    often = ("--epochs=200", "--evaluate_epochs=1", "--patience=1", *arguments[2:])
+    printed = finish(
+        two_hosts(dataset, tmp_path / "run", "TF_CONFIG", *often)
+    )  # if one went on, it would wait for long
+    assert "was complete after 100 updates and is made longer, to 1,000" in printed[0]
+    assert re.search(r"stopped early at step \d+: no better validation mean IoU for 1 evaluation \(best", printed[0])
 
 
 def test_a_host_that_is_killed_ends_the_other_with_what_to_do(dataset: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import metadata
 
 from trainer.training.journal import FILE_NAME, Journal, NullJournal, Row, read_rows
 
@@ -181,7 +182,7 @@ def test_tensorboard_shows_the_rows(tmp_path: Path):
         f"{name}/train": [(step, getattr(train_row(step), name)) for step in (4, 8)] for name in LOGGED
     }
     expected |= {"loss/val": [(8, 0.25)], "mean_iou/val": [(8, 0.625)]}
-    expected |= {"iou of road/val": [(8, 0.75)], "iou of Straße/val": [(8, 0.5)]}
+    expected |= {"val/class_iou/road": [(8, 0.75)], "val/class_iou/Straße": [(8, 0.5)]}
     assert found.keys() == expected.keys()
     for tag, values in expected.items():
         assert found[tag] == [(step, pytest.approx(value, rel=1e-6)) for step, value in values]
@@ -200,6 +201,19 @@ def test_tensorboard_shows_pictures_and_the_graph(tmp_path: Path):
     assert (shown.step, int(width), int(height)) == (8, 36, 8)
     np.testing.assert_array_equal([tf.io.decode_png(each).numpy() for each in encoded], pictures)
     assert {node.name for node in found.Graph().node} == {node.name for node in graph.as_graph_def().node}
+
+
+def test_tensorboard_shows_the_hyperparameters(tmp_path: Path):
+    """As its tab HParams reads them."""
+    journal = open_journal(tmp_path)
+    values = {"learning_rate": 0.01, "model": "u2netp", "augment": False, "epochs": 12, "crop_size": [64, 128]}
+    journal.add_hyperparameters({**values, "clip_norm": None})
+    journal.close()
+    content = events(tmp_path / "logs").SummaryMetadata(metadata.SESSION_START_INFO_TAG).plugin_data.content
+    shown = metadata.parse_session_start_info_plugin_data(content).hparams
+    found = {name: getattr(shown[name], shown[name].WhichOneof("kind")) for name in shown}
+    assert found == {**values, "crop_size": "[64, 128]"}
+    assert (found["augment"], type(found["augment"])) == (False, bool)
 
 
 @pytest.fixture

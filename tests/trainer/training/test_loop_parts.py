@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES
 from trainer.training.plan import Plan
-from trainer.training.state import State
+from trainer.training.state import BY_CALLBACK, BY_PATIENCE, State
 from trainer.training.steps import Updates
 from trainer.training.stop import StopSignal
 
@@ -31,11 +32,20 @@ PLANS = st.builds(
     log_steps=INTERVALS,
     steps_per_call=st.none(),
     global_batch=st.just(4),
+    extended=st.lists(st.integers(1, 199), max_size=2, unique=True).map(
+        lambda ends: tuple((at, at) for at in sorted(ends))
+    ),
 )
 
 
-def make_plan(**changes: int) -> Plan:
-    values = {"total_steps": 25, "steps_per_epoch": 10, "evaluate_epochs": 1, "checkpoint_steps": 4, "log_steps": 3}
+def make_plan(**changes: Any) -> Plan:
+    values: dict[str, Any] = {
+        "total_steps": 25,
+        "steps_per_epoch": 10,
+        "evaluate_epochs": 1,
+        "checkpoint_steps": 4,
+        "log_steps": 3,
+    }
     return Plan(**(values | changes), steps_per_call=None, global_batch=4)
 
 
@@ -47,9 +57,13 @@ def multiples(interval: int, plan: Plan) -> set[int]:
     return set(range(interval, plan.total_steps + 1, interval))
 
 
+def ends_of(plan: Plan) -> set[int]:
+    return {at for _, at in plan.extended if at < plan.total_steps} | {plan.total_steps}
+
+
 @given(PLANS)
 def test_everything_is_due_at_its_interval_and_at_the_end(plan: Plan):
-    end = {plan.total_steps}
+    end = ends_of(plan)
     epochs = multiples(plan.steps_per_epoch, plan) | end
     evaluations = multiples(plan.steps_per_epoch * plan.evaluate_epochs, plan) | end
     assert set(steps_where(plan, plan.ends_epoch)) == epochs
@@ -143,7 +157,54 @@ def test_the_state_starts_before_everything_and_is_kept_whole():
     state = State(CLASSES)
     assert (int(state.step), int(state.epoch_end), float(state.best), int(state.stopped)) == (0, 0, -1.0, 0)
     attributes = [value for name, value in vars(state).items() if not name.startswith("_")]
-    assert [id(each) for each in state.variables] == [id(each) for each in attributes]
+    kept = [each for group in state.variables.values() for each in group]
+    assert [id(each) for each in kept] == [id(each) for each in attributes]
+
+
+def test_the_mean_of_an_epoch_is_of_all_its_updates():
+    """Whatever was logged in between."""
+    state = State(CLASSES)
+    first, second = make_updates([1.0, 2.0], 1), make_updates([6.0], 2)
+    state.add(first)
+    state.take_log(LABELS)
+    state.add(second)
+    loss, mean_iou = state.epoch_means(LABELS)
+    assert loss == pytest.approx((1 + 2 + 6) / 3)
+    assert mean_iou == pytest.approx(mean_iou_of_numpy(first.confusion + second.confusion))
+    state.end_epoch(3, 0)
+    state.add(second)
+    assert state.epoch_means(LABELS)[0] == pytest.approx(6)
+    assert (int(state.epoch_end), int(state.stopped)) == (3, 0)
+
+
+def test_evaluations_since_the_best_are_counted():
+    state = State(CLASSES)
+    scores = [np.nan, 0.0, 0.25, 0.25, np.nan, 0.5, 0.375]
+    kept = [state.take_score(score, step) for step, score in enumerate(scores, 1)]
+    assert kept == [True, False, True, False, False, True, False]
+    assert (float(state.best), int(state.best_step), int(state.since_best)) == (0.5, 6, 1)
+
+
+@pytest.mark.parametrize(
+    ("stopped", "since_best", "best_step", "told"),
+    [
+        (0, 3, 900, None),
+        (BY_CALLBACK, 3, 900, "a callback asked for it"),
+        (BY_PATIENCE, 3, 900, "no better validation mean IoU for 3 evaluations (best 0.6420 at step 900)"),
+        (BY_PATIENCE, 1, 1900, "no better validation mean IoU for 1 evaluation (best 0.6420 at step 1,900)"),
+        (BY_PATIENCE, 2, 0, "no better validation mean IoU for 2 evaluations (best 0.6420)"),
+        (BY_PATIENCE, 0, 900, "no better validation mean IoU (best 0.6420 at step 900)"),
+    ],
+)
+def test_what_ended_a_run_early_is_told(stopped: int, since_best: int, best_step: int, told: str | None):
+    state = State(CLASSES)
+    state.best.assign(0.642)
+    state.stopped.assign(stopped)
+    state.since_best.assign(since_best)
+    state.best_step.assign(best_step)
+    assert state.why_stopped == told
+    state.go_on()
+    assert (state.why_stopped, int(state.since_best), float(state.best)) == (None, 0, 0.642)
 
 
 # --- the signals

@@ -53,6 +53,17 @@ def test_without_a_terminal_there_is_a_line_now_and_then(clock: Clock):
     assert said[1] == f"step 22 of 1,300: {SHOWN}, 21:18 left"
 
 
+def test_what_takes_long_before_the_first_update_is_told_once(clock: Clock):
+    shown, file = show(0, 1300)
+    shown.on_train_begin()
+    assert file.getvalue() == "", "a run that is complete builds nothing"
+    for step in (1, 2, 3):
+        shown.on_train_batch_begin(step - 1)
+        update(shown, step)
+    shown.on_train_end()
+    assert file.getvalue() == "building the graph of the update: about half a minute for large models\n"
+
+
 def test_the_first_call_has_no_pace(clock: Clock):
     assert progress._line({**VALUES, "images_per_second": None}) == "loss 0.5123, IoU 0.124, learning rate 0.012"
 
@@ -96,6 +107,7 @@ def test_a_terminal_shows_a_bar(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TERM", "xterm")
     shown, file = show(10, 40, force_terminal=True)
     shown.on_train_begin()
+    shown.on_train_batch_begin(0)
     wait_for(file, "10/40 compiling")
     update(shown, 20)
     wait_for(file, f"20/40 {SHOWN}")
@@ -105,6 +117,7 @@ def test_a_terminal_shows_a_bar(monkeypatch: pytest.MonkeyPatch):
     update(shown, 40)
     shown.on_train_end()
     drawn = bar(file)
+    assert drawn.count("building the graph of the update") == 1
     assert re.search(rf"train +━+ +40/40 {re.escape(SHOWN)} +\d:\d\d:\d\d", drawn)
     assert "step 40 of 40" not in drawn
     assert drawn.rpartition("evaluate")[2].lstrip(" ━╸╺").startswith("20/40")

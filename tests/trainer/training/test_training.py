@@ -11,6 +11,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -179,7 +180,12 @@ def test_pictures_of_several_sizes_need_a_crop(tmp_path: Path, capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("--val_split=test", "has no split 'test'; it has train, val"),
+        (
+            "--val_split=test",
+            "has no split 'test'; it has train, val: name one of these with --val_split, or set --val_split='' to "
+            "train without validation\n",
+        ),
+        ("--train_split=test", "has no split 'test'; it has train, val: name one of these with --train_split\n"),
         ("--dataset=nowhere", "there is no folder nowhere"),
         ("--initial_model=nowhere.keras", "nowhere.keras does not exist"),
     ],
@@ -204,15 +210,32 @@ def test_what_was_refused_does_not_stand_in_the_way(dataset: Path, tmp_path: Pat
 def test_a_callback_may_end_the_run(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Where no evaluation was due there is one all the same, so that there is a model to keep."""
 
+    heard: list[dict[str, float]] = []
+
     class Enough(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch: int, logs: object = None) -> None:
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             self.model.stop_training = epoch == 1
+            heard.append(logs)
 
     config = parse_train(command(dataset, tmp_path / "run", "--epochs=30", "--evaluate_epochs=7")[3:])
     for said in ("epoch 2, step 10: validation mean IoU", "is already complete"):
-        assert run(config, [Enough()]) == 0
-        assert said in capsys.readouterr().out
+        history = run(config, [Enough()])
+        told = capsys.readouterr().out
+        assert said in told
+        assert "stopped early" in told
+        assert (history.is_complete, history.step, history.why_stopped) == (True, 10, "a callback asked for it")
     assert [row["step"] for row in rows(tmp_path / "run", "val")] == [10]
+    assert [set(logs) for logs in heard] == [{"loss", "mean_iou", "learning_rate"}] * 2, "neither was to be evaluated"
+    logged = rows(tmp_path / "run")
+    for logs, first in zip(heard, (0, 5), strict=True):
+        assert logs["loss"] == pytest.approx(np.mean([row["loss"] for row in logged[first : first + 5]]), rel=1e-6)
+        assert logs["learning_rate"] == logged[first + 4]["learning_rate"]
+        assert 0 < logs["mean_iou"] < 1
+    assert history.losses == {row["step"]: row["loss"] for row in logged}
+    (scored,) = rows(tmp_path / "run", "val")
+    assert (history.val_mean_iou, history.val_losses) == ({10: scored["mean_iou"]}, {10: scored["loss"]})
+    assert (history.best_step, history.best_mean_iou) == (10, scored["mean_iou"])
+    assert (history.stopped_early, history.exit_code, history.signal) == (True, 0, None)
 
 
 def test_one_class_and_nothing_else_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

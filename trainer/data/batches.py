@@ -1,0 +1,216 @@
+"""Batches of a split, in a given order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from beam_pipelines.contract.labels import IGNORE
+from beam_pipelines.contract.normalization import Normalization
+from trainer.data.augment import Operation
+from trainer.data.dataset import Split
+from trainer.data.manifest import DatasetError
+from trainer.data.mixture import alternation, apportioned
+from trainer.data.order import Leaf, Order, files_of
+from trainer.data.records import parser
+from trainer.data.training_set import TrainingSet, read_places
+
+_BATCHES_AHEAD = 2  # AUTOTUNE would hold ten or more, which is no faster and leaves the processor's cache
+_MIB = 2**20
+_ENDLESS = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True, kw_only=True)
+class Epochs:
+    """How a run goes through its training set.
+
+    Attributes:
+      seed: of the order and the augmentation.
+      batch: images in a batch.
+      steps: batches in an epoch.
+      shuffle_mib: size of the shuffle buffer of each data set.
+    """
+
+    seed: int
+    batch: int
+    steps: int
+    shuffle_mib: float
+
+    def parts(self, training: TrainingSet) -> list[_Part]:
+        """The examples of each data set, and how many of them an epoch has."""
+        length = self.batch * self.steps
+        counts = apportioned(training.mix, length)
+        if not counts.all():
+            folder = training.splits[int(np.argmin(counts))].folder
+            raise DatasetError(f"{folder} has no image in an epoch of {length:,}: set a larger share in --mix")
+        is_single = len(training.splits) == 1
+        return [
+            _Part(
+                Order(
+                    split,
+                    self.seed,
+                    length if is_single else split.examples,
+                    self.shuffle_mib,
+                    read_places(split) if training.is_class_uniform else None,
+                ),
+                int(count),
+            )
+            for split, count in zip(training.splits, counts, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The examples of a data set in an epoch: `count`, which go on in its endless `order` where the last epoch ended.
+
+    A single data set has all of an epoch, whose end is padding. Of several, each is passed through again and again,
+    without padding, so that an epoch may end within a pass.
+    """
+
+    order: Order
+    count: int
+
+    def start(self, epoch: int, before: int) -> tuple[int, int]:
+        """(pass, position) of the first example after `before` examples of `epoch`."""
+        return divmod(epoch * self.count + before, self.order.length)
+
+
+@tf.autograph.experimental.do_not_convert
+def training_batches(
+    training: TrainingSet, epochs: Epochs, *, start: tuple[int, int], cache_mib: float, augment: Operation | None
+) -> tf.data.Dataset:
+    """Endless batches {image float32[batch, h, w, 3], mask uint8[batch, h, w]} from (epoch, step) `start` on.
+
+    Of a single data set, an epoch has each example exactly once, unless sampling is class-uniform. The last batches are
+    padded to their size with examples whose masks are IGNORE everywhere, so that they have no weight. Of several, an
+    epoch has the share of each, exactly, and each example of a data set is drawn once before any is drawn again.
+
+    Raises:
+      DatasetError: a data set has no image in an epoch; or sampling is class-uniform, and the index of a shard is
+        missing or damaged.
+    """
+    parts = epochs.parts(training)
+    normalization = training.manifest.moments.normalization
+    turns = alternation([part.count for part in parts])
+    done = np.bincount(turns[: start[1] * epochs.batch], minlength=len(parts))
+    streams = [
+        _examples(part.order, part.start(start[0], int(before)), normalization, cache_mib, augment)
+        for part, before in zip(parts, done, strict=True)
+    ]
+    examples = streams[0] if len(streams) == 1 else _mixed(streams, turns, start[1] * epochs.batch)
+    batches = examples.batch(epochs.batch, drop_remainder=True)
+    # Otherwise, several hosts would agree before each batch on whether there is one more.
+    endless = batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+    return endless.prefetch(_BATCHES_AHEAD)
+
+
+def _mixed(streams: list[tf.data.Dataset], turns: np.ndarray, position: int) -> tf.data.Dataset:
+    """The examples of the streams, in turn; from `position` of an epoch on."""
+    table = tf.constant(turns)
+    chosen = tf.data.Dataset.range(position, _ENDLESS).map(lambda at: table[at % len(turns)])
+    return tf.data.Dataset.choose_from_datasets(streams, chosen)
+
+
+def _examples(
+    order: Order, start: tuple[int, int], normalization: Normalization, cache_mib: float, augment: Operation | None
+) -> tf.data.Dataset:
+    """Endless {image, mask}, from (epoch, position) `start` on."""
+    split, seed = order.split, order.seed
+    is_small = split.examples * split.example_bytes <= cache_mib * _MIB
+    leaf, fetch = _cached(split) if is_small else (_streamed_leaf(split), tf.identity)
+    parse = parser(split.manifest, normalization)
+
+    def load(
+        epoch: tf.Tensor, position: tf.Tensor, drawn: tuple[tf.Tensor, tf.Tensor, tf.Tensor]
+    ) -> dict[str, tf.Tensor]:
+        element, time, focus = drawn
+        example = parse(fetch(element))
+        ignored = tf.cast(position >= split.examples, tf.uint8) * IGNORE  # a padding example
+        image, mask = example["image"], tf.maximum(example["mask"], ignored)
+        if augment is not None:
+            image, mask = augment(image, mask, example_seed(seed, epoch, example["filename"], time), focus)
+        return {"image": image, "mask": mask}
+
+    def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+        skipped = tf.where(epoch == start[0], tf.cast(start[1], tf.int64), 0)
+        numbered = order.epoch(epoch, leaf).enumerate().skip(skipped)
+        return numbered.map(lambda position, drawn: (epoch, position, drawn))
+
+    epochs = tf.data.Dataset.range(start[0], _ENDLESS)
+    return epochs.flat_map(one_epoch).map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+def example_seed(seed: int, epoch: tf.Tensor, filename: tf.Tensor, time: tf.Tensor | int = 0) -> tf.Tensor:
+    """int64[2]: the seed of the augmentation of an example in an epoch; the same on any host and in any order.
+
+    Args:
+      time: how often the example was drawn before in this epoch.
+    """
+    identity = tf.strings.to_hash_bucket_fast(filename, np.iinfo(np.int64).max)
+    return tf.stack([epoch * 1_000_003 + seed + tf.cast(time, tf.int64) * 2**48, identity])
+
+
+@tf.autograph.experimental.do_not_convert
+def evaluation_batches(split: Split, batch: int, batches: int | None = None) -> tf.data.Dataset:
+    """Each example exactly once, in stored order: batches of {image, mask, filename, position}.
+
+    The last batch is padded, and batches are added up to the number `batches`, with repeated examples whose position is
+    -1 and whose masks are IGNORE. Images of several sizes need a batch of 1.
+    """
+    parse = parser(split.manifest)
+    needed = -(-split.examples // batch)
+    missing = max(needed, batches or 0) * batch - split.examples
+    records = _stored_records(split)
+    padding = records.take(1).repeat(missing).map(lambda serialized: (tf.constant(-1, tf.int64), serialized))
+    numbered = records.enumerate().concatenate(padding)
+
+    def load(position: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+        example = parse(serialized)
+        mask = tf.maximum(example["mask"], tf.cast(position < 0, tf.uint8) * IGNORE)
+        return example | {"mask": mask, "position": position}
+
+    loaded = numbered.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return loaded.batch(batch, drop_remainder=True).prefetch(_BATCHES_AHEAD)
+
+
+def files_of_batch(training: TrainingSet, epochs: Epochs, at: tuple[int, int]) -> list[str]:
+    """The paths, from the folder of each data set on, of the shards with the examples of the batch at (epoch, step)."""
+    epoch, step = at
+    parts = epochs.parts(training)
+    turns = alternation([part.count for part in parts])
+    done, after = (np.bincount(turns[: end * epochs.batch], minlength=len(parts)) for end in (step, step + 1))
+    found: set[str] = set()
+    for part, first, last in zip(parts, done, after, strict=True):
+        folder = f"{part.order.split.folder}/" if len(parts) > 1 else ""
+        files = files_of(part.order, start=part.start(epoch, int(first)), count=int(last - first))
+        found.update(f"{folder}{file}" for file in files)
+    return sorted(found)
+
+
+_Fetch = Callable[[tf.Tensor], tf.Tensor]  # an element of a leaf -> the serialized record
+
+
+def _streamed_leaf(split: Split) -> Leaf:
+    """Serialized records, read from the files in each epoch."""
+    paths, buffer = tf.constant(split.paths()), 4 * _MIB if split.is_remote else 0
+    return lambda file, count: tf.data.TFRecordDataset(paths[file], buffer_size=buffer).take(count)
+
+
+def _stored_records(split: Split) -> tf.data.Dataset:
+    """The intact records, in stored order."""
+    leaf, shards = _streamed_leaf(split), split.shards
+    counts = tf.constant([shard.examples for shard in shards], tf.int64)
+    return tf.data.Dataset.range(len(shards)).flat_map(lambda file: leaf(file, counts[file]))
+
+
+def _cached(split: Split) -> tuple[Leaf, _Fetch]:
+    """All serialized records in memory; only their numbers are shuffled."""
+    # A string tensor of at most 128 elements would be copied into the graph, which is limited to 2 GiB.
+    unused = tf.data.Dataset.from_tensors(b"").repeat(128)
+    records = next(iter(_stored_records(split).concatenate(unused).batch(split.examples + 128)))
+    counts = [shard.examples for shard in split.shards]
+    first = tf.constant([sum(counts[:file]) for file in range(len(counts))], tf.int64)
+    return lambda file, count: tf.data.Dataset.range(first[file], first[file] + count), lambda number: records[number]

@@ -1,0 +1,118 @@
+"""What a run trains on: splits of one data set, or of several with a share for each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import tensorflow as tf
+
+from beam_pipelines.contract import index
+from beam_pipelines.contract.manifest import Manifest, Shard
+from beam_pipelines.contract.schema import SchemaError
+from trainer.data.dataset import Split, share_of, steps_of_epoch
+from trainer.data.manifest import DatasetError
+from trainer.data.sampling import ClassPlaces, class_places
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """The examples that a run trains on.
+
+    Attributes:
+      splits: of each data set, the shards of all its splits to train on. Images of all are normalized by the moments of
+        the first.
+      mix: the share of each data set in an epoch, with a sum of 1.
+      is_class_uniform: whether half of the crops lie around classes that are drawn with equal probability.
+    """
+
+    splits: tuple[Split, ...]
+    mix: tuple[float, ...] = (1.0,)
+    is_class_uniform: bool = False
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.splits[0].manifest
+
+    @property
+    def examples(self) -> int:
+        return sum(split.examples for split in self.splits)
+
+    def share_of(self, pipelines: int, number: int) -> TrainingSet:
+        """What input pipeline `number` of `pipelines` reads. Raises DatasetError: see `dataset.share_of`."""
+        return replace(self, splits=tuple(share_of(split, pipelines, number) for split in self.splits))
+
+    def steps_of_epoch(self, pipelines: int, pipeline_batch: int) -> int:
+        """The number of batches in an epoch, as `dataset.steps_of_epoch` has it."""
+        if len(self.splits) == 1:
+            return steps_of_epoch(self.splits[0], pipelines, pipeline_batch)
+        most = max(self.share_of(pipelines, number).examples for number in range(pipelines))
+        return -(-most // pipeline_batch)
+
+    def class_pixels(self, names: Sequence[str]) -> np.ndarray:
+        """float64[C]: the pixels of each class that are in the splits `names`, weighted by `mix`.
+
+        If the mix is in proportion to the images, these are the pixels themselves.
+        """
+        total = np.zeros(self.manifest.labels.num_classes)
+        for split, share in zip(self.splits, self.mix, strict=True):
+            pixels = np.sum([split.manifest.class_pixels[name] for name in names], axis=0)
+            total += pixels * (share * self.examples / split.examples if len(self.splits) > 1 else 1.0)
+        return total
+
+
+def training_set(splits: Sequence[Split], *, mix: Sequence[float] | None, is_class_uniform: bool) -> TrainingSet:
+    """Checks that the data sets can be mixed.
+
+    Args:
+      mix: the share of each; None for shares in proportion to the numbers of examples.
+
+    Raises:
+      DatasetError: the label tables differ, or there is another number of shares.
+    """
+    first = splits[0]
+    for other in splits[1:]:
+        if other.manifest.labels != first.manifest.labels:
+            raise DatasetError(
+                f"{other.folder} has the label table {other.manifest.labels.name}, and {first.folder} has "
+                f"{first.manifest.labels.name}, with other classes: build both with the same --labels"
+            )
+    if mix is not None and len(mix) != len(splits):
+        raise DatasetError(f"--mix has {len(mix)} shares for {len(splits)} data sets: set one share for each --dataset")
+    examples = sum(split.examples for split in splits)
+    by_size = [split.examples / examples for split in splits]
+    return TrainingSet(tuple(splits), tuple(by_size if mix is None else mix), is_class_uniform)
+
+
+def read_places(split: Split) -> ClassPlaces:
+    """Where the examples of a split have each class, from the indexes of its shards.
+
+    Raises:
+      DatasetError: the data set has no index, or it is damaged.
+    """
+    if not split.manifest.indexed:
+        raise DatasetError(
+            f"--sampling=class_uniform needs the index of {split.folder}, which was built by an earlier version: build "
+            "it again"
+        )
+    return class_places([example for shard in split.shards for example in _read_index(split.folder, shard)])
+
+
+def _read_index(folder: str, shard: Shard) -> Sequence[index.Example]:
+    """The lines of the examples that are read of a shard: of a damaged one, those before the damage."""
+    path = f"{folder}/{index.file_name(shard.file)}"
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            content = file.read()
+    except tf.errors.NotFoundError:
+        content = None
+    try:
+        examples = index.Index.from_bytes(content, path).examples
+    except SchemaError as error:
+        raise DatasetError(f"{error}; restore the file, or build the data set again") from error
+    if len(examples) < shard.examples:
+        raise DatasetError(
+            f"{path} has {len(examples):,} examples, and its shard has {shard.examples:,}: build the data set again"
+        )
+    return examples[: shard.examples]

@@ -1,0 +1,48 @@
+"""What class-uniform sampling reached: the share of each class in the pixels that were trained on."""
+
+from __future__ import annotations
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from beam_pipelines.contract.labels import LabelTable
+
+
+class DrawnClasses:
+    """Counts the labeled pixels of an epoch by class, and prints their shares once, beside those of uniform sampling.
+
+    Args:
+      uniform: float64[C], the pixels of each class in the images to train on, which uniform
+        sampling reaches in the mean.
+    """
+
+    def __init__(self, labels: LabelTable, uniform: np.ndarray, console: Console) -> None:
+        self._labels, self._uniform, self._console = labels, uniform, console
+        self._pixels: np.ndarray | None = np.zeros(labels.num_classes, np.int64)
+
+    def add(self, confusion: np.ndarray) -> None:
+        """Counts int64[C, C], whose rows are the truth."""
+        if self._pixels is not None:
+            self._pixels += confusion.sum(axis=1)
+
+    def show(self) -> None:
+        """Prints the table, at the end of the first epoch that this process has seen."""
+        if self._pixels is None or not self._pixels.any():
+            return
+        self._console.print(share_table(self._labels, self._uniform, self._pixels))
+        self._pixels = None
+
+
+def share_table(labels: LabelTable, uniform: np.ndarray, drawn: np.ndarray) -> Table:
+    """A row a class: the share of its pixels in `uniform` and in `drawn`, both [C], and the second by the first."""
+    table = Table(title="labeled pixels of an epoch", title_justify="left")
+    table.add_column("class")
+    for name in ("uniform sampling", "class-uniform", "ratio"):
+        table.add_column(name, justify="right")
+    before, after = (100 * np.asarray(pixels, np.float64) / np.sum(pixels) for pixels in (uniform, drawn))
+    for row, share, reached in zip(labels.classes, before, after, strict=True):
+        ratio = f"{reached / share:.2f}" if share else ""
+        table.add_row(Text(row.name), f"{share:.2f} %", f"{reached:.2f} %", ratio)
+    return table
