@@ -1,4 +1,4 @@
-"""Writes files as PyTorch before 1.6 does, without PyTorch: see trainer/models/backbones/pytorch_file.py.
+"""Writes files as PyTorch before 1.6 does, without PyTorch: see trainer/models/weights/pytorch_file.py.
 
 write_state(path, {"_fc.bias": np.zeros(3, np.float32)})
 """
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from trainer.models.backbones.pytorch_file import MAGIC, VERSION
+from trainer.models.weights.pytorch_file import MAGIC, VERSION
 
 STORAGES = {"float32": "FloatStorage", "int64": "LongStorage", "float64": "DoubleStorage"}
 

@@ -61,8 +61,8 @@ _COMMON = ("batch_norm_momentum", "width")
 
 MODELS = {
     "deeplabv3plus": Architecture("trainer.models.deeplab:deeplabv3plus", (*_DEEPLAB, *_COMMON)),
-    "u2net": Architecture("trainer.models.u2net:u2net", _COMMON),
-    "u2netp": Architecture("trainer.models.u2net:u2netp", _COMMON),
+    "u2net": Architecture("trainer.models.u2net:u2net", ("backbone_weights", *_COMMON)),
+    "u2netp": Architecture("trainer.models.u2net:u2netp", ("backbone_weights", *_COMMON)),
 }
 
 
@@ -91,15 +91,15 @@ MODEL_OPTIONS = (
     _option(
         "backbone_weights",
         metavar="none|imagenet|FILE",
-        help=f"pretrained weights of {', '.join(name for name, row in BACKBONES.items() if row.weights)}",
+        help="start from pretrained weights: imagenet, of keras_xception and efficientnet_lite0, or a published file",
     ),
     _option(
         "depthwise_relu",
         one_of("backbone", *_WITH_RELU),
         type=arguments.boolean,
         metavar="true|false",
-        help=f"ReLU after each depthwise convolution of {' and '.join(_WITH_RELU)}, as in the paper; the published "
-        "checkpoints have none (default: true)",
+        help=f"ReLU after each depthwise convolution of {', '.join(_WITH_RELU)}, as in the paper; published weights "
+        "have none (default: true without them)",
     ),
     _option("dropout", type=arguments.number(0, below=1), help="dropout rate of deeplabv3plus, before the decoder"),
     _option(

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.pytorch_files import Storage, Tensor, write_state
-from trainer.models.backbones.pytorch_file import MAGIC, VERSION, read_tensors
 from trainer.models.errors import ModelError, WeightsError
+from trainer.models.weights.pytorch_file import MAGIC, VERSION, read_tensors
 
 shapes = st.lists(st.integers(1, 4), max_size=4).map(tuple)
 
@@ -146,5 +146,5 @@ def test_a_known_digest_is_checked(small: Path) -> None:
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     for path in (tmp_path / "absent.pth", tmp_path):
-        with pytest.raises(WeightsError, match=r"there is no file .*; set `none`, `imagenet` or the path"):
+        with pytest.raises(WeightsError, match=r"there is no file .*; set the path of a weights file"):
             read_tensors(str(path))
