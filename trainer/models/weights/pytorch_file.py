@@ -115,8 +115,11 @@ def _zipped(file: io.BytesIO) -> dict[str, np.ndarray]:
         members = {member.filename: member for member in archive.infolist()}
         if any(member.compress_type != zipfile.ZIP_STORED for member in members.values()):
             raise ValueError("it is compressed, which such files are not")
-        (root,) = [name.removesuffix(_OBJECT) for name in members if name.endswith(_OBJECT)]
-        if members.get(f"{root}/byteorder") and archive.read(f"{root}/byteorder") != b"little":
+        roots = [name.removesuffix(_OBJECT) for name in members if name.endswith(_OBJECT)]
+        if len(roots) != 1:
+            raise ValueError(f"it has {'several of' if roots else 'no'} {_OBJECT[1:]}")
+        (root,) = roots
+        if f"{root}/byteorder" in members and archive.read(f"{root}/byteorder") != b"little":
             raise ValueError("its numbers are big-endian")
         state = _state(io.BytesIO(archive.read(f"{root}{_OBJECT}")))
         storages = {
