@@ -46,7 +46,7 @@ def convert_file(settings: ConvertSettings) -> str:
     with refusals():
         save_model(settings.output, model, description)
     labels = description.labels
-    dropped = ", ".join(f"{number:,} {kind}" for kind, number in account.dropped.items())
+    dropped = ", ".join(f"{kind} ({number:,})" for kind, number in account.dropped.items())
     return (
         f"{settings.output}: {description.model} of {labels.num_classes} classes ({labels.name}), from all "
         f"{account.used:,} tensors of the network" + (f"; left out: {dropped}" if dropped else "")

@@ -25,6 +25,7 @@ from trainer import arguments
 from trainer.models.backbones import BACKBONES
 from trainer.models.decoders import DECODERS
 from trainer.models.errors import ModelError
+from trainer.models.weights import INITIAL
 from trainer.settings import Needs, Option, one_of
 
 if TYPE_CHECKING:
@@ -90,8 +91,9 @@ MODEL_OPTIONS = (
     ),
     _option(
         "backbone_weights",
-        metavar="none|imagenet|FILE",
-        help="start from pretrained weights: imagenet, of keras_xception and efficientnet_lite0, or a published file",
+        metavar=f"none|imagenet|{INITIAL}|FILE",
+        help="start from published weights: imagenet (keras_xception, efficientnet_lite0), a file, or "
+        f"{INITIAL}, if --initial_model has such weights",
     ),
     _option(
         "depthwise_relu",

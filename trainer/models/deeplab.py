@@ -18,6 +18,7 @@ from trainer.models.backbones import BACKBONES, Backbone
 from trainer.models.decoders import DECODERS, Decoder
 from trainer.models.errors import ModelError
 from trainer.models.layers import Convolutions, CropLike, PadToMultiple, ResizeLike, head_dtype
+from trainer.models.weights import INITIAL
 
 # By output stride: section 4 of the paper and research/deeplab/g3doc/model_zoo.md, column ASPP.
 ATROUS_RATES = {16: (6, 12, 18), 8: (12, 24, 36)}
@@ -51,6 +52,7 @@ def deeplabv3plus(
         filters: 0.96 and 0.39 million parameters after EfficientNet-Lite0, which has 2.96.
       backbone_weights: "none", "imagenet" or a file; see the row of the backbone. Pretrained weights expect pixels in
         the range of the row. They need `normalization`, so that a layer before the backbone can rescale the images.
+        "initial_model" is the same network with random weights, for those of another model.
       depthwise_relu: see `trainer.models.backbones.aligned_xception`; None is the backbone's default, or that of its
         pretrained weights.
       dropout: rate before the decoder; 1 - keep_prob in research/deeplab/model.py.
@@ -67,13 +69,15 @@ def deeplabv3plus(
     options = _options_of(row, backbone, backbone_weights, {"depthwise_relu": depthwise_relu})
     if decoder not in DECODERS:
         raise ModelError(f"unknown decoder {decoder!r}; the decoders are {', '.join(DECODERS)}")
-    copy = None if backbone_weights == "none" else row.read_weights(backbone_weights)
+    copy = None if backbone_weights in ("none", INITIAL) else row.read_weights(backbone_weights)
     convolutions = Convolutions(
         width=width, epsilon=EPSILON, momentum=batch_norm_momentum, synchronized=sync_batch_norm
     )
     images = keras.Input(input_shape, name="images")
     padded = PadToMultiple(output_stride, extra=1, name="pad")(images)
-    x = padded if copy is None or normalization is None else _rescaling(normalization, row.pixel_range)(padded)
+    x = padded
+    if backbone_weights != "none" and normalization is not None:
+        x = _rescaling(normalization, row.pixel_range)(padded)
     features = row.build(x, convolutions, output_stride=output_stride, **options)
     encoded = _aspp(features.high, convolutions, DECODERS[decoder], ATROUS_RATES[output_stride])
     encoded = layers.Dropout(dropout, name="aspp_dropout")(encoded)

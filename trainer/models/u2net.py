@@ -14,7 +14,7 @@ from keras import layers
 from beam_pipelines.contract.normalization import Normalization
 from trainer.models.errors import ModelError
 from trainer.models.layers import Convolutions, CropLike, DivideByMaximum, PadToMultiple, ResizeLike, head_dtype
-from trainer.models.weights import u2net_names
+from trainer.models.weights import INITIAL, u2net_names
 from trainer.models.weights.pytorch_file import open_state
 from trainer.models.weights.transfer import load
 
@@ -79,7 +79,8 @@ def u2net(
     Args:
       backbone_weights: "none", or a state dict of the official code. All but the maps start from it; with one class the
         maps, too. Layers before the network then make what it was trained with of the images: pixels divided by the
-        largest of their image, with ImageNet's mean and std. That needs `normalization`.
+        largest of their image, with ImageNet's mean and std. That needs `normalization`. "initial_model" is the same
+        network with random weights, for those of another model.
       batch_norm_momentum: of the moving averages.
       sync_batch_norm: whether batch statistics are those of all replicas.
       width: factor of the number of filters of each layer.
@@ -125,7 +126,7 @@ def _build(
     images = x = keras.Input(input_shape, name="images")
     if backbone_weights != "none":
         x = _as_trained(images, _checked(name, backbone_weights, convolutions.width, normalization))
-        source = open_state(backbone_weights)
+        source = None if backbone_weights == INITIAL else open_state(backbone_weights)
     padded = PadToMultiple(STRIDE, name="pad")(x)
     encoded = _encode(padded, network.encoder, convolutions)
     decoded = _decode(encoded, network.decoder, convolutions)

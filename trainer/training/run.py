@@ -18,9 +18,10 @@ from trainer.inference.model_file import BEST, ModelFileError, read_description
 from trainer.inference.saved_model import check_free
 from trainer.training import devices, finish
 from trainer.training.checkpoints import Checkpoints, has_checkpoints
+from trainer.training.errors import TrainingError
 from trainer.training.inputs import Inputs, open_inputs
 from trainer.training.journal import Journal, NullJournal
-from trainer.training.learner import Learner, TrainingError, build_loss, make_learner, make_schedule
+from trainer.training.learner import Learner, build_loss, make_learner, make_schedule
 from trainer.training.loop import Loop
 from trainer.training.progress import ShowProgress
 from trainer.training.resume import check_common_step, identity_of, keep_config

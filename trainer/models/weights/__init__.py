@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from trainer.models.weights.transfer import Names, Source
 
+INITIAL = "initial_model"  # a value of backbone_weights: a model of published weights gives its own
 Three = tuple[float, float, float]
 
 
