@@ -75,12 +75,13 @@ ROOMS = {
         "evaluate",
         "predict",
         "export",
+        "convert",
     ),
     LAUNCH: ("errors", "account", "arguments", "dataset", "buckets", "dataflow", "start", "vertex", "doctor"),
 }
 COMMANDS = {
     PACKAGE: {f"{PACKAGE}.{name}" for name in ("build", "card.__main__", "labels", "verify")},
-    TRAINER: {f"{TRAINER}.{name}" for name in ("task", "evaluate", "predict", "export")},
+    TRAINER: {f"{TRAINER}.{name}" for name in ("task", "evaluate", "predict", "export", "convert")},
     LAUNCH: {f"{LAUNCH}.{name}" for name in ("dataflow.__main__", "vertex.__main__", "doctor.__main__")},
 }
 

@@ -1,13 +1,16 @@
-"""Writes files as PyTorch before 1.6 does, without PyTorch: see trainer/models/backbones/pytorch_file.py.
+"""Writes files as PyTorch does, without PyTorch: see trainer/models/weights/pytorch_file.py.
 
-write_state(path, {"_fc.bias": np.zeros(3, np.float32)})
+write_state(path, {"_fc.bias": np.zeros(3, np.float32)})    # as before PyTorch 1.6
+write_zip(path, {"_fc.bias": np.zeros(3, np.float32)})      # as since then
 """
 
 from __future__ import annotations
 
+import io
 import pickle
 import sys
 import types
+import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from trainer.models.backbones.pytorch_file import MAGIC, VERSION
+from trainer.models.weights.pytorch_file import MAGIC, VERSION
 
 STORAGES = {"float32": "FloatStorage", "int64": "LongStorage", "float64": "DoubleStorage"}
 
@@ -49,21 +52,38 @@ class Tensor:
 
 
 def write_state(path: Path, state: Mapping[str, Any]) -> Path:
-    """Writes a state dict of arrays, `Tensor`s, or whatever else pickle can write."""
-    tensors = OrderedDict(
-        (name, Tensor(Storage(value.ravel()), value.shape) if isinstance(value, np.ndarray) else value)
-        for name, value in state.items()
-    )
+    """Writes a state dict of arrays, `Tensor`s, or whatever else pickle can write, in the older format."""
     facts = {"protocol_version": VERSION, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}
     with path.open("wb") as file, _torch():
         for part in (MAGIC, VERSION, facts):
             pickle.dump(part, file, protocol=2)
         pickler = _Pickler(file, protocol=2)
-        pickler.dump(tensors)
+        pickler.dump(_tensors(state))
         pickle.dump(sorted(pickler.storages), file, protocol=2)
         for _, storage in sorted(pickler.storages.items()):
             file.write(storage.numbers.size.to_bytes(8, "little") + storage.numbers.tobytes())
     return path
+
+
+def write_zip(path: Path, state: Mapping[str, Any], *, byteorder: bytes = b"little", compressed: bool = False) -> Path:
+    """The same in the newer format."""
+    file = io.BytesIO()
+    with _torch():
+        pickler = _Pickler(file, protocol=2)
+        pickler.dump(_tensors(state))
+    members = {"data.pkl": file.getvalue(), "byteorder": byteorder, "version": b"3\n"}
+    members |= {f"data/{key}": storage.numbers.tobytes() for key, storage in pickler.storages.items()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED) as archive:
+        for name, data in members.items():
+            archive.writestr(f"{path.stem}/{name}", data)
+    return path
+
+
+def _tensors(state: Mapping[str, Any]) -> OrderedDict[str, Any]:
+    return OrderedDict(
+        (name, Tensor(Storage(value.ravel()), value.shape) if isinstance(value, np.ndarray) else value)
+        for name, value in state.items()
+    )
 
 
 class _Pickler(pickle.Pickler):

@@ -1,4 +1,4 @@
-"""The settings of a prediction and of an export, and the command lines that they are parsed from."""
+"""The settings of a prediction, an export and a conversion, and the command lines that they are parsed from."""
 
 from __future__ import annotations
 
@@ -36,6 +36,18 @@ class ExportSettings:
     model: str
     output: str
     overwrite: bool
+    verbose: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertSettings:
+    """A parsed command line."""
+
+    weights: str
+    output: str
+    labels: str | None = None
+    output_stride: int = 16
+    overwrite: bool = False
     verbose: bool = False
 
 
@@ -125,5 +137,46 @@ def export_parser() -> argparse.ArgumentParser:
         "--output", required=True, type=arguments.place, metavar="DIR", help="folder to write to, local or gs://"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a SavedModel in the output folder")
+    arguments.add_verbose(parser)
+    return parser
+
+
+def parse_convert(argv: Sequence[str] | None = None) -> ConvertSettings:
+    """Raises SystemExit with code 2 and a message if the arguments are wrong."""
+    parser = convert_parser()
+    settings = ConvertSettings(**vars(parser.parse_args(argv)))
+    if not settings.output.endswith(".keras"):
+        parser.error(f"argument --output: {settings.output} does not end in .keras")
+    return settings
+
+
+def convert_parser() -> argparse.ArgumentParser:
+    """The parser of `python -m trainer.convert`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer.convert",
+        description="Makes a model file of published weights: of DeepLabV3+ (a checkpoint of research/deeplab) or of "
+        "U2-Net (u2net.pth, u2netp.pth). Every variable comes from the file, or it is refused.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "weights",
+        type=arguments.place,
+        metavar="WEIGHTS",
+        help="checkpoint (its folder, or what the names of its files begin with) or file of PyTorch, local or gs://",
+    )
+    parser.add_argument(
+        "--output", required=True, type=arguments.place, metavar="FILE.keras", help="file to write, local or gs://"
+    )
+    parser.add_argument(
+        "--labels", metavar="NAME", help="label table of the classes (else that of the published weights with as many)"
+    )
+    parser.add_argument(
+        "--output_stride",
+        type=int,
+        choices=(16, 8),
+        default=ConvertSettings.output_stride,
+        help="output stride of DeepLabV3+: 8 is denser and 4 times slower (default: %(default)s)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the file")
     arguments.add_verbose(parser)
     return parser

@@ -25,6 +25,7 @@ from trainer import arguments
 from trainer.models.backbones import BACKBONES
 from trainer.models.decoders import DECODERS
 from trainer.models.errors import ModelError
+from trainer.models.weights import INITIAL
 from trainer.settings import Needs, Option, one_of
 
 if TYPE_CHECKING:
@@ -61,8 +62,8 @@ _COMMON = ("batch_norm_momentum", "width")
 
 MODELS = {
     "deeplabv3plus": Architecture("trainer.models.deeplab:deeplabv3plus", (*_DEEPLAB, *_COMMON)),
-    "u2net": Architecture("trainer.models.u2net:u2net", _COMMON),
-    "u2netp": Architecture("trainer.models.u2net:u2netp", _COMMON),
+    "u2net": Architecture("trainer.models.u2net:u2net", ("backbone_weights", *_COMMON)),
+    "u2netp": Architecture("trainer.models.u2net:u2netp", ("backbone_weights", *_COMMON)),
 }
 
 
@@ -93,16 +94,17 @@ MODEL_OPTIONS = (
     ),
     _option(
         "backbone_weights",
-        metavar="none|imagenet|FILE",
-        help=f"pretrained weights of {', '.join(name for name, row in BACKBONES.items() if row.weights)}",
+        metavar=f"none|imagenet|{INITIAL}|FILE",
+        help="start from published weights: imagenet (keras_xception, efficientnet_lite0), a file, or "
+        f"{INITIAL}, if --initial_model has such weights",
     ),
     _option(
         "depthwise_relu",
         one_of("backbone", *_WITH_RELU),
         type=arguments.boolean,
         metavar="true|false",
-        help=f"ReLU after each depthwise convolution of {' and '.join(_WITH_RELU)}, as in the paper; the published "
-        "checkpoints have none (default: true)",
+        help=f"ReLU after each depthwise convolution of {', '.join(_WITH_RELU)}, as in the paper; published weights "
+        "have none (default: true without them)",
     ),
     _option("dropout", type=arguments.number(0, below=1), help="dropout rate of deeplabv3plus, before the decoder"),
     _option(

@@ -19,6 +19,7 @@ from trainer.models.backbones import BACKBONES, BLOCK, Backbone
 from trainer.models.decoders import DECODERS, Decoder
 from trainer.models.errors import ModelError
 from trainer.models.layers import Convolutions, CropLike, PadToMultiple, ResizeLike, apply_block, head_dtype
+from trainer.models.weights import INITIAL
 
 # By output stride: section 4 of the paper and research/deeplab/g3doc/model_zoo.md, column ASPP.
 ATROUS_RATES = {16: (6, 12, 18), 8: (12, 24, 36)}
@@ -52,7 +53,9 @@ def deeplabv3plus(
         filters: 0.96 and 0.39 million parameters after EfficientNet-Lite0, which has 2.96.
       backbone_weights: "none", "imagenet" or a file; see the row of the backbone. Pretrained weights expect pixels in
         the range of the row. They need `normalization`, so that a layer before the backbone can rescale the images.
-      depthwise_relu: see `trainer.models.backbones.aligned_xception`; None is the backbone's default.
+        "initial_model" is the same network with random weights, for those of another model.
+      depthwise_relu: see `trainer.models.backbones.aligned_xception`; None is the backbone's default, or that of its
+        pretrained weights.
       dropout: rate before the decoder; 1 - keep_prob in research/deeplab/model.py.
       batch_norm_momentum: the official 0.9997 takes tens of thousands of steps until moving averages are useful.
       sync_batch_norm: whether batch statistics are those of all replicas.
@@ -64,16 +67,18 @@ def deeplabv3plus(
       WeightsError: the weights could not be read or downloaded.
     """
     row = _checked(backbone, output_stride, backbone_weights, normalization, width)
+    options = _options_of(row, backbone, backbone_weights, {"depthwise_relu": depthwise_relu})
     if decoder not in DECODERS:
         raise ModelError(f"unknown decoder {decoder!r}; the decoders are {', '.join(DECODERS)}")
-    copy = None if backbone_weights == "none" else row.read_weights(backbone_weights)
+    copy = None if backbone_weights in ("none", INITIAL) else row.read_weights(backbone_weights)
     convolutions = Convolutions(
         width=width, epsilon=EPSILON, momentum=batch_norm_momentum, synchronized=sync_batch_norm
     )
     images = keras.Input(input_shape, name="images")
     padded = PadToMultiple(output_stride, extra=1, name="pad")(images)
-    x = padded if copy is None or normalization is None else _rescaling(normalization, row.pixel_range)(padded)
-    options = _options_of(row, backbone, {"depthwise_relu": depthwise_relu})
+    x = padded
+    if backbone_weights != "none" and normalization is not None:
+        x = _rescaling(normalization, row.pixel_range)(padded)
     low, high = apply_block(
         BLOCK, partial(row.build, convolutions=convolutions, output_stride=output_stride, **options), x
     )
@@ -102,8 +107,7 @@ def _checked(
         able = [name for name, each in BACKBONES.items() if each.weights]
         raise ModelError(
             f"backbone_weights={backbone_weights} needs {' or '.join(able)} of width 1, and the model has {backbone} "
-            f"of width {width:g}: set {' or '.join(f'--backbone={name}' for name in able)} without --width, or "
-            "--backbone_weights=none"
+            f"of width {width:g}: leave out --width, or set --backbone_weights=none"
         )
     if normalization is None:
         raise ModelError(
@@ -113,16 +117,24 @@ def _checked(
     return row
 
 
-def _options_of(row: Backbone, backbone: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values that are set, of options that only some backbones have.
+def _options_of(row: Backbone, backbone: str, backbone_weights: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that are set, of options that only some backbones have, and those that pretrained weights require.
 
     Raises:
-      ModelError: this backbone does not have one of them.
+      ModelError: this backbone does not have one of them, or the weights require another value.
     """
     given = {name: value for name, value in values.items() if value is not None}
     for name in given.keys() - set(row.options):
         raise ModelError(f"backbone {backbone} has no option {name}: leave out --{name}")
-    return given
+    if backbone_weights == "none":
+        return given
+    for name, value in row.trained_with.items():
+        if given.get(name, value) != value:
+            raise ModelError(
+                f"{name}={given[name]} does not fit backbone_weights={backbone_weights}, which were trained with "
+                f"{name}={value}: leave out --{name}"
+            )
+    return {**given, **row.trained_with}
 
 
 def _rescaling(normalization: Normalization, pixel_range: tuple[float, float]) -> Any:

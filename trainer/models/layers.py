@@ -88,6 +88,23 @@ class CropLike(layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
+class DivideByMaximum(layers.Layer):
+    """Divides each image of [B, H, W, C] in 0..1 by its largest number, in float32.
+
+    By a level of 8 bits at least, so that rounding is not amplified in black images.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"autocast": False, "dtype": "float32", **options})
+
+    def call(self, images: tf.Tensor) -> tf.Tensor:
+        return images / tf.maximum(tf.reduce_max(images, axis=[1, 2, 3], keepdims=True), 1 / 255)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config()}  # without this method, Keras would omit the name and the dtype
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
 class AtrousMaxPool(layers.Layer):
     """The maximum of 3x3 pixels that are `rate` apart, at stride 1: max pooling with dilation instead of a stride."""
 

@@ -12,7 +12,20 @@ from typing import Any, NamedTuple
 import keras
 from keras import layers
 
-from trainer.models.layers import Convolutions, CropLike, PadToMultiple, ResizeLike, apply_block, head_dtype
+from beam_pipelines.contract.normalization import Normalization
+from trainer.models.errors import ModelError
+from trainer.models.layers import (
+    Convolutions,
+    CropLike,
+    DivideByMaximum,
+    PadToMultiple,
+    ResizeLike,
+    apply_block,
+    head_dtype,
+)
+from trainer.models.weights import INITIAL, u2net_names
+from trainer.models.weights.pytorch_file import open_state
+from trainer.models.weights.transfer import load
 
 STRIDE = 32  # five halvings in the network, and five in RSU-7, each of an even size
 
@@ -20,6 +33,9 @@ DILATED = 0  # stands for the height of RSU-4F, which dilates instead of pooling
 
 # As BatchNorm2d of PyTorch in the official code: eps=1e-5 and momentum=0.1, which is 0.9 in Keras.
 EPSILON, MOMENTUM = 1e-5, 0.9
+
+# Of pixels between 0 and the largest of their image: ToTensorLab in data_loader.py.
+TRAINED_WITH = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 class Stage(NamedTuple):
@@ -58,9 +74,11 @@ def u2net(
     num_classes: int,
     input_shape: tuple[int | None, int | None, int] = (None, None, 3),
     *,
+    backbone_weights: str = "none",
     batch_norm_momentum: float = MOMENTUM,
     sync_batch_norm: bool = False,
     width: float = 1.0,
+    normalization: Normalization | None = None,
 ) -> keras.Model:
     """Normalized images float32[B, H, W, 3] -> seven logits float32[B, H, W, num_classes], for any H and W.
 
@@ -68,29 +86,40 @@ def u2net(
     stage 6, at the size of the images (section 3.2 and figure 5).
 
     Args:
+      backbone_weights: "none", or a state dict of the official code. All but the maps start from it; with one class the
+        maps, too. Layers before the network then make what it was trained with of the images: pixels divided by the
+        largest of their image, with ImageNet's mean and std. That needs `normalization`. "initial_model" is the same
+        network with random weights, for those of another model.
       batch_norm_momentum: of the moving averages.
       sync_batch_norm: whether batch statistics are those of all replicas.
       width: factor of the number of filters of each layer.
+      normalization: of the images.
+
+    Raises:
+      ModelError: the options do not fit together, or the file has other weights.
+      WeightsError: there is no such file.
     """
     convolutions = Convolutions(
         width=width, epsilon=EPSILON, momentum=batch_norm_momentum, synchronized=sync_batch_norm
     )
-    return _build("u2net", U2NET, convolutions, num_classes, input_shape)
+    return _build("u2net", U2NET, convolutions, num_classes, input_shape, backbone_weights, normalization)
 
 
 def u2netp(
     num_classes: int,
     input_shape: tuple[int | None, int | None, int] = (None, None, 3),
     *,
+    backbone_weights: str = "none",
     batch_norm_momentum: float = MOMENTUM,
     sync_batch_norm: bool = False,
     width: float = 1.0,
+    normalization: Normalization | None = None,
 ) -> keras.Model:
     """The small version, with 1/39 of the parameters; see `u2net`."""
     convolutions = Convolutions(
         width=width, epsilon=EPSILON, momentum=batch_norm_momentum, synchronized=sync_batch_norm
     )
-    return _build("u2netp", U2NETP, convolutions, num_classes, input_shape)
+    return _build("u2netp", U2NETP, convolutions, num_classes, input_shape, backbone_weights, normalization)
 
 
 def _build(
@@ -99,15 +128,43 @@ def _build(
     convolutions: Convolutions,
     num_classes: int,
     input_shape: tuple[int | None, int | None, int],
+    backbone_weights: str,
+    normalization: Normalization | None,
 ) -> keras.Model:
-    images = keras.Input(input_shape, name="images")
-    padded = PadToMultiple(STRIDE, name="pad")(images)
+    source = None
+    images = x = keras.Input(input_shape, name="images")
+    if backbone_weights != "none":
+        x = _as_trained(images, _checked(name, backbone_weights, convolutions.width, normalization))
+        source = None if backbone_weights == INITIAL else open_state(backbone_weights)
+    padded = PadToMultiple(STRIDE, name="pad")(x)
     encoded = _encode(padded, network.encoder, convolutions)
     decoded = _decode(encoded, network.decoder, convolutions)
     logits = apply_block("logits", partial(_logits, num_classes=num_classes), padded, *decoded)
     crops = ["logits_fused_crop", *(f"logits_side{number}_crop" for number in range(1, 7))]
     outputs = [CropLike(dtype="float32", name=crop)(each, images) for crop, each in zip(crops, logits, strict=True)]
-    return keras.Model(images, outputs, name=name)
+    model = keras.Model(images, outputs, name=name)
+    if source is not None:
+        load(source, u2net_names.whole(name) if num_classes == 1 else u2net_names.backbone(name), model)
+    return model
+
+
+def _checked(name: str, backbone_weights: str, width: float, normalization: Normalization | None) -> Normalization:
+    """Raises ModelError unless the network can start from weights."""
+    if width != 1:
+        raise ModelError(
+            f"backbone_weights={backbone_weights} needs {name} of width 1, not {width:g}: leave out --width"
+        )
+    if normalization is None:
+        raise ModelError(f"backbone_weights={backbone_weights} needs the `normalization` of the images")
+    return normalization
+
+
+def _as_trained(images: Any, normalization: Normalization) -> Any:
+    """Normalized images -> what published weights were trained with."""
+    pixels = layers.Rescaling(*normalization.rescaling(0, 1), dtype="float32", name="rescale")(images)
+    scale, offset = Normalization((0.0,) * 3, (1.0,) * 3).change_to(TRAINED_WITH)
+    divided = DivideByMaximum(name="divide_by_maximum")(pixels)
+    return layers.Rescaling(scale.tolist(), offset.tolist(), dtype="float32", name="normalize")(divided)
 
 
 def _encode(x: Any, stages: tuple[Stage, ...], convolutions: Convolutions) -> list[Any]:

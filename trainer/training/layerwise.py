@@ -14,6 +14,7 @@ from beam_pipelines.contract.errors import UserError
 from trainer.config import TrainConfig
 from trainer.models.backbones import BLOCK
 from trainer.models.layers import leaves
+from trainer.models.weights import INITIAL
 
 
 class FreezingError(UserError, ValueError):
@@ -79,7 +80,7 @@ def _pretrained(model: keras.Model) -> keras.Model:
 
 
 def _is_pretrained(config: TrainConfig) -> bool:
-    return bool(config.model.given().get("backbone_weights", "none") != "none")
+    return config.model.given().get("backbone_weights", "none") not in ("none", INITIAL)
 
 
 def _paths(layers: Iterable[keras.layers.Layer]) -> set[str]:

@@ -10,21 +10,18 @@ import keras
 import tensorflow as tf
 from rich.console import Console
 
-from beam_pipelines.contract.errors import UserError
 from trainer import models
 from trainer.config import TrainConfig
-from trainer.inference.model_file import load_model
 from trainer.models.layers import leaves
+from trainer.models.weights import INITIAL
 from trainer.objective.class_weights import class_weights
 from trainer.objective.ema import WeightAverages
 from trainer.objective.losses import SegmentationLoss
 from trainer.objective.optimizers import Schedule, build_optimizer
 from trainer.training import layerwise
+from trainer.training.errors import TrainingError
+from trainer.training.initial import start_from
 from trainer.training.inputs import Inputs
-
-
-class TrainingError(UserError, ValueError):
-    """Training can't start or continue with these settings or files; the message says how to fix it."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,14 +57,17 @@ def make_learner(inputs: Inputs, schedule: Schedule, console: Console, *, is_new
     Raises:
       ModelError, WeightsError: see `trainer.models.build`.
       ModelFileError: the initial model can't be loaded.
-      TrainingError: the initial model has no weights in common with the model.
+      TrainingError: the initial model does not fit the model.
       FreezingError: what is frozen would be random.
     """
     config = inputs.config
+    initial = config.model.initial_model
+    if config.model.options.get("backbone_weights") == INITIAL and initial is None:
+        raise TrainingError(f"--backbone_weights={INITIAL} needs --initial_model: set it, or other weights")
     model = _build_model(inputs)
     layerwise.freeze(model, config)
-    if config.model.initial_model is not None and is_new:
-        layerwise.check_frozen(model, config, _start_from(config.model.initial_model, model, console))
+    if initial is not None and is_new:
+        layerwise.check_frozen(model, config, start_from(initial, model, console))
     _tell_frozen(model, console)
     optimizer = _build_optimizer(config, schedule, model)
     momentum = config.optimizer.ema
@@ -123,21 +123,3 @@ def _tell_frozen(model: keras.Model, console: Console) -> None:
     if frozen:
         trained = sum(math.prod(variable.shape) for variable in model.trainable_variables)
         console.print(f"{frozen:,} layers are frozen; {trained:,} numbers train", highlight=False)
-
-
-def _start_from(path: str, model: keras.Model, console: Console) -> set[str]:
-    """Copies the weights of the model at `path` that have the same name and shape in `model`. -> their paths."""
-    other, _ = load_model(path)
-    known = {variable.path: variable for variable in other.weights}
-    taken: set[str] = set()
-    for variable in model.weights:
-        source = known.get(variable.path)
-        if source is not None and source.shape == variable.shape:
-            variable.assign(source.numpy())
-            taken.add(variable.path)
-    if not taken:
-        raise TrainingError(
-            f"--initial_model={path} has no weights in common with this model: set another file, or leave it out"
-        )
-    console.print(f"{len(taken):,} of {len(model.weights):,} weights start from {path}", highlight=False, markup=False)
-    return taken

@@ -20,10 +20,11 @@ from trainer.objective.optimizers import Schedule
 from trainer.training import devices, finish
 from trainer.training.checkpoints import Checkpoints, has_checkpoints
 from trainer.training.drawn import DrawnClasses
+from trainer.training.errors import TrainingError
 from trainer.training.history import History
 from trainer.training.inputs import Inputs, open_inputs
 from trainer.training.journal import Journal, NullJournal
-from trainer.training.learner import Learner, TrainingError, build_loss, make_learner, make_schedule
+from trainer.training.learner import Learner, build_loss, make_learner, make_schedule
 from trainer.training.loop import Loop
 from trainer.training.progress import ShowProgress
 from trainer.training.resume import Continuation, check_common_step, go_on, identity_of, keep_config

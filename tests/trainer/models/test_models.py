@@ -94,6 +94,7 @@ def trainable(model: keras.Model) -> int:
         ("xception65", "full", 41_258_213, 41_055_413),
         # Our own counts, to freeze the architecture.
         ("xception41", "full", 28_241_573, 28_108_661),
+        ("xception71", "full", 0, 0),
         ("keras_xception", "full", 24_067_181, 23_995_053),
         ("efficientnet_lite0", "full", 3_919_397, 3_872_709),
         ("efficientnet_lite0", "light", 3_347_341, 3_303_309),
@@ -468,7 +469,7 @@ def test_a_missing_network_is_explained(monkeypatch: pytest.MonkeyPatch) -> None
         ),
         ("deeplabv3plus", {"output_stride": 4}, "output_stride is 4: set 16 or 8"),
         ("deeplabv3plus", {"decoder": "heavy"}, "unknown decoder 'heavy'; the decoders are full, light"),
-        ("deeplabv3plus", {"backbone_weights": "imagenet"}, "needs keras_xception or effic.* has xcep"),
+        ("deeplabv3plus", {"backbone_weights": "imagenet"}, "backbone_weights=imagenet needs the `normalization`"),
         (
             "deeplabv3plus",
             {"backbone": "keras_xception", "width": 0.5, "backbone_weights": "x.h5", "normalization": NORMALIZATION},

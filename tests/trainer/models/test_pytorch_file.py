@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.pytorch_files import Storage, Tensor, write_state
-from trainer.models.backbones.pytorch_file import MAGIC, VERSION, read_tensors
+from tests.support.pytorch_files import Storage, Tensor, write_state, write_zip
 from trainer.models.errors import ModelError, WeightsError
+from trainer.models.weights.pytorch_file import MAGIC, VERSION, read_tensors
 
+both = pytest.mark.parametrize("write", [write_state, write_zip], ids=["before 1.6", "zip"])
 shapes = st.lists(st.integers(1, 4), max_size=4).map(tuple)
 
 
@@ -33,21 +35,23 @@ def test_tensors_in_any_order_of_axes_come_back(tensors: dict[str, Any], tmp_pat
         expected[name] = values.transpose(axes)
         strides = tuple(stride // values.itemsize for stride in expected[name].strides)
         written[name] = Tensor(Storage(values.ravel()), expected[name].shape, 0, strides)
-    read = read_tensors(str(write_state(tmp_path / "state.pth", written)))
-    assert read.keys() == expected.keys()
-    for name, values in expected.items():
-        assert read[name].dtype == values.dtype
-        np.testing.assert_array_equal(read[name], values)
+    for write in (write_state, write_zip):
+        read = read_tensors(str(write(tmp_path / "state.pth", written)))
+        assert read.keys() == expected.keys()
+        for name, values in expected.items():
+            assert read[name].dtype == values.dtype
+            np.testing.assert_array_equal(read[name], values)
 
 
-def test_tensors_share_a_storage(tmp_path: Path) -> None:
+@both
+def test_tensors_share_a_storage(write: Any, tmp_path: Path) -> None:
     shared = Storage(np.arange(10, dtype=np.float32))
     state = {
         "first": Tensor(shared, (2, 2)),
         "last": Tensor(shared, (3,), offset=7),
         "every third": Tensor(shared, (4,), strides=(3,)),
     }
-    read = read_tensors(str(write_state(tmp_path / "state.pth", state)))
+    read = read_tensors(str(write(tmp_path / "state.pth", state)))
     assert {name: values.tolist() for name, values in read.items()} == {
         "first": [[0, 1], [2, 3]],
         "last": [7, 8, 9],
@@ -55,30 +59,38 @@ def test_tensors_share_a_storage(tmp_path: Path) -> None:
     }
 
 
+SMALL = {"weight": np.arange(6, dtype=np.float32).reshape(2, 3), "updates": np.array(5)}
+
+
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
-    state = {"weight": np.arange(6, dtype=np.float32).reshape(2, 3), "updates": np.array(5)}
-    return write_state(tmp_path / "small.pth", state)
+    return write_state(tmp_path / "small.pth", SMALL)
 
 
-def test_a_file_that_ends_anywhere_is_refused(small: Path) -> None:
-    whole = small.read_bytes()
+@both
+def test_a_file_that_ends_anywhere_is_refused(write: Any, tmp_path: Path) -> None:
+    path = write(tmp_path / "small.pth", SMALL)
+    whole = path.read_bytes()
     for length in range(len(whole)):
-        small.write_bytes(whole[:length])
+        path.write_bytes(whole[:length])
         with pytest.raises(ModelError, match=r"small\.pth is not a file of PyTorch weights that can be read \("):
-            read_tensors(str(small))
-    small.write_bytes(whole)
-    assert read_tensors(str(small))["updates"] == 5
+            read_tensors(str(path))
+    path.write_bytes(whole)
+    assert read_tensors(str(path))["updates"] == 5
 
 
-def test_a_changed_byte_is_a_refusal_or_another_number(small: Path) -> None:
-    whole, refused = small.read_bytes(), 0
+@both
+def test_a_changed_byte_is_a_refusal_or_another_number(write: Any, tmp_path: Path) -> None:
+    path = write(tmp_path / "small.pth", SMALL)
+    whole, refused = path.read_bytes(), 0
     for place in range(len(whole)):
-        small.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
         try:
-            read_tensors(str(small))
+            found = read_tensors(str(path))
         except ModelError:
             refused += 1
+        else:
+            assert write is write_state or found["weight"].tolist() == SMALL["weight"].tolist(), "it has checksums"
     assert refused > len(whole) / 2
 
 
@@ -92,9 +104,10 @@ class Planted:
         return os.mkdir, (str(self.place),)
 
 
-def test_nothing_that_a_file_names_is_run(tmp_path: Path) -> None:
+@both
+def test_nothing_that_a_file_names_is_run(write: Any, tmp_path: Path) -> None:
     planted = tmp_path / "planted"
-    path = write_state(tmp_path / "state.pth", {"weight": Planted(planted)})
+    path = write(tmp_path / "state.pth", {"weight": Planted(planted)})
     with pytest.raises(ModelError, match=r"it names posix\.mkdir, which no file of weights needs"):
         read_tensors(str(path))
     assert not planted.exists()
@@ -117,9 +130,10 @@ def test_nothing_that_a_file_names_is_run(tmp_path: Path) -> None:
         (np.zeros(2), r"it names torch\.DoubleStorage"),
     ],
 )
-def test_what_is_no_tensor_is_refused(value: Any, reason: str, tmp_path: Path) -> None:
+@both
+def test_what_is_no_tensor_is_refused(write: Any, value: Any, reason: str, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=reason):
-        read_tensors(str(write_state(tmp_path / "state.pth", {"weight": value})))
+        read_tensors(str(write(tmp_path / "state.pth", {"weight": value})))
 
 
 def test_a_big_endian_file_is_refused(tmp_path: Path) -> None:
@@ -129,10 +143,16 @@ def test_a_big_endian_file_is_refused(tmp_path: Path) -> None:
         read_tensors(str(tmp_path / "state.pth"))
 
 
-def test_a_file_of_newer_pytorch_says_how_to_write_it(tmp_path: Path) -> None:
-    (tmp_path / "state.pth").write_bytes(b"PK\x03\x04 and so on")
-    with pytest.raises(ModelError, match=r"PyTorch 1\.6 and later; .*_use_new_zipfile_serialization=False"):
-        read_tensors(str(tmp_path / "state.pth"))
+def test_an_archive_that_torch_would_not_write_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "state.pth"
+    with pytest.raises(ModelError, match="its numbers are big-endian"):
+        read_tensors(str(write_zip(path, SMALL, byteorder=b"big")))
+    with pytest.raises(ModelError, match="it is compressed, which such files are not"):
+        read_tensors(str(write_zip(path, SMALL, compressed=True)))
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("state/else", b"")
+    with pytest.raises(ModelError, match=r"state\.pth is not a file of PyTorch weights that can be read \(it has no"):
+        read_tensors(str(path))
 
 
 def test_a_known_digest_is_checked(small: Path) -> None:
@@ -146,5 +166,5 @@ def test_a_known_digest_is_checked(small: Path) -> None:
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     for path in (tmp_path / "absent.pth", tmp_path):
-        with pytest.raises(WeightsError, match=r"there is no file .*; set `none`, `imagenet` or the path"):
+        with pytest.raises(WeightsError, match=r"there is no file .*; set the path of a weights file"):
             read_tensors(str(path))

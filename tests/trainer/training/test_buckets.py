@@ -270,7 +270,7 @@ def test_what_is_refused_is_named_in_a_sentence(dataset: Path, front: Front) -> 
 
 READING = """
 import sys
-from trainer.models.backbones.pytorch_file import read_tensors
+from trainer.models.weights.pytorch_file import read_tensors
 for path in sys.argv[1:]:
     try:
         print({name: values.tolist() for name, values in read_tensors(path).items()})
@@ -289,7 +289,7 @@ def test_pretrained_weights_are_read_from_a_bucket(front: Front, tmp_path: Path)
     ):
         read, absent, shut = finish(process)[0].splitlines()
     assert read == "{'weight': [0.0, 1.0, 2.0]}"
-    assert absent.startswith("backbone_weights: there is no file gs://street/weights/absent.pth; set `none`")
+    assert absent.startswith("there is no file gs://street/weights/absent.pth; set the path")
     assert shut.startswith(f"gs://street/weights/shut.pth: {FORBIDDEN}")
 
 

@@ -34,9 +34,11 @@ class Backbone:
       builder: (images [B, H, W, 3], convolutions, output_stride=16 or 8, ...) -> Features.
       fixed: keyword arguments of the builder that define this backbone.
       options: names of the model's options that are keyword arguments of the builder.
-      weights: (source) -> a function that copies pretrained weights to a model of width 1 with this backbone. `source`
-        is "imagenet" or a file. Raises ModelError if the file has other weights, WeightsError if it can't be read.
+      weights: (source, and `fixed`) -> a function that copies pretrained weights to a model of width 1 with this
+        backbone. `source` is "imagenet" or a file. Raises ModelError if the file has other weights, WeightsError if it
+        can't be read.
       pixel_range: (least, most) of the pixels that pretrained weights expect; the model rescales normalized images.
+      trained_with: values of `options` that pretrained weights require.
     """
 
     builder: str
@@ -44,6 +46,7 @@ class Backbone:
     options: tuple[str, ...] = ()
     weights: str | None = None
     pixel_range: tuple[float, float] = (-1.0, 1.0)
+    trained_with: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self, images: Any, convolutions: Convolutions, *, output_stride: int, **options: Any) -> Features:
         """Applies the layers of the backbone to `images`."""
@@ -55,13 +58,24 @@ class Backbone:
     def read_weights(self, source: str) -> Callable[[keras.Model], None]:
         """-> a function that copies the weights of `source` to a model; see `weights`."""
         assert self.weights is not None
-        copy: Callable[[keras.Model], None] = _find(self.weights)(source)
+        copy: Callable[[keras.Model], None] = _find(self.weights)(source, **self.fixed)
         return copy
 
 
+def _aligned(variant: str) -> Backbone:
+    return Backbone(
+        "aligned_xception:build",
+        fixed={"variant": variant},
+        options=("depthwise_relu",),
+        weights="aligned_xception:read_weights",
+        trained_with={"depthwise_relu": False},
+    )
+
+
 BACKBONES = {
-    "xception65": Backbone("aligned_xception:build", fixed={"middle_units": 16}, options=("depthwise_relu",)),
-    "xception41": Backbone("aligned_xception:build", fixed={"middle_units": 8}, options=("depthwise_relu",)),
+    "xception65": _aligned("xception_65"),
+    "xception41": _aligned("xception_41"),
+    "xception71": _aligned("xception_71"),
     "keras_xception": Backbone("keras_xception:build", weights="keras_xception:read_weights"),
     "efficientnet_lite0": Backbone(
         "efficientnet_lite:build",

@@ -1,18 +1,25 @@
 """The modified aligned Xception of DeepLabV3+: Chen et al. 2018, arXiv 1802.02611, section 3.2 and figure 4.
 
-Numbers are from figure 4 and from tensorflow/models, research/deeplab/core/xception.py (`xception_41`, `xception_65`).
+Numbers are from figure 4 and from tensorflow/models, research/deeplab/core/xception.py (`xception_41`, `xception_65`,
+`xception_71`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
+import keras
 from keras import layers
 
 from trainer.models.backbones import Features
+from trainer.models.errors import ModelError, WeightsError
 from trainer.models.layers import Convolutions, apply_block
+from trainer.models.weights import slim_names
+from trainer.models.weights.checkpoint_file import open_checkpoint
+from trainer.models.weights.transfer import load
 
 EPSILON = 1e-3  # of batch normalization: batch_norm_epsilon in research/deeplab/core/feature_extractor.py
 STDDEV = 0.09  # of all initial kernels: weights_initializer_stddev of xception_arg_scope
@@ -27,19 +34,41 @@ class Module(NamedTuple):
     stride: int = 1
 
 
+class Variant(NamedTuple):
+    """A network of the official code.
+
+    Attributes:
+      entry: (filters, stride) of the modules of the entry flow.
+      low: the last of them at stride 4 before its own stride.
+      middle_units: repetitions of the middle flow.
+    """
+
+    entry: tuple[tuple[int, int], ...]
+    low: str
+    middle_units: int
+
+
+_ENTRY = ((128, 2), (256, 2), (728, 2))
+_LONG_ENTRY = ((128, 2), (256, 1), (256, 2), (728, 1), (728, 2))
+VARIANTS = {
+    "xception_41": Variant(_ENTRY, "entry_block2", 8),
+    "xception_65": Variant(_ENTRY, "entry_block2", 16),  # figure 4
+    "xception_71": Variant(_LONG_ENTRY, "entry_block3", 16),
+}
+
+
 def build(
-    images: Any, convolutions: Convolutions, *, output_stride: int, middle_units: int, depthwise_relu: bool = True
+    images: Any, convolutions: Convolutions, *, output_stride: int, variant: str, depthwise_relu: bool = True
 ) -> Features:
     """Features of images [B, H, W, 3]: high [B, H / output_stride, W / output_stride, 2048] and
     low [B, H / 4, W / 4, 256], rounded up.
 
     When the stride reaches `output_stride`, further strides are replaced by dilation of the following modules, as in
-    stack_blocks_dense of the official code. `low` is the end point entry_flow/block2/.../separable_conv2_pointwise
+    stack_blocks_dense of the official code. `low` is the last separable_conv2_pointwise at stride 4
     (networks_to_feature_maps in feature_extractor.py).
 
     Args:
-      middle_units: repetitions of the middle flow: 16 in figure 4, which gives 65 layers with weights; 8 in xception_41
-        of the official code.
+      variant: a row of `VARIANTS`; the number is that of layers with weights.
       depthwise_relu: whether a ReLU follows the batch normalization of each depthwise convolution, as in the paper. The
         official code, with which the released checkpoints were trained, has it only in the last module
         (activation_fn_in_separable_conv=False elsewhere). The number of parameters is the same.
@@ -48,24 +77,49 @@ def build(
     x = convolutions.conv(images, 32, 3, stride=2, name="entry_conv1")
     x = convolutions.conv(x, 64, 3, name="entry_conv2")
     low, stride, rate = None, 2, 1
-    for module in _modules(middle_units):
+    for module in _modules(VARIANTS[variant]):
         atrous = stride == output_stride
         kept = 1 if atrous else module.stride
         options: dict[str, Any] = {"stride": kept, "rate": rate, "depthwise_relu": depthwise_relu}
         x, second = apply_block(module.name, partial(_apply, module, convolutions=convolutions, **options), x)
         stride *= kept
         rate *= module.stride // kept
-        if module.name == "entry_block2":
+        if module.name == VARIANTS[variant].low:
             low = second
     return Features(low, x)
 
 
-def _modules(middle_units: int) -> list[Module]:
+def read_weights(source: str, *, variant: str) -> Callable[[keras.Model], None]:
+    """-> a function that copies the backbone of a checkpoint of research/deeplab to a model with this backbone.
+
+    Args:
+      source: a checkpoint of TensorFlow 1: see `trainer.models.weights.checkpoint_file.open_checkpoint`.
+
+    Raises:
+      ModelError: the checkpoint has another network, or not all of its variables.
+      WeightsError: there is no such checkpoint.
+    """
+    names = slim_names.backbone(variant)
+    if source == "imagenet":
+        raise WeightsError(f"the ImageNet weights of {variant} are in no Python package: {names.cure}")
+    opened = open_checkpoint(source)
+    for other in VARIANTS.keys() - {variant}:
+        if opened.has(f"{other}/") and not opened.has(f"{variant}/"):
+            raise ModelError(
+                f"{opened.path} has {other}, not {variant}: set --backbone={other.replace('_', '')}, or {names.cure}"
+            )
+
+    def copy(model: keras.Model) -> None:
+        load(opened, names, model)
+
+    return copy
+
+
+def _modules(variant: Variant) -> list[Module]:
+    entry = enumerate(variant.entry, start=1)
     return [
-        Module("entry_block1", (128, 128, 128), "conv", stride=2),
-        Module("entry_block2", (256, 256, 256), "conv", stride=2),
-        Module("entry_block3", (728, 728, 728), "conv", stride=2),
-        *(Module(f"middle_unit{unit}", (728, 728, 728), "sum") for unit in range(1, middle_units + 1)),
+        *(Module(f"entry_block{number}", (size,) * 3, "conv", stride) for number, (size, stride) in entry),
+        *(Module(f"middle_unit{unit}", (728, 728, 728), "sum") for unit in range(1, variant.middle_units + 1)),
         Module("exit_block1", (728, 1024, 1024), "conv", stride=2),
         Module("exit_block2", (1536, 1536, 2048), "none"),
     ]

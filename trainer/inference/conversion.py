@@ -1,0 +1,123 @@
+"""Published weights as a model file, with the description that a trained model has."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from beam_pipelines.contract.labels import BUILTIN_TABLES, Label, LabelTable
+from beam_pipelines.contract.normalization import Normalization
+from trainer import models
+from trainer.errors import refusals
+from trainer.inference.model_file import Description, ModelFileError, save_model
+from trainer.inference.request import ConvertSettings
+from trainer.models.errors import ModelError
+from trainer.models.weights import PUBLISHED, Outputs, Published, recognize
+from trainer.models.weights.checkpoint_file import is_checkpoint, open_checkpoint
+from trainer.models.weights.pytorch_file import open_state
+from trainer.models.weights.slim_names import STEP
+from trainer.models.weights.transfer import Account, Source, load, unnamed
+
+
+def foreground() -> LabelTable:
+    """What a network with one class and a sigmoid tells apart; gray masks have levels up to 255."""
+    rows = (
+        Label(name="background", source_ids=(0,), train_id=0, color=(0, 0, 0), category="background"),
+        Label(name="foreground", source_ids=(1,), train_id=1, color=(255, 255, 255), category="foreground"),
+    )
+    return LabelTable(name="foreground", labels=rows, threshold=128)
+
+
+_TABLES = {**BUILTIN_TABLES, "foreground": foreground}
+
+
+def convert_file(settings: ConvertSettings) -> str:
+    """Writes the model file. -> a line about it.
+
+    Raises:
+      ModelError: the weights are not those of a network in `PUBLISHED`, not all of them, or have other classes.
+      WeightsError: there is no such file.
+      ModelFileError: the output exists, and `overwrite` is not set.
+    """
+    with refusals():
+        if not settings.overwrite and tf.io.gfile.exists(settings.output):
+            raise ModelFileError(f"{settings.output} exists: set --overwrite to replace it, or another --output")
+    model, description, account = convert(settings.weights, settings.labels, settings.output_stride)
+    with refusals():
+        save_model(settings.output, model, description)
+    labels = description.labels
+    dropped = ", ".join(f"{kind} ({number:,})" for kind, number in account.dropped.items())
+    return (
+        f"{settings.output}: {description.model} of {labels.num_classes} classes ({labels.name}), from all "
+        f"{account.used:,} tensors of the network" + (f"; left out: {dropped}" if dropped else "")
+    )
+
+
+def convert(
+    weights: str, labels: str | None = None, output_stride: int = 16
+) -> tuple[keras.Model, Description, Account]:
+    """-> a model whose variables are all those of the file `weights`, its description, and what was used of the file.
+
+    Args:
+      labels: name of a label table; None for that of the published weights with as many classes.
+      output_stride: of DeepLabV3+.
+
+    Raises:
+      ModelError, WeightsError: see `convert_file`.
+    """
+    source = open_checkpoint(weights) if is_checkpoint(weights) else open_state(weights)
+    row = recognize(source)
+    if row is None:
+        raise ModelError(_unknown(source))
+    names = row.find_names(output_stride)
+    if row.logits not in source.shapes:
+        raise ModelError(f"{source.path} has no {row.logits}, so it is not a whole model: {names.cure}")
+    outputs = _outputs(row, source, labels)
+    table = _TABLES[outputs.labels]()
+    options = {"backbone_weights": weights, "normalization": Normalization(row.mean, row.std), **row.options}
+    if "output_stride" in models.MODELS[row.model].options:
+        options["output_stride"] = output_stride
+    model = models.build(row.model, num_classes=table.num_classes, options=options)
+    account = load(source, names, model)
+    assert not (left := unnamed(names.rules, model)), left
+    description = Description(
+        model=row.model,
+        labels=table,
+        mean=row.mean,
+        std=row.std,
+        size=outputs.size,
+        step=int(source.read(STEP)) if STEP in source.shapes else 0,
+        mean_iou=None,
+        dataset="",
+    )
+    return model, description, account
+
+
+def _outputs(row: Published, source: Source, labels: str | None) -> Outputs:
+    """What the outputs are. Raises ModelError if that is not known, or `labels` has another number of classes."""
+    classes = source.shapes[row.logits][row.axis]
+    known = row.outputs.get(classes)
+    if labels is None:
+        if known is None:
+            raise ModelError(
+                f"{source.path} has {classes} classes: set --labels to the label table that it was trained with; "
+                f"published are {', '.join(f'{each.labels} ({number})' for number, each in row.outputs.items())}"
+            )
+        return known
+    if labels not in _TABLES:
+        raise ModelError(f"there is no label table {labels!r}; set --labels to one of {', '.join(_TABLES)}")
+    expected = _TABLES[labels]().num_classes
+    if expected != (_TABLES[known.labels]().num_classes if known else classes):
+        raise ModelError(
+            f"{source.path} has {classes} classes, and the label table {labels} has {expected}: set another --labels"
+        )
+    return known if known and known.labels == labels else Outputs(labels)
+
+
+def _unknown(source: Source) -> str:
+    networks = ", ".join(" with ".join([row.model, *row.options.values()]) for row in PUBLISHED)
+    holds = f"{len(source.shapes):,} tensors" + (f", such as {min(source.shapes)}" if source.shapes else "")
+    return (
+        f"{source.path} has none of the networks that can be converted ({networks}), but {holds}; set the path of "
+        "published weights"
+    )
