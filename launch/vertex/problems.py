@@ -8,6 +8,7 @@ from launch import arguments
 from launch.vertex.machines import Machine
 from launch.vertex.request import TrainingJob
 from trainer.config import TrainConfig
+from trainer.models.weights import INITIAL
 
 _SHARED = ("gs://", "/gcs/")  # paths that all hosts of a job can read; Vertex AI mounts buckets at /gcs
 _TENSORBOARD = re.compile(r"projects/[^/]+/locations/([^/]+)/tensorboards/[^/]+")
@@ -39,7 +40,7 @@ def rehearsal_problem(is_search: bool, is_dry_run: bool) -> str | None:
 def _path_problem(option: str, path: str | None) -> str | None:
     if path and path.startswith("gs:") and not arguments.is_in_bucket(path):
         return f"--{option}={path} does not name a bucket: gs://BUCKET/..."
-    if path and path not in ("none", "imagenet") and not path.startswith(_SHARED):
+    if path and path not in ("none", "imagenet", INITIAL) and not path.startswith(_SHARED):
         return f"--{option}={path} is a local path, which a job cannot read: copy it to gs:// and use that path"
     return None
 

@@ -50,6 +50,7 @@ SOURCES: Mapping[str, Source] = {
     "trainer.evaluate": trainer.evaluation.options.evaluate_parser,
     "trainer.predict": trainer.inference.request.predict_parser,
     "trainer.export": trainer.inference.request.export_parser,
+    "trainer.convert": trainer.inference.request.convert_parser,
     "trainer.report": report_files,
     "trainer.models": model_options,
     "launch.dataflow": launch.dataflow.options.make_parser,

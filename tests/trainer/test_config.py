@@ -457,13 +457,14 @@ def test_options_of_which_one_is_possible(first: str, second: str, capsys: pytes
         assert second.partition("=")[0] in refused
 
 
+OF_DEEPLAB = [name for name in models.MODELS["deeplabv3plus"].options if name not in models.MODELS["u2netp"].options]
 NO_EFFECT = [
     *((f"--{row.option.name}={OPTIONS[row.option.name][0]}", "--no-augment") for row in AUGMENTATIONS),
     *((f"--{row.option.name}={row.option.default}", "--no-augment") for row in AUGMENTATIONS[1:]),
     ("--momentum=0.9", "--optimizer=adamw"),
     ("--hard_pixel_ramp_steps=9", "--hard_pixel_fraction=1"),
     ("--top_k_ramp_steps=9", "--top_k=1"),
-    *((f"--{name}={OPTIONS[name][0]}", "--model=u2netp") for name in models.MODELS["deeplabv3plus"].options[:6]),
+    *((f"--{name}={OPTIONS[name][0]}", "--model=u2netp") for name in OF_DEEPLAB),
     ("--depthwise_relu=true", "--backbone=keras_xception"),
     ("--patience=3", "--val_split="),
     ("--no_report", "--val_split="),

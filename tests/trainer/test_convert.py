@@ -18,14 +18,14 @@ from PIL import Image
 from rich.console import Console
 
 from beam_pipelines.contract.normalization import Normalization
-from tests.support.builds import build, make_flat, no_transform
+from tests.support.color_model import describe
 from tests.support.published import as_training_leaves_it, golden, write_checkpoint
 from tests.support.pytorch_files import write_zip
-from trainer import convert, evaluate, export, models, predict
+from trainer import convert, export, models
 from trainer.inference import conversion
 from trainer.inference.conversion import foreground
-from trainer.inference.model_file import load_model
-from trainer.models.backbones import BACKBONES
+from trainer.inference.model_file import load_model, save_model
+from trainer.inference.segmenter import network_input
 from trainer.models.errors import ModelError, WeightsError
 from trainer.models.layers import leaves
 from trainer.models.weights import slim_names
@@ -77,21 +77,6 @@ def deeplab(checkpoint: Path) -> Path:
     return output
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of the two classes of a converted U2-Net."""
-    root = tmp_path_factory.mktemp("data")
-    make_flat(root / "flat", train=2, val=4)
-    rows = (
-        f"{{name: {name}, ids: {ids}}}" for name, ids in (("background", [*range(6)]), ("foreground", [*range(6, 12)]))
-    )
-    (root / "labels.yaml").write_text(f"name: two\nclasses: [{', '.join(rows)}]\n")
-    options = (f"--labels={root / 'labels.yaml'}", "--image_size=32x64", "--image_encoding=uint8")
-    with no_transform():
-        assert build(f"--input={root / 'flat'}", f"--output={root / 'made'}", *options) == 0
-    return root / "made"
-
-
 def test_a_file_is_not_replaced_unasked(u2netp: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before, arguments = u2netp.read_bytes(), [str(u2netp.parent / "u2netp.pth"), f"--output={u2netp}"]
     assert convert.main(arguments) == 1
@@ -108,16 +93,20 @@ def test_an_output_that_is_no_model_file_is_refused(capsys: pytest.CaptureFixtur
     assert "argument --output: out does not end in .keras" in capsys.readouterr().err
 
 
-def test_the_commands_take_a_converted_model(u2netp: Path, dataset: Path, tmp_path: Path) -> None:
-    image = dataset.parent / "flat" / "images" / "val" / "val_0000.png"
-    assert predict.main([f"--model={u2netp}", f"--images={image}", f"--output={tmp_path / 'seen'}"]) == 0
-    assert export.main([f"--model={u2netp}", f"--output={tmp_path / 'served'}"]) == 0
-    served = tf.saved_model.load(str(tmp_path / "served")).signatures
-    ids = served["serving_default"](image_bytes=tf.constant([image.read_bytes()]))["class_map"].numpy()
-    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "seen" / "ids" / image.name)), ids[0])
-    report = tmp_path / "report"
-    assert evaluate.main([f"--model={u2netp}", f"--dataset={dataset}", f"--report={report}"]) == 0
-    assert (report / "metrics.json").exists()
+def test_its_export_says_of_a_picture_what_it_says(u2netp: Path, tmp_path: Path) -> None:
+    model, description = load_model(str(u2netp))
+    assert description.size == (320, 320)
+    path, image = str(tmp_path / "small.keras"), tmp_path / "image.png"
+    described = dataclasses.replace(description, size=(32, 64))  # a tenth of the time
+    save_model(path, model, described)
+    picture = golden("u2netp").picture()[:32, :64]
+    Image.fromarray(picture).save(image)
+    assert export.main([f"--model={path}", f"--output={tmp_path / 'served'}"]) == 0
+    served = tf.saved_model.load(str(tmp_path / "served")).signatures["serving_default"]
+    ids = served(image_bytes=tf.constant([image.read_bytes()]))["class_map"].numpy()
+    logits = model(network_input(picture[None], described))[0].numpy()
+    assert (ids == logits.argmax(-1)).mean() > 0.99
+    assert set(np.unique(ids)) == {0, 1}
 
 
 def test_u2net_starts_from_the_function_of_the_converted_model(
@@ -156,17 +145,41 @@ def test_a_run_on_other_data_starts_from_the_function_of_the_converted_model(dee
     mine = deeplab_of("initial_model")
     start_from(str(deeplab), mine, Console(quiet=True))
     assert_same_function(mine, NORMALIZATION, theirs, description.normalization, (33, 65))
-    with pytest.raises(TrainingError, match=r"lacks 36 activations such as .*: set --depthwise_relu=false"):
-        start_from(str(deeplab), deeplab_of("initial_model", keep_relu=True), Console(quiet=True))
 
 
-def deeplab_of(weights: object, *, keep_relu: bool = False) -> keras.Model:
+def deeplab_of(weights: object) -> keras.Model:
     """For 19 classes, with Xception-41."""
     options = {"backbone": "xception41", "backbone_weights": str(weights), "normalization": NORMALIZATION}
-    with pytest.MonkeyPatch.context() as patch:
-        if keep_relu:
-            patch.setitem(BACKBONES, "xception41", dataclasses.replace(BACKBONES["xception41"], trained_with={}))
-        return models.build("deeplabv3plus", num_classes=19, options=options)
+    return models.build("deeplabv3plus", num_classes=19, options=options)
+
+
+@pytest.mark.parametrize(
+    ("earlier", "now", "told"),
+    [
+        ("conv", "conv, relu", r"lacks 1 activations such as conv_relu, unlike .*: set --depthwise_relu=false"),
+        ("conv, relu", "conv", r"has 1 activations such as conv_relu, unlike .*: set --depthwise_relu=true"),
+        ("rescale, conv", "conv", r"has layers .* \(rescale\), .* numbers: set --backbone_weights=initial_model"),
+        ("conv", "rescale, conv", r"lacks layers .* \(rescale\), .* numbers: set --backbone_weights=none"),
+    ],
+)
+def test_weights_that_would_mean_something_else_are_refused(earlier: str, now: str, told: str, tmp_path: Path) -> None:
+    save_model(str(tmp_path / "earlier.keras"), network(earlier), describe())
+    start_from(str(tmp_path / "earlier.keras"), network(earlier), Console())
+    with pytest.raises(TrainingError, match=told):
+        start_from(str(tmp_path / "earlier.keras"), network(now), Console())
+
+
+def network(parts: str) -> keras.Model:
+    """Of 19 classes."""
+    images = x = keras.Input((None, None, 3))
+    made = {
+        "rescale": keras.layers.Rescaling(2.0, name="rescale"),
+        "conv": keras.layers.Conv2D(19, 1, name="conv"),
+        "relu": keras.layers.ReLU(name="conv_relu"),
+    }
+    for part in parts.split(", "):
+        x = made[part](x)
+    return keras.Model(images, x)
 
 
 # Backbones
@@ -333,6 +346,7 @@ def test_imagenet_weights_of_xception_have_to_be_a_file() -> None:
     [
         ({"width": 0.5, "normalization": NORMALIZATION}, r"needs u2netp of width 1, not 0\.5: leave out --width"),
         ({}, "needs the `normalization` of the images"),
+        ({"backbone_weights": "imagenet"}, r"no ImageNet weights of u2netp .* to a file, as u2netp\.pth"),
         ({"normalization": NORMALIZATION}, r"does not contain the weights of u2netp: it lacks 672 of its 672 tensors"),
     ],
 )
