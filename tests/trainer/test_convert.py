@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,19 +12,16 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
-from PIL import Image
 from rich.console import Console
 
 from beam_pipelines.contract.normalization import Normalization
 from tests.support.color_model import describe
 from tests.support.published import as_training_leaves_it, golden, write_checkpoint
 from tests.support.pytorch_files import write_zip
-from trainer import convert, export, models
+from trainer import convert, models
 from trainer.inference import conversion
 from trainer.inference.conversion import foreground
 from trainer.inference.model_file import load_model, save_model
-from trainer.inference.segmenter import network_input
 from trainer.models.errors import ModelError, WeightsError
 from trainer.models.layers import leaves
 from trainer.models.weights import slim_names
@@ -91,22 +87,6 @@ def test_an_output_that_is_no_model_file_is_refused(capsys: pytest.CaptureFixtur
         convert.main(["weights", "--output=out"])
     assert caught.value.code == 2
     assert "argument --output: out does not end in .keras" in capsys.readouterr().err
-
-
-def test_its_export_says_of_a_picture_what_it_says(u2netp: Path, tmp_path: Path) -> None:
-    model, description = load_model(str(u2netp))
-    assert description.size == (320, 320)
-    path, image = str(tmp_path / "small.keras"), tmp_path / "image.png"
-    described = dataclasses.replace(description, size=(32, 64))  # a tenth of the time
-    save_model(path, model, described)
-    picture = golden("u2netp").picture()[:32, :64]
-    Image.fromarray(picture).save(image)
-    assert export.main([f"--model={path}", f"--output={tmp_path / 'served'}"]) == 0
-    served = tf.saved_model.load(str(tmp_path / "served")).signatures["serving_default"]
-    ids = served(image_bytes=tf.constant([image.read_bytes()]))["class_map"].numpy()
-    logits = model(network_input(picture[None], described))[0].numpy()
-    assert (ids == logits.argmax(-1)).mean() > 0.99
-    assert set(np.unique(ids)) == {0, 1}
 
 
 def test_u2net_starts_from_the_function_of_the_converted_model(

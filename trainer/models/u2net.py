@@ -151,9 +151,7 @@ def _build(
 def _checked(name: str, backbone_weights: str, width: float, normalization: Normalization | None) -> Normalization:
     """Raises ModelError unless the network can start from weights."""
     if backbone_weights == "imagenet":
-        raise ModelError(
-            f"there are no ImageNet weights of {name}: set --backbone_weights to a file such as {name}.pth"
-        )
+        raise ModelError(f"no ImageNet weights of {name} are known: set --backbone_weights to a file, as {name}.pth")
     if width != 1:
         raise ModelError(
             f"backbone_weights={backbone_weights} needs {name} of width 1, not {width:g}: leave out --width"

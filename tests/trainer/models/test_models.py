@@ -16,7 +16,16 @@ from beam_pipelines.contract.normalization import Normalization
 from trainer.models import as_list, build, option_defaults
 from trainer.models.backbones.keras_xception import matching_layers, pretrained_xception
 from trainer.models.errors import ModelError, WeightsError
-from trainer.models.layers import AtrousMaxPool, Convolutions, CropLike, PadToMultiple, ResizeLike, apply_block, leaves
+from trainer.models.layers import (
+    AtrousMaxPool,
+    Convolutions,
+    CropLike,
+    DivideByMaximum,
+    PadToMultiple,
+    ResizeLike,
+    apply_block,
+    leaves,
+)
 
 # TensorFlow's tensors take no `copy` keyword yet, which NumPy 2 says wherever Keras saves a variable.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -94,7 +103,7 @@ def trainable(model: keras.Model) -> int:
         ("xception65", "full", 41_258_213, 41_055_413),
         # Our own counts, to freeze the architecture.
         ("xception41", "full", 28_241_573, 28_108_661),
-        ("xception71", "full", 0, 0),
+        ("xception71", "full", 43_694_413, 43_477_837),
         ("keras_xception", "full", 24_067_181, 23_995_053),
         ("efficientnet_lite0", "full", 3_919_397, 3_872_709),
         ("efficientnet_lite0", "light", 3_347_341, 3_303_309),
@@ -260,6 +269,15 @@ def test_resizing_at_half_pixel_centers() -> None:
     np.testing.assert_array_equal(resized[0, :, :, 0], [[0, 0.25, 0.75, 1]] * 2)
 
 
+def test_each_image_is_divided_by_its_own_largest_number() -> None:
+    images = np.random.default_rng(0).uniform(0, 0.5, (3, 4, 5, 3)).astype(np.float32)
+    images[2] = 1e-7  # black, but for rounding
+    divided = DivideByMaximum()(images).numpy()
+    np.testing.assert_allclose(divided[:2].max((1, 2, 3)), 1)
+    np.testing.assert_allclose(divided[:2], images[:2] / images[:2].max((1, 2, 3), keepdims=True), rtol=1e-6)
+    np.testing.assert_allclose(divided[2], 1e-7 * 255, rtol=1e-6)
+
+
 # Training
 
 
@@ -329,6 +347,7 @@ def test_the_round_trip_through_a_file_changes_nothing(
         ResizeLike(align_corners=True, name="x", dtype="float32"),
         CropLike(name="x", dtype="float32"),
         AtrousMaxPool(2, name="x", dtype="mixed_bfloat16"),
+        DivideByMaximum(name="x"),
     ],
 )
 def test_layers_come_back_from_their_configuration(layer: keras.layers.Layer) -> None:
