@@ -479,7 +479,7 @@ def test_a_missing_network_is_explained(monkeypatch: pytest.MonkeyPatch) -> None
         (
             "u2net",
             {"backbone": "xception65"},
-            "u2net has no option 'backbone'; its options are batch_norm_",
+            "u2net has no option 'backbone'; its options are backbone_weights, ",
         ),
         (
             "deeplabv3plus",
