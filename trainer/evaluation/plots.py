@@ -84,7 +84,7 @@ def confusion_matrix(scores: Scores, about: str = "") -> Figure:
     names = [row.name for row in scores.labels.classes]
     pixels = scores.confusion.sum(axis=1, keepdims=True)
     shares = scores.confusion / np.maximum(1, pixels)
-    side = 2.2 + 0.42 * len(names)
+    side = max(5.5, 2.2 + 0.42 * len(names))  # room for the title
     figure = Figure((side, side), layout="constrained")
     axes = figure.add_subplot()
     picture = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1))  # the square root makes small values visible

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE, LabelTable
+from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE, Label, LabelTable
 from trainer.evaluation import plots
 from trainer.evaluation.examples import Example
 from trainer.evaluation.metrics import Scores, bootstrap_interval
@@ -206,6 +206,19 @@ def test_every_figure_is_drawn_and_leaves_matplotlib_as_it_was(tmp_path: Path, s
         with Image.open(path) as image:
             assert image.size == tuple(int(side * plots.DPI) for side in figure.get_size_inches())
             assert np.ptp(np.asarray(image.convert("L"))) > 200
+
+
+@pytest.mark.parametrize("classes", [1, 2, 3])
+def test_figures_of_few_classes_have_room_for_their_titles(classes: int):
+    rows = [Label(name=f"c{n}", source_ids=(n,), train_id=n, color=None, category="c") for n in range(classes)]
+    few = Scores(confusion=np.full((classes, classes), 9), labels=LabelTable(name="few", labels=tuple(rows)))
+    about = "u2netp at step 1,234,567, val of a data set with a long name"
+    for figure in (
+        plots.class_bars(few, None, about),
+        plots.category_bars(few, about),
+        plots.confusion_matrix(few, about),
+    ):
+        assert drawn(figure).std() > 0
 
 
 def test_figures_of_nothing_are_drawn():
