@@ -34,8 +34,9 @@ def dataset(text: str) -> str:
 
 
 def datasets(text: str) -> tuple[str, ...]:
-    """A,B: folders of data sets, each as `dataset` takes it, without repetition."""
-    folders = tuple(dataset(part) for part in text.split(",")) if text else ()
+    """A,B: folders of data sets, each as `dataset` takes it, without repetition; or one, whose name may have commas."""
+    parts = [text] if os.path.isdir(os.path.expanduser(text)) else text.split(",")
+    folders = tuple(dataset(part) for part in parts if text)
     if len(set(folders)) < len(folders):
         raise argparse.ArgumentTypeError(f"{text!r} names a data set twice; --mix sets the share of each")
     return folders

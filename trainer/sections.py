@@ -58,8 +58,12 @@ class DataConfig:
     seed: int = setting(
         0, identity=True, type=arguments.whole(0), help="seed of the initial weights, the order and the augmentation"
     )
-    shuffle_mib: float = setting(256.0, identity=True, type=arguments.number(0), help="size of the shuffle buffer")
-    cache_mib: float = setting(1024.0, type=arguments.number(0), help="keep a split up to this size in memory")
+    shuffle_mib: float = setting(
+        256.0, identity=True, type=arguments.number(0), help="size of the shuffle buffer of each data set"
+    )
+    cache_mib: float = setting(
+        1024.0, type=arguments.number(0), help="keep what is read of a data set in memory up to this size"
+    )
     on_corrupt: str = setting(
         "fail",
         choices=("fail", "skip"),

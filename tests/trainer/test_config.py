@@ -190,7 +190,7 @@ def test_what_is_not_given_is_left_to_the_data_and_the_model():
     assert (found.data.augment, found.reports_metric) == (True, False)
 
 
-def test_data_sets_and_splits_are_lists(capsys: pytest.CaptureFixture[str]):
+def test_data_sets_and_splits_are_lists(capsys: pytest.CaptureFixture[str], tmp_path: Path):
     found = parse("--dataset=a,gs://b/c/dataset.json", "--train_split=train,extra", "--mix=7,3")
     assert (found.places.dataset, found.places.datasets) == ("a", ("a", "gs://b/c"))
     trained = {"train_split": ("train", "extra")}
@@ -202,6 +202,8 @@ def test_data_sets_and_splits_are_lists(capsys: pytest.CaptureFixture[str]):
     assert "--mix: 2 shares for 3 data sets in --dataset" in refusal_of(capsys, "--dataset=a,b,c", "--mix=1,2")
     assert "--mix: --dataset has one data set, so that it has all" in refusal_of(capsys, "--dataset=a", "--mix=1")
     assert "'a,a' names a data set twice; --mix sets the share" in refusal_of(capsys, "--dataset=a,a")
+    (tmp_path / "with,comma").mkdir()
+    assert parse(f"--dataset={tmp_path}/with,comma").places.datasets == (f"{tmp_path}/with,comma",)
     assert "expected a name, or several different names" in refusal_of(
         capsys, "--dataset=a", "--train_split=train,train"
     )

@@ -12,8 +12,7 @@ from beam_pipelines.contract.labels import IGNORE
 from beam_pipelines.contract.normalization import Normalization
 from trainer.data.augment import Operation
 from trainer.data.dataset import Split
-from trainer.data.manifest import DatasetError
-from trainer.data.mixture import alternation, apportioned
+from trainer.data.mixture import alternation
 from trainer.data.order import Leaf, Order, files_of
 from trainer.data.records import parser
 from trainer.data.training_set import TrainingSet, read_places
@@ -42,10 +41,7 @@ class Epochs:
     def parts(self, training: TrainingSet) -> list[_Part]:
         """The examples of each data set, and how many of them an epoch has."""
         length = self.batch * self.steps
-        counts = apportioned(training.mix, length)
-        if not counts.all():
-            folder = training.splits[int(np.argmin(counts))].folder
-            raise DatasetError(f"{folder} has no image in an epoch of {length:,}: set a larger share in --mix")
+        counts = training.counts(length)
         is_single = len(training.splits) == 1
         return [
             _Part(
@@ -86,7 +82,8 @@ def training_batches(
 
     Of a single data set, an epoch has each example exactly once, unless sampling is class-uniform. The last batches are
     padded to their size with examples whose masks are IGNORE everywhere, so that they have no weight. Of several, an
-    epoch has the share of each, exactly, and each example of a data set is drawn once before any is drawn again.
+    epoch has the share of each, exactly; unless sampling is class-uniform, each example of a data set is drawn once
+    before any is drawn again.
 
     Raises:
       DatasetError: a data set has no image in an epoch; or sampling is class-uniform, and the index of a shard is

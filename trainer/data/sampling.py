@@ -28,7 +28,7 @@ class ClassPlaces:
       examples: number of examples.
       first: int64[K + 1]; the rows of the class k of the K that occur are first[k] to first[k + 1].
       example: int64[rows], the number of the example in the split.
-      cells: int64[rows, 32], the running sum of the weights of the cells.
+      cells: uint16[rows, 32], the running sum of the weights of the cells.
     """
 
     examples: int
@@ -67,7 +67,7 @@ def class_places(examples: Sequence[Example]) -> ClassPlaces:
         examples=len(examples),
         first=np.append(np.unique(ids, return_index=True)[1], len(ids)).astype(np.int64),
         example=np.array([number for _, number, _ in rows], np.int64),
-        cells=np.cumsum(grids, axis=1, dtype=np.int64),
+        cells=np.cumsum(grids, axis=1, dtype=np.uint16),
     )
 
 
@@ -77,18 +77,23 @@ def draw(places: ClassPlaces, seed: int, epoch: int) -> Draws:
     As many as there are examples: one half are different examples, uniformly drawn; in the other half, the numbers of
     draws of any two classes differ by at most one.
     """
-    random = np.random.Generator(np.random.PCG64([seed, epoch]))
+    # Its numbers stay the same in later versions of NumPy, unlike those of a Generator: a run may be resumed with one.
+    random = np.random.RandomState([seed % 2**32, seed // 2**32, epoch % 2**32])
     classes = len(places.first) - 1
     of_classes = int(places.examples * CLASS_UNIFORM_FRACTION) if classes else 0
     plain = random.permutation(places.examples)[: places.examples - of_classes]
     chosen = random.permutation(of_classes) % max(classes, 1)  # the class of each draw
-    rows = random.integers(places.first[chosen], places.first[chosen + 1]) if classes else chosen
-    cells = places.cells[rows]
-    drawn = random.integers(0, cells[:, -1]) if classes else chosen
-    cell = np.sum(cells <= drawn[:, None], axis=1)
-    inside = random.random((of_classes, 2))
+    rows = _below(random, places.first[chosen + 1] - places.first[chosen]) + places.first[chosen] if classes else chosen
+    cells = places.cells[rows].astype(np.int64)
+    cell = np.sum(cells <= _below(random, cells[:, -1])[:, None], axis=1)
+    inside = random.random_sample((of_classes, 2))
     point = (np.stack(np.divmod(cell, GRID[1]), axis=1) + inside) / GRID
     example = np.concatenate([plain, places.example[rows]])
     focus = np.concatenate([np.full((len(plain), 2), -1.0), point]).astype(np.float32)
     counts = np.bincount(example, minlength=places.examples)
     return Draws(counts, np.cumsum(counts) - counts, focus[np.argsort(example, kind="stable")])
+
+
+def _below(random: np.random.RandomState, limits: np.ndarray) -> np.ndarray:
+    """int64: a whole number from 0 to below each of `limits`, int64 above 0."""
+    return np.asarray(np.minimum((random.random_sample(len(limits)) * limits).astype(np.int64), limits - 1))

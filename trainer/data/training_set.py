@@ -13,6 +13,7 @@ from beam_pipelines.contract.manifest import Manifest, Shard
 from beam_pipelines.contract.schema import SchemaError
 from trainer.data.dataset import Split, share_of, steps_of_epoch
 from trainer.data.manifest import DatasetError
+from trainer.data.mixture import apportioned
 from trainer.data.sampling import ClassPlaces, class_places
 
 
@@ -50,6 +51,18 @@ class TrainingSet:
         most = max(self.share_of(pipelines, number).examples for number in range(pipelines))
         return -(-most // pipeline_batch)
 
+    def counts(self, length: int) -> np.ndarray:
+        """int64: the examples of each data set among the `length` of an epoch.
+
+        Raises:
+          DatasetError: a data set has none.
+        """
+        counts = apportioned(self.mix, length)
+        if not counts.all():
+            folder = self.splits[int(np.argmin(counts))].folder
+            raise DatasetError(f"{folder} has no image in an epoch of {length:,}: set a larger share in --mix")
+        return counts
+
     def class_pixels(self, names: Sequence[str]) -> np.ndarray:
         """float64[C]: the pixels of each class that are in the splits `names`, weighted by `mix`.
 
@@ -69,17 +82,22 @@ def training_set(splits: Sequence[Split], *, mix: Sequence[float] | None, is_cla
       mix: the share of each; None for shares in proportion to the numbers of examples.
 
     Raises:
-      DatasetError: the label tables differ, or there is another number of shares.
+      DatasetError: the classes differ, or there is another number of shares; or sampling is class-uniform, and the
+        index of a shard is missing or damaged.
     """
     first = splits[0]
     for other in splits[1:]:
-        if other.manifest.labels != first.manifest.labels:
+        names, expected = ([row.name for row in each.manifest.labels.classes] for each in (other, first))
+        if names != expected:
             raise DatasetError(
-                f"{other.folder} has the label table {other.manifest.labels.name}, and {first.folder} has "
-                f"{first.manifest.labels.name}, with other classes: build both with the same --labels"
+                f"{other.folder} has the classes of {other.manifest.labels.name}, and {first.folder} those of "
+                f"{first.manifest.labels.name}: build both with label tables of the same classes"
             )
     if mix is not None and len(mix) != len(splits):
         raise DatasetError(f"--mix has {len(mix)} shares for {len(splits)} data sets: set one share for each --dataset")
+    if is_class_uniform:  # on each host, before the model is built; each then reads the indexes of its shards
+        for split in splits:
+            read_places(split)
     examples = sum(split.examples for split in splits)
     by_size = [split.examples / examples for split in splits]
     return TrainingSet(tuple(splits), tuple(by_size if mix is None else mix), is_class_uniform)

@@ -101,7 +101,7 @@ def open_inputs(config: TrainConfig, strategy: tf.distribute.Strategy, console: 
     """Opens the splits, prints the damaged records that are skipped, and plans the batches.
 
     Raises:
-      DatasetError, ManifestError: the data set can't be read, or needs --crop_size.
+      DatasetError, ManifestError: a data set can't be read, does not fit the others, or needs --crop_size.
       DeviceError: the batches, --xla or --strategy do not fit the devices.
     """
     train = training_set(
@@ -120,13 +120,16 @@ def open_inputs(config: TrainConfig, strategy: tf.distribute.Strategy, console: 
         global_batch=config.batches.global_batch,
         accumulate=config.batches.accumulate,
     )
+    pipeline_batch = batches.global_batch // pipelines
+    steps = train.steps_of_epoch(pipelines, pipeline_batch)
+    train.counts(steps * pipeline_batch)  # raises before the model is built
     return Inputs(
         config=config,
         strategy=strategy,
         train=train,
         val=val,
         batches=batches,
-        plan=_plan(config, batches, train.steps_of_epoch(pipelines, batches.global_batch // pipelines)),
+        plan=_plan(config, batches, steps),
         image_size=_image_size(config, train),
     )
 

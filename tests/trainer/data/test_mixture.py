@@ -149,18 +149,29 @@ def test_hosts_read_their_own_shares_of_each(mixed: TrainingSet) -> None:
 
 def test_other_classes_and_other_numbers_of_shares_are_refused(splits: list[Split]) -> None:
     other = replace(splits[1], manifest=replace(splits[1].manifest, labels=BUILTIN_TABLES["cityscapes7"]()))
-    expected = "has the label table cityscapes7, and .* has camvid11, with other classes: build both with the same"
+    expected = "has the classes of cityscapes7, and .* those of camvid11: build both with label tables of"
     with pytest.raises(DatasetError, match=expected):
         training_set([splits[0], other], mix=None, is_class_uniform=False)
     with pytest.raises(DatasetError, match="--mix has 3 shares for 2 data sets: set one share for each --dataset"):
         training_set(splits, mix=(0.2, 0.2, 0.6), is_class_uniform=False)
 
 
+def test_tables_of_the_same_classes_may_be_mixed(splits: list[Split]) -> None:
+    """As those of Cityscapes and of IDD are."""
+    tables = [BUILTIN_TABLES[name]() for name in ("cityscapes19", "idd_to_cityscapes19")]
+    assert tables[0] != tables[1]
+    both = [
+        replace(split, manifest=replace(split.manifest, labels=table))
+        for split, table in zip(splits, tables, strict=True)
+    ]
+    assert training_set(both, mix=None, is_class_uniform=False).manifest.labels == tables[0]
+
+
 def test_a_share_of_less_than_an_image_is_refused(splits: list[Split]) -> None:
     training = training_set(splits, mix=(0.999, 0.001), is_class_uniform=False)
     expected = f"{re.escape(splits[1].folder)} has no image in an epoch of 20: set a larger share in --mix"
     with pytest.raises(DatasetError, match=expected):
-        take(training, 1)
+        training.counts(BATCH * STEPS)
 
 
 def test_a_mix_of_a_data_set_in_memory_and_one_from_files_is_the_same(mixed: TrainingSet, splits: list[Split]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.builds import build, make_flat, no_transform
 from tests.support.matrix import standing_for
 from tests.support.runs import RESUMED, assert_same, command, losses, start, train, train_here, variables, wait_for
 
@@ -30,11 +30,14 @@ def test_a_killed_run_ends_as_if_undisturbed(dataset: Path, undisturbed: Path, t
 
 def test_a_killed_run_draws_on_from_all_its_sources(dataset: Path, tmp_path: Path) -> None:
     """Two data sets, two splits of each, and class-uniform sampling."""
-    shutil.copytree(dataset, tmp_path / "other")
+    make_flat(tmp_path / "flat", train=9, val=3, seed=1)
+    options = ("--labels=camvid11", "--image_size=32x64", "--image_encoding=float32", "--shards=train=2,val=1")
+    with no_transform():
+        assert build(f"--input={tmp_path / 'flat'}", f"--output={tmp_path / 'other'}", *options) == 0
     mixed = ["--train_split=train,val", "--val_split=", "--mix=0.7,0.3", "--sampling=class_uniform", *RESUMED]
     both = f"{dataset},{tmp_path / 'other'}"
     out = train(both, tmp_path / "undisturbed", *mixed)
-    assert f"0.7 {dataset} + 0.3 {tmp_path / 'other'}: 48 images of train,val" in out
+    assert f"0.7 {dataset} + 0.3 {tmp_path / 'other'}: 36 images of train,val" in out
     assert "class-uniform" in out
     process = start(command(both, tmp_path / "run", *mixed))
     wait_for(tmp_path / "run", 17, process)
