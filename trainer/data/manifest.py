@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Mapping
 
@@ -75,6 +76,60 @@ def stored_size(manifest: Manifest, folder: str) -> tuple[int, int]:
     if pixels.height is None or pixels.width is None:
         raise DatasetError(f"{folder} has images of several sizes: set the training size with --crop_size=HEIGHTxWIDTH")
     return pixels.height, pixels.width
+
+
+def check_together(manifests: Mapping[str, Manifest], *, is_cropped: bool, is_class_uniform: bool) -> None:
+    """Checks that a run can train on all these data sets at once.
+
+    Args:
+      manifests: folder -> the manifest of the data set; the first one is that of the model.
+      is_cropped: whether all images are cropped to one size.
+      is_class_uniform: whether crops are drawn by class, from the indexes of the shards.
+
+    Raises:
+      DatasetError: their classes differ, an index is missing, or the images have several sizes.
+    """
+    (first, reference), *others = manifests.items()
+    for folder, manifest in others:
+        _check_classes(manifest, folder, reference, first)
+    if is_class_uniform:
+        for folder, manifest in manifests.items():
+            check_indexed(manifest, folder)
+    if not is_cropped:
+        common_size(manifests)
+
+
+def _check_classes(manifest: Manifest, folder: str, reference: Manifest, first: str) -> None:
+    """Raises DatasetError if a train id is another class than in the data set `first`, by its name."""
+    theirs, ours = ([row.name for row in each.labels.classes] for each in (manifest, reference))
+    for train_id, (found, expected) in enumerate(itertools.zip_longest(theirs, ours, fillvalue="no class")):
+        if found != expected:
+            raise DatasetError(
+                f"{folder} has the label table {manifest.labels.name}, and {first} has {reference.labels.name}, with "
+                f"other classes: train id {train_id} is {found}, not {expected}; build both with label tables "
+                "of the same classes in the same order (--labels)"
+            )
+
+
+def check_indexed(manifest: Manifest, folder: str) -> None:
+    """Raises DatasetError if the data set has no indexes, from which class-uniform sampling draws."""
+    if not manifest.indexed:
+        raise DatasetError(
+            f"--sampling=class_uniform needs the index of {folder}, which was built by an earlier version: build it "
+            "again"
+        )
+
+
+def common_size(manifests: Mapping[str, Manifest]) -> tuple[int, int]:
+    """(height, width) of all images of all data sets, in pixels. Raises DatasetError if they have several sizes.
+
+    manifests: folder -> the manifest of the data set.
+    """
+    sizes = {stored_size(manifest, folder): folder for folder, manifest in manifests.items()}
+    if len(sizes) > 1:
+        found = ", ".join(f"{folder} has {height}x{width}" for (height, width), folder in sizes.items())
+        raise DatasetError(f"the data sets have images of several sizes: {found}; set --crop_size=HEIGHTxWIDTH")
+    return next(iter(sizes))
 
 
 def check_size(path: str, shard: Shard, size: int | None) -> None:

@@ -60,6 +60,7 @@ def test_a_data_set_that_can_not_be_trained_on_is_a_failure(
     )
     assert line(dataset, "--hosts=3").startswith(f"failure {dataset}: 2 shards of val are too few for 3 hosts")
     assert line(dataset, "--hosts=3", "--val_split=").startswith("ok ")
+    assert line(dataset, "--val_split=").startswith(f"ok {dataset}: 12 examples of train, 32x64, ")
     shards = json.loads((dataset / "dataset.json").read_text())["splits"]["val"]["shards"]
     shards[1] |= {"examples": 0, "bytes": 0}  # all of its pairs were rejected
     held = shards[0]["examples"] * pixels_of_a_picture(dataset)
