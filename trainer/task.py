@@ -23,10 +23,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run(config).exit_code
 
     def check() -> None:
-        from trainer.data.manifest import check_local
+        from trainer.data.manifest import check_local, check_together
 
-        for folder, splits in config.reads.items():
-            check_local(folder, splits)
+        found = {folder: check_local(folder, splits) for folder, splits in config.reads.items()}
+        manifests = {folder: manifest for folder, manifest in found.items() if manifest is not None}
+        if manifests:
+            check_together(
+                manifests,
+                is_cropped=config.data.crop_size is not None,
+                is_class_uniform=config.data.sampling == "class_uniform",
+            )
 
     less_memory = (
         "Try a smaller --batch_per_replica with --accumulate; or, with another --output, a smaller --crop_size or "

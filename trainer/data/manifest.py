@@ -23,8 +23,8 @@ _OTHER_SPLIT = {
 }
 
 
-def check_local(folder: str, splits: Mapping[str, Iterable[str]]) -> None:
-    """Checks the manifest, the splits and the sizes of their shards, if `folder` is local.
+def check_local(folder: str, splits: Mapping[str, Iterable[str]]) -> Manifest | None:
+    """Checks the manifest, the splits and the sizes of their shards, if `folder` is local. -> the manifest, if so.
 
     Args:
       splits: option -> the splits that it names.
@@ -33,12 +33,13 @@ def check_local(folder: str, splits: Mapping[str, Iterable[str]]) -> None:
       DatasetError, ManifestError: see `trainer.data.dataset.open_split`.
     """
     if "://" in folder:
-        return
+        return None
     manifest = read_local(folder)
     for option, name in ((option, name) for option, names in splits.items() for name in names):
         for shard in shards_of(manifest, folder, name, option):
             path = f"{folder}/{shard.file}"
             check_size(path, shard, os.path.getsize(path) if os.path.exists(path) else None)
+    return manifest
 
 
 def read_local(folder: str) -> Manifest:

@@ -12,7 +12,7 @@ from beam_pipelines.contract import index
 from beam_pipelines.contract.manifest import Manifest, Shard
 from beam_pipelines.contract.schema import SchemaError
 from trainer.data.dataset import Split, share_of, steps_of_epoch
-from trainer.data.manifest import DatasetError
+from trainer.data.manifest import DatasetError, check_indexed, check_together
 from trainer.data.mixture import apportioned
 from trainer.data.sampling import ClassPlaces, class_places
 
@@ -76,7 +76,7 @@ class TrainingSet:
 
 
 def training_set(splits: Sequence[Split], *, mix: Sequence[float] | None, is_class_uniform: bool) -> TrainingSet:
-    """Checks that the data sets can be mixed.
+    """Checks that the data sets can be mixed; their sizes are the caller's.
 
     Args:
       mix: the share of each; None for shares in proportion to the numbers of examples.
@@ -85,14 +85,8 @@ def training_set(splits: Sequence[Split], *, mix: Sequence[float] | None, is_cla
       DatasetError: the classes differ, or there is another number of shares; or sampling is class-uniform, and the
         index of a shard is missing or damaged.
     """
-    first = splits[0]
-    for other in splits[1:]:
-        names, expected = ([row.name for row in each.manifest.labels.classes] for each in (other, first))
-        if names != expected:
-            raise DatasetError(
-                f"{other.folder} has the classes of {other.manifest.labels.name}, and {first.folder} those of "
-                f"{first.manifest.labels.name}: build both with label tables of the same classes"
-            )
+    manifests = {split.folder: split.manifest for split in splits}
+    check_together(manifests, is_cropped=True, is_class_uniform=is_class_uniform)
     if mix is not None and len(mix) != len(splits):
         raise DatasetError(f"--mix has {len(mix)} shares for {len(splits)} data sets: set one share for each --dataset")
     if is_class_uniform:  # on each host, before the model is built; each then reads the indexes of its shards
@@ -109,11 +103,7 @@ def read_places(split: Split) -> ClassPlaces:
     Raises:
       DatasetError: the data set has no index, or it is damaged.
     """
-    if not split.manifest.indexed:
-        raise DatasetError(
-            f"--sampling=class_uniform needs the index of {split.folder}, which was built by an earlier version: build "
-            "it again"
-        )
+    check_indexed(split.manifest, split.folder)
     return class_places([example for shard in split.shards for example in _read_index(split.folder, shard)])
 
 

@@ -14,7 +14,7 @@ from trainer.data import corrupt, dataset
 from trainer.data.augment import Operation, Target, make_augment, make_center_crop
 from trainer.data.batches import Epochs, files_of_batch, training_batches
 from trainer.data.dataset import Split
-from trainer.data.manifest import DatasetError, stored_size
+from trainer.data.manifest import common_size
 from trainer.data.training_set import TrainingSet, training_set
 from trainer.training import devices
 from trainer.training.devices import Batches, DeviceError
@@ -174,8 +174,4 @@ def _image_size(config: TrainConfig, train: TrainingSet) -> tuple[int, int]:
     """Raises DatasetError if the images have several sizes, and there is no --crop_size."""
     if config.data.crop_size:
         return config.data.crop_size
-    sizes = {stored_size(split.manifest, split.folder): split.folder for split in train.splits}
-    if len(sizes) > 1:
-        found = ", ".join(f"{folder} has {height}x{width}" for (height, width), folder in sizes.items())
-        raise DatasetError(f"the data sets have images of several sizes: {found}; set --crop_size=HEIGHTxWIDTH")
-    return next(iter(sizes))
+    return common_size({split.folder: split.manifest for split in train.splits})

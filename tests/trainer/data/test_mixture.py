@@ -149,7 +149,7 @@ def test_hosts_read_their_own_shares_of_each(mixed: TrainingSet) -> None:
 
 def test_other_classes_and_other_numbers_of_shares_are_refused(splits: list[Split]) -> None:
     other = replace(splits[1], manifest=replace(splits[1].manifest, labels=BUILTIN_TABLES["cityscapes7"]()))
-    expected = "has the classes of cityscapes7, and .* those of camvid11: build both with label tables of"
+    expected = "has the label table cityscapes7, and .* has camvid11, with other classes: train id 0 is flat, not sky"
     with pytest.raises(DatasetError, match=expected):
         training_set([splits[0], other], mix=None, is_class_uniform=False)
     with pytest.raises(DatasetError, match="--mix has 3 shares for 2 data sets: set one share for each --dataset"):
