@@ -14,6 +14,7 @@ from trainer.data.augment import Operation
 from trainer.data.dataset import Split
 from trainer.data.mixture import alternation
 from trainer.data.order import Leaf, Order, files_of
+from trainer.data.pipeline import CORES, untuned
 from trainer.data.records import parser
 from trainer.data.training_set import TrainingSet, read_places
 
@@ -101,7 +102,7 @@ def training_batches(
     batches = examples.batch(epochs.batch, drop_remainder=True)
     # Otherwise, several hosts would agree before each batch on whether there is one more.
     endless = batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
-    return endless.prefetch(_BATCHES_AHEAD)
+    return untuned(endless.prefetch(_BATCHES_AHEAD))
 
 
 def _mixed(streams: list[tf.data.Dataset], turns: np.ndarray, position: int) -> tf.data.Dataset:
@@ -137,7 +138,7 @@ def _examples(
         return numbered.map(lambda position, drawn: (epoch, position, drawn))
 
     epochs = tf.data.Dataset.range(start[0], _ENDLESS)
-    return epochs.flat_map(one_epoch).map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return epochs.flat_map(one_epoch).map(load, num_parallel_calls=CORES, deterministic=True)
 
 
 def example_seed(seed: int, epoch: tf.Tensor, filename: tf.Tensor, time: tf.Tensor | int = 0) -> tf.Tensor:
@@ -169,8 +170,8 @@ def evaluation_batches(split: Split, batch: int, batches: int | None = None) -> 
         mask = tf.maximum(example["mask"], tf.cast(position < 0, tf.uint8) * IGNORE)
         return example | {"mask": mask, "position": position}
 
-    loaded = numbered.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return loaded.batch(batch, drop_remainder=True).prefetch(_BATCHES_AHEAD)
+    loaded = numbered.map(load, num_parallel_calls=CORES, deterministic=True)
+    return untuned(loaded.batch(batch, drop_remainder=True).prefetch(_BATCHES_AHEAD))
 
 
 def files_of_batch(training: TrainingSet, epochs: Epochs, at: tuple[int, int]) -> list[str]:
@@ -207,7 +208,8 @@ def _cached(split: Split) -> tuple[Leaf, _Fetch]:
     """All serialized records in memory; only their numbers are shuffled."""
     # A string tensor of at most 128 elements would be copied into the graph, which is limited to 2 GiB.
     unused = tf.data.Dataset.from_tensors(b"").repeat(128)
-    records = next(iter(_stored_records(split).concatenate(unused).batch(split.examples + 128)))
+    batches = _stored_records(split).concatenate(unused).batch(split.examples + 128)
+    records = next(iter(untuned(batches)))
     counts = [shard.examples for shard in split.shards]
     first = tf.constant([sum(counts[:file]) for file in range(len(counts))], tf.int64)
     return lambda file, count: tf.data.Dataset.range(first[file], first[file] + count), lambda number: records[number]

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.data.dataset import Split
+from trainer.data.pipeline import untuned
 from trainer.data.sampling import ClassPlaces, draw
 
 CYCLE = 8  # shards that are read at the same time
@@ -42,10 +43,11 @@ class Order:
         files = len(self.split.shards)
         seed = tf.constant(self.seed, tf.int64) * 1_000_003 + epoch
         shuffled = tf.data.Dataset.range(files).shuffle(files, seed=seed, reshuffle_each_iteration=False)
-        at_once = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True} if self.split.is_remote else {}
+        cycle = min(CYCLE, files)
+        at_once = {"num_parallel_calls": cycle, "deterministic": True} if self.split.is_remote else {}
         drawn = self._drawn(epoch, leaf)
         examples = shuffled.interleave(
-            lambda file: drawn(file, counts[file]), cycle_length=min(CYCLE, files), block_length=1, **at_once
+            lambda file: drawn(file, counts[file]), cycle_length=cycle, block_length=1, **at_once
         )
         buffer = int(self.shuffle_mib * _MIB / max(1.0, self.split.example_bytes))
         if buffer > 1:
@@ -95,5 +97,5 @@ def files_of(order: Order, *, start: tuple[int, int], count: int) -> list[str]:
     numbers = epochs.flat_map(
         lambda epoch: order.epoch(epoch, lambda file, count: tf.data.Dataset.from_tensors(file).repeat(count))
     )
-    files = numbers.map(lambda file, time, focus: file).skip(start[1]).take(count).as_numpy_iterator()
-    return sorted({order.split.shards[int(file)].file for file in files})
+    files = numbers.map(lambda file, time, focus: file).skip(start[1]).take(count)
+    return sorted({order.split.shards[int(file)].file for file in untuned(files).as_numpy_iterator()})

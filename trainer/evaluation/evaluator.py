@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,6 +124,8 @@ class Evaluator:
         self._flip = flip
         self._labels = split.manifest.labels
         self._images = 0  # of this host
+        self._steps = 0
+        self._iterator: Iterator[Any] | None = None
         self._batches = strategy.distribute_datasets_from_function(self._read)
         signature = [self._batches.element_spec, tf.TensorSpec([], tf.bool)]
         self._step = tf.function(self._evaluate_batches, input_signature=signature, autograph=False)
@@ -140,7 +142,7 @@ class Evaluator:
         classes = self._labels.num_classes
         total, losses = np.zeros((classes, classes), np.int64), np.zeros(2)
         rows: dict[int, tuple[str, np.ndarray]] = {}
-        for batches in self._batches:
+        for batches in self._one_pass():
             counts, step_total, step_losses, stops = self._step(batches, tf.constant(is_asked_to_stop()))
             if stops:
                 raise EvaluationStoppedError
@@ -166,9 +168,23 @@ class Evaluator:
             flip=self._flip,
         )
 
+    def _one_pass(self) -> Iterator[Any]:
+        """The batches of the split, once. Unless this is broken off, its iterator goes on with the next pass.
+
+        A new one for each pass would have to be ended, which may take long (`trainer.data.pipeline`): the part of it
+        that copies batches to devices is TensorFlow's own, and is always tuned.
+        """
+        iterator, self._iterator = self._iterator, None
+        if iterator is None:
+            iterator = iter(self._batches)
+        for _ in range(self._steps):
+            yield next(iterator)
+        self._iterator = iterator
+
     @tf.autograph.experimental.do_not_convert
     def _read(self, context: tf.distribute.InputContext) -> tf.data.Dataset:
-        """The images of this host as batches for its replicas. All replicas of all hosts get the same number.
+        """The images of this host, pass after pass, as batches for its replicas. In a pass, all replicas of all hosts
+        get the same number.
 
         File names are bytes padded with zeros, since accelerators can't hold strings.
         """
@@ -176,13 +192,14 @@ class Evaluator:
         replicas = context.num_replicas_in_sync // pipelines
         share = share_of(self._split, pipelines, context.input_pipeline_id)
         self._images = share.examples
-        steps = steps_of_epoch(self._split, pipelines, self._batch * replicas)
+        self._steps = steps_of_epoch(self._split, pipelines, self._batch * replicas)
 
         def pick(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
             name = tf.io.decode_raw(example["filename"], tf.uint8, fixed_length=_NAME_BYTES)
             return {"name": name, **{key: example[key] for key in ("image", "mask", "position")}}
 
-        return evaluation_batches(share, self._batch, steps * replicas).map(pick).prefetch(tf.data.AUTOTUNE)
+        # Endless: otherwise, several hosts would agree before each batch on whether there is one more.
+        return evaluation_batches(share, self._batch, self._steps * replicas).map(pick).repeat()
 
     def _evaluate_batches(self, batches: dict[str, Any], stop: tf.Tensor) -> tuple[Any, ...]:
         """A batch for each replica -> the counts int64[batch, C, C] of each, and sums over the replicas of all hosts:

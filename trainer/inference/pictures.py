@@ -56,6 +56,8 @@ def predict(settings: PredictSettings) -> Outcome:
     segmenter = Segmenter(model, description, scales=settings.scales, flip=settings.flip)
     worker = _Worker(segmenter, description.labels, settings, folder.kept)
     missing = [each for each in pictures if not folder.kept.issuperset(targets_of(each, settings).values())]
+    if missing:
+        segmenter.class_map.get_concrete_function()  # traced before the clock starts, not by the first image
     started = time.monotonic()
     with folder.recorded():
         skipped = _segment_all(missing, worker, Console(stderr=True, highlight=False, soft_wrap=True))

@@ -22,7 +22,14 @@ from beam_pipelines.pixels.conform import Sample
 from tests.support.builds import PROJECT, build
 from tests.support.handmade import EXAMPLES, SIZE, to_record, write_dataset, write_shard
 from trainer.data.dataset import Split, open_dataset, open_split
-from trainer.evaluation.evaluator import Evaluation, EvaluationError, Evaluator, evaluate, renormalized
+from trainer.evaluation.evaluator import (
+    Evaluation,
+    EvaluationError,
+    EvaluationStoppedError,
+    Evaluator,
+    evaluate,
+    renormalized,
+)
 from trainer.inference.model_file import Description, save_model
 from trainer.inference.views import predict_logits
 
@@ -126,6 +133,38 @@ def test_an_evaluator_sees_new_weights_and_is_traced_once(split: Split, folders:
     assert len(traces) == before
     np.testing.assert_array_equal(second.confusions, oracle(folders["one"], changing)[0])
     assert (second.confusion != first.confusion).any()
+
+
+def test_evaluations_share_an_iterator_until_one_is_broken_off(
+    split: Split, model: keras.Model, monkeypatch: pytest.MonkeyPatch
+):
+    started: list[tf.data.Dataset] = []
+    start = tf.data.Dataset.__iter__
+    monkeypatch.setattr(tf.data.Dataset, "__iter__", lambda dataset: [started.append(dataset), start(dataset)][1])
+    evaluator = Evaluator(model, split, batch=16, strategy=ONE)
+    first, second = evaluator(), evaluator()
+    assert len(started) == 1, "it may take long to end one"
+    stops = iter([False, True])
+    with pytest.raises(EvaluationStoppedError):
+        evaluator(is_asked_to_stop=lambda: next(stops))
+    third = evaluator()
+    assert len(started) == 2, "the other is in the middle of the split"
+    for found in (second, third):
+        assert found.filenames == first.filenames
+        np.testing.assert_array_equal(found.confusions, first.confusions, strict=True)
+
+
+def test_the_batches_of_an_evaluator_are_untuned(split: Split, model: keras.Model, monkeypatch: pytest.MonkeyPatch):
+    strategy, read = tf.distribute.OneDeviceStrategy("/cpu:0"), []
+    distribute = strategy.distribute_datasets_from_function
+    monkeypatch.setattr(
+        strategy,
+        "distribute_datasets_from_function",
+        lambda make: distribute(lambda context: [read.append(make(context)), read[-1]][1]),
+    )
+    Evaluator(model, split, batch=16, strategy=strategy)
+    assert [dataset.options().autotune.enabled for dataset in read] == [False]
+    assert [int(dataset.cardinality()) for dataset in read] == [tf.data.INFINITE_CARDINALITY]
 
 
 def test_a_split_without_a_valid_pixel_has_no_loss(tmp_path: Path, model: keras.Model):

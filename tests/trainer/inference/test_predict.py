@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from tests.support.picture_table import CASES
 from trainer.inference.model_file import save_model
 from trainer.inference.pictures import TYPES, find_pictures, load_picture, overlay
 from trainer.inference.request import parse_predict
+from trainer.inference.segmenter import Segmenter
 from trainer.predict import main
 
 # TensorFlow's tensors take no `copy` keyword yet, which NumPy 2 says wherever Keras saves a variable.
@@ -98,6 +100,23 @@ def test_each_picture_becomes_ids_colors_and_an_overlay_in_the_same_tree(
     captured = capsys.readouterr()
     assert captured.out.startswith(f"{output}: 4 of 4 images segmented, 0 skipped; ")
     assert captured.err == ""
+
+
+def test_the_speed_is_that_of_images_without_the_tracing_of_the_model(
+    predict: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed, trace, clock = [0.0], Segmenter._class_map, time.monotonic
+
+    def slowly_traced(segmenter: Segmenter, images: tf.Tensor) -> tf.Tensor:
+        passed[0] += 1e6
+        return trace(segmenter, images)
+
+    monkeypatch.setattr(Segmenter, "_class_map", slowly_traced)
+    monkeypatch.setattr(time, "monotonic", lambda: clock() + passed[0])
+    paint_picture(tmp_path / "in" / "one.png")
+    assert predict(tmp_path / "in", tmp_path / "out") == 0
+    assert passed == [1e6]
+    assert not capsys.readouterr().out.endswith("; 0.0 images/s\n")
 
 
 def test_an_overlay_mixes_the_picture_and_the_colors() -> None:
