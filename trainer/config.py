@@ -128,6 +128,25 @@ def without_length(now: Mapping[str, Any], before: Mapping[str, Any]) -> dict[st
     return {name: before.get(name, _IDENTITY[name]) if name in LENGTH else value for name, value in now.items()}
 
 
+def is_shorter(now: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    """Whether the identity `now` has fewer updates than the run `before`, on the same data and as many hosts.
+
+    How many updates an epoch has depends on how evenly hosts share the images: False in case of doubt.
+    """
+    (epochs, steps), (earlier_epochs, earlier_steps) = (
+        [each.get(name, _IDENTITY[name]) for name in LENGTH] for each in (now, before)
+    )
+    if steps and earlier_steps:
+        return bool(steps < earlier_steps)
+    if not steps and not earlier_steps:
+        return bool(epochs < earlier_epochs)
+    images, hosts, batch = (before.get(name) for name in ("images", "hosts", "global_batch"))
+    if not images or not hosts or not batch:
+        return False
+    fewest, most = -(-images // batch), -(-images * hosts // batch)  # updates of an epoch
+    return bool(steps < earlier_epochs * fewest if steps else epochs * most < earlier_steps)
+
+
 def read_identity(content: str | bytes) -> dict[str, Any]:
     """The identity in the content of a `config.json`. Raises ValueError if it is not the file of a training run."""
     try:

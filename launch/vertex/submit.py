@@ -21,6 +21,7 @@ from trainer.config import (
     TrainConfig,
     another_run,
     datasets_identity,
+    is_shorter,
     read_identity,
     without_length,
 )
@@ -95,7 +96,8 @@ def _check_output(client: storage.Client, train: TrainConfig, manifests: list[Ma
     try:
         before = read_identity(content)
         is_finished = read_bytes(client, f"{train.places.output}/{FINISHED}", _CURES) is not None
-        problem = another_run(train.places.output, before, without_length(now, before) if is_finished else now)
+        is_extended = is_finished and not is_shorter(now, before)
+        problem = another_run(train.places.output, before, without_length(now, before) if is_extended else now)
     except ValueError as error:
         raise LaunchError(f"{train.places.output}/{CONFIG}: {error}; set another --output") from error
     if problem:

@@ -225,6 +225,30 @@ def test_an_option_that_an_earlier_run_did_not_have_had_the_effect_of_its_defaul
     assert config.changes(earlier, parse("--flip=0").identity) == ["flip was 0.5 and is 0.0"]
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "hosts", "expected"),
+    [
+        ("--epochs=7", "--epochs=6", 1, True),
+        ("--epochs=7", "--epochs=7", 1, False),
+        ("--steps=21", "--steps=20", 1, True),
+        ("--steps=21", "--steps=21", 1, False),
+        ("--epochs=7", "--steps=20", 1, True),
+        ("--epochs=7", "--steps=21", 1, False),
+        ("--steps=21", "--epochs=6", 1, True),
+        ("--steps=21", "--epochs=7", 1, False),
+        ("--steps=21", "--epochs=6", 2, False),  # if one of the hosts has more than half of the images
+        ("--steps=21", "--epochs=4", 2, False),
+        ("--steps=21", "--epochs=3", 2, True),
+    ],
+)  # fmt: skip
+def test_a_run_of_fewer_updates_is_shorter(before: str, now: str, hosts: int, expected: bool):
+    """With 10 images in batches of 4: 3 updates in an epoch of one host, and 3 to 5 of two."""
+    earlier, later = (parse_train(["--dataset=d", length], {}).identity for length in (before, now))
+    about = {"images": 10, "global_batch": 4, "hosts": hosts}
+    assert config.is_shorter(later, earlier | about) == expected
+    assert not config.is_shorter(later, earlier | about | {"images": None}) or before[:5] == now[:5]
+
+
 def test_the_identity_is_read_back():
     found = parse("--seed=4")
     assert config.read_identity(json.dumps({"identity": found.identity, "config": {}})) == found.identity

@@ -296,6 +296,9 @@ def test_an_output_that_holds_another_run_is_found_before(
     bucket.blob(f"runs/other/{config.FINISHED}").upload_from_string("any")
     assert submit(vertex, output, "--epochs=9") == 0, "a finished run may be made longer"
     assert submit(vertex, output, "--epochs=9", "--hosts=2") == 1
+    capsys.readouterr()
+    assert submit(vertex, output, "--epochs=6") == 1, "and not shorter"
+    assert "contains another run: epochs was 7 and is 6. Set another --output" in capsys.readouterr().err
     assert len(vertex.requests) == 3
 
 
