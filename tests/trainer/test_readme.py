@@ -22,14 +22,15 @@ from trainer.models import layers
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
 
-def blocks() -> list[str]:
-    """The blocks of Python in the section "From Python"."""
+def blocks(title: str) -> list[str]:
+    """The blocks of Python in a section."""
     text = (PROJECT / "trainer" / "README.md").read_text()
-    (section,) = re.findall(r"^## From Python\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    (section,) = re.findall(rf"^## {title}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
     return re.findall(r"^```python\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
 
 
-TRAINS, LOADS = blocks()
+TRAINS, LOADS = blocks("From Python")
+SERVES, ASKS, CONVERTS = blocks("Export and serving")
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +69,19 @@ def test_all_layers_of_all_models_are_in_the_module_that_is_imported() -> None:
     }
     assert len(ours) == 4
     assert {each.__module__ for each in ours} == {layers.__name__}
+
+
+def test_a_saved_model_takes_files_and_tensors_and_is_converted(mine: Path, tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((8, 12, 3), np.uint8)).save(tmp_path / "image.png")
+    names: dict[str, Any] = {}
+    folders = {"out/run/export": f"{tmp_path}/any", "out/fixed": f"{tmp_path}/fixed"}
+    for folder, options in zip(folders.values(), ([], ["--image_size=8x16"]), strict=True):
+        assert export.main([f"--model={mine}", f"--output={folder}", *options]) == 0
+    for block in (SERVES, CONVERTS):
+        code = re.sub("out/run/export|out/fixed", lambda found: folders[found[0]], block)
+        exec(re.sub(r"image\.png|model\.tflite", lambda found: f"{tmp_path}/{found[0]}", code), names)
+    ((signature, argument),) = re.findall(r'signature_name="(\w+)", inputs={"(\w+)"', ASKS)
+    assert argument in names["served"].signatures[signature].structured_input_signature[1]
+    assert names["ids"].shape == (2, 480, 640)
+    assert names["probabilities"].shape == (2, 480, 640, 11)
+    assert (tmp_path / "model.tflite").stat().st_size > 1000

@@ -35,7 +35,8 @@ class ExportSettings:
 
     model: str
     output: str
-    overwrite: bool
+    image_size: tuple[int, int] | None = None
+    overwrite: bool = False
     verbose: bool = False
 
 
@@ -129,12 +130,19 @@ def export_parser() -> argparse.ArgumentParser:
     """The parser of `python -m trainer.export`."""
     parser = argparse.ArgumentParser(
         prog="python -m trainer.export",
-        description="Writes a SavedModel that takes encoded images of any size and returns train ids at their size.",
+        description="Writes a SavedModel that takes images, encoded or as a tensor, and returns their train ids.",
         allow_abbrev=False,
     )
     arguments.add_model(parser)
     parser.add_argument(
         "--output", required=True, type=arguments.place, metavar="DIR", help="folder to write to, local or gs://"
+    )
+    parser.add_argument(
+        "--image_size",
+        type=arguments.image_size,
+        metavar="HxW",
+        help="size that encoded images are resized to and tensors must have (else the height in the data set, and the "
+        "aspect ratio of the image)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a SavedModel in the output folder")
     arguments.add_verbose(parser)

@@ -1,27 +1,33 @@
-"""A trained model as a SavedModel, which segments encoded images and needs only TensorFlow.
+"""A trained model as a SavedModel, which segments images and needs only TensorFlow.
 
-Signatures; `image_bytes` string[B] are the contents of JPEG, PNG or BMP files:
+Signatures; `image_bytes` string[B] are the contents of JPEG, PNG or BMP files, `images` uint8[B, H, W, 3] are RGB:
 
-    serving_default   image_bytes -> class_map uint8[B, H, W], train ids at the size of the images
-    probabilities     image_bytes -> probabilities float32[B, H, W, C]
-    png               image_bytes -> class_map_bytes string[B], train ids as one-channel PNG files
-    labels            -> names string[C] and colors uint8[C, 3], by train id
+    serving_default        image_bytes -> class_map uint8[B, H, W], train ids at the size of the images
+    probabilities          image_bytes -> probabilities float32[B, H, W, C]
+    png                    image_bytes -> class_map_bytes string[B], train ids as one-channel PNG files
+    tensor                 images -> class_map uint8[B, H, W]
+    tensor_probabilities   images -> probabilities float32[B, H, W, C]
+    labels                 -> names string[C] and colors uint8[C, 3], by train id
 
-The images of one call must have the same size, except for `png`. The REST API of TensorFlow Serving and Vertex AI
-encodes names that end in `_bytes` as {"b64": "..."}; the result of `png` is also much smaller than a JSON list. An
-image that the pipeline would reject, or that TensorFlow would decode to other pixels, raises an InvalidArgumentError
-with the reason; see `beam_pipelines.contract.picture_graph`. `assets/description.json` describes the model.
+The images of one call must have the same size, except for `png`. With a fixed size, images in files are resized to it,
+and tensors must have it: then nothing is resized in `tensor`, and TFLite can convert it. The REST API of TensorFlow
+Serving and Vertex AI encodes names that end in `_bytes` as {"b64": "..."}; the result of `png` is also much smaller
+than a JSON list. An image that the pipeline would reject, or that TensorFlow would decode to other pixels, raises an
+InvalidArgumentError with the reason; see `beam_pipelines.contract.picture_graph`. `assets/description.json` describes
+the model.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import re
 import shutil
 import tempfile
 import uuid
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
@@ -60,18 +66,30 @@ class ExportError(UserError, ValueError):
     """A SavedModel that can't be written; the message says how to fix it."""
 
 
-def export_model(folder: str, model: keras.Model, description: Description, *, overwrite: bool = False) -> None:
+def export_model(
+    folder: str,
+    model: keras.Model,
+    description: Description,
+    *,
+    size: tuple[int, int] | None = None,
+    overwrite: bool = False,
+) -> None:
     """Writes a SavedModel to `folder`: atomically if it is local; in a bucket, `saved_model.pb` is written last.
+
+    Args:
+      size: the fixed (height, width) in pixels; None: see `trainer.inference.segmenter`.
 
     Raises:
       ExportError: the folder can't be written, has files that are not part of a SavedModel, or has a SavedModel and
-        `overwrite` is false.
+        `overwrite` is false; or the model takes only images of another size.
     """
     folder = folder.rstrip("/")
     check_free(folder, overwrite)
+    _check_size(model, size)
+    save = functools.partial(_save, model=model, description=description, size=size)
     try:
         with refusals():
-            (_publish_remote if "://" in folder else _publish_local)(folder, model, description)
+            (_publish_remote if "://" in folder else _publish_local)(folder, save)
     except (OSError, tf.errors.OpError) as error:
         raise ExportError(f"{folder} can't be written: {error}; fix this or choose another folder") from error
 
@@ -79,12 +97,19 @@ def export_model(folder: str, model: keras.Model, description: Description, *, o
 class _Served(tf.Module):
     """The signatures."""
 
-    def __init__(self, model: keras.Model, description: Description, description_file: str) -> None:
+    def __init__(
+        self, model: keras.Model, description: Description, description_file: str, size: tuple[int, int] | None
+    ) -> None:
         super().__init__(name="street_scenes")
         # Variables only: tracking the Keras model would save each layer as separate functions.
         self.weights = [weight.value for weight in model.variables]
         self.description = tf.saved_model.Asset(description_file)
-        self._segmenter = Segmenter(model, description)
+        self._segmenter = Segmenter(model, description, size=size)
+        self._images = tf.TensorSpec([None, *(size or _own_size(model)), 3], tf.uint8, name="images")
+        self.tensor, self.tensor_probabilities = (
+            tf.function(function, input_signature=[self._images], autograph=False)
+            for function in (self._tensor, self._tensor_probabilities)
+        )
         classes = description.labels.classes
         self._names = [row.name for row in classes]
         self._colors = description.labels.palette[: len(classes)]
@@ -105,13 +130,24 @@ class _Served(tf.Module):
 
         return {"class_map_bytes": tf.map_fn(segment, _numbered(image_bytes), fn_output_signature=tf.string)}
 
+    def _tensor(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"class_map": self._segmenter.class_map_of_size(self._checked(images))}
+
+    def _tensor_probabilities(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"probabilities": self._segmenter.probabilities_of_size(self._checked(images))}
+
+    def _checked(self, images: tf.Tensor) -> tf.Tensor:
+        """Refuses other sizes when it runs: a signature that was loaded does not."""
+        return tf.ensure_shape(images, self._images.shape)
+
     @tf.function(input_signature=[], autograph=False)
     def labels(self) -> dict[str, tf.Tensor]:
         return {"names": tf.constant(self._names), "colors": tf.constant(self._colors)}
 
     def save(self, folder: str) -> None:
         signatures = {"serving_default": self.class_map}
-        signatures |= {name: getattr(self, name) for name in ("probabilities", "png", "labels")}
+        others = ("probabilities", "png", "tensor", "tensor_probabilities", "labels")
+        signatures |= {name: getattr(self, name) for name in others}
         tf.saved_model.save(self, folder, signatures=signatures)
 
 
@@ -153,7 +189,21 @@ def check_free(folder: str, overwrite: bool) -> None:
         )
 
 
-def _publish_local(folder: str, model: keras.Model, description: Description) -> None:
+def _check_size(model: keras.Model, size: tuple[int, int] | None) -> None:
+    """Raises ExportError if the model takes images of another size only."""
+    own = _own_size(model)
+    if size is not None and any(side not in (None, asked) for side, asked in zip(own, size, strict=True)):
+        asked, only = ("x".join(map(str, each)) for each in (size, own))
+        raise ExportError(f"--image_size={asked}: the model was built for images of {only}: leave --image_size out")
+
+
+def _own_size(model: keras.Model) -> tuple[int | None, int | None]:
+    """(height, width) of the images that the model was built for; None is any."""
+    height, width = model.inputs[0].shape[1:3]
+    return height, width
+
+
+def _publish_local(folder: str, save: Callable[[str], None]) -> None:
     """Writes a temporary folder beside `folder` and renames it, so that a partial SavedModel is never loaded.
 
     A note names the temporary folders, so that the next export can delete those of a killed one, and nothing else.
@@ -165,7 +215,7 @@ def _publish_local(folder: str, model: keras.Model, description: Description) ->
     made, replaced = (f"{folder}.{kind}-{uuid.uuid4().hex[:_MARK]}" for kind in ("tmp", "old"))
     write_whole(note, sealed({"made": os.path.basename(made), "replaced": os.path.basename(replaced)}))
     try:
-        _save(made, model, description)
+        save(made)
         flush_tree(made)
         if os.path.isdir(folder):
             os.rename(folder, replaced)
@@ -202,11 +252,11 @@ def _noted(folder: str, name: object) -> str | None:
     return os.path.join(os.path.dirname(folder), name)
 
 
-def _publish_remote(folder: str, model: keras.Model, description: Description) -> None:
+def _publish_remote(folder: str, save: Callable[[str], None]) -> None:
     """Deletes the graph first and writes it last, since a bucket can't rename folders: nothing loads without it."""
     with tempfile.TemporaryDirectory() as scratch:
         made = os.path.join(scratch, "model")
-        _save(made, model, description)
+        save(made)
         make_folder(folder)
         if tf.io.gfile.exists(f"{folder}/{_GRAPH}"):
             tf.io.gfile.remove(f"{folder}/{_GRAPH}")
@@ -216,9 +266,9 @@ def _publish_remote(folder: str, model: keras.Model, description: Description) -
             tf.io.gfile.copy(os.path.join(made, name), f"{folder}/{name}", overwrite=True)
 
 
-def _save(folder: str, model: keras.Model, description: Description) -> None:
+def _save(folder: str, model: keras.Model, description: Description, size: tuple[int, int] | None) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         file = os.path.join(scratch, DESCRIPTION)
         with open(file, "w", encoding="utf-8") as opened:
             json.dump(description.to_json(), opened, indent=1)
-        _Served(model, description, file).save(folder)
+        _Served(model, description, file, size).save(folder)

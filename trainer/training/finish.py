@@ -114,7 +114,7 @@ def evaluate_and_export(inputs: Inputs, scored: Mapping[int, Evaluation], consol
         console.print("exporting the model", highlight=False)
         folder = config.places.export
         export_model(folder, model, description, overwrite=True)
-        made.append(f"{folder}/: a SavedModel, from image_bytes to class_map{loading_note(folder)}")
+        made.append(f"{folder}/: a SavedModel, from image_bytes or images to class_map{loading_note(folder)}")
     keep_record(config)
     for line in made:
         console.print(line, highlight=False, markup=False)

@@ -254,7 +254,7 @@ def test_the_command_exports_a_run(tmp_path: Path, capsys: pytest.CaptureFixture
     arguments = [f"--model={tmp_path / 'run'}", f"--output={tmp_path / 'model'}"]
     assert main(arguments) == 0
     assert capsys.readouterr().out == (
-        f"{tmp_path / 'model'}: deeplabv3plus of 19 classes (cityscapes19), from image_bytes to class_map\n"
+        f"{tmp_path / 'model'}: deeplabv3plus of 19 classes (cityscapes19), from image_bytes or images to class_map\n"
     )
     ids = blocky_ids(32, 64)
     found = call(tf.saved_model.load(str(tmp_path / "model")), "serving_default", encode(paint(ids)))

@@ -67,6 +67,14 @@ def test_other_factors_give_the_pixels_of_the_pipeline_to_a_level(size: tuple[in
     assert abs(seen(image, size) - expected).max() < 1.01
 
 
+@pytest.mark.parametrize("size", [(64, 128), (40, 40), (200, 300), (64, 300), (200, 128), (128, 256)])
+def test_a_fixed_size_gives_the_stretched_pixels_of_the_pipeline_to_a_level(size: tuple[int, int]) -> None:
+    image = noise(128, 256)
+    expected = conform_image(image, fit((128, 256), size, "stretch"), "area").astype(float)
+    inputs = network_input(tf.constant(image[None]), describe(size=(16, 16), **PIXELS), size)
+    assert abs(inputs[0].numpy().astype(float) - expected).max() < 1.01
+
+
 @pytest.mark.parametrize(
     ("picture", "size", "expected"),
     [
