@@ -64,7 +64,10 @@ def keep_config(inputs: Inputs, is_new: bool) -> Continuation:
         raise ContinuationError(difference)
     total, plan = _total_steps(without_length(now, before), inputs), inputs.plan
     if plan.total_steps < total:
-        raise ContinuationError(str(another_run(config.places.output, before, now)))
+        raise ContinuationError(
+            f"{config.places.output} has a run of {total:,} updates, which can't be made shorter: "
+            f"{', '.join(changes(before, now))}. {new_run(config.places.output)}"
+        )
     extended = tuple((int(each["from"]), int(each["at"])) for each in before.get("extended", ()))
     is_longer = plan.total_steps > total
     if is_longer:
@@ -99,8 +102,9 @@ def _check_finished(continuation: Continuation, state: State) -> None:
     if step != at or int(state.epoch_end) != step or not (step >= total or has_stopped):
         where = f"step {step:,} of {total:,}" if step < total else "its last evaluation"
         raise ContinuationError(
-            f"{folder}: {continuation.change}, but the run is not finished: it is at {where}. Run the earlier command "
-            f"to its end first. {new_run(folder)}"
+            f"{folder}: {continuation.change}, but the run is not finished: it is at {where}. Run it to its end with "
+            f"the earlier value first, or start another one: another --output, with --initial_model={folder} to start "
+            "from these weights"
         )
 
 

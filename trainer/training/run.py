@@ -95,7 +95,8 @@ def _run(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback], con
 def _is_complete(loop: Loop, console: Console) -> bool:
     """Whether there is nothing left to do, which it says; or else what is missing after the training."""
     config, state = loop.inputs.config, loop.state
-    if not state.stopped and int(state.step) < loop.inputs.plan.total_steps:
+    has_ended = int(state.step) >= loop.inputs.plan.total_steps and int(state.epoch_end) == int(state.step)
+    if not state.stopped and not has_ended:
         return False
     missing = finish.what_is_missing(config)
     early = f"; it stopped early: {state.why_stopped}" if state.why_stopped else ""

@@ -133,7 +133,7 @@ def test_what_was_made_longer_is_complete_afterwards(
     for length in ("--epochs=4", "--steps=29"):
         assert train_here(dataset, run, *HERE, length) == 1
         told = capsys.readouterr().err
-        assert "epochs was 6 and is" in told
+        assert f"{run} has a run of 30 updates, which can't be made shorter: epochs was 6 and is" in told
         assert f"with --initial_model={run} a run in another --output starts from the weights of this one" in told
 
 
@@ -160,8 +160,8 @@ def test_only_the_length_of_a_finished_run_may_be_larger(
     assert train_here(dataset, run, *HERE, "--epochs=6") == 1
     told = capsys.readouterr().err
     assert (
-        f"{run}: epochs was 4 and is 6, but the run is not finished: it is at step 18 of 20. Run the earlier command "
-        "to its end first. "
+        f"{run}: epochs was 4 and is 6, but the run is not finished: it is at step 18 of 20. Run it to its end with "
+        "the earlier value first, or start another one: another --output, with --initial_model="
     ) in told
     assert f"--initial_model={run}" in told
     assert {path: path.read_bytes() for path in before} == before
