@@ -5,7 +5,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +140,12 @@ def test_evaluations_share_an_iterator_until_one_is_broken_off(
 ):
     started: list[tf.data.Dataset] = []
     start = tf.data.Dataset.__iter__
-    monkeypatch.setattr(tf.data.Dataset, "__iter__", lambda dataset: [started.append(dataset), start(dataset)][1])
+
+    def noticed(dataset: tf.data.Dataset) -> Iterator[Any]:
+        started.append(dataset)
+        return start(dataset)
+
+    monkeypatch.setattr(tf.data.Dataset, "__iter__", noticed)
     evaluator = Evaluator(model, split, batch=16, strategy=ONE)
     first, second = evaluator(), evaluator()
     assert len(started) == 1, "it may take long to end one"
@@ -157,11 +162,15 @@ def test_evaluations_share_an_iterator_until_one_is_broken_off(
 def test_the_batches_of_an_evaluator_are_untuned(split: Split, model: keras.Model, monkeypatch: pytest.MonkeyPatch):
     strategy, read = tf.distribute.OneDeviceStrategy("/cpu:0"), []
     distribute = strategy.distribute_datasets_from_function
-    monkeypatch.setattr(
-        strategy,
-        "distribute_datasets_from_function",
-        lambda make: distribute(lambda context: [read.append(make(context)), read[-1]][1]),
-    )
+
+    def noticed(make: Callable[[tf.distribute.InputContext], tf.data.Dataset]) -> Any:
+        def kept(context: tf.distribute.InputContext) -> tf.data.Dataset:
+            read.append(make(context))
+            return read[-1]
+
+        return distribute(kept)
+
+    monkeypatch.setattr(strategy, "distribute_datasets_from_function", noticed)
     Evaluator(model, split, batch=16, strategy=strategy)
     assert [dataset.options().autotune.enabled for dataset in read] == [False]
     assert [int(dataset.cardinality()) for dataset in read] == [tf.data.INFINITE_CARDINALITY]
