@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from beam_pipelines.contract.manifest import FILE_NAME, Manifest, ManifestError, not_built
 from launch.errors import LaunchError
-from trainer.data.manifest import DatasetError, shards_of, stored_size
+from trainer.config import TrainConfig
+from trainer.data import manifest as data
+from trainer.data.manifest import DatasetError, shards_of
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,18 @@ def _check_shards(shards: int, folder: str, splits: Sequence[str], hosts: int) -
         )
 
 
-def check_image_size(manifest: Manifest, folder: str, is_cropped: bool) -> None:
-    """Raises LaunchError if the images have several sizes and are not cropped to one."""
-    if not is_cropped:
+def check_together(manifests: Mapping[str, Manifest], train: TrainConfig, tuned: Collection[str] = ()) -> None:
+    """Raises LaunchError if the trainer can't train on all these data sets at once.
+
+    Args:
+      manifests: folder -> the manifest of the data set, of those that can be read here.
+      tuned: names of options that each trial of a search sets.
+    """
+    is_cropped = train.data.crop_size is not None or "crop_size" in tuned
+    is_class_uniform = train.data.sampling == "class_uniform"
+    if manifests:
         with _refusals():
-            stored_size(manifest, folder)
+            data.check_together(manifests, is_cropped=is_cropped, is_class_uniform=is_class_uniform)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from beam_pipelines.contract.manifest import FILE_NAME
-from launch.dataset import check_image_size, local_files, open_manifest
+from launch.dataset import check_together, local_files, open_manifest
 from launch.errors import LaunchError
 from launch.vertex.hosts import run_hosts
 from launch.vertex.package import build_sdist
@@ -32,7 +32,7 @@ def rehearse(
     """Runs the job's hosts as processes on this machine.
 
     Args:
-      train: the parsed `trainer_options`, for a check of the data set.
+      train: the parsed `trainer_options`, for a check of the data sets.
       venv_folder: folder of the virtual environment; created if needed, and kept.
       reuse_packages: use the packages of the running Python in a temporary environment instead.
 
@@ -40,9 +40,9 @@ def rehearse(
       0, or 128 + the number of the signal that stopped the run.
 
     Raises:
-      LaunchError: the data set cannot be trained on, the sdist could not be built or installed, or a host failed.
+      LaunchError: a data set cannot be trained on, the sdist could not be built or installed, or a host failed.
     """
-    _check_dataset(train, hosts)
+    _check_datasets(train, hosts)
     with tempfile.TemporaryDirectory() as scratch:
         sdist = build_sdist(Path(scratch))
         python = _temporary_environment(Path(scratch)) if reuse_packages else _kept_environment(venv_folder)
@@ -51,12 +51,14 @@ def rehearse(
         return run_hosts(command, environments(output, hosts))
 
 
-def _check_dataset(train: TrainConfig, hosts: int) -> None:
-    """Raises LaunchError if a local data set cannot be trained on, before installing takes minutes."""
-    for folder, splits in train.reads.items():
-        if "://" not in folder:
-            manifest = open_manifest(folder, local_files(folder).read(FILE_NAME), splits, hosts)
-            check_image_size(manifest, folder, train.data.crop_size is not None)
+def _check_datasets(train: TrainConfig, hosts: int) -> None:
+    """Raises LaunchError if local data sets cannot be trained on, before installing takes minutes."""
+    manifests = {
+        folder: open_manifest(folder, local_files(folder).read(FILE_NAME), splits, hosts)
+        for folder, splits in train.reads.items()
+        if "://" not in folder
+    }
+    check_together(manifests, train)
 
 
 def environments(output: str, hosts: int) -> list[dict[str, str]]:

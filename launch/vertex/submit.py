@@ -12,7 +12,7 @@ from google.cloud import aiplatform_v1, storage
 from beam_pipelines.contract.manifest import FILE_NAME, Manifest
 from launch.account import LOGIN, google_errors, login
 from launch.buckets import blob_at, read_bytes, split_path
-from launch.dataset import check_image_size, open_manifest
+from launch.dataset import check_together, open_manifest
 from launch.errors import LaunchError
 from launch.vertex.request import TrainingJob
 from trainer.config import (
@@ -75,15 +75,13 @@ def _check_datasets(client: storage.Client, train: TrainConfig, job: TrainingJob
 
     -> the manifests of all data sets; none if one is at a /gcs/ path.
     """
-    tuned = [parameter.name for parameter in job.search.parameters] if job.search else []
-    is_cropped = train.data.crop_size is not None or "crop_size" in tuned
-    manifests = []
+    manifests = {}
     for folder, splits in train.reads.items():
         if folder.startswith("gs://"):
             content = read_bytes(client, f"{folder}/{FILE_NAME}", _CURES)
-            manifests.append(open_manifest(folder, content, splits, job.hosts))
-            check_image_size(manifests[-1], folder, is_cropped)
-    return manifests if len(manifests) == len(train.reads) else []
+            manifests[folder] = open_manifest(folder, content, splits, job.hosts)
+    check_together(manifests, train, [parameter.name for parameter in job.search.parameters] if job.search else [])
+    return [*manifests.values()] if len(manifests) == len(train.reads) else []
 
 
 def _check_output(client: storage.Client, train: TrainConfig, manifests: list[Manifest], hosts: int) -> None:

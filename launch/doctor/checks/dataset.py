@@ -30,7 +30,7 @@ def _check(session: Session, files: Files) -> Iterator[Finding]:
     yield _shards(manifest, folder, splits, files.sizes())
     yield _normalization(manifest)
     for split in splits:
-        yield _classes(manifest, split, is_trained_on=split in named["train_split"])
+        yield _classes(manifest, split, named["train_split"])
 
 
 def _contents(manifest: Manifest, folder: str, splits: Sequence[str]) -> Finding:
@@ -67,8 +67,8 @@ def _normalization(manifest: Manifest) -> Finding:
     return Finding(OK, message, name)
 
 
-def _classes(manifest: Manifest, split: str, is_trained_on: bool) -> Finding:
-    """Checks that the classes occur. A class that is absent matters only in the split that is trained on."""
+def _classes(manifest: Manifest, split: str, trained: Sequence[str]) -> Finding:
+    """Checks that the classes occur. An absent class matters only if all splits that are trained on lack it."""
     names = [label.name for label in manifest.labels.classes]
     counts, ignored = manifest.class_pixels[split], manifest.ignored_pixels[split]
     share = ignored / max(1, ignored + sum(counts))
@@ -79,7 +79,12 @@ def _classes(manifest: Manifest, split: str, is_trained_on: bool) -> Finding:
     if share > SUSPICIOUS_IGNORED:
         message = f"{found}: check that {manifest.labels.name} is the right table (--labels of the build)"
         return Finding(WARNING, message, "classes")
-    if absent and is_trained_on:
-        message = f"{found}; {', '.join(absent)} cannot be learned: add images that contain them"
+    never = [
+        name
+        for name, *pixels in zip(names, *(manifest.class_pixels[each] for each in trained), strict=True)
+        if not any(pixels)
+    ]
+    if never and split in trained:
+        message = f"{found}; {', '.join(never)} cannot be learned: add images that contain them"
         return Finding(WARNING, message, "classes")
     return Finding(OK, found, "classes")

@@ -11,6 +11,9 @@ import pytest
 
 from beam_pipelines.contract.moments import Moments
 from launch.dataset import local_files
+from launch.doctor.check import Session
+from launch.doctor.checks.dataset import check_local
+from launch.doctor.options import parse
 from launch.errors import LaunchError
 from tests.support.diagnosis import OWN_TRAINER, asked
 from tests.support.fake_google import FakeGoogle
@@ -131,6 +134,27 @@ def test_what_can_not_be_learned_from_is_told(
     none = {"class_pixels": {"train": [0] * 11}, "ignored_pixels": {"train": held}}
     nothing = lines("nothing", **none)["classes"]
     assert nothing.startswith("failure 0 of 11 in train, 100.0% of its pixels ignored: there is nothing to learn")
+
+
+def test_a_class_can_be_learned_if_one_of_the_splits_to_train_on_has_it(dataset: Path, tmp_path: Path) -> None:
+    """The doctor prints a line for each split."""
+
+    def lines(folder: Path) -> list[str]:
+        arguments = [f"--dataset={folder}", "--train_split=train,val", "--val_split="]
+        return [str(each) for each in check_local(Session(parse(arguments))) if each.name == "classes"]
+
+    def without_the_last(split: str) -> list[int]:
+        *others, last_but_one, last = json.loads((dataset / "dataset.json").read_text())["class_pixels"][split]
+        return [*others, last_but_one + last, 0]
+
+    one = edited(dataset, tmp_path / "one", class_pixels={"train": without_the_last("train")})
+    train, val = lines(one)
+    assert train.startswith("ok       classes          10 of 11 in train, ")
+    assert val.startswith("ok       classes          11 of 11 in val, ")
+    pixels = {split: without_the_last(split) for split in ("train", "val")}
+    for line in lines(edited(dataset, tmp_path / "both", class_pixels=pixels)):
+        assert line.startswith("warning  classes          10 of 11 in ")
+        assert line.endswith("; bicyclist cannot be learned: add images that contain them")
 
 
 def test_normalization_is_looked_at(

@@ -240,6 +240,22 @@ def test_a_data_set_that_is_not_there_is_told_before_anything_is_installed(
     assert not (tmp_path / "venv").exists()
 
 
+def test_data_sets_that_can_not_be_mixed_are_told_before_anything_is_installed(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    value = json.loads((dataset / "dataset.json").read_text())
+    value["pixels"] |= {"height": 64, "width": 32}
+    del value["additions"]
+    (tmp_path / "dataset.json").write_text(json.dumps(value))
+    place = (f"--output={tmp_path / 'run'}", f"--venv={tmp_path / 'venv'}", "--local")
+    both = f"--dataset={dataset},{tmp_path}"
+    assert main([*place, both]) == 1
+    assert f"error: the data sets have images of several sizes: {dataset} has 32x64, " in capsys.readouterr().err
+    assert main([*place, both, "--crop_size=32x32", "--sampling=class_uniform"]) == 1
+    assert f"error: --sampling=class_uniform needs the index of {tmp_path}, " in capsys.readouterr().err
+    assert not (tmp_path / "venv").exists()
+
+
 def test_an_environment_that_was_interrupted_is_finished(tmp_path: Path) -> None:
     """Its Python is there, and no pip yet."""
     venv.create(tmp_path / "venv")

@@ -264,6 +264,33 @@ def test_a_data_set_of_several_sizes_needs_one_to_train_on(
     assert submit(vertex, "--tune=crop_size=32x32,32x64", dataset=dataset) == 0
 
 
+def test_data_sets_that_can_not_be_mixed_are_found_before(
+    bucket: Any, vertex: FakeVertex, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those of other sizes, of other classes, and without the index that class-uniform sampling reads."""
+    made = json.loads(bucket.blob("data/scenes/dataset.json").download_as_text())
+    upright = made | {"pixels": made["pixels"] | {"height": 64, "width": 32}}
+    classes = [row | {"name": f"my {row['name']}"} for row in made["labels"]["labels"]]
+    other = made | {"labels": made["labels"] | {"labels": classes}}
+    old = {name: value for name, value in made.items() if name != "additions"}
+    for name, manifest in {"upright": upright, "other": other, "old": old}.items():
+        bucket.blob(f"mixed/{name}/dataset.json").upload_from_string(json.dumps(manifest))
+
+    def refused(name: str, *arguments: str) -> str:
+        assert submit(vertex, *arguments, dataset=f"{DATASET},gs://street/mixed/{name}") == 1
+        return capsys.readouterr().err
+
+    assert refused("upright") == (
+        f"error: the data sets have images of several sizes: {DATASET} has 32x64, gs://street/mixed/upright has 64x32; "
+        "set --crop_size=HEIGHTxWIDTH\n"
+    )
+    assert "gs://street/mixed/other has the label table camvid11, and " in refused("other", "--crop_size=32x32")
+    assert "needs the index of gs://street/mixed/old" in refused("old", "--sampling=class_uniform")
+    assert not vertex.requests
+    cropped = f"{DATASET},gs://street/mixed/upright"
+    assert submit(vertex, "--crop_size=32x32", "--sampling=class_uniform", dataset=cropped) == 0
+
+
 def test_an_output_that_holds_another_run_is_found_before(
     bucket: Any, vertex: FakeVertex, capsys: pytest.CaptureFixture[str]
 ) -> None:
