@@ -105,13 +105,13 @@ def test_each_picture_becomes_ids_colors_and_an_overlay_in_the_same_tree(
 def test_the_speed_is_that_of_images_without_the_tracing_of_the_model(
     predict: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    passed, trace, clock = [0.0], Segmenter._class_map, time.monotonic
+    passed, trace, clock = [0.0], Segmenter._probabilities, time.monotonic
 
     def slowly_traced(segmenter: Segmenter, images: tf.Tensor) -> tf.Tensor:
         passed[0] += 1e6
         return trace(segmenter, images)
 
-    monkeypatch.setattr(Segmenter, "_class_map", slowly_traced)
+    monkeypatch.setattr(Segmenter, "_probabilities", slowly_traced)
     monkeypatch.setattr(time, "monotonic", lambda: clock() + passed[0])
     paint_picture(tmp_path / "in" / "one.png")
     assert predict(tmp_path / "in", tmp_path / "out") == 0
