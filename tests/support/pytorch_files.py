@@ -21,7 +21,13 @@ import numpy as np
 
 from trainer.models.weights.pytorch_file import MAGIC, VERSION
 
-STORAGES = {"float32": "FloatStorage", "int64": "LongStorage", "float64": "DoubleStorage"}
+STORAGES = {
+    "float16": "HalfStorage",
+    "float32": "FloatStorage",
+    "float64": "DoubleStorage",
+    "int32": "IntStorage",
+    "int64": "LongStorage",
+}
 
 
 class Storage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -15,17 +16,18 @@ import pytest
 from rich.console import Console
 
 from beam_pipelines.contract.normalization import Normalization
-from tests.support.color_model import describe
 from tests.support.published import as_training_leaves_it, golden, write_checkpoint
 from tests.support.pytorch_files import write_zip
 from trainer import convert, models
 from trainer.inference import conversion
 from trainer.inference.conversion import foreground
-from trainer.inference.model_file import load_model, save_model
+from trainer.inference.model_file import load_model
+from trainer.models.backbones import BLOCK, aligned_xception, backbone_of, efficientnet_lite
 from trainer.models.errors import ModelError, WeightsError
-from trainer.models.layers import leaves
-from trainer.models.weights import slim_names
+from trainer.models.layers import apply_block, leaves
+from trainer.models.weights import slim_names, u2net_names
 from trainer.models.weights.checkpoint_file import open_checkpoint
+from trainer.models.weights.pytorch_file import open_state
 from trainer.models.weights.transfer import load, unnamed
 from trainer.models.weights.u2net_names import BACKBONE
 from trainer.training.errors import TrainingError
@@ -133,35 +135,6 @@ def deeplab_of(weights: object) -> keras.Model:
     return models.build("deeplabv3plus", num_classes=19, options=options)
 
 
-@pytest.mark.parametrize(
-    ("earlier", "now", "told"),
-    [
-        ("conv", "conv, relu", r"lacks 1 activations such as conv_relu, unlike .*: set --depthwise_relu=false"),
-        ("conv, relu", "conv", r"has 1 activations such as conv_relu, unlike .*: set --depthwise_relu=true"),
-        ("rescale, conv", "conv", r"has layers .* \(rescale\), .* numbers: set --backbone_weights=initial_model"),
-        ("conv", "rescale, conv", r"lacks layers .* \(rescale\), .* numbers: set --backbone_weights=none"),
-    ],
-)
-def test_weights_that_would_mean_something_else_are_refused(earlier: str, now: str, told: str, tmp_path: Path) -> None:
-    save_model(str(tmp_path / "earlier.keras"), network(earlier), describe())
-    start_from(str(tmp_path / "earlier.keras"), network(earlier), Console())
-    with pytest.raises(TrainingError, match=told):
-        start_from(str(tmp_path / "earlier.keras"), network(now), Console())
-
-
-def network(parts: str) -> keras.Model:
-    """Of 19 classes."""
-    images = x = keras.Input((None, None, 3))
-    made = {
-        "rescale": keras.layers.Rescaling(2.0, name="rescale"),
-        "conv": keras.layers.Conv2D(19, 1, name="conv"),
-        "relu": keras.layers.ReLU(name="conv_relu"),
-    }
-    for part in parts.split(", "):
-        x = made[part](x)
-    return keras.Model(images, x)
-
-
 # Backbones
 
 
@@ -180,7 +153,8 @@ def test_a_backbone_of_a_whole_model_and_of_a_classifier_is_loaded(
                 np.testing.assert_array_equal(found, expected)
                 loaded += 1
     assert loaded == len(classifier) - 2
-    counts = [load(open_checkpoint(str(each)), names, model) for each in (path, checkpoint)]
+    part = list(leaves(backbone_of(model)))
+    counts = [load(open_checkpoint(str(each)), names, model, part) for each in (path, checkpoint)]
     trained = sum("moving_" not in name and "/logits/" not in name for name in classifier)
     slots = {"RMSProp": trained, "RMSProp_1": trained, "classes of ImageNet": 6, "counters": 1}
     assert counts[0] == (loaded, slots)
@@ -204,7 +178,77 @@ def test_u2net_starts_from_a_state_dict_with_maps_of_its_own(state: Variables, t
     assert known.difference(maps, "logits") < 2e-5, "of one class, in another normalization"
 
 
+def with_classes(state: Variables, number: int) -> Variables:
+    """The state dict with maps of that many classes."""
+    rng, fused = np.random.default_rng(5), (number, 6 * number, 1, 1)
+    sides = dict.fromkeys((f"side{side}.weight" for side in range(1, 7)), (number, 64, 3, 3))
+    biases = {name: (number,) for name in state if name.startswith(("side", "outconv")) and name.endswith("bias")}
+    shapes = {**sides, "outconv.weight": fused, **biases}
+    return {**state, **{name: rng.normal(0, 0.1, shape).astype(np.float32) for name, shape in shapes.items()}}
+
+
+def test_u2net_of_several_classes_keeps_its_maps(state: Variables, tmp_path: Path) -> None:
+    weights = with_classes(state, 7)
+    path = str(write_zip(tmp_path / "seven.pth", weights))
+    with pytest.raises(ModelError, match=r"has 7 classes: set --labels .* trained with, cityscapes7; published are fo"):
+        conversion.convert(path)
+    model, description, account = conversion.convert(path, "cityscapes7")
+    assert (account.used, description.labels.name, description.size) == (686, "cityscapes7", None)
+    values = {variable.path: variable.numpy() for variable in model.weights}
+    for ours, theirs in (("logits_side3", "side3"), ("logits_fused", "outconv")):
+        kernel = weights[f"{theirs}.weight"].transpose(2, 3, 1, 0)
+        np.testing.assert_array_equal(values[f"{ours}/kernel"], kernel)
+        np.testing.assert_array_equal(values[f"{ours}/bias"], weights[f"{theirs}.bias"])
+
+
+def test_a_number_of_classes_that_no_label_table_has_is_refused(state: Variables, tmp_path: Path) -> None:
+    path = str(write_zip(tmp_path / "three.pth", with_classes(state, 3)))
+    with pytest.raises(
+        ModelError, match=r"has 3 classes, and no label table has as many \(there are those of 2, 7, 11, 19, .*_weights"
+    ):
+        conversion.convert(path)
+
+
+def test_an_output_stride_of_a_network_that_has_none_is_refused(
+    state: Variables, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_zip(tmp_path / "u2netp.pth", state)
+    arguments = [str(path), f"--output={tmp_path / 'x.keras'}", "--output_stride=16"]
+    assert convert.main(arguments) == 1
+    assert "u2netp has no output stride, and it is set to 16: leave out --output_stride" in capsys.readouterr().err
+    assert not (tmp_path / "x.keras").exists()
+
+
 # Refusals
+
+
+def test_a_layer_that_no_rule_names_may_not_stay_random(state: Variables, tmp_path: Path) -> None:
+    source = open_state(str(write_zip(tmp_path / "u2netp.pth", state)))
+    model = models.build("u2netp", num_classes=1)
+    names = u2net_names.whole("u2netp")
+    lacking = dataclasses.replace(
+        names,
+        rules=tuple(rule for rule in names.rules if rule.name != "outconv"),
+        dropped=lambda name, _: "maps" if name.startswith("outconv") else None,
+    )
+    with pytest.raises(ModelError, match="1 layers of u2netp, such as logits_fused, are not in the table of names"):
+        load(source, lacking, model)
+    part = [layer for layer in leaves(model) if layer.name != "logits_fused"]
+    assert load(source, lacking, model, part).used == 684
+
+
+def test_a_backbone_whose_table_lacks_a_layer_is_refused(tmp_path: Path) -> None:
+    images = keras.Input((None, None, 3))
+    stem = keras.layers.Conv2D(32, 3, use_bias=False, name="forgotten")
+    x = apply_block(BLOCK, stem, images)
+    model = keras.Model(images, keras.layers.Conv2D(2, 1, name="logits")(x))
+    state = write_zip(tmp_path / "x.pth", {"weight": np.zeros(3, np.float32)})
+    for copy in (
+        aligned_xception.read_weights(str(tiny(tmp_path / "model.ckpt")), variant="xception_41"),
+        efficientnet_lite.read_weights(str(state)),
+    ):
+        with pytest.raises(ModelError, match=r"1 layers of .*, such as forgotten, are not in the table of names"):
+            copy(model)
 
 
 def tiny(prefix: Path, *, classes: int = 19, scope: str = "xception_41", **others: np.ndarray) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -12,11 +14,11 @@ from trainer.errors import refusals
 from trainer.inference.model_file import Description, ModelFileError, save_model
 from trainer.inference.request import ConvertSettings
 from trainer.models.errors import ModelError
-from trainer.models.weights import PUBLISHED, Outputs, Published, recognize
+from trainer.models.weights import INITIAL, PUBLISHED, Outputs, Published, recognize
 from trainer.models.weights.checkpoint_file import is_checkpoint, open_checkpoint
 from trainer.models.weights.pytorch_file import open_state
 from trainer.models.weights.slim_names import STEP
-from trainer.models.weights.transfer import Account, Source, load, unnamed
+from trainer.models.weights.transfer import Account, Source, load
 
 
 def foreground() -> LabelTable:
@@ -28,6 +30,7 @@ def foreground() -> LabelTable:
     return LabelTable(name="foreground", labels=rows, threshold=128)
 
 
+_STRIDE = 16  # that of the published weights when they were trained
 _TABLES = {**BUILTIN_TABLES, "foreground": foreground}
 
 
@@ -54,13 +57,13 @@ def convert_file(settings: ConvertSettings) -> str:
 
 
 def convert(
-    weights: str, labels: str | None = None, output_stride: int = 16
+    weights: str, labels: str | None = None, output_stride: int | None = None
 ) -> tuple[keras.Model, Description, Account]:
     """-> a model whose variables are all those of the file `weights`, its description, and what was used of the file.
 
     Args:
       labels: name of a label table; None for that of the published weights with as many classes.
-      output_stride: of DeepLabV3+.
+      output_stride: of DeepLabV3+; None for 16.
 
     Raises:
       ModelError, WeightsError: see `convert_file`.
@@ -69,17 +72,15 @@ def convert(
     row = recognize(source)
     if row is None:
         raise ModelError(_unknown(source))
-    names = row.find_names(output_stride)
+    options = _options(row, output_stride)
+    names = row.find_names(**options)
     if row.logits not in source.shapes:
         raise ModelError(f"{source.path} has no {row.logits}, so it is not a whole model: {names.cure}")
     outputs = _outputs(row, source, labels)
     table = _TABLES[outputs.labels]()
-    options = {"backbone_weights": weights, "normalization": Normalization(row.mean, row.std), **row.options}
-    if "output_stride" in models.MODELS[row.model].options:
-        options["output_stride"] = output_stride
+    options |= {"backbone_weights": INITIAL, "normalization": Normalization(row.mean, row.std), **row.options}
     model = models.build(row.model, num_classes=table.num_classes, options=options)
     account = load(source, names, model)
-    assert not (left := unnamed(names.rules, model)), left
     description = Description(
         model=row.model,
         labels=table,
@@ -93,16 +94,24 @@ def convert(
     return model, description, account
 
 
+def _options(row: Published, output_stride: int | None) -> dict[str, Any]:
+    """What there is to choose of the model. Raises ModelError if it has no output stride, and one is set."""
+    if "output_stride" in models.MODELS[row.model].options:
+        return {"output_stride": _STRIDE if output_stride is None else output_stride}
+    if output_stride is not None:
+        raise ModelError(
+            f"{row.model} has no output stride, and it is set to {output_stride}: leave out --output_stride"
+        )
+    return {}
+
+
 def _outputs(row: Published, source: Source, labels: str | None) -> Outputs:
     """What the outputs are. Raises ModelError if that is not known, or `labels` has another number of classes."""
     classes = source.shapes[row.logits][row.axis]
     known = row.outputs.get(classes)
     if labels is None:
         if known is None:
-            raise ModelError(
-                f"{source.path} has {classes} classes: set --labels to the label table that it was trained with; "
-                f"published are {', '.join(f'{each.labels} ({number})' for number, each in row.outputs.items())}"
-            )
+            raise ModelError(_unpublished(row, source.path, classes))
         return known
     if labels not in _TABLES:
         raise ModelError(f"there is no label table {labels!r}; set --labels to one of {', '.join(_TABLES)}")
@@ -112,6 +121,23 @@ def _outputs(row: Published, source: Source, labels: str | None) -> Outputs:
             f"{source.path} has {classes} classes, and the label table {labels} has {expected}: set another --labels"
         )
     return known if known and known.labels == labels else Outputs(labels)
+
+
+def _unpublished(row: Published, path: str, classes: int) -> str:
+    """What to do about a number of classes that no published weights have."""
+    tables = {name: make().num_classes for name, make in _TABLES.items()}
+    fitting = [name for name, number in tables.items() if number == classes]
+    if fitting:
+        return (
+            f"{path} has {classes} classes: set --labels to the label table that it was trained with, "
+            f"{' or '.join(fitting)}; published are "
+            f"{', '.join(f'{each.labels} ({number})' for number, each in row.outputs.items())}"
+        )
+    numbers = ", ".join(map(str, sorted(set(tables.values()))))
+    return (
+        f"{path} has {classes} classes, and no label table has as many (there are those of {numbers}), so it can't be "
+        "converted: start a run from all but its classes by --backbone_weights"
+    )
 
 
 def _unknown(source: Source) -> str:

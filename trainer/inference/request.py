@@ -47,7 +47,7 @@ class ConvertSettings:
     weights: str
     output: str
     labels: str | None = None
-    output_stride: int = 16
+    output_stride: int | None = None
     overwrite: bool = False
     verbose: bool = False
 
@@ -182,8 +182,7 @@ def convert_parser() -> argparse.ArgumentParser:
         "--output_stride",
         type=int,
         choices=(16, 8),
-        default=ConvertSettings.output_stride,
-        help="output stride of DeepLabV3+: 8 is denser and 4 times slower (default: %(default)s)",
+        help="output stride of DeepLabV3+: 8 is denser and 4 times slower (default: 16)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the file")
     arguments.add_verbose(parser)

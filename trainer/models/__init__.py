@@ -104,7 +104,7 @@ MODEL_OPTIONS = (
         type=arguments.boolean,
         metavar="true|false",
         help=f"ReLU after each depthwise convolution of {', '.join(_WITH_RELU)}, as in the paper; published weights "
-        "have none (default: true without them)",
+        "have none (default: true without --backbone_weights)",
     ),
     _option("dropout", type=arguments.number(0, below=1), help="dropout rate of deeplabv3plus, before the decoder"),
     _option(

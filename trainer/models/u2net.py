@@ -22,10 +22,11 @@ from trainer.models.layers import (
     ResizeLike,
     apply_block,
     head_dtype,
+    leaves,
 )
 from trainer.models.weights import INITIAL, u2net_names
 from trainer.models.weights.pytorch_file import open_state
-from trainer.models.weights.transfer import load
+from trainer.models.weights.transfer import Source, load
 
 STRIDE = 32  # five halvings in the network, and five in RSU-7, each of an even size
 
@@ -144,8 +145,18 @@ def _build(
     outputs = [CropLike(dtype="float32", name=crop)(each, images) for crop, each in zip(crops, logits, strict=True)]
     model = keras.Model(images, outputs, name=name)
     if source is not None:
-        load(source, u2net_names.whole(name) if num_classes == 1 else u2net_names.backbone(name), model)
+        _load(source, name, model, has_maps=num_classes == 1)
     return model
+
+
+def _load(source: Source, name: str, model: keras.Model, *, has_maps: bool) -> None:
+    """Copies the weights of a state dict, those of the maps only if they are of as many classes."""
+    if has_maps:
+        load(source, u2net_names.whole(name), model)
+    else:
+        maps = {layer.name for layer in leaves(model.get_layer("logits"))}
+        part = [layer for layer in leaves(model) if layer.name not in maps]
+        load(source, u2net_names.backbone(name), model, part)
 
 
 def _checked(name: str, backbone_weights: str, width: float, normalization: Normalization | None) -> Normalization:

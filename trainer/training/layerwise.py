@@ -12,7 +12,7 @@ import keras
 
 from beam_pipelines.contract.errors import UserError
 from trainer.config import TrainConfig
-from trainer.models.backbones import BLOCK
+from trainer.models.backbones import BLOCK, backbone_of
 from trainer.models.layers import leaves
 from trainer.models.weights import INITIAL
 
@@ -37,7 +37,7 @@ def freeze(model: keras.Model, config: TrainConfig) -> None:
     if options.freeze_backbone:
         model.get_layer(BLOCK).trainable = False
     if options.freeze_batch_norm:
-        for layer in leaves(model if config.model.initial_model else _pretrained(model)):
+        for layer in leaves(model if config.model.initial_model else backbone_of(model)):
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.trainable = False
 
@@ -51,7 +51,7 @@ def check_frozen(model: keras.Model, config: TrainConfig, taken: Collection[str]
     Raises:
       FreezingError: a layer does not.
     """
-    pretrained = _paths(leaves(_pretrained(model))) if _is_pretrained(config) else set()
+    pretrained = _paths(leaves(backbone_of(model))) if _is_pretrained(config) else set()
     frozen = [layer for layer in leaves(model) if layer.weights and not layer.trainable]
     random = [layer.name for layer in frozen if not _paths([layer]) <= pretrained | set(taken)]
     if random:
@@ -72,11 +72,6 @@ def multipliers(model: keras.Model, config: TrainConfig) -> dict[str, float]:
     paths = [variable.path for variable in model.trainable_variables]
     factors = {path: of_backbone if path in backbone else of_head for path in paths}
     return {path: factor for path, factor in factors.items() if factor != 1}
-
-
-def _pretrained(model: keras.Model) -> keras.Model:
-    """The part that starts from `--backbone_weights`: the backbone; without one, all layers with normalization."""
-    return model.get_layer(BLOCK) if BLOCK in {layer.name for layer in model.layers} else model
 
 
 def _is_pretrained(config: TrainConfig) -> bool:

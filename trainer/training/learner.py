@@ -52,7 +52,9 @@ def make_schedule(inputs: Inputs) -> Schedule:
 
 
 def make_learner(inputs: Inputs, schedule: Schedule, console: Console, *, is_new: bool) -> Learner:
-    """Call it in the scope of the strategy. A new run starts from `--initial_model`, if it is set.
+    """Call it in the scope of the strategy. A new run starts from `--initial_model` and `--backbone_weights`, if set.
+
+    Others have the same layers, and read neither: a checkpoint has their weights.
 
     Raises:
       ModelError, WeightsError: see `trainer.models.build`.
@@ -62,12 +64,13 @@ def make_learner(inputs: Inputs, schedule: Schedule, console: Console, *, is_new
     """
     config = inputs.config
     initial = config.model.initial_model
-    if config.model.options.get("backbone_weights") == INITIAL and initial is None:
+    entire = config.model.options.get("backbone_weights") == INITIAL
+    if entire and initial is None:
         raise TrainingError(f"--backbone_weights={INITIAL} needs --initial_model: set it, or other weights")
-    model = _build_model(inputs)
+    model = _build_model(inputs, is_new=is_new)
     layerwise.freeze(model, config)
     if initial is not None and is_new:
-        layerwise.check_frozen(model, config, start_from(initial, model, console))
+        layerwise.check_frozen(model, config, start_from(initial, model, console, entire=entire))
     _tell_frozen(model, console)
     optimizer = _build_optimizer(config, schedule, model)
     momentum = config.optimizer.ema
@@ -75,11 +78,13 @@ def make_learner(inputs: Inputs, schedule: Schedule, console: Console, *, is_new
     return Learner(model=model, optimizer=optimizer, averages=averages)
 
 
-def _build_model(inputs: Inputs) -> keras.Model:
+def _build_model(inputs: Inputs, *, is_new: bool) -> keras.Model:
     """Raises ModelError or WeightsError: see `trainer.models.build`."""
     config, manifest = inputs.config, inputs.train.manifest
     known = models.option_defaults(config.model.name)
     options = dict(config.model.given())
+    if not is_new and options.get("backbone_weights", "none") != "none":
+        options["backbone_weights"] = INITIAL
     if "sync_batch_norm" in known:
         options["sync_batch_norm"] = inputs.strategy.num_replicas_in_sync > 1
     if "normalization" in known:

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from beam_pipelines.contract.normalization import Normalization
+from tests.support.lite_state import State, state_of
 from tests.support.pytorch_files import write_state
 from trainer.models import build
 from trainer.models.backbones.efficientnet_lite import BLOCKS, PACKAGE, classifier, read_weights
@@ -22,7 +23,6 @@ from trainer.models.layers import leaves
 from trainer.models.weights.pytorch_file import read_tensors
 
 MEAN, STD = (0.41, 0.43, 0.45), (0.31, 0.3, 0.29)
-State = dict[str, np.ndarray]
 PICTURES = "foolbox"  # ships 20 pictures of ILSVRC 2012 as data/imagenet_NUMBER_CLASS.jpg
 
 
@@ -40,31 +40,7 @@ def published() -> keras.Model:
 
 @pytest.fixture(scope="module")
 def state(published: keras.Model) -> State:
-    """Its weights under PyTorch's names and in its order of axes, by rules that the tests state for themselves."""
-    found: State = {}
-    for layer in leaves(published):
-        if layer.weights:
-            prefix, values = pytorch_name(layer.name), [np.asarray(value) for value in layer.get_weights()]
-            if isinstance(layer, keras.layers.BatchNormalization):
-                names = ("weight", "bias", "running_mean", "running_var")
-                found |= {f"{prefix}.{name}": value for name, value in zip(names, values, strict=True)}
-                found[f"{prefix}.num_batches_tracked"] = np.array(7)
-            elif isinstance(layer, keras.layers.Dense):
-                found |= {f"{prefix}.weight": values[0].T, f"{prefix}.bias": values[1]}
-            else:
-                by_channel = np.moveaxis(values[0], (0, 1), (2, 3))  # in, out, H, W; of depthwise kernels in, 1, H, W
-                is_depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
-                found[f"{prefix}.weight"] = by_channel if is_depthwise else by_channel.swapaxes(0, 1)
-    return found
-
-
-def pytorch_name(ours: str) -> str:
-    whole = {"stem": "_conv_stem", "stem_bn": "_bn0", "head": "_conv_head", "head_bn": "_bn1", "classes": "_fc"}
-    if ours in whole:
-        return whole[ours]
-    block, part = ours.removeprefix("block").split("_", 1)
-    number = {"expand_bn": 0, "depthwise_bn": 1, "project_bn": 2}.get(part)
-    return f"_blocks.{block}." + (f"_{part}_conv" if number is None else f"_bn{number}")
+    return state_of(published)
 
 
 @pytest.fixture(scope="module")

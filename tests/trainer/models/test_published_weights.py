@@ -49,7 +49,6 @@ def test_deeplab_computes_the_logits_of_the_original(
         assert account.dropped == {"Momentum": sum("moving_" not in name for name in known.shapes), "counters": 1}
         assert len(model.weights) == variables
         (logits,) = logits_of(model, description, known.picture())
-        print(variant, stride, known.difference(logits, f"logits{stride}"))
         assert known.difference(logits, f"logits{stride}") < TOLERANCE
         assert known.difference(logits, f"logits{24 - stride}") > 1000 * TOLERANCE, "it would not see a wrong stride"
 
@@ -65,5 +64,4 @@ def test_u2net_computes_the_logits_of_the_original(name: str, tmp_path: Path) ->
     assert len(outputs) == 7
     assert not any(output[..., 0].any() for output in outputs)
     maps = np.stack([output[0, ..., 1] for output in outputs])
-    print(name, known.difference(maps, "logits"))
     assert known.difference(maps, "logits") < TOLERANCE

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 import pickle
+import re
+import tracemalloc
 import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +19,7 @@ from hypothesis import strategies as st
 
 from tests.support.pytorch_files import Storage, Tensor, write_state, write_zip
 from trainer.models.errors import ModelError, WeightsError
-from trainer.models.weights.pytorch_file import MAGIC, VERSION, read_tensors
+from trainer.models.weights.pytorch_file import MAGIC, VERSION, open_state, read_tensors
 
 both = pytest.mark.parametrize("write", [write_state, write_zip], ids=["before 1.6", "zip"])
 shapes = st.lists(st.integers(1, 4), max_size=4).map(tuple)
@@ -127,13 +132,113 @@ def test_nothing_that_a_file_names_is_run(write: Any, tmp_path: Path) -> None:
         (Tensor(Storage(np.zeros(4, np.float32)), (9, 9), strides=(0, 0)), r"of shape \(9, 9\) reaches beyond"),
         (Tensor(Storage(np.zeros(4, np.float32)), (2,), 2, (-1,)), r"shape \(2,\) and the strides \(-1,\)"),
         (Tensor(Storage(np.zeros(4, np.float32)), (2,), -1), "a tensor has the shape"),
-        (np.zeros(2), r"it names torch\.DoubleStorage"),
+        (np.zeros(2, np.int32), r"has numbers of the kind Int, which can't be read: save it as float32 with PyTorch"),
     ],
 )
 @both
 def test_what_is_no_tensor_is_refused(write: Any, value: Any, reason: str, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=reason):
         read_tensors(str(write(tmp_path / "state.pth", {"weight": value})))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+@both
+def test_numbers_of_half_and_double_precision_become_float32(write: Any, dtype: Any, tmp_path: Path) -> None:
+    values = np.array([[0.1, -3, 65504]], dtype)
+    read = read_tensors(str(write(tmp_path / "state.pth", {"weight": values})))["weight"]
+    assert read.dtype == np.float32
+    np.testing.assert_array_equal(read, values.astype(np.float32))
+
+
+def test_tensors_that_share_a_storage_take_no_memory_of_their_own(tmp_path: Path) -> None:
+    shared = Storage(np.zeros(250_000, np.float32))
+    path = write_zip(tmp_path / "state.pth", {str(number): Tensor(shared, (250_000,)) for number in range(1000)})
+    assert path.stat().st_size < 1.2e6
+    source, peak = watched(lambda: open_state(str(path)))
+    assert peak < 10e6
+    assert source.read("999").shape == (250_000,)
+    assert not source.read("999").flags.writeable
+
+
+def watched(function: Callable[[], Any]) -> tuple[Any, int]:
+    """-> the result, and the largest number of bytes that Python had in use meanwhile."""
+    tracemalloc.start()
+    try:
+        return function(), tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+# Pickles that no PyTorch writes. `PROTO` and a dict precede them, and an item that ends the dict follows.
+KEY = b"X\x01\x00\x00\x00k"
+HOSTILE = {
+    "a memo of 2 GiB": (KEY + b"r" + (2**28).to_bytes(4, "little") + b"N", "holds something else than tensors"),
+    "a deep key": (b")" + b"\x85" * 150_000 + b"N", "a key is of the type tuple, not a string"),
+    "a key that takes forever": (b")" + b"2\x86" * 60 + b"N", "it has the operation DUP"),
+    "the same by its memo": (b")q\x000" + b"h\x00h\x00\x86q\x000" * 60 + b"h\x00N", "it has the operation POP"),
+    "an endless key": (b")q\x00" + b"h\x00\x86q\x00" * 60 + b"N", "a key is of the type tuple"),
+    "a key None": (b"NN", "a key is of the type NoneType"),
+    "an attribute": (
+        KEY + b"ctorch._utils\n_rebuild_tensor_v2\n}" + KEY + KEY + b"sb",
+        "it sets attributes of what is no state dict",
+    ),
+    "a deep id": (KEY + b")" + b"\x85" * 150_000 + b"Q", "refers to something else than a storage"),
+    "an endless id": (KEY + b")q\x00" + b"h\x00\x86q\x00" * 60 + b"Q", "refers to something else than a storage"),
+    "an endless kind": (
+        KEY + b"()q\x00" + b"h\x00\x86q\x00" * 60 + b"NNNNtQ",
+        "refers to something else than a storage of numbers",
+    ),
+    "an endless shape": (
+        KEY + b"ctorch._utils\n_rebuild_tensor_v2\n(N)q\x00" + b"h\x00\x86q\x00" * 60 + b"))tR",
+        "a tensor has no storage, shape or strides",
+    ),
+    "many arguments": (KEY + b"ccollections\nOrderedDict\n(" + b"N" * 9 + b"tR", "it calls what is no function"),
+    "a call of a dtype": (KEY + b"ctorch\nFloatStorage\n)R", "it calls what is no function"),
+    "items of a list": (KEY + b"]" + KEY + b"Ns", "it sets items of what is no dict"),
+    "a string beyond the end": (b"X\xff\xff\xff\x7fk", "expected 2147483647 bytes"),
+    "many operations": (KEY + b"N0" * 150_000 + b"N", "it has the operation POP"),
+    "many values": (KEY + b"(" + b"}" * 300_000 + b"t", "it has more than 300,000 operations"),
+    "a stack that ends": (b"\x87", "it takes more values than it has"),
+    "no mark": (b"t", "pop from empty list"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_pickle_that_is_made_to_do_harm_is_refused(name: str, tmp_path: Path) -> None:
+    """In little memory; pickle takes gigabytes, forever, or ends the process for some of them."""
+    path, (body, reason) = tmp_path / "state.pth", HOSTILE[name]
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("state/data.pkl", b"\x80\x02}" + body + b"s.")
+    caught, peak = watched(lambda: refusal(path))
+    assert re.search(reason, caught), caught
+    assert peak < 100e6
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(ModelError) as caught:
+        read_tensors(str(path))
+    return str(caught.value)
+
+
+def test_members_that_share_their_bytes_are_refused(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "state.pth", {"weight": np.zeros(1000, np.float32)})
+    with zipfile.ZipFile(path, "a") as archive:
+        for number in range(3):
+            twin = copy.copy(archive.infolist()[-1])
+            twin.filename = twin.orig_filename = f"state/data/{number}"
+            archive.filelist.append(twin)
+        archive._didModify = True  # type: ignore[attr-defined]
+    assert "its members have more bytes than the file" in refusal(path)
+
+
+def test_the_versions_of_modules_in_a_state_dict_are_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "state.pth"
+    state: OrderedDict[str, Any] = OrderedDict()
+    state._metadata = OrderedDict({"": {"version": 1}})  # type: ignore[attr-defined]
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("state/data.pkl", pickle.dumps(state, protocol=2))
+    assert b"b." in pickle.dumps(state, protocol=2)
+    assert read_tensors(str(path)) == {}
 
 
 def test_a_big_endian_file_is_refused(tmp_path: Path) -> None:

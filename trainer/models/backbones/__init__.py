@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 BLOCK = "backbone"  # name of the block of a model that is its backbone
 
 
+def backbone_of(model: keras.Model) -> keras.Model:
+    """The block of a model that is its backbone; a model without one is a backbone as a whole."""
+    return model.get_layer(BLOCK) if BLOCK in {layer.name for layer in model.layers} else model
+
+
 class Features(NamedTuple):
     """The outputs of a backbone: `low` at stride 4, `high` at the output stride."""
 

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import keras
 from keras import layers
 
-from trainer.models.backbones import Features
+from trainer.models.backbones import Features, backbone_of
 from trainer.models.errors import ModelError, WeightsError
-from trainer.models.layers import Convolutions, apply_block
+from trainer.models.layers import Convolutions, apply_block, leaves
 from trainer.models.weights import slim_names
 from trainer.models.weights.checkpoint_file import open_checkpoint
 from trainer.models.weights.transfer import load
@@ -110,7 +110,7 @@ def read_weights(source: str, *, variant: str) -> Callable[[keras.Model], None]:
             )
 
     def copy(model: keras.Model) -> None:
-        load(opened, names, model)
+        load(opened, names, model, leaves(backbone_of(model)))
 
     return copy
 

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 import keras
 from keras import layers
 
-from trainer.models.backbones import Features
+from trainer.models.backbones import Features, backbone_of
 from trainer.models.errors import WeightsError
-from trainer.models.layers import Convolutions, apply_block
+from trainer.models.layers import Convolutions, apply_block, leaves
 from trainer.models.weights.pytorch_file import open_state
 from trainer.models.weights.transfer import Names, Rule, load
 
@@ -121,7 +121,7 @@ def read_weights(source: str) -> Callable[[keras.Model], None]:
     opened = open_state(path, digest)
 
     def copy(model: keras.Model) -> None:
-        load(opened, _NAMES, model)
+        load(opened, _NAMES, model, leaves(backbone_of(model)))
 
     return copy
 

@@ -37,7 +37,8 @@ class Published:
     Attributes:
       model, options: of `trainer.models.build`.
       marker: a tensor that only files of this network have, and its shape.
-      names: `module:function`, relative to this package. (the output stride) -> the names of all tensors.
+      names: `module:function`, relative to this package. (the output stride, if the model has one) -> the names of all
+        tensors.
       arguments: more arguments of that function.
       logits: the tensor whose shape at `axis` is the number of classes.
       outputs: number of classes -> what is published with as many.
@@ -55,12 +56,10 @@ class Published:
     mean: Three
     std: Three
 
-    def find_names(self, output_stride: int) -> Names:
-        """The names of all tensors of a file."""
+    def find_names(self, **options: Any) -> Names:
+        """The names of all tensors of a file, for a model of these options."""
         module, _, function = self.names.partition(":")
-        made: Names = getattr(importlib.import_module(f"{__name__}.{module}"), function)(
-            output_stride=output_stride, **self.arguments
-        )
+        made: Names = getattr(importlib.import_module(f"{__name__}.{module}"), function)(**options, **self.arguments)
         return made
 
 
@@ -88,7 +87,7 @@ def _u2net(name: str, middle: int) -> Published:
     return Published(
         model=name,
         marker=("stage1.rebnconv1.conv_s1.weight", (middle, 64, 3, 3)),
-        names="u2net_names:as_two_classes",
+        names="u2net_names:converted",
         arguments={"network": name},
         logits="outconv.weight",
         axis=0,

@@ -1,4 +1,4 @@
-"""Reads tensors from files of torch.save, without PyTorch and without running code that a file names.
+"""Reads tensors from files of torch.save (Python 3), without PyTorch and without running code that a file names.
 
 There are two formats (torch/serialization.py); in both, the object refers to storages by persistent ids.
 
@@ -14,10 +14,10 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-import pickle
+import re
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,25 +26,24 @@ from keras import layers
 
 from trainer.errors import refusals
 from trainer.models.errors import ModelError, WeightsError
+from trainer.models.weights.state_pickle import read_pickle
 from trainer.models.weights.transfer import Source
 
 MAGIC = 0x1950A86A20F9469CFC6C
 VERSION = 1001
 ZIP = b"PK\x03\x04"  # how files begin that PyTorch 1.6 and later write
 _OBJECT = "/data.pkl"
+_MOST_AXES = 32  # of an array of NumPy 1
 
-# What a pickle of random bytes can raise.
+# What random bytes can raise.
 _DAMAGE = (
     ArithmeticError,
-    AttributeError,
     EOFError,
     LookupError,
     MemoryError,
-    NotImplementedError,
     RuntimeError,
     TypeError,
     ValueError,
-    pickle.UnpicklingError,
     zipfile.BadZipFile,
 )
 
@@ -80,6 +79,9 @@ def in_keras_order(tensor: np.ndarray, layer: layers.Layer) -> np.ndarray:
 def read_tensors(path: str, digest: str | None = None) -> dict[str, np.ndarray]:
     """The state dict in a file, local or gs://: name -> float32 or int64 array, in the order of axes of PyTorch.
 
+    The arrays can't be written to: they are views of the storages, which tensors may share. float16 and float64 become
+    float32.
+
     Args:
       path: of the file.
       digest: its SHA-256 in hex, if that is known. The older format has no checksums.
@@ -94,6 +96,11 @@ def read_tensors(path: str, digest: str | None = None) -> dict[str, np.ndarray]:
     file = io.BytesIO(data)
     try:
         return _zipped(file) if data.startswith(ZIP) else _in_a_row(file)
+    except _OtherNumbersError as error:
+        raise ModelError(
+            f"{path} has numbers of the kind {error}, which can't be read: save it as float32 with PyTorch, as "
+            "torch.save({name: t.float() for name, t in state.items()}, FILE)"
+        ) from error
     except _DAMAGE as error:
         raise ModelError(
             f"{path} is not a file of PyTorch weights that can be read ({error}); get the file again, or set the path "
@@ -113,6 +120,8 @@ def _read(path: str) -> bytes:
 def _zipped(file: io.BytesIO) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(file) as archive:
         members = {member.filename: member for member in archive.infolist()}
+        if sum(member.file_size for member in archive.infolist()) > file.getbuffer().nbytes:
+            raise ValueError("its members have more bytes than the file")
         if any(member.compress_type != zipfile.ZIP_STORED for member in members.values()):
             raise ValueError("it is compressed, which such files are not")
         roots = [name.removesuffix(_OBJECT) for name in members if name.endswith(_OBJECT)]
@@ -123,8 +132,8 @@ def _zipped(file: io.BytesIO) -> dict[str, np.ndarray]:
             raise ValueError("its numbers are big-endian")
         state = _state(io.BytesIO(archive.read(f"{root}{_OBJECT}")))
         storages = {
-            tensor.storage.key: np.frombuffer(archive.read(f"{root}/data/{tensor.storage.key}"), tensor.storage.dtype)
-            for tensor in state.values()
+            key: _as_read(np.frombuffer(archive.read(f"{root}/data/{key}"), dtype))
+            for key, dtype in _dtypes(state).items()
         }
     return _views(state, storages)
 
@@ -135,8 +144,8 @@ def _in_a_row(file: io.BytesIO) -> dict[str, np.ndarray]:
     if not _unpickled(file)["little_endian"]:
         raise ValueError("its numbers are big-endian")
     state = _state(file)
-    dtypes = {tensor.storage.key: tensor.storage.dtype for tensor in state.values()}
-    storages = {key: _numbers(file, dtypes[key]) for key in _unpickled(file)}
+    dtypes = _dtypes(state)
+    storages = {key: _as_read(_numbers(file, dtypes[key])) for key in _unpickled(file)}
     return _views(state, storages)
 
 
@@ -144,7 +153,18 @@ def _state(file: io.BytesIO) -> dict[str, _Tensor]:
     state = _unpickled(file)
     if not isinstance(state, dict) or not all(isinstance(value, _Tensor) for value in state.values()):
         raise ValueError("it is not a state dict: it holds something else than tensors")
-    return {str(name): tensor for name, tensor in state.items()}
+    return state
+
+
+def _dtypes(state: Mapping[str, _Tensor]) -> dict[str, np.dtype]:
+    """Key -> dtype, of the storages."""
+    return {tensor.storage.key: tensor.storage.dtype for tensor in state.values()}
+
+
+def _as_read(numbers: np.ndarray) -> np.ndarray:
+    """float16 and float64 as float32; what is too large for it becomes infinite."""
+    with np.errstate(over="ignore"):
+        return numbers.astype(np.float32) if numbers.dtype.kind == "f" and numbers.itemsize != 4 else numbers
 
 
 def _views(state: dict[str, _Tensor], storages: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -160,44 +180,65 @@ def _numbers(file: io.BytesIO, dtype: np.dtype) -> np.ndarray:
 
 
 def _view(numbers: np.ndarray, tensor: _Tensor) -> np.ndarray:
-    """The tensor as an array of its own, after a check that it is inside its storage."""
+    """The tensor as a view, after a check that it is inside its storage."""
     last = tensor.offset + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.strides, strict=True))
     if min(tensor.shape, default=1) < 1 or min(tensor.strides, default=0) < 0 or tensor.offset < 0:
         raise ValueError(f"a tensor has the shape {tensor.shape} and the strides {tensor.strides}")
     if max(last + 1, math.prod(tensor.shape)) > numbers.size:
         raise ValueError(f"a tensor of shape {tensor.shape} reaches beyond its storage of {numbers.size} numbers")
     strides = [stride * numbers.itemsize for stride in tensor.strides]
-    return np.lib.stride_tricks.as_strided(numbers[tensor.offset :], tensor.shape, strides).copy()
+    return np.lib.stride_tricks.as_strided(numbers[tensor.offset :], tensor.shape, strides, writeable=False)
 
 
-def _rebuilt(storage: _Storage, offset: int, shape: Sequence[int], strides: Sequence[int], *_: Any) -> _Tensor:
+def _rebuilt(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
     """torch._utils._rebuild_tensor_v2; what follows the strides matters for gradients only."""
-    return _Tensor(storage, int(offset), tuple(map(int, shape)), tuple(map(int, strides)))
+    sizes = (shape, strides)
+    if not isinstance(storage, _Storage) or not all(isinstance(each, tuple) for each in sizes):
+        raise ValueError("a tensor has no storage, shape or strides")
+    if max(map(len, sizes)) > _MOST_AXES or not all(type(number) is int for number in (offset, *shape, *strides)):
+        raise ValueError(f"a tensor has more than {_MOST_AXES} axes, or others than of whole numbers")
+    return _Tensor(storage, offset, shape, strides)
+
+
+def _empty() -> OrderedDict[str, Any]:
+    return OrderedDict()
 
 
 # All that a file may name.
-_NAMES: dict[tuple[str, str], Callable[..., Any] | np.dtype] = {
-    ("collections", "OrderedDict"): OrderedDict,
-    ("torch._utils", "_rebuild_tensor_v2"): _rebuilt,
-    ("torch", "FloatStorage"): np.dtype("<f4"),
-    ("torch", "LongStorage"): np.dtype("<i8"),
+_NAMES: dict[str, Callable[..., Any] | np.dtype] = {
+    "collections OrderedDict": _empty,
+    "torch._utils _rebuild_tensor_v2": _rebuilt,
+    "torch FloatStorage": np.dtype("<f4"),
+    "torch HalfStorage": np.dtype("<f2"),
+    "torch DoubleStorage": np.dtype("<f8"),
+    "torch LongStorage": np.dtype("<i8"),
 }
 
 
-class _Unpickler(pickle.Unpickler):
-    """Knows the names of `_NAMES` only: a pickle runs whatever else it names."""
+def _named(name: str) -> Any:
+    """What a name of a file stands for."""
+    if name in _NAMES:
+        return _NAMES[name]
+    if found := re.fullmatch(r"torch (\w+)Storage", name):
+        raise _OtherNumbersError(found[1])
+    raise ValueError(f"it names {name.replace(' ', '.')[:80]}, which no file of weights needs")
 
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _NAMES:
-            raise pickle.UnpicklingError(f"it names {module}.{name}, which no file of weights needs")
-        return _NAMES[module, name]
 
-    def persistent_load(self, pid: Any) -> _Storage:
-        kind, dtype, key, _, length, *_ = pid
-        if kind != "storage" or not isinstance(dtype, np.dtype):
-            raise pickle.UnpicklingError(f"it refers to {kind}, not to a storage of numbers")
-        return _Storage(dtype, str(key), int(length))
+class _OtherNumbersError(Exception):
+    """The kind of the numbers of a storage, which NumPy does not have or no weights are of."""
+
+
+def _storage(reference: Any) -> _Storage:
+    """What a persistent id refers to: ("storage", dtype, key, device, length), in the older format with a view."""
+    if not isinstance(reference, tuple) or len(reference) not in (5, 6):
+        raise ValueError("it refers to something else than a storage")
+    kind, dtype, key, _, length, *_ = reference
+    if not isinstance(kind, str) or kind != "storage" or not isinstance(dtype, np.dtype):
+        raise ValueError("it refers to something else than a storage of numbers")
+    if not isinstance(key, str) or type(length) is not int:
+        raise ValueError("a storage has no key or no length")
+    return _Storage(dtype, key, length)
 
 
 def _unpickled(file: io.BytesIO) -> Any:
-    return _Unpickler(file).load()
+    return read_pickle(file, _named, _storage)

@@ -92,13 +92,22 @@ class _Pair(NamedTuple):
     change: Change | None
 
 
-def load(source: Source, names: Names, model: keras.Model) -> Account:
+def load(source: Source, names: Names, model: keras.Model, part: Iterable[layers.Layer] | None = None) -> Account:
     """Sets the variables of all layers of `model` that the rules name.
+
+    Args:
+      part: the layers that may not stay random; None for all.
 
     Raises:
       ModelError: the file lacks a tensor, has one that the network does not have, or one of another shape or with
-        numbers that are not finite. Then the model may be changed in part.
+        numbers that are not finite, and then the model may be changed in part; or no rule names a layer of `part`.
     """
+    needed = {layer.name for layer in (leaves(model) if part is None else part)}
+    if left := [name for name in unnamed(names.rules, model) if name in needed]:
+        raise ModelError(
+            f"{source.path}: {len(left)} layers of {model.name}, such as {left[0]}, are not in the table of names of "
+            f"{names.network}, so they would stay random: add a rule for them"
+        )
     pairs = list(_pairs(names.rules, model))
     account = _account(source, names, frozenset(entry for pair in pairs for entry in pair.entries))
     for pair in pairs:

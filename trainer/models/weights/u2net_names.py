@@ -27,12 +27,12 @@ def backbone(network: str) -> Names:
 
 
 def whole(network: str) -> Names:
-    """The network with its seven maps of one class."""
+    """The network with its seven maps, of any number of classes."""
     return Names(network=network, rules=(*BACKBONE, *HEAD), dropped=_counters, cure=_CURE)
 
 
-def as_two_classes(network: str, output_stride: int) -> Names:
-    """The network with its maps as background and foreground; it has no output stride."""
+def converted(network: str) -> Names:
+    """The network; maps of one class as background and foreground, see `two_classes`."""
     changed = tuple(rule._replace(change=two_classes) for rule in HEAD)
     return replace(whole(network), rules=(*BACKBONE, *changed))
 
@@ -41,12 +41,14 @@ _CURE = "set the path of a state dict of model/u2net.py, such as u2net.pth or u2
 
 
 def two_classes(values: list[np.ndarray]) -> list[np.ndarray]:
-    """[kernel, bias] of a map of one class with a sigmoid -> those of two classes with a softmax.
+    """[kernel, bias] of a map of one class with a sigmoid -> those of two classes with a softmax; others stay.
 
     The logits are 0 and z, and the second of softmax([0, z]) is 1 / (1 + exp(-z)), the sigmoid of z. The fused map gets
     the other six as channels 0, z_1, 0, z_2, ... instead of z_1, z_2, ...
     """
     kernel, bias = values
+    if kernel.shape[-1] != 1:
+        return values
     if kernel.shape[:2] == (1, 1):  # of the fused map
         kernel = np.stack([np.zeros_like(kernel), kernel], axis=3).reshape(1, 1, -1, 1)
     return [np.concatenate([np.zeros_like(kernel), kernel], axis=3), np.append(np.zeros_like(bias), bias)]
