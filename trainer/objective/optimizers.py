@@ -26,7 +26,8 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
       total_steps: updates of the run, including warm-up; after them the learning rate is constant.
       warmup: fraction of `total_steps`, at least 0 and below 1, in which the learning rate rises to the peak.
       earlier: pairs of total steps before and the step at which the run was made longer, in order; until then, the
-        schedule is that of the earlier total.
+        schedule is that of the earlier total. The step is counted as in calls: by an optimizer, without updates that it
+        skipped.
 
     Raises:
       ValueError: the name is unknown, or a number is out of range.

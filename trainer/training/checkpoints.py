@@ -54,6 +54,7 @@ class Checkpoints:
       added: groups that keep their values if a checkpoint of an earlier version lacks them.
 
     Attributes:
+      about: what the records of the checkpoints that are saved next hold, for `read_about`.
       problems: one line for each damaged checkpoint that `restore` skipped.
       newest_step: step of the checkpoint that was restored or saved last; None if there is none.
     """
@@ -63,14 +64,13 @@ class Checkpoints:
         folder: str,
         values: dict[str, Sequence[keras.Variable | tf.Variable]],
         is_chief: bool,
-        about: Mapping[str, Any] | None = None,
         added: Collection[str] = (),
     ) -> None:
         self.folder = folder
         self.problems: list[str] = []
         self.newest_step: int | None = None
         self._is_chief = is_chief
-        self._about = dict(about or {})
+        self.about: Mapping[str, Any] = {}
         self._good: list[int] = []  # steps that were restored or saved, oldest first
         self._groups = {name: [_raw(each) for each in group] for name, group in values.items()}
         self._added = frozenset(added)
@@ -130,7 +130,7 @@ class Checkpoints:
         if self._is_chief:
             make_folder(self.folder)
             self._state.write(f"{self.folder}/ckpt-{step}")
-            _write_record(self.folder, step, self._about)
+            _write_record(self.folder, step, self.about)
             self._good = [*(each for each in self._good if each != step), step][-KEPT:]
             _name_newest(self.folder, self._good)
             _delete_others(self.folder, self._good)

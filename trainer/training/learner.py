@@ -39,15 +39,19 @@ class Learner:
         return {"model": self.model.variables, "optimizer": self.optimizer.variables, "averages": averages}
 
 
-def make_schedule(inputs: Inputs) -> Schedule:
-    """The learning rate of each update."""
+def make_schedule(inputs: Inputs, *, counts_skipped: bool = False) -> Schedule:
+    """The learning rate of each update, as the optimizer counts them.
+
+    counts_skipped: as the run counts them instead, with those that the optimizer skips in float16. Where the run was
+      made longer, that is another number.
+    """
     options = inputs.config.optimizer
     return Schedule(
         options.schedule,
         learning_rate=options.learning_rate,
         total_steps=inputs.plan.total_steps,
         warmup=options.warmup,
-        earlier=inputs.plan.extended,
+        earlier=[(each.total, each.at if counts_skipped else each.iterations) for each in inputs.plan.extended],
     )
 
 

@@ -19,6 +19,7 @@ from trainer.files import DamagedFileError, is_folder, make_folder, read_bytes, 
 from trainer.training import devices, finish
 from trainer.training.checkpoints import newest_step, read_about
 from trainer.training.inputs import Inputs
+from trainer.training.plan import Extension
 from trainer.training.state import State
 
 _CONFIG_BYTES = 2**22
@@ -68,10 +69,11 @@ def keep_config(inputs: Inputs, is_new: bool) -> Continuation:
             f"{config.places.output} has a run of {total:,} updates, which can't be made shorter: "
             f"{', '.join(changes(before, now))}. {new_run(config.places.output)}"
         )
-    extended = tuple((int(each["from"]), int(each["at"])) for each in before.get("extended", ()))
+    extended = tuple(_extension(each) for each in before.get("extended", ()))
     is_longer = plan.total_steps > total
     if is_longer:
-        extended += ((total, newest_step(config.places.checkpoints)),)
+        at = newest_step(config.places.checkpoints)
+        extended += (Extension(total=total, at=at, iterations=at),)  # `go_on` knows the optimizer's
     inputs = replace(inputs, plan=replace(plan, extended=extended))
     if problem and not is_longer:
         _write_config(inputs)
@@ -79,28 +81,38 @@ def keep_config(inputs: Inputs, is_new: bool) -> Continuation:
     return Continuation(inputs=inputs, change=change, problem=problem)
 
 
-def go_on(continuation: Continuation, state: State) -> None:
+def go_on(continuation: Continuation, state: State, iterations: int) -> Inputs:
     """Has the restored `state` go on where the run was made longer: from then on, config.json has the new length.
+
+    Args:
+      iterations: the restored count of updates of the optimizer.
+
+    Returns:
+      The inputs, whose plan has `iterations` if the command makes the run longer.
 
     Raises:
       ContinuationError: the command makes the run longer, but it is not finished.
     """
-    config = continuation.inputs.config
+    inputs = continuation.inputs
     if continuation.change:
         _check_finished(continuation, state)
-        _write_config(continuation.inputs)
-    if int(state.step) in [at for _, at in continuation.inputs.plan.extended]:
+        *earlier, last = inputs.plan.extended
+        extended = (*earlier, replace(last, iterations=iterations))
+        inputs = replace(inputs, plan=replace(inputs.plan, extended=extended))
+        _write_config(inputs)
+    if int(state.step) in [each.at for each in inputs.plan.extended]:
         state.go_on()
-        if config.cluster.is_chief:
-            finish.forget(config)
+        if inputs.config.cluster.is_chief:
+            finish.forget(inputs.config)
+    return inputs
 
 
 def _check_finished(continuation: Continuation, state: State) -> None:
-    *earlier, (total, at) = continuation.inputs.plan.extended
+    *earlier, last = continuation.inputs.plan.extended
     folder, step = continuation.inputs.config.places.output, int(state.step)
-    has_stopped = bool(state.stopped) and step not in [each for _, each in earlier]
-    if step != at or int(state.epoch_end) != step or not (step >= total or has_stopped):
-        where = f"step {step:,} of {total:,}" if step < total else "its last evaluation"
+    has_stopped = bool(state.stopped) and step not in [each.at for each in earlier]
+    if step != last.at or int(state.epoch_end) != step or not (step >= last.total or has_stopped):
+        where = f"step {step:,} of {last.total:,}" if step < last.total else "its last evaluation"
         raise ContinuationError(
             f"{folder}: {continuation.change}, but the run is not finished: it is at {where}. Run it to its end with "
             f"the earlier value first, or start another one: another --output, with --initial_model={folder} to start "
@@ -115,7 +127,7 @@ def _total_steps(identity: Mapping[str, Any], inputs: Inputs) -> int:
 
 def identity_of(inputs: Inputs) -> dict[str, Any]:
     """The values that must not change when the run is resumed, and where it was made longer, if it was."""
-    extended = [{"from": total, "at": at} for total, at in inputs.plan.extended]
+    extended = [_extension_to_json(each) for each in inputs.plan.extended]
     identity = inputs.config.identity | {
         "global_batch": inputs.batches.global_batch,
         "hosts": devices.input_pipelines(inputs.strategy),
@@ -123,6 +135,17 @@ def identity_of(inputs: Inputs) -> dict[str, Any]:
         "images": inputs.train.examples,
     }
     return identity | ({"extended": extended} if extended else {})
+
+
+def _extension_to_json(extension: Extension) -> dict[str, int]:
+    """The iterations only if the optimizer has skipped updates."""
+    skips = {"iterations": extension.iterations} if extension.iterations != extension.at else {}
+    return {"from": extension.total, "at": extension.at} | skips
+
+
+def _extension(value: Mapping[str, int]) -> Extension:
+    at = int(value["at"])
+    return Extension(total=int(value["from"]), at=at, iterations=int(value.get("iterations", at)))
 
 
 def _write_config(inputs: Inputs) -> None:

@@ -157,16 +157,19 @@ def _make_loop(
         )
     state = State(inputs.train.manifest.labels.num_classes)
     checkpoints = _restored(inputs, learner, state, console)
-    go_on(continuation, state)
+    inputs = go_on(continuation, state, int(tf.convert_to_tensor(learner.optimizer.iterations.value)))
+    schedule.earlier = make_schedule(inputs).earlier  # known only now; no update has been traced yet
+    checkpoints.about = identity_of(inputs)
+    shown = make_schedule(inputs, counts_skipped=True)
     if continuation.change:
-        console.print(_longer(inputs, schedule), highlight=False, markup=False)
+        console.print(_longer(inputs, shown), highlight=False, markup=False)
     journal, validation = _open_results(inputs, learner, state, console)
     return Loop(
         inputs=inputs,
         learner=learner,
         steps=steps,
         state=state,
-        learning_rate=lambda step: float(schedule(step)),
+        learning_rate=lambda step: float(shown(step)),
         evaluate=validation,
         checkpoints=checkpoints,
         journal=journal,
@@ -177,7 +180,7 @@ def _make_loop(
 
 def _longer(inputs: Inputs, schedule: Schedule) -> str:
     """What a finished run that is made longer begins with."""
-    at, total = inputs.plan.extended[-1][1], inputs.plan.total_steps
+    at, total = inputs.plan.extended[-1].at, inputs.plan.total_steps
     before, now = float(schedule(at - 1)), float(schedule(at))
     return (
         f"{inputs.config.places.output} was complete after {at:,} updates and is made longer, to {total:,}: the "
@@ -191,7 +194,6 @@ def _restored(inputs: Inputs, learner: Learner, state: State, console: Console) 
         inputs.config.places.checkpoints,
         learner.variables | state.variables,
         is_chief=inputs.config.cluster.is_chief,
-        about=identity_of(inputs),
         added=[ADDED],
     )
     checkpoints.restore()

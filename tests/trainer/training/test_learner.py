@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -20,9 +21,11 @@ from trainer.inference.model_file import save_model
 from trainer.models import MODELS, Architecture, build
 from trainer.models.backbones.efficientnet_lite import classifier
 from trainer.models.errors import ModelError, WeightsError
+from trainer.objective.optimizers import Schedule
 from trainer.training.errors import TrainingError
-from trainer.training.inputs import open_inputs
+from trainer.training.inputs import Inputs, open_inputs
 from trainer.training.learner import Learner, make_learner, make_schedule
+from trainer.training.plan import Extension
 
 # TensorFlow's tensors take no `copy` keyword yet, which NumPy 2 says wherever Keras saves a variable.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -33,10 +36,25 @@ def faulty(num_classes: int, input_shape: tuple[int | None, int | None, int], *,
 
 
 def learn(folder: Path, *options: str, is_new: bool = True) -> Learner:
-    places = [f"--dataset={write_dataset(folder, 'raw_uint8', (3,))}", f"--output={folder / 'run'}", "--val_split="]
     console = Console(quiet=True)
-    inputs = open_inputs(parse_train([*places, *options], {}), tf.distribute.get_strategy(), console)
+    inputs = opened(folder, *options)
     return make_learner(inputs, make_schedule(inputs), console, is_new=is_new)
+
+
+def opened(folder: Path, *options: str) -> Inputs:
+    places = [f"--dataset={write_dataset(folder, 'raw_uint8', (3,))}", f"--output={folder / 'run'}", "--val_split="]
+    config = parse_train([*places, *options], {})
+    return open_inputs(config, tf.distribute.get_strategy(), Console(quiet=True))
+
+
+def test_the_schedule_of_a_longer_run_begins_where_the_optimizer_was(tmp_path: Path) -> None:
+    """After 20 updates, of which it had skipped 3."""
+    inputs = opened(tmp_path, "--steps=30", "--learning_rate=0.5")
+    plan = replace(inputs.plan, extended=(Extension(total=20, at=20, iterations=17),))
+    schedule, counted = (make_schedule(replace(inputs, plan=plan), counts_skipped=each) for each in (False, True))
+    short, long = (Schedule("poly", learning_rate=0.5, total_steps=total) for total in (20, 30))
+    assert [float(schedule(step)) for step in (16, 17, 29)] == [float(short(16)), float(long(17)), float(long(29))]
+    assert [float(counted(step)) for step in (19, 20, 29)] == [float(short(19)), float(long(20)), float(long(29))]
 
 
 @pytest.mark.parametrize(

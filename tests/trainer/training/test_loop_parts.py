@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES
-from trainer.training.plan import Plan
+from trainer.training.plan import Extension, Plan
 from trainer.training.state import BY_CALLBACK, BY_PATIENCE, State
 from trainer.training.steps import Updates
 from trainer.training.stop import StopSignal
@@ -33,7 +33,7 @@ PLANS = st.builds(
     steps_per_call=st.none(),
     global_batch=st.just(4),
     extended=st.lists(st.integers(1, 199), max_size=2, unique=True).map(
-        lambda ends: tuple((at, at) for at in sorted(ends))
+        lambda ends: tuple(Extension(total=at, at=at, iterations=at) for at in sorted(ends))
     ),
 )
 
@@ -58,7 +58,7 @@ def multiples(interval: int, plan: Plan) -> set[int]:
 
 
 def ends_of(plan: Plan) -> set[int]:
-    return {at for _, at in plan.extended if at < plan.total_steps} | {plan.total_steps}
+    return {each.at for each in plan.extended if each.at < plan.total_steps} | {plan.total_steps}
 
 
 @given(PLANS)
