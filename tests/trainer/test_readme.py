@@ -67,7 +67,7 @@ def test_all_layers_of_all_models_are_in_the_module_that_is_imported() -> None:
     ours = {
         each for name, each in registered if name.startswith(f"{layers.PACKAGE}>") and issubclass(each, keras.Layer)
     }
-    assert len(ours) == 4
+    assert len(ours) == 5
     assert {each.__module__ for each in ours} == {layers.__name__}
 
 
