@@ -81,7 +81,9 @@ def test_a_file_is_not_replaced_unasked(u2netp: Path, capsys: pytest.CaptureFixt
     assert "u2netp.keras exists: set --overwrite to replace it" in capsys.readouterr().err
     assert u2netp.read_bytes() == before
     assert convert.main([*arguments, "--overwrite"]) == 0
-    assert "u2netp of 2 classes (foreground), from all 686 tensors of the network" in capsys.readouterr().out
+    assert (
+        "u2netp of 2 classes (label table foreground), from all 686 tensors of the network" in capsys.readouterr().out
+    )
 
 
 def test_an_output_that_is_no_model_file_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -310,9 +312,18 @@ def test_a_model_without_one_of_its_variables_is_refused(xception41: Variables, 
         conversion.convert(str(path))
 
 
+def test_a_trained_model_needs_no_conversion(tmp_path: Path) -> None:
+    (tmp_path / "best.keras").write_bytes(b"")
+    for given in (f"{tmp_path}/best.keras", str(tmp_path)):
+        with pytest.raises(
+            ModelError, match=f"{given} is a trained model already: set it as --model, or as --initial_"
+        ):
+            conversion.convert(given)
+
+
 def test_labels_of_another_number_of_classes_are_refused(tmp_path: Path) -> None:
     path = str(tiny(tmp_path / "model.ckpt"))
-    with pytest.raises(ModelError, match="has 19 classes, and the label table voc21 has 21: set another --labels"):
+    with pytest.raises(ModelError, match="has 19 classes, and the label table voc21 has 21: leave out --labels"):
         conversion.convert(path, "voc21")
     with pytest.raises(ModelError, match="there is no label table 'x'; set --labels to one of cityscapes19, "):
         conversion.convert(path, "x")

@@ -11,7 +11,7 @@ from beam_pipelines.contract.labels import BUILTIN_TABLES, Label, LabelTable
 from beam_pipelines.contract.normalization import Normalization
 from trainer import models
 from trainer.errors import refusals
-from trainer.inference.model_file import Description, ModelFileError, save_model
+from trainer.inference.model_file import BEST, Description, ModelFileError, save_model
 from trainer.inference.request import ConvertSettings
 from trainer.models.errors import ModelError
 from trainer.models.weights import INITIAL, PUBLISHED, Outputs, Published, recognize
@@ -51,7 +51,7 @@ def convert_file(settings: ConvertSettings) -> str:
     labels = description.labels
     dropped = ", ".join(f"{kind} ({number:,})" for kind, number in account.dropped.items())
     return (
-        f"{settings.output}: {description.model} of {labels.num_classes} classes ({labels.name}), from all "
+        f"{settings.output}: {description.model} of {labels.num_classes} classes (label table {labels.name}), from all "
         f"{account.used:,} tensors of the network" + (f"; left out: {dropped}" if dropped else "")
     )
 
@@ -68,6 +68,8 @@ def convert(
     Raises:
       ModelError, WeightsError: see `convert_file`.
     """
+    if weights.endswith(".keras") or tf.io.gfile.exists(f"{weights.rstrip('/')}/{BEST}"):
+        raise ModelError(f"{weights} is a trained model already: set it as --model, or as --initial_model of a run")
     source = open_checkpoint(weights) if is_checkpoint(weights) else open_state(weights)
     row = recognize(source)
     if row is None:
@@ -117,9 +119,9 @@ def _outputs(row: Published, source: Source, labels: str | None) -> Outputs:
         raise ModelError(f"there is no label table {labels!r}; set --labels to one of {', '.join(_TABLES)}")
     expected = _TABLES[labels]().num_classes
     if expected != (_TABLES[known.labels]().num_classes if known else classes):
-        raise ModelError(
-            f"{source.path} has {classes} classes, and the label table {labels} has {expected}: set another --labels"
-        )
+        cure = f"leave out --labels for {known.labels}" if known else "set another --labels"
+        number = f"{classes} class{'' if classes == 1 else 'es'}"
+        raise ModelError(f"{source.path} has {number}, and the label table {labels} has {expected}: {cure}")
     return known if known and known.labels == labels else Outputs(labels)
 
 

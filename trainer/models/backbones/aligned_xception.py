@@ -101,7 +101,10 @@ def read_weights(source: str, *, variant: str) -> Callable[[keras.Model], None]:
     """
     names = slim_names.backbone(variant)
     if source == "imagenet":
-        raise WeightsError(f"the ImageNet weights of {variant} are in no Python package: {names.cure}")
+        raise WeightsError(
+            f"the ImageNet weights of {variant} are in no Python package: {names.cure}; or set "
+            "--backbone=efficientnet_lite0 or --backbone=keras_xception, which have some"
+        )
     opened = open_checkpoint(source)
     for other in VARIANTS.keys() - {variant}:
         if opened.has(f"{other}/") and not opened.has(f"{variant}/"):

@@ -221,7 +221,10 @@ def _named(name: str) -> Any:
         return _NAMES[name]
     if found := re.fullmatch(r"torch (\w+)Storage", name):
         raise _OtherNumbersError(found[1])
-    raise ValueError(f"it names {name.replace(' ', '.')[:80]}, which no file of weights needs")
+    raise ValueError(
+        f"it names {name.replace(' ', '.')[:80]}, which no file of weights needs; nothing was run here, but other "
+        "programs would run it"
+    )
 
 
 class _OtherNumbersError(Exception):
