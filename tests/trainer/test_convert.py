@@ -329,6 +329,23 @@ def test_labels_of_another_number_of_classes_are_refused(tmp_path: Path) -> None
         conversion.convert(path, "x")
 
 
+@pytest.mark.parametrize("name", ["model.ckpt.data-00000-of-00001", "model.ckpt.index"])
+def test_a_checkpoint_that_ends_anywhere_is_refused(name: str, tmp_path: Path) -> None:
+    large = {"a": np.ones(2_000_000, np.float32), "b": np.ones(3, np.float32)}
+    path = write_checkpoint(tmp_path / "model.ckpt", large)
+    content = (tmp_path / name).read_bytes()
+    for end in (0, 1, len(content) // 3, len(content) // 2, len(content) - 13, len(content) - 1):
+        (tmp_path / name).write_bytes(content[:end])
+        with pytest.raises(ModelError, match=r"is damaged|is not a checkpoint that can be read"):
+            read_all(str(path))
+
+
+def read_all(path: str) -> None:
+    source = open_checkpoint(path)
+    for name in source.shapes:
+        source.read(name)
+
+
 def test_damage_of_a_checkpoint_is_seen_when_it_is_read(tmp_path: Path) -> None:
     source = open_checkpoint(str(tiny(tmp_path / "model.ckpt")))
     assert source.read("logits/semantic/weights").sum() == 256 * 19

@@ -128,5 +128,5 @@ def test_print_config_tells_every_value_and_its_source(tmp_path: Path, capsys: p
     assert rows["xla"] == ("True", str(tmp_path / "mine.yaml"))
     assert rows["seed"] == ("3", "command line")
     assert rows["flip"] == ("0.5", "default")
-    places = {"dataset", "output", "checkpoints", "logs", "export", "cluster", "reports_metric"}
+    places = {"dataset", "other_datasets", "output", "checkpoints", "logs", "export", "cluster", "reports_metric"}
     assert rows.keys() == parse_train([DATASET], {}).to_json().keys() - places

@@ -13,6 +13,8 @@ from trainer.models.errors import ModelError, WeightsError
 from trainer.models.weights.transfer import Source
 
 _ENDING = re.compile(r"\.(index|meta|data-\d+-of-\d+)$")
+# TensorFlow's reader has no error of its own for damage, and gives some errors as those of Python.
+_DAMAGE = (tf.errors.OpError, IndexError, MemoryError, RuntimeError, ValueError)
 _CURE = "get the files again: all of PREFIX.index and PREFIX.data-..."
 
 
@@ -38,7 +40,7 @@ def open_checkpoint(path: str) -> Source:
             reader = tf.train.load_checkpoint(prefix)
     except tf.errors.NotFoundError as error:
         raise WeightsError(f"{prefix}: a file of the checkpoint is missing ({cause_of(error)}); {_CURE}") from error
-    except tf.errors.OpError as error:  # of damage it has no own kind
+    except _DAMAGE as error:
         raise ModelError(f"{prefix} is not a checkpoint that can be read ({cause_of(error)}); {_CURE}") from error
     shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()}
 
@@ -46,7 +48,7 @@ def open_checkpoint(path: str) -> Source:
         try:
             with refusals():
                 return np.asarray(reader.get_tensor(name))
-        except tf.errors.OpError as error:
+        except _DAMAGE as error:
             raise ModelError(f"{prefix} is damaged: {name} can't be read ({cause_of(error)}); {_CURE}") from error
 
     return Source(path=prefix, shapes=shapes, read=read)
