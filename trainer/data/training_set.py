@@ -71,7 +71,7 @@ class TrainingSet:
         total = np.zeros(self.manifest.labels.num_classes)
         for split, share in zip(self.splits, self.mix, strict=True):
             pixels = np.sum([split.manifest.class_pixels[name] for name in names], axis=0)
-            total += pixels * (share * self.examples / split.examples if len(self.splits) > 1 else 1.0)
+            total += pixels * (share * self.examples / split.examples)
         return total
 
 

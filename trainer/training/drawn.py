@@ -11,28 +11,23 @@ from beam_pipelines.contract.labels import LabelTable
 
 
 class DrawnClasses:
-    """Counts the labeled pixels of an epoch by class, and prints their shares once, beside those of uniform sampling.
+    """Prints the shares of the classes in the labeled pixels of an epoch, once, beside those of uniform sampling.
 
     Args:
-      uniform: float64[C], the pixels of each class in the images to train on, which uniform
-        sampling reaches in the mean.
+      uniform: float64[C], the pixels of each class in the images to train on, which uniform sampling reaches in the
+        mean.
     """
 
     def __init__(self, labels: LabelTable, uniform: np.ndarray, console: Console) -> None:
         self._labels, self._uniform, self._console = labels, uniform, console
-        self._pixels: np.ndarray | None = np.zeros(labels.num_classes, np.int64)
+        self._is_shown = False
 
-    def add(self, confusion: np.ndarray) -> None:
-        """Counts int64[C, C], whose rows are the truth."""
-        if self._pixels is not None:
-            self._pixels += confusion.sum(axis=1)
-
-    def show(self) -> None:
-        """Prints the table, at the end of the first epoch that this process has seen."""
-        if self._pixels is None or not self._pixels.any():
-            return
-        self._console.print(share_table(self._labels, self._uniform, self._pixels))
-        self._pixels = None
+    def show(self, confusion: np.ndarray) -> None:
+        """Prints the table of an epoch with the counts int64[C, C], whose rows are the truth; only the first time."""
+        pixels = confusion.sum(axis=1)
+        if not self._is_shown and pixels.any():
+            self._console.print(share_table(self._labels, self._uniform, pixels))
+            self._is_shown = True
 
 
 def share_table(labels: LabelTable, uniform: np.ndarray, drawn: np.ndarray) -> Table:

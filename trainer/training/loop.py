@@ -112,8 +112,6 @@ class Loop:
         if not updates.finite.all():
             raise self._not_finite(step + int(np.argmin(updates.finite)))
         self.state.add(updates)
-        if self.drawn is not None:
-            self.drawn.add(updates.confusion)
         self._report(step + count, updates, pace)
         return updates
 
@@ -147,7 +145,7 @@ class Loop:
         if not self._plan.ends_epoch(step) or int(self.state.epoch_end) == step:
             return
         if self.drawn is not None:
-            self.drawn.show()
+            self.drawn.show(self.state.epoch_confusion.numpy())
         logs = self._evaluate(step, stop) if self._plan.evaluates(step) else {}
         self.callbacks.on_epoch_end((step - 1) // self._plan.steps_per_epoch, self._epoch_logs(step) | logs)
         stopped = self._ends_early(step)
