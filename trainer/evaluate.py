@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from trainer.data.dataset import Split
-    from trainer.evaluation.evaluator import Evaluation
+    from trainer.evaluation.results import Evaluation
     from trainer.evaluation.options import EvaluateSettings
 
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from trainer.data.batches import evaluation_batches
 from trainer.data.dataset import Split
-from trainer.evaluation.evaluator import Evaluation
+from trainer.evaluation.results import Evaluation
 from trainer.inference.views import predict_logits
 
 _SHOWN = 2  # images of each kind
@@ -54,7 +54,7 @@ def _captions(evaluation: Evaluation) -> dict[int, str]:
     captions: dict[int, str] = {}
     for rank, positions in picked.items():
         for position in positions:
-            name = evaluation.filenames[position]
+            name = evaluation.images.filenames[position]
             shown = name if len(name) <= _CAPTION else "…" + name[-_CAPTION:]
             captions.setdefault(position, f"{rank}: {shown}, mean IoU {100 * means[position]:.1f} %")
     return captions

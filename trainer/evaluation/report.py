@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from trainer.data.dataset import Split
-    from trainer.evaluation.evaluator import Evaluation
+    from trainer.evaluation.results import Evaluation
     from trainer.evaluation.examples import Example
     from trainer.inference.model_file import Description
 
@@ -43,7 +43,7 @@ class Report:
 
     @property
     def about(self) -> str:
-        return f"{self.evaluation.split}, {len(self.evaluation.filenames):,} images"
+        return f"{self.evaluation.split}, {len(self.evaluation.images.filenames):,} images"
 
     @functools.cached_property
     def examples(self) -> list[Example]:
@@ -109,7 +109,7 @@ def _metrics(report: Report) -> bytes:
     evaluation, manifest, description = report.evaluation, report.split.manifest, report.description
     value = {
         "split": evaluation.split,
-        "images": len(evaluation.filenames),
+        "images": len(evaluation.images.filenames),
         "dataset": {"folder": report.split.folder, "fingerprint": manifest.fingerprint},
         "model": None if description is None else {**description.to_json(), "labels": description.labels.name},
         "scales": list(evaluation.scales),
@@ -147,7 +147,7 @@ def _class_rows(report: Report) -> Iterator[dict[str, Any]]:
 
 
 def _image_rows(report: Report) -> Iterator[dict[str, Any]]:
-    for name, scores in zip(report.evaluation.filenames, report.evaluation.image_scores, strict=True):
+    for name, scores in zip(report.evaluation.images.filenames, report.evaluation.image_scores, strict=True):
         yield {
             "filename": name,
             "mean_iou": scores.mean_iou,

@@ -94,13 +94,13 @@ def oracle(folder: str, model: keras.Model) -> tuple[np.ndarray, float]:
 def test_every_image_counts_once_and_as_in_numpy(folders: dict[str, str], model: keras.Model, name: str, batch: int):
     found = evaluate(model, open_split(folders[name], "train"), batch=batch, strategy=ONE)
     counts, loss = oracle(folders[name], model)
-    np.testing.assert_array_equal(found.confusions, counts)
-    assert found.confusions.dtype == found.confusion.dtype == np.int64
+    np.testing.assert_array_equal(found.images.confusions, counts)
+    assert found.images.confusions.dtype == found.confusion.dtype == np.int64
     np.testing.assert_array_equal(found.confusion, counts.sum(axis=0))
     np.testing.assert_array_equal(found.scores.confusion, found.confusion)
     assert [scores.pixel_accuracy for scores in found.image_scores] == [np.trace(each) / each.sum() for each in counts]
     assert found.loss == pytest.approx(loss, rel=1e-5)
-    assert found.filenames == tuple(example["filename"].decode() for example in examples_of(folders[name]))
+    assert found.images.filenames == tuple(example["filename"].decode() for example in examples_of(folders[name]))
     assert (found.split, found.scales, found.flip) == ("train", (1.0,), False)
     assert found.intervals.mean_iou[0] < found.scores.mean_iou < found.intervals.mean_iou[1]
 
@@ -114,7 +114,7 @@ def test_progress_comes_to_the_number_of_images(split: Split, model: keras.Model
 def test_the_first_output_predicts(split: Split, folders: dict[str, str], model: keras.Model):
     both = keras.Model(model.inputs, [model.outputs[0], -model.outputs[0]])
     found = evaluate(both, split, batch=16, strategy=ONE)
-    np.testing.assert_array_equal(found.confusions, oracle(folders["one"], model)[0])
+    np.testing.assert_array_equal(found.images.confusions, oracle(folders["one"], model)[0])
 
 
 def test_an_evaluator_sees_new_weights_and_is_traced_once(split: Split, folders: dict[str, str]):
@@ -131,7 +131,7 @@ def test_an_evaluator_sees_new_weights_and_is_traced_once(split: Split, folders:
     changing.set_weights([-weight for weight in changing.get_weights()])
     second = evaluator()
     assert len(traces) == before
-    np.testing.assert_array_equal(second.confusions, oracle(folders["one"], changing)[0])
+    np.testing.assert_array_equal(second.images.confusions, oracle(folders["one"], changing)[0])
     assert (second.confusion != first.confusion).any()
 
 
@@ -155,8 +155,8 @@ def test_evaluations_share_an_iterator_until_one_is_broken_off(
     third = evaluator()
     assert len(started) == 2, "the other is in the middle of the split"
     for found in (second, third):
-        assert found.filenames == first.filenames
-        np.testing.assert_array_equal(found.confusions, first.confusions, strict=True)
+        assert found.images.filenames == first.images.filenames
+        np.testing.assert_array_equal(found.images.confusions, first.images.confusions, strict=True)
 
 
 def test_the_batches_of_an_evaluator_are_untuned(split: Split, model: keras.Model, monkeypatch: pytest.MonkeyPatch):
@@ -201,7 +201,7 @@ with strategy.scope():
     model, _ = load_model(settings["model"])
 for name, (folder, batch, scales) in settings["runs"].items():
     found = evaluate(model, open_split(folder, "train"), batch=batch, strategy=strategy, scales=scales)
-    arrays = {"confusions": found.confusions, "confusion": found.confusion, "filenames": np.array(found.filenames)}
+    arrays = {"confusions": found.images.confusions, "confusion": found.confusion, "filenames": np.array(found.images.filenames)}
     np.savez(settings["output"] + name, loss=found.loss, replicas=strategy.num_replicas_in_sync, **arrays)
 """
 
@@ -234,9 +234,9 @@ def test_two_replicas_count_the_same_to_the_last_pixel(
         found = np.load(tmp_path / "two" / f"{name}.npz")
         expected = evaluate(model, open_split(folder, "train"), batch=16, strategy=ONE, scales=scales)
         assert found["replicas"] == 2
-        np.testing.assert_array_equal(found["confusions"], expected.confusions)
+        np.testing.assert_array_equal(found["confusions"], expected.images.confusions)
         np.testing.assert_array_equal(found["confusion"], expected.confusion)
-        assert tuple(found["filenames"]) == expected.filenames
+        assert tuple(found["filenames"]) == expected.images.filenames
         assert found["loss"] == pytest.approx(expected.loss, rel=1e-5)
 
 
@@ -256,9 +256,9 @@ def test_two_hosts_count_their_shares_and_know_the_sum(
     for name, folder in folders.items():
         parts = [np.load(tmp_path / str(index) / f"{name}.npz") for index in range(2)]
         expected = evaluate(model, open_split(folder, "train"), batch=16, strategy=ONE)
-        of_name = dict(zip(expected.filenames, expected.confusions, strict=True))
+        of_name = dict(zip(expected.images.filenames, expected.images.confusions, strict=True))
         filenames = [filename for part in parts for filename in part["filenames"].tolist()]
-        assert sorted(filenames) == sorted(expected.filenames)
+        assert sorted(filenames) == sorted(expected.images.filenames)
         for part in parts:
             assert 0 < len(part["filenames"]) < EXAMPLES
             for filename, counts in zip(part["filenames"].tolist(), part["confusions"], strict=True):

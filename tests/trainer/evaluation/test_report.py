@@ -98,7 +98,7 @@ def test_metrics_hold_scores_intervals_and_what_they_are_of(
     found = json.loads(text)
     scores = evaluation.scores.to_json()
     assert {name: found[name] for name in scores} == scores
-    assert found["interval_95"] == bootstrap_interval(evaluation.confusions, seed=0).to_json(CAMVID)
+    assert found["interval_95"] == bootstrap_interval(evaluation.images.confusions, seed=0).to_json(CAMVID)
     assert (found["split"], found["images"], found["scales"], found["flip"]) == ("train", sum(SHARDS), [1.0], True)
     assert found["dataset"]["folder"] == split.folder
     assert found["model"]["step"] == 7
@@ -109,7 +109,7 @@ def test_metrics_hold_scores_intervals_and_what_they_are_of(
 
 def test_every_metric_is_in_the_file_and_in_the_table(folder: Path, evaluation: Evaluation):
     found = json.loads((folder / "metrics.json").read_text())
-    text = printed(evaluation.scores, evaluation.confusions)
+    text = printed(evaluation.scores, evaluation.images.confusions)
     assert [name for name in found if name in {metric.name for metric in METRICS}] == [each.name for each in METRICS]
     lines = [line for line in text.splitlines() if re.match("[a-z]", line)]
     for metric, line in zip(METRICS, lines, strict=True):
@@ -157,7 +157,7 @@ def test_the_table_of_images_has_each_in_stored_order(folder: Path, evaluation: 
     stored = list(open_dataset(split.folder, "train").as_numpy_iterator())
     assert [row["filename"] for row in rows] == [example["filename"].decode() for example in stored]
     assert [int(row["valid_pixels"]) for row in rows] == [(example["mask"] != IGNORE).sum() for example in stored]
-    expected = [Scores(confusion=counts, labels=CAMVID).mean_iou for counts in evaluation.confusions]
+    expected = [Scores(confusion=counts, labels=CAMVID).mean_iou for counts in evaluation.images.confusions]
     assert [float(row["mean_iou"]) for row in rows] == expected
 
 
@@ -185,7 +185,7 @@ def test_the_contact_sheet_shows_the_worst_the_median_and_the_best(
     picked = [*order[:2], *order[len(order) // 2 - 1 : len(order) // 2 + 1], *order[-2:]]
     ranks = ["worst", "worst", "median", "median", "best", "best"]
     assert [example.caption for example in examples] == [
-        f"{rank}: {evaluation.filenames[index]}, mean IoU {100 * means[index]:.1f} %"
+        f"{rank}: {evaluation.images.filenames[index]}, mean IoU {100 * means[index]:.1f} %"
         for rank, index in zip(ranks, picked, strict=True)
     ]
     for index, example in zip(picked, examples, strict=True):
@@ -195,7 +195,7 @@ def test_the_contact_sheet_shows_the_worst_the_median_and_the_best(
         counts = np.zeros((11, 11), np.int64)
         valid = example.truth != IGNORE
         np.add.at(counts, (example.truth[valid], example.prediction[valid]), 1)
-        np.testing.assert_array_equal(counts, evaluation.confusions[index])
+        np.testing.assert_array_equal(counts, evaluation.images.confusions[index])
 
 
 @pytest.mark.parametrize("images", [1, 3])
@@ -220,7 +220,7 @@ def printed(scores: Scores, confusions: np.ndarray) -> str:
 
 
 def test_the_printed_table_says_all(evaluation: Evaluation):
-    text, scores = printed(evaluation.scores, evaluation.confusions), evaluation.scores
+    text, scores = printed(evaluation.scores, evaluation.images.confusions), evaluation.scores
     for row, iou, pixels in zip(CAMVID.classes, scores.class_iou, scores.confusion.sum(axis=1), strict=True):
         (line,) = [line for line in text.splitlines() if f" {row.name} " in line]
         low, high = 100 * evaluation.intervals.class_iou[row.train_id]
