@@ -80,7 +80,8 @@ class Calibration:
         }
 
     def _mean_of(self, sums: np.ndarray) -> np.ndarray:
-        return np.divide(sums, self.pixels, out=np.full(len(self.bins), np.nan), where=self.pixels > 0)
+        means: np.ndarray = np.divide(sums, self.pixels, out=np.full(len(self.bins), np.nan), where=self.pixels > 0)
+        return means
 
 
 def expected_error(bins: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -16,8 +16,9 @@ from trainer.data.batches import evaluation_batches
 from trainer.data.dataset import Split, share_of, steps_of_epoch
 from trainer.evaluation.measures import measure
 from trainer.evaluation.results import Evaluation, ImageResults
+from trainer.inference.logits import predict_logits
 from trainer.inference.model_file import Description
-from trainer.inference.views import predict_logits
+from trainer.inference.views import WHOLE, Views
 from trainer.objective.losses import SegmentationLoss
 
 Progress = Callable[[int, int], None]  # (images of this host so far, all images of this host)
@@ -35,12 +36,11 @@ def evaluate(
     *,
     batch: int,
     strategy: tf.distribute.Strategy,
-    scales: Sequence[float] = (1.0,),
-    flip: bool = False,
+    views: Views = WHOLE,
     on_progress: Progress | None = None,
 ) -> Evaluation:
     """Evaluates `model` once; see `Evaluator`."""
-    return Evaluator(model, split, batch=batch, strategy=strategy, scales=scales, flip=flip)(on_progress)
+    return Evaluator(model, split, batch=batch, strategy=strategy, views=views)(on_progress)
 
 
 class EvaluationStoppedError(Exception):
@@ -55,7 +55,7 @@ class Evaluator:
 
     Args:
       batch: images on each replica at a time; 1 for images of several sizes. The result does not depend on it.
-      scales, flip: see `predict_logits`.
+      views: see `predict_logits`.
 
     Raises:
       EvaluationError: the model does not have an output for each class, or takes images of one size only and a scale
@@ -70,16 +70,14 @@ class Evaluator:
         *,
         batch: int,
         strategy: tf.distribute.Strategy,
-        scales: Sequence[float] = (1.0,),
-        flip: bool = False,
+        views: Views = WHOLE,
     ) -> None:
-        _check(model, split, scales)
+        _check(model, split, views.scales)
         self._model = model
         self._split = split
         self._batch = batch if split.manifest.pixels.uniform else 1
         self._strategy = strategy
-        self._scales = tuple(scales)
-        self._flip = flip
+        self._views = views
         self._labels = split.manifest.labels
         self._images = 0  # of this host
         self._steps = 0
@@ -99,7 +97,7 @@ class Evaluator:
         """
         classes = self._labels.num_classes
         total, losses = np.zeros((classes, classes), np.int64), np.zeros(2)
-        rows: dict[int, tuple[str, dict[str, np.ndarray]]] = {}
+        rows: dict[int, tuple[str, dict[str, Any]]] = {}
         for batches in self._one_pass():
             found, step_total, step_losses, stops = self._step(batches, tf.constant(is_asked_to_stop()))
             if stops:
@@ -116,11 +114,10 @@ class Evaluator:
             images=ImageResults.of_rows(names, measured, self._split.manifest.moments.normalization),
             confusion=total,
             loss=float(losses[0] / losses[1]) if losses[1] else math.nan,
-            scales=self._scales,
-            flip=self._flip,
+            views=self._views,
         )
 
-    def _rows(self, batches: dict[str, Any], found: dict[str, Any]) -> dict[int, tuple[str, dict[str, np.ndarray]]]:
+    def _rows(self, batches: dict[str, Any], found: dict[str, Any]) -> dict[int, tuple[str, dict[str, Any]]]:
         """The images of this host in a step: position -> (file name, what was measured)."""
         positions, names = self._gather(batches["position"]), self._gather(batches["name"])
         columns = {key: self._gather(values) for key, values in found.items()}
@@ -180,7 +177,7 @@ class Evaluator:
         """One replica -> what `measure` finds, the sum of the counts, [sum of losses, sum of weights], `stop` as 0 or
         1.
         """
-        logits = predict_logits(self._model, images, self._scales, self._flip)
+        logits = predict_logits(self._model, images, self._views)
         found = measure(mask, logits, images)
         losses = tf.stack(SegmentationLoss()(mask, [logits]))
         return found, tf.reduce_sum(found["confusions"], axis=0), losses, tf.cast(stop, tf.int32)
@@ -200,15 +197,13 @@ def renormalized(model: keras.Model, description: Description, manifest: Manifes
     return keras.Model(images, model(rescaled))
 
 
-def _check(model: keras.Model, split: Split, scales: Sequence[float]) -> None:
+def _check(model: keras.Model, split: Split, scales: tuple[float, ...]) -> None:
     classes, channels = split.manifest.labels.num_classes, model.outputs[0].shape[-1]
     if channels != classes:
         raise EvaluationError(
             f"the model has {channels} classes, but {split.folder} has {classes}: use the data set that the model was "
             "trained on, or one built with the same --labels"
         )
-    if not scales or any(not 0 < scale < math.inf for scale in scales):
-        raise EvaluationError(f"scales {list(scales)}: set one or more numbers above 0")
     height, width = model.input_shape[1:3]
     if (height, width) != (None, None) and set(scales) != {1}:
         raise EvaluationError(

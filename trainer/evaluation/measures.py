@@ -88,9 +88,7 @@ def label_quality(mask: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(weights * of_label, [1, 2]) / tf.reduce_sum(weights, [1, 2])
 
 
-def _boundary_counts(
-    mask: tf.Tensor, prediction: tf.Tensor, classes: int
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+def _boundary_counts(mask: tf.Tensor, prediction: tf.Tensor, classes: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """-> `confusions`, `near` and `boundary` of `measure`."""
     height, width = (mask.shape[axis] or tf.shape(mask)[axis] for axis in (1, 2))
     reach, is_valid = reach_of(height, width), mask != IGNORE

@@ -15,6 +15,7 @@ from beam_pipelines.contract.labels import LabelTable
 from beam_pipelines.contract.normalization import Normalization
 from trainer.evaluation.calibration import bins_of_levels
 from trainer.evaluation.metrics import Intervals, Scores, bootstrap_interval
+from trainer.inference.views import Views
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, section 2.5.1
 
@@ -32,7 +33,7 @@ class ImageResults:
       confusions: int64[N, C, C], one matrix for each image; rows are the truth.
       near: int64[N, C, C], of the pixels near a boundary between true classes.
       boundary: int64[N, C, 3], intersection, truth and prediction of Boundary IoU.
-      calibration: int64[N, BINS, 3], pixels, correct pixels and sum of confidences; see `trainer.evaluation.calibration`.
+      calibration: int64[N, BINS, 3], pixels, correct pixels and sum of confidences; see `bins_of_levels`.
       brightness: float32[N], the mean luma, 0..255.
       label_quality: float32[N], 0..1.
     """
@@ -47,7 +48,7 @@ class ImageResults:
 
     @classmethod
     def of_rows(
-        cls, names: Sequence[str], rows: Sequence[Mapping[str, np.ndarray]], normalization: Normalization
+        cls, names: Sequence[str], rows: Sequence[Mapping[str, Any]], normalization: Normalization
     ) -> ImageResults:
         """Of the images that `measure` measured, one row for each, which are normalized by `normalization`."""
         stacked = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
@@ -61,7 +62,7 @@ class ImageResults:
         )
 
     def to_bytes(self, labels: LabelTable) -> bytes:
-        """The content of a file that `read_results` reads: compressed arrays of NumPy, with the names of the classes."""
+        """The content of a file that `read_results` reads: compressed arrays, with the names of the classes."""
         content = io.BytesIO()
         names = [row.name for row in labels.classes]
         arrays = vars(self) | {"filenames": _texts(self.filenames), "class_names": _texts(names)}
@@ -110,7 +111,7 @@ class Evaluation:
       confusion: int64[C, C], the exact sum over the images of all hosts.
       loss: mean cross entropy of the valid pixels of all hosts, in nats, for any training loss; NaN if no pixel is
         valid.
-      scales, flip: the test-time augmentation; see `predict_logits`.
+      views: what the model saw of each image; see `predict_logits`.
     """
 
     split: str
@@ -118,8 +119,7 @@ class Evaluation:
     images: ImageResults
     confusion: np.ndarray
     loss: float
-    scales: tuple[float, ...]
-    flip: bool
+    views: Views
 
     @functools.cached_property
     def scores(self) -> Scores:

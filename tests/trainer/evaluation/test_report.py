@@ -22,15 +22,18 @@ from rich.console import Console
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE
 from tests.support.handmade import SHARDS, make_sample, write_dataset
+from tests.support.results import results_of
 from trainer.data.dataset import Split, open_dataset, open_split
 from trainer.evaluate import main
 from trainer.evaluation import plots
-from trainer.evaluation.evaluator import Evaluation, evaluate
+from trainer.evaluation.evaluator import evaluate
 from trainer.evaluation.examples import Example
 from trainer.evaluation.metrics import METRICS, Scores, bootstrap_interval
 from trainer.evaluation.printed import print_scores
 from trainer.evaluation.report import FILES, write_report
+from trainer.evaluation.results import Evaluation
 from trainer.inference.model_file import Description
+from trainer.inference.views import Views
 
 CAMVID = BUILTIN_TABLES["camvid11"]()
 ONE = tf.distribute.OneDeviceStrategy("/cpu:0")
@@ -55,7 +58,7 @@ def model() -> keras.Model:
 
 @pytest.fixture(scope="module")
 def evaluation(split: Split, model: keras.Model) -> Evaluation:
-    return evaluate(model, split, batch=16, strategy=ONE, flip=True)
+    return evaluate(model, split, batch=16, strategy=ONE, views=Views(flip=True))
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +211,7 @@ def test_of_few_images_each_is_shown_once(tmp_path: Path, model: keras.Model, sh
 
 def test_a_report_of_images_of_several_sizes(tmp_path: Path, model: keras.Model):
     several = open_split(str(write_dataset(tmp_path / "data", "png", (4,), ((8, 12), (20, 9)))), "train")
-    found = evaluate(model, several, batch=2, strategy=ONE, scales=(0.5, 1))
+    found = evaluate(model, several, batch=2, strategy=ONE, views=Views((0.5, 1)))
     write_report(str(tmp_path / "report"), found, several, model)
     assert {path.name for path in (tmp_path / "report").iterdir()} == WITHOUT_ROWS
 
@@ -248,12 +251,10 @@ def test_scores_of_nothing_are_reported(tmp_path: Path, split: Split, model: ker
     nothing = Evaluation(
         split="train",
         labels=CAMVID,
-        filenames=("a", "b"),
-        confusions=zeros,
+        images=results_of(zeros),
         confusion=zeros[0],
         loss=math.nan,
-        scales=(1.0,),
-        flip=False,
+        views=Views(),
     )
     write_report(str(tmp_path), nothing, split, model)
     found = json.loads((tmp_path / "metrics.json").read_text())
