@@ -12,36 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from beam_pipelines.contract.labels import IGNORE, LabelTable
-
-
-def confusions(labels: tf.Tensor, predictions: tf.Tensor, num_classes: int) -> tf.Tensor:
-    """Counts the pixels of each image by true and predicted class, without those that are `IGNORE` in `labels`.
-
-    Works eagerly, in tf.function and under XLA with static shapes. One image may have up to 2^31 pixels.
-
-    Args:
-      labels: train ids, uint8 or integer [B, ...].
-      predictions: train ids below `num_classes`, integer [B, ...].
-      num_classes: static.
-
-    Returns:
-      int64 [B, num_classes, num_classes]; rows are the truth.
-    """
-    images, cells = tf.shape(labels)[0], num_classes * num_classes
-    truth = tf.cast(tf.reshape(labels, [images, -1]), tf.int32)
-    shown = tf.cast(tf.reshape(predictions, [images, -1]), tf.int32)
-    cell = tf.range(images)[:, tf.newaxis] * cells + truth * num_classes + shown
-    cell = tf.where(truth == IGNORE, -1, cell)  # a negative segment is dropped
-    counts = tf.math.unsorted_segment_sum(tf.ones_like(cell), cell, images * cells)
-    return tf.cast(tf.reshape(counts, [images, num_classes, num_classes]), tf.int64)
-
-
-def confusion(labels: tf.Tensor, predictions: tf.Tensor, num_classes: int) -> tf.Tensor:
-    """The sum of `confusions` over the batch. -> int64 [num_classes, num_classes]; rows are the truth."""
-    return tf.reduce_sum(confusions(labels, predictions, num_classes), axis=0)
+from beam_pipelines.contract.labels import LabelTable
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -194,12 +166,19 @@ def bootstrap_interval(
     """
     if confusions.ndim != 3 or not len(confusions):
         raise ValueError(f"confusions of shape {confusions.shape}: expected [images, classes, classes] with images > 0")
+    parts = np.diagonal(confusions, axis1=1, axis2=2), confusions.sum(2), confusions.sum(1)
+    return bootstrap_of_counts(*parts, seed=seed, samples=samples, confidence=confidence)
+
+
+def bootstrap_of_counts(
+    hits: np.ndarray, truth: np.ndarray, shown: np.ndarray, *, seed: int, samples: int = 1000, confidence: float = 0.95
+) -> Intervals:
+    """`bootstrap_interval` of integers [N, C]: the correct, true and predicted pixels of each image and class."""
     if samples < 1 or not 0 <= confidence < 1:
         raise ValueError(f"samples {samples}, confidence {confidence}: expected at least 1, and at least 0 and below 1")
-    images = len(confusions)
+    images = len(hits)
     draws = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), samples).astype(np.float64)
-    parts = (np.diagonal(confusions, axis1=1, axis2=2), confusions.sum(2), confusions.sum(1))
-    hits, truth, shown = (draws @ part.astype(np.float64) for part in parts)  # exact: integers below 2^53
+    hits, truth, shown = (draws @ part.astype(np.float64) for part in (hits, truth, shown))  # exact: below 2^53
     ious = _divide(hits, truth + shown - hits)
     levels = ((1 - confidence) / 2, (1 + confidence) / 2)
     limits = [_quantiles(column, levels) for column in (_row_means(ious), *ious.T)]

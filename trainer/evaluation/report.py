@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from trainer.data.dataset import Split
-    from trainer.evaluation.evaluator import Evaluation
     from trainer.evaluation.examples import Example
+    from trainer.evaluation.results import Evaluation
     from trainer.inference.model_file import Description
 
 
@@ -43,7 +43,7 @@ class Report:
 
     @property
     def about(self) -> str:
-        return f"{self.evaluation.split}, {len(self.evaluation.filenames):,} images"
+        return f"{self.evaluation.split}, {len(self.evaluation.images.filenames):,} images"
 
     @functools.cached_property
     def examples(self) -> list[Example]:
@@ -109,11 +109,11 @@ def _metrics(report: Report) -> bytes:
     evaluation, manifest, description = report.evaluation, report.split.manifest, report.description
     value = {
         "split": evaluation.split,
-        "images": len(evaluation.filenames),
+        "images": len(evaluation.images.filenames),
         "dataset": {"folder": report.split.folder, "fingerprint": manifest.fingerprint},
         "model": None if description is None else {**description.to_json(), "labels": description.labels.name},
-        "scales": list(evaluation.scales),
-        "flip": evaluation.flip,
+        "scales": list(evaluation.views.scales),
+        "flip": evaluation.views.flip,
         "loss": evaluation.loss if math.isfinite(evaluation.loss) else None,
         "interval_95": evaluation.intervals.to_json(evaluation.labels),
         **evaluation.scores.to_json(),
@@ -147,7 +147,7 @@ def _class_rows(report: Report) -> Iterator[dict[str, Any]]:
 
 
 def _image_rows(report: Report) -> Iterator[dict[str, Any]]:
-    for name, scores in zip(report.evaluation.filenames, report.evaluation.image_scores, strict=True):
+    for name, scores in zip(report.evaluation.images.filenames, report.evaluation.image_scores, strict=True):
         yield {
             "filename": name,
             "mean_iou": scores.mean_iou,
@@ -183,5 +183,9 @@ FILES: Mapping[str, ReportFile] = {
     "learning_curves.png": ReportFile("loss, mean IoU and learning rate of the run", _picture(_learning_curves)),
     "per_class.csv": ReportFile("IoU, interval and pixels of each class", lambda report: _csv(_class_rows(report))),
     "per_image.csv": ReportFile("scores of each image", lambda report: _csv(_image_rows(report))),
+    "images.npz": ReportFile(
+        "what was measured of each image, which trainer.compare reads",
+        lambda report: report.evaluation.images.to_bytes(report.evaluation.labels),
+    ),
     "metrics.json": ReportFile("all scores, the confusion matrix, the data set and the model", _metrics),
 }

@@ -11,8 +11,9 @@ from rich.console import Console
 
 from trainer.config import FINISHED, TrainConfig
 from trainer.evaluation import report
-from trainer.evaluation.evaluator import Evaluation, evaluate
+from trainer.evaluation.evaluator import evaluate
 from trainer.evaluation.printed import print_scores
+from trainer.evaluation.results import Evaluation
 from trainer.files import DamagedFileError, files_below, is_local, read_bytes, sealed, sha256_of, unsealed, write_whole
 from trainer.inference.model_file import BEST, load_model
 from trainer.inference.saved_model import export_model, loading_note
