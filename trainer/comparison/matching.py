@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 
 from trainer.comparison.runs import ComparisonError, Run
+from trainer.inference.views import Views
 
 FEW_IMAGES = 20
 FEW_RUNS = 4  # a side: with fewer, no permutation of runs gives p below 5 %
-_VIEWS = ("scales", "flip", "window", "overlap", "views")  # of metrics.json: how images were looked at
+_VIEWS = tuple(field.name for field in fields(Views))  # in metrics.json: what the model saw of an image
 
 
 def matched(runs: Sequence[Run]) -> list[Run]:

@@ -49,7 +49,7 @@ def _table(comparison: Comparison, found: Study) -> Table:
     estimate = comparison.estimate
     table = Table(title=Text(f"{found.split}, {len(found.runs[0].filenames):,} images"), title_justify="left")
     table.add_column("IoU, %")
-    for name in (comparison.a.name, comparison.b.name, "difference", "95 % interval", "p", "p, adjusted"):
+    for name in (comparison.a.name, comparison.b.name, "difference", "95 % interval", "adjusted p"):
         table.add_column(Text(name), justify="right")
     for place, name in enumerate(found.names):
         table.add_row(
@@ -58,7 +58,6 @@ def _table(comparison: Comparison, found: Study) -> Table:
             percent(estimate.b[place]),
             Text(points(estimate.difference[place]), style=_STYLES[comparison.verdict(place)]),
             interval(estimate.interval[place]),
-            chance(estimate.p[place]),
             chance(comparison.adjusted[place]),
             end_section=place == MEAN,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,8 @@ import numpy as np
 from beam_pipelines.contract.errors import UserError
 from trainer.comparison.scores import parts_of, scores_of
 from trainer.config import CONFIG
-from trainer.files import DamagedFileError, is_folder, read_bytes, unsealed
+from trainer.evaluation.results import ResultsError, read_results
+from trainer.files import DamagedFileError, is_folder, names_in, read_bytes, unsealed
 from trainer.training.journal import read_rows
 
 METRICS = "metrics.json"
@@ -94,7 +94,7 @@ def names_of(paths: Sequence[str]) -> list[str]:
 def _read_run(path: str, name: str, split: str) -> Run:
     if not is_folder(path):
         raise ComparisonError(f"{path}: there is no such folder; name the folder of a run, or of a report")
-    is_report = _exists(f"{path}/{METRICS}")
+    is_report = METRICS in names_in(path)
     home, report = (os.path.dirname(path), path) if is_report else (path, f"{path}/report-{split}")
     config = _config(home)
     again = evaluate_again(home, config, split)
@@ -120,16 +120,6 @@ def evaluate_again(home: str, config: Mapping[str, Any], split: str) -> str:
     return f"run `python -m trainer.evaluate --model={home} --dataset={dataset} --split={split}`"
 
 
-def _exists(path: str) -> bool:
-    try:
-        read_bytes(path, _JSON_BYTES)
-    except FileNotFoundError:
-        return False
-    except DamagedFileError:  # too large
-        return True
-    return True
-
-
 def _metrics(report: str, again: str) -> dict[str, Any]:
     try:
         value: dict[str, Any] = json.loads(read_bytes(f"{report}/{METRICS}", _JSON_BYTES))
@@ -150,13 +140,10 @@ def _images(report: str, again: str) -> tuple[tuple[str, ...], tuple[str, ...], 
             f"{report} has no {IMAGES}, which earlier versions did not write: {again} again"
         ) from error
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            names, classes, confusions = (file[key] for key in ("filenames", "class_names", "confusions"))
-        if confusions.shape != (len(names), len(classes), len(classes)):
-            raise ValueError(f"confusions of shape {confusions.shape}")
-    except Exception as error:  # of a damaged archive: NumPy and zipfile raise many kinds
-        raise ComparisonError(f"{report}/{IMAGES} is damaged ({error}): {again} again") from error
-    return tuple(names.tolist()), tuple(classes.tolist()), confusions
+        results, class_names = read_results(content)
+    except ResultsError as error:
+        raise ComparisonError(f"{report}/{IMAGES} is damaged, or of another version: {again} again") from error
+    return results.filenames, class_names, results.confusions
 
 
 def _config(home: str) -> dict[str, Any]:

@@ -6,7 +6,8 @@ import functools
 
 import numpy as np
 
-_NODES = 400
+_NODES = 200
+_HALVINGS = 40
 
 
 def holm(p: np.ndarray) -> np.ndarray:
@@ -34,11 +35,12 @@ def t_tails(t: float, degrees: float) -> float:
 
 def t_limit(degrees: float, confidence: float = 0.95) -> float:
     """How far from 0 Student's t is with this chance at most. `degrees` of freedom are at least 1."""
-    low, high = 0.0, 1e6
-    for _ in range(80):
+    low, high = 0.0, np.pi / 2  # angles
+    tail = (1 - confidence) * _integral(0.0, degrees)
+    for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        low, high = (middle, high) if t_tails(middle, degrees) > 1 - confidence else (low, middle)
-    return high
+        low, high = (middle, high) if _integral(middle, degrees) > tail else (low, middle)
+    return float(np.sqrt(degrees) * np.tan(low))
 
 
 def _integral(start: float, degrees: float) -> float:
