@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from trainer.data.dataset import Split
     from trainer.evaluation.options import EvaluateSettings
     from trainer.evaluation.results import Evaluation
+    from trainer.inference.model_file import Description
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,7 +58,6 @@ def run(settings: EvaluateSettings) -> None:
 
     from trainer.data import corrupt, dataset
     from trainer.evaluation import report
-    from trainer.evaluation.evaluator import renormalized
     from trainer.evaluation.printed import print_scores
     from trainer.files import make_folder
     from trainer.inference import model_file
@@ -70,11 +70,10 @@ def run(settings: EvaluateSettings) -> None:
     with strategy.scope():
         model, description = model_file.load_model(settings.model)
         model_file.check_labels(description, split.manifest, settings.dataset)
-        model = renormalized(model, description, split.manifest)
     home = os.path.dirname(model_file.find_model(settings.model)) or "."
     folder = settings.output or f"{home}/report-{settings.split}"
     make_folder(folder)  # before the work, so that a folder that can't be written is reported at once
-    evaluation = _evaluate(settings, model, split, strategy, console)
+    evaluation = _evaluate(settings, model, description, split, strategy, console)
     print_scores(evaluation.scores, evaluation.intervals, console)
     rows = journal.read_rows(home)
     report.write_report(folder, evaluation, split, model, description=description, rows=rows)
@@ -82,7 +81,12 @@ def run(settings: EvaluateSettings) -> None:
 
 
 def _evaluate(
-    settings: EvaluateSettings, model: keras.Model, split: Split, strategy: tf.distribute.Strategy, console: Console
+    settings: EvaluateSettings,
+    model: keras.Model,
+    description: Description,
+    split: Split,
+    strategy: tf.distribute.Strategy,
+    console: Console,
 ) -> Evaluation:
     from trainer.data.corrupt import READ_ERRORS, diagnosis
     from trainer.evaluation.evaluator import evaluate
@@ -95,6 +99,7 @@ def _evaluate(
                 batch=settings.batch_per_replica,
                 strategy=strategy,
                 views=settings.views,
+                description=description,
                 on_progress=on_progress,
             )
     except READ_ERRORS as error:

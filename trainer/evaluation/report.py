@@ -49,7 +49,7 @@ class Report:
     def examples(self) -> list[Example]:
         from trainer.evaluation.examples import pick_examples
 
-        return pick_examples(self.evaluation, self.split, self.model)
+        return pick_examples(self.evaluation, self.split, self.model, self.description)
 
 
 def write_report(

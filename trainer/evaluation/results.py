@@ -12,7 +12,6 @@ import numpy as np
 
 from beam_pipelines.contract.errors import UserError
 from beam_pipelines.contract.labels import LabelTable
-from beam_pipelines.contract.normalization import Normalization
 from trainer.evaluation.calibration import bins_of_levels
 from trainer.evaluation.metrics import Intervals, Scores, bootstrap_interval
 from trainer.inference.views import Views
@@ -47,13 +46,11 @@ class ImageResults:
     label_quality: np.ndarray
 
     @classmethod
-    def of_rows(
-        cls, names: Sequence[str], rows: Sequence[Mapping[str, Any]], normalization: Normalization
-    ) -> ImageResults:
-        """Of the images that `measure` measured, one row for each, which are normalized by `normalization`."""
+    def of_rows(cls, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> ImageResults:
+        """Of the images that `measure` measured, one row for each."""
         stacked = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
         levels, color = stacked.pop("levels"), stacked.pop("color").astype(np.float64)
-        brightness = (color * normalization.divisor + normalization.center) @ _LUMA * 255
+        brightness = color @ _LUMA
         return cls(
             filenames=tuple(names),
             calibration=bins_of_levels(levels),
