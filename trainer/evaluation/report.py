@@ -110,15 +110,29 @@ def _metrics(report: Report) -> bytes:
     value = {
         "split": evaluation.split,
         "images": len(evaluation.images.filenames),
-        "dataset": {"folder": report.split.folder, "fingerprint": manifest.fingerprint},
+        "dataset": {
+            "folder": report.split.folder,
+            "input": manifest.recipe.get("input"),
+            "fingerprint": manifest.fingerprint,
+        },
         "model": None if description is None else {**description.to_json(), "labels": description.labels.name},
         "scales": list(evaluation.views.scales),
         "flip": evaluation.views.flip,
+        "size": _sizes(report),
         "loss": evaluation.loss if math.isfinite(evaluation.loss) else None,
         "interval_95": evaluation.intervals.to_json(evaluation.labels),
         **evaluation.scores.to_json(),
+        **({} if evaluation.instances is None else evaluation.instances.to_json()),
     }
     return _render(value).encode()
+
+
+def _sizes(report: Report) -> dict[str, Any]:
+    from trainer.evaluation.sizes import Sizes
+    from trainer.inference.model_file import Description
+
+    manifest = report.split.manifest
+    return Sizes.of(manifest, report.description or Description.of("", manifest)).to_json()
 
 
 def _render(value: Any) -> str:
@@ -131,6 +145,7 @@ def _render(value: Any) -> str:
 def _class_rows(report: Report) -> Iterator[dict[str, Any]]:
     scores, intervals = report.evaluation.scores, report.evaluation.intervals
     truth, shown = scores.confusion.sum(axis=1), scores.confusion.sum(axis=0)
+    instances = report.evaluation.instances
     for row in scores.labels.classes:
         low, high = intervals.class_iou[row.train_id]
         yield {
@@ -143,6 +158,7 @@ def _class_rows(report: Report) -> Iterator[dict[str, Any]]:
             "true_pixels": truth[row.train_id],
             "predicted_pixels": shown[row.train_id],
             "correct_pixels": scores.confusion[row.train_id, row.train_id],
+            **({} if instances is None else {"iiou": instances.class_iou.get(row.name, math.nan)}),
         }
 
 

@@ -6,7 +6,7 @@ import functools
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from beam_pipelines.contract.labels import LabelTable
 from trainer.evaluation.calibration import bins_of_levels
 from trainer.evaluation.metrics import Intervals, Scores, bootstrap_interval
 from trainer.inference.views import Views
+
+if TYPE_CHECKING:
+    from trainer.evaluation.instances import InstanceScores
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, section 2.5.1
 
@@ -109,6 +112,7 @@ class Evaluation:
       loss: mean cross entropy of the valid pixels of all hosts, in nats, for any training loss; NaN if no pixel is
         valid.
       views: what the model saw of each image; see `predict_logits`.
+      instances: scores by objects, if files of instance ids were given.
     """
 
     split: str
@@ -117,6 +121,7 @@ class Evaluation:
     confusion: np.ndarray
     loss: float
     views: Views
+    instances: InstanceScores | None = None
 
     @functools.cached_property
     def scores(self) -> Scores:
