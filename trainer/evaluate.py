@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from trainer.data.dataset import Split
+    from trainer.evaluation.evaluated import Evaluation
     from trainer.evaluation.options import EvaluateSettings
-    from trainer.evaluation.results import Evaluation
     from trainer.inference.model_file import Description
 
 
@@ -98,7 +98,7 @@ def score(settings: EvaluateSettings, dataset: str, folder: str, console: Consol
         model_file.check_labels(description, split.manifest, dataset)
     console.print(f"{Sizes.of(split.manifest, description)}", highlight=False)
     evaluation = _evaluate(settings, model, description, split, strategy, console)
-    print_scores(evaluation.scores, evaluation.intervals, console, evaluation.instances)
+    print_scores(evaluation, console)
     rows = journal.read_rows(os.path.dirname(model_file.find_model(settings.model)) or ".")
     report.write_report(folder, evaluation, split, model, description=description, rows=rows)
     console.print(f"report: {folder}", highlight=False, markup=False)

@@ -13,8 +13,9 @@ import tensorflow as tf
 from beam_pipelines.contract.errors import UserError
 from trainer.data.batches import evaluation_batches
 from trainer.data.dataset import Split, share_of, steps_of_epoch
+from trainer.evaluation.evaluated import Evaluation
 from trainer.evaluation.measures import measure
-from trainer.evaluation.results import Evaluation, ImageResults
+from trainer.evaluation.results import ImageResults
 from trainer.evaluation.sizes import segmenter_of
 from trainer.inference.logits import logarithm
 from trainer.inference.model_file import Description

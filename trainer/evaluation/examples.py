@@ -10,7 +10,7 @@ import numpy as np
 
 from trainer.data.batches import evaluation_batches
 from trainer.data.dataset import Split
-from trainer.evaluation.results import Evaluation
+from trainer.evaluation.evaluated import Evaluation
 from trainer.evaluation.sizes import segmenter_of
 from trainer.inference.model_file import Description
 

@@ -18,9 +18,9 @@ import numpy as np
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE, LabelTable
 from trainer.data.dataset import Split
 from trainer.data.training_set import read_index
+from trainer.evaluation.evaluated import Evaluation
 from trainer.evaluation.instance_files import OBJECTS, InstanceFiles, InstancesError
 from trainer.evaluation.metrics import Scores
-from trainer.evaluation.results import Evaluation
 from trainer.inference.submission import label_ids_of
 
 # Average pixels of an object: cityscapesScripts, evaluation/evalPixelLevelSemanticLabeling.py, `args.avgClassSize`.
@@ -79,10 +79,10 @@ class InstanceScores:
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON file, with None for NaN."""
         return {
-            "mean_class_iiou": _plain(self.mean_class_iou),
-            "mean_category_iiou": _plain(self.mean_category_iou),
-            "class_iiou": {name: _plain(iou) for name, iou in self.class_iou.items()},
-            "category_iiou": {name: _plain(iou) for name, iou in self.category_iou.items()},
+            "mean": _plain(self.mean_class_iou),
+            "mean_category": _plain(self.mean_category_iou),
+            "class_iou": {name: _plain(iou) for name, iou in self.class_iou.items()},
+            "category_iou": {name: _plain(iou) for name, iou in self.category_iou.items()},
         }
 
 

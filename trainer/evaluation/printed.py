@@ -10,51 +10,56 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from trainer.evaluation.instances import InstanceScores
-from trainer.evaluation.metrics import METRICS, Intervals, Scores
+from trainer.evaluation.evaluated import Evaluation
+from trainer.evaluation.metrics import METRICS
 
 
-def print_scores(
-    scores: Scores, intervals: Intervals, console: Console, instances: InstanceScores | None = None
-) -> None:
-    """Prints the IoU of each class with its 95 % interval and its share of the true pixels, then `METRICS`.
-
-    instances: adds the instance-weighted IoU.
+def print_scores(evaluation: Evaluation, console: Console) -> None:
+    """Prints the IoU of each class with its 95 % interval, its Boundary IoU and its share of the true pixels, then one
+    line for each score of all classes.
     """
+    scores = evaluation.scores
     table = Table(title_justify="left")
     table.add_column("class")
-    for name in ("IoU, %", "95 % interval", "true pixels", *(("iIoU, %",) if instances else ())):
+    instances = evaluation.instances
+    for name in ("IoU, %", "95 % interval", "boundary IoU, %", "true pixels", *(["iIoU, %"] if instances else [])):
         table.add_column(name, justify="right")
-    weighted = instances.class_iou if instances else {}
     pixels = scores.confusion.sum(axis=1)
-    for row, iou, limits in zip(scores.labels.classes, scores.class_iou, intervals.class_iou, strict=True):
-        share = pixels[row.train_id] / max(1, pixels.sum())
-        last = [_percent(weighted[row.name]) if row.name in weighted else ""] if instances else []
-        table.add_row(Text(row.name), _percent(iou), _interval(limits), f"{100 * share:.2f} %", *last)
+    columns = scores.class_iou, evaluation.intervals.class_iou, evaluation.boundary_iou, pixels / max(1, pixels.sum())
+    for row, iou, limits, boundary, share in zip(scores.labels.classes, *columns, strict=True):
+        cells = [_percent(iou), _interval(limits), _percent(boundary), f"{100 * share:.2f} %"]
+        if instances is not None:
+            cells.append(_percent(instances.class_iou[row.name]) if row.name in instances.class_iou else "")
+        table.add_row(Text(row.name), *cells)
     console.print(table)
-    for line in (*_summary(scores, intervals), *(_objects(instances) if instances else ())):
+    for line in _summary(evaluation):
         console.print(line, highlight=False, markup=False)
 
 
-def _summary(scores: Scores, intervals: Intervals) -> Iterator[str]:
-    """Yields a line for each of `METRICS`, and one for the classes without an IoU."""
+def _summary(evaluation: Evaluation) -> Iterator[str]:
+    """Yields a line for each score, and one for the classes without an IoU."""
+    scores, calibration = evaluation.scores, evaluation.calibration
     count = len(scores.labels.classes) - len(scores.absent)
-    notes = {"mean_iou": f" of {count} classes, {_interval(intervals.mean_iou)}"}
-    width = max(len(metric.title) for metric in METRICS)
-    for metric in METRICS:
-        yield f"{metric.title:<{width}}  {_percent(metric.of(scores))} %{notes.get(metric.name, '')}"
+    values = [(metric.title, metric.of(scores), "") for metric in METRICS]
+    values[0] = (*values[0][:2], f" of {count} classes, {_interval(evaluation.intervals.mean_iou)}")
+    values.append(
+        ("boundary IoU", evaluation.mean_boundary_iou, f", {_interval(evaluation.boundary_intervals.mean_iou)}")
+    )
+    tendency = "surer" if calibration.overconfidence > 0 else "less sure"
+    note = (
+        ""
+        if math.isnan(calibration.error)
+        else f", {_interval(evaluation.calibration_interval)}, {tendency} than right"
+    )
+    values.append(("calibration error", calibration.error, note))
+    if evaluation.instances is not None:
+        values.append(("iIoU", evaluation.instances.mean_class_iou, ", objects of a class weighted by their size"))
+        values.append(("category iIoU", evaluation.instances.mean_category_iou, ""))
+    width = max(len(title) for title, _, _ in values)
+    for title, value, note in values:
+        yield f"{title:<{width}}  {_percent(value)} %{note}"
     if scores.absent:
         yield f"left out, as they are neither true nor predicted: {', '.join(scores.absent)}"
-
-
-def _objects(instances: InstanceScores) -> Iterator[str]:
-    """Yields a line for each mean of the instance-weighted IoU."""
-    for name, ious, mean in (
-        ("mean iIoU", instances.class_iou, instances.mean_class_iou),
-        ("mean category iIoU", instances.category_iou, instances.mean_category_iou),
-    ):
-        known = [each for each, iou in ious.items() if not math.isnan(iou)]
-        yield f"{name:<22}  {_percent(mean)} %{f' of {len(known)}: ' if known else ''}{', '.join(known)}"
 
 
 def _percent(share: float) -> str:

@@ -14,9 +14,9 @@ from PIL import Image
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE
 from tests.support.results import results_of
+from trainer.evaluation.evaluated import Evaluation
 from trainer.evaluation.instance_files import InstanceFiles, InstancesError
 from trainer.evaluation.instances import CLASS_SIZES, InstanceCounter
-from trainer.evaluation.results import Evaluation
 from trainer.inference.submission import SubmissionError
 from trainer.inference.views import WHOLE
 
@@ -29,7 +29,7 @@ IMAGES = ("a_000000_000019", "b_000000_000019", "c_000000_000019")
 
 
 def draw(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Label ids, instance ids and predicted train ids [H, W], in blocks; with caravans, groups and objects of one pixel.
+    """Label ids, instance ids and predicted train ids [H, W], in blocks, with caravans, groups and a single pixel.
 
     The label of an object is that of its pixels, as in Cityscapes.
     """
