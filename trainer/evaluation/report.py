@@ -49,7 +49,7 @@ class Report:
     def examples(self) -> list[Example]:
         from trainer.evaluation.examples import pick_examples
 
-        return pick_examples(self.evaluation, self.split, self.model)
+        return pick_examples(self.evaluation, self.split, self.model, self.description)
 
 
 def write_report(
@@ -115,16 +115,29 @@ def _metrics(report: Report) -> bytes:
     value = {
         "split": evaluation.split,
         "images": len(evaluation.images.filenames),
-        "dataset": {"folder": report.split.folder, "fingerprint": manifest.fingerprint},
+        "dataset": {
+            "folder": report.split.folder,
+            "input": manifest.recipe.get("input"),
+            "fingerprint": manifest.fingerprint,
+        },
         "model": None if description is None else {**description.to_json(), "labels": description.labels.name},
         "scales": list(evaluation.views.scales),
         "flip": evaluation.views.flip,
+        "size": _sizes(report),
         "loss": evaluation.loss if math.isfinite(evaluation.loss) else None,
         "interval_95": evaluation.intervals.to_json(evaluation.labels),
         **evaluation.scores.to_json(),
         **more_scores(evaluation),
     }
     return _render(value).encode()
+
+
+def _sizes(report: Report) -> dict[str, Any]:
+    from trainer.evaluation.sizes import Sizes
+    from trainer.inference.model_file import Description
+
+    manifest = report.split.manifest
+    return Sizes.of(manifest, report.description or Description.of("", manifest)).to_json()
 
 
 def _render(value: Any) -> str:
