@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from beam_pipelines.card import drift
-from beam_pipelines.card.pictures import colors_of
 from beam_pipelines.card.statistics import Statistics
 from beam_pipelines.contract.labels import LabelTable
 from beam_pipelines.contract.pages.charts import Chart, bars
+from beam_pipelines.contract.pages.pictures import colors_of, css
 
 CHARTED = 40  # classes in a chart; the table has all
 TOGETHER = 24  # classes in the table of what occurs together
@@ -78,11 +78,6 @@ class Together:
     names: Sequence[str]
     rows: Sequence[Sequence[float]]
     of: int
-
-
-def css(color: Sequence[int]) -> str:
-    """An RGB color for a style sheet."""
-    return "#" + "".join(f"{value:02x}" for value in color)
 
 
 def class_rows(labels: LabelTable, splits: Mapping[str, Statistics], main: str) -> list[ClassRow]:

@@ -6,9 +6,10 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from beam_pipelines.card.pictures import photo, read_pictures
+from beam_pipelines.card.pictures import read_pictures
 from beam_pipelines.card.statistics import Place
 from beam_pipelines.contract.manifest import Manifest
+from beam_pipelines.contract.pages.pictures import photo
 from beam_pipelines.contract.schema import SchemaError
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import storage

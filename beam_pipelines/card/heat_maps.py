@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from beam_pipelines.card.pictures import png
+from beam_pipelines.contract.pages.pictures import png
 
 # Viridis (Smith and van der Walt, 2015) at five equal steps: its colors differ in lightness, for color-blind people.
 _VIRIDIS = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))

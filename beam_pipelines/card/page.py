@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from beam_pipelines.card import classes, distributions, drift, duplicates, heat_maps, rejects, samples
-from beam_pipelines.card.pictures import colors_of
 from beam_pipelines.card.statistics import FIRST, Statistics
 from beam_pipelines.contract import pages
 from beam_pipelines.contract.labels import IGNORE
 from beam_pipelines.contract.manifest import FORMAT_VERSION, Manifest
+from beam_pipelines.contract.pages.pictures import legend_of
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.wording import counted
 
@@ -45,7 +45,7 @@ def values_of(manifest: Manifest, statistics: Mapping[str, Statistics], workspac
         "present": [row for row in rows if row.pixels],
         "absent": [row.name for row in rows if not row.pixels],
         "ignored": int(splits[main].class_pixels[-1]) / max(1, int(splits[main].class_pixels.sum())),
-        "labels": _legend(manifest),
+        "labels": legend_of(manifest.labels),
         "drifts": classes.drifts(rows, splits, main),
         "notable": drift.NOTABLE,
         "notable_factor": drift.NOTABLE_FACTOR,
@@ -68,12 +68,6 @@ def values_of(manifest: Manifest, statistics: Mapping[str, Statistics], workspac
         "ignore": IGNORE,
         "format_version": FORMAT_VERSION,
     }
-
-
-def _legend(manifest: Manifest) -> list[dict[str, Any]]:
-    """The classes by train id, each with its color."""
-    rows = zip(manifest.labels.classes, colors_of(manifest.labels), strict=True)
-    return [{"row": row, "color": classes.css(color)} for row, color in rows]
 
 
 def _recipe(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from beam_pipelines.card.pictures import THUMBNAIL, photo
 from beam_pipelines.contract.manifest import Manifest
+from beam_pipelines.contract.pages.pictures import THUMBNAIL, photo
 from beam_pipelines.contract.picture_rules import Rules
 from beam_pipelines.contract.pictures import BYTES_PER_PIXEL
 from beam_pipelines.contract.pixel import MAX_IMAGE_PIXELS

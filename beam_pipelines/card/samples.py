@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from beam_pipelines.card.classes import ClassRow
-from beam_pipelines.card.pictures import Picture, colors_of, mask_picture, photo, read_pictures, spotlight
+from beam_pipelines.card.pictures import Picture, read_pictures
 from beam_pipelines.card.statistics import MOST, Place, Statistics
 from beam_pipelines.contract.labels import IGNORE, LabelTable
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.contract.pages import share
+from beam_pipelines.contract.pages.pictures import colors_of, mask_picture, photo, spotlight
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.wording import counted
 
@@ -90,7 +91,7 @@ def _spot(picture: Picture, train_id: int, labels: LabelTable) -> Shown:
     pixels = int(np.count_nonzero(picture.mask == train_id))
     note = f"{counted(pixels, 'pixel')}, {share(pixels / picture.mask.size)} of the image"
     words = f"{labels.classes[train_id].name}: {note}"
-    return Shown(picture.filename, photo(picture.image), spotlight(picture.mask, train_id, color), words, note)
+    return Shown(picture.filename, photo(picture.image), spotlight(picture.mask == train_id, color), words, note)
 
 
 def _words(mask: np.ndarray, labels: LabelTable) -> str:

@@ -14,10 +14,11 @@ from hypothesis.extra import numpy as npst
 from PIL import Image
 
 from beam_pipelines.card.heat_maps import heat_map
-from beam_pipelines.card.pictures import LONGEST, colors_of, mask_picture, photo, picture_of, spotlight
+from beam_pipelines.card.pictures import picture_of
 from beam_pipelines.contract.labels import IGNORE
 from beam_pipelines.contract.labels.table import Label, LabelTable
 from beam_pipelines.contract.moments import Moments
+from beam_pipelines.contract.pages.pictures import LONGEST, colors_of, mask_picture, photo, spotlight
 from beam_pipelines.contract.record import RAW_DTYPES, Record, RecordError
 from beam_pipelines.pixels.cells import heat_maps_of
 from beam_pipelines.pixels.measure import moments_of
@@ -88,7 +89,7 @@ def test_as_many_classes_as_a_mask_can_hold_keep_their_colors() -> None:
 def test_a_spotlight_shows_one_class_with_a_line_around_it_and_dims_the_rest(width: int, line: int) -> None:
     mask = np.zeros((30, width), np.uint8)
     mask[10:20, 10:20] = 1
-    picture = shown(spotlight(mask, 1, COLORS[1]))
+    picture = shown(spotlight(mask == 1, COLORS[1]))
     assert (picture[10:20, 10:20] == (*COLORS[1], 255)).all()
     assert (picture[10 - line : 10, 10:20] == 255).all()
     assert (picture[: 10 - line] == (0, 0, 0, 230)).all()

@@ -286,7 +286,7 @@ def test_text_has_the_contrast_of_wcag_in_both_schemes(browser: Chrome, page: Pa
 def test_what_is_seen_has_words(browser: Chrome, page: Path) -> None:
     browsers.show(browser, page)
     assert count(browser, "img:not([alt])") == count(browser, "canvas:not([aria-label])") == 0
-    assert count(browser, "main img[alt='']") == 2  # of the closed viewer
+    assert count(browser, "main img[alt='']") == 0
     assert count(browser, "h1") == 1
     anchors = "return [...document.querySelectorAll('nav a')].filter((a) => !document.querySelector(a.hash)).length"
     assert browser.execute_script(anchors) == 0
