@@ -79,22 +79,28 @@ def write_dataset(
     first: int = 0,
 ) -> Path:
     """Example n of shard s is called `sS-nN` and has the size n of `sizes`, which repeat. `first`: its number."""
-    folder.mkdir(parents=True, exist_ok=True)
-    mask_format = "png" if image_format == "png" else "raw_uint8"
     numbers = itertools.count(first)
     samples = [
         [make_sample(next(numbers), f"s{shard}-n{index}", sizes[index % len(sizes)]) for index in range(count)]
         for shard, count in enumerate(shards)
     ]
+    return write_samples(folder, image_format, samples, sizes[0] if len(sizes) == 1 else None)
+
+
+def write_samples(
+    folder: Path, image_format: str, samples: Sequence[Sequence[Sample]], size: tuple[int, int] | None
+) -> Path:
+    """A data set with the samples of each shard of train. `size`: of all of them; None if they have several."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mask_format = "png" if image_format == "png" else "raw_uint8"
     moments = moments_of(*(sample.image for shard in samples for sample in shard))
     written = [
         write_shard(
-            folder / f"train-{index:05d}-of-{len(shards):05d}.tfrecord",
+            folder / f"train-{index:05d}-of-{len(samples):05d}.tfrecord",
             (to_record(sample, image_format, mask_format, moments) for sample in shard),
         )
         for index, shard in enumerate(samples)
     ]
-    one_size = len(sizes) == 1
     labels = BUILTIN_TABLES["camvid11"]()
     class_pixels, ignored = counts_of((sample.mask for shard in samples for sample in shard), labels.num_classes)
     empty = Shard(file="rejected-00000-of-00001.tfrecord", examples=0, bytes=0, sha256=hashlib.sha256().hexdigest())
@@ -102,8 +108,8 @@ def write_dataset(
         fingerprint="0" * 64,
         recipe={},
         pixels=PixelFormat(
-            height=sizes[0][0] if one_size else None,
-            width=sizes[0][1] if one_size else None,
+            height=size[0] if size else None,
+            width=size[1] if size else None,
             image_format=image_format,
             mask_format=mask_format,
         ),

@@ -18,5 +18,5 @@ def results_of(confusions: np.ndarray) -> ImageResults:
         boundary=np.zeros((images, classes, 3), np.int64),
         calibration=np.zeros((images, BINS, 3), np.int64),
         brightness=np.zeros(images, np.float32),
-        label_quality=np.zeros(images, np.float32),
+        suspects=np.zeros(images, np.int64),
     )

@@ -23,6 +23,11 @@ def reach_of(height: Any, width: Any) -> tf.Tensor:
     return tf.maximum(1, tf.cast(tf.round(_SHARE_OF_DIAGONAL * diagonal), tf.int32))
 
 
+def reach_in(ids: tf.Tensor) -> tf.Tensor:
+    """`reach_of` the size of maps [B, H, W], static or not."""
+    return reach_of(*(ids.shape[axis] or tf.shape(ids)[axis] for axis in (1, 2)))
+
+
 def near_boundaries(ids: tf.Tensor, reach: tf.Tensor) -> tf.Tensor:
     """Which pixels have another class within reach. Works in tf.function with any sizes.
 
@@ -38,9 +43,7 @@ def near_boundaries(ids: tf.Tensor, reach: tf.Tensor) -> tf.Tensor:
     is_valid = ids != IGNORE
     # The largest id and, as its complement, the smallest one; zero is below both.
     both = tf.where(is_valid, tf.stack([ids + 1, IGNORE - ids]), 0)
-    largest = both
-    for axis in (2, 3):
-        largest = _largest_within(largest, reach, axis)
+    largest = _largest_around(both, reach)
     return tf.reduce_any(largest != both, axis=0) & is_valid
 
 
@@ -49,6 +52,18 @@ def near_edges(height: Any, width: Any, reach: tf.Tensor) -> tf.Tensor:
     rows, columns = tf.range(height)[:, tf.newaxis], tf.range(width)
     inside = (rows >= reach) & (rows < height - reach) & (columns >= reach) & (columns < width - reach)
     return ~inside
+
+
+def grown(chosen: tf.Tensor, reach: tf.Tensor) -> tf.Tensor:
+    """Which pixels have a chosen one within reach, in both directions. bool[B, H, W] -> bool[B, H, W]."""
+    return _largest_around(tf.cast(chosen, tf.uint8)[tf.newaxis], reach)[0] > 0
+
+
+def _largest_around(values: tf.Tensor, reach: tf.Tensor) -> tf.Tensor:
+    """uint8[N, B, H, W] -> the largest value of the square of 2 reach + 1 pixels around each pixel."""
+    for axis in (2, 3):
+        values = _largest_within(values, reach, axis)
+    return values
 
 
 def _largest_within(values: tf.Tensor, reach: tf.Tensor, axis: int) -> tf.Tensor:

@@ -18,6 +18,7 @@ from trainer.evaluation.metrics import (
     iou_of_counts,
     mean_over_classes,
 )
+from trainer.evaluation.outliers import Outliers
 from trainer.evaluation.results import ImageResults
 from trainer.evaluation.slices import Slice, slices_of
 from trainer.inference.views import Views
@@ -93,3 +94,8 @@ class Evaluation:
     def slices(self) -> list[Slice]:
         """Scores of parts of the images of this host."""
         return slices_of(self.images, self.labels)
+
+    @functools.cached_property
+    def suspects(self) -> Outliers:
+        """Of the images of this host, by the share of their pixels with suspected label errors."""
+        return Outliers(self.images.suspect_shares)

@@ -8,11 +8,11 @@ from __future__ import annotations
 import tensorflow as tf
 
 from beam_pipelines.contract.labels import IGNORE
-from trainer.evaluation.boundaries import near_boundaries, near_edges, reach_of
+from trainer.evaluation.boundaries import near_boundaries, near_edges, reach_in
+from trainer.evaluation.suspects import regions_around, sure_errors
 from trainer.inference.segmenter import most_probable
 
 CONFIDENCE_LEVELS = 1500  # a confidence c counts in level floor(1500 c)
-_TEMPERATURE = 0.1  # of the label quality
 
 
 def measure(mask: tf.Tensor, probabilities: tf.Tensor, pixels: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -31,17 +31,22 @@ def measure(mask: tf.Tensor, probabilities: tf.Tensor, pixels: tf.Tensor) -> dic
       boundary: int64[B, C, 3]: of Boundary IoU (Cheng et al. 2021, equation 2) the pixels of the intersection, and the
         true and predicted pixels that are near the boundary of their class, or the edge of the image.
       levels: int64[B, 2, CONFIDENCE_LEVELS]: wrong and correct pixels by confidence, the largest probability.
-      label_quality: float32[B], see `label_quality`.
+      suspects: int64[B], pixels of suspected label errors, see `trainer.evaluation.suspects`.
       color: float32[B, 3], the mean of the pixels, 0..255.
     """
     prediction = most_probable(probabilities)
-    counts, near, boundary = _boundary_counts(mask, prediction, probabilities.shape[-1])
+    confidence = tf.reduce_max(probabilities, axis=-1)
+    shown = tf.where(mask != IGNORE, tf.cast(prediction, tf.uint8), IGNORE)
+    reach = reach_in(mask)
+    near_truth, near_shown = near_boundaries(mask, reach), near_boundaries(shown, reach)
+    suspects = regions_around(sure_errors(mask, shown, confidence) & ~(near_truth | near_shown), mask, reach)
+    classes = probabilities.shape[-1]
     return {
-        "confusions": counts,
-        "near": near,
-        "boundary": boundary,
-        "levels": _levels(mask, prediction, probabilities),
-        "label_quality": label_quality(mask, probabilities),
+        "confusions": confusions(mask, prediction, classes),
+        "near": confusions(tf.where(near_truth, mask, IGNORE), prediction, classes),
+        "boundary": _boundary_counts(mask, shown, near_truth, near_shown, classes),
+        "levels": _levels(mask, prediction, confidence),
+        "suspects": tf.math.count_nonzero(suspects, axis=[1, 2]),
         "color": tf.reduce_mean(tf.cast(pixels, tf.float32), axis=[1, 2]),
     }
 
@@ -70,41 +75,20 @@ def confusion(labels: tf.Tensor, predictions: tf.Tensor, num_classes: int) -> tf
     return tf.reduce_sum(confusions(labels, predictions, num_classes), axis=0)
 
 
-def label_quality(mask: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
-    """How well the labels of each image agree with the model: 1 if it is sure of each, low if some are surely wrong.
-
-    The soft minimum over the valid pixels of the probability p of the label (Lad and Mueller 2023, "Estimating label
-    quality and errors in semantic segmentation data via any model", section 3): the mean of p, weighted by
-    exp((1 - p) / 0.1).
-
-    Returns:
-      float32[B]; NaN for an image without valid pixels.
-    """
-    is_valid = mask != IGNORE
-    known = tf.where(is_valid, tf.cast(mask, tf.int32), 0)
-    of_label = tf.gather(probabilities, known, batch_dims=3)
-    weights = tf.where(is_valid, tf.exp((1 - of_label) / _TEMPERATURE), 0.0)
-    return tf.reduce_sum(weights * of_label, [1, 2]) / tf.reduce_sum(weights, [1, 2])
-
-
-def _boundary_counts(mask: tf.Tensor, prediction: tf.Tensor, classes: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """-> `confusions`, `near` and `boundary` of `measure`."""
+def _boundary_counts(
+    mask: tf.Tensor, shown: tf.Tensor, near_truth: tf.Tensor, near_shown: tf.Tensor, classes: int
+) -> tf.Tensor:
+    """-> `boundary` of `measure`."""
     height, width = (mask.shape[axis] or tf.shape(mask)[axis] for axis in (1, 2))
-    reach, is_valid = reach_of(height, width), mask != IGNORE
-    shown = tf.where(is_valid, tf.cast(prediction, tf.uint8), IGNORE)
-    near_truth = near_boundaries(mask, reach)
-    edges = near_edges(height, width, reach)
-    in_truth, in_shown = near_truth | edges & is_valid, near_boundaries(shown, reach) | edges & is_valid
+    at_edge = near_edges(height, width, reach_in(mask)) & (mask != IGNORE)
+    in_truth, in_shown = near_truth | at_edge, near_shown | at_edge
     truth, shown = tf.cast(mask, tf.int32), tf.cast(shown, tf.int32)
     parts = [(truth, in_truth & in_shown & (truth == shown)), (truth, in_truth), (shown, in_shown)]
-    boundary = tf.stack([_histograms(ids, chosen, classes) for ids, chosen in parts], axis=-1)
-    near = confusions(tf.where(near_truth, mask, IGNORE), prediction, classes)
-    return confusions(mask, prediction, classes), near, boundary
+    return tf.stack([_histograms(ids, chosen, classes) for ids, chosen in parts], axis=-1)
 
 
-def _levels(mask: tf.Tensor, prediction: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
+def _levels(mask: tf.Tensor, prediction: tf.Tensor, confidence: tf.Tensor) -> tf.Tensor:
     """-> `levels` of `measure`."""
-    confidence = tf.reduce_max(probabilities, axis=-1)
     level = tf.minimum(tf.cast(confidence * CONFIDENCE_LEVELS, tf.int32), CONFIDENCE_LEVELS - 1)
     is_correct = tf.cast(tf.cast(mask, tf.int32) == prediction, tf.int32)
     counts = _histograms(is_correct * CONFIDENCE_LEVELS + level, mask != IGNORE, 2 * CONFIDENCE_LEVELS)

@@ -31,7 +31,7 @@ class ImageResults:
       boundary: int64[N, C, 3], intersection, truth and prediction of Boundary IoU.
       calibration: int64[N, BINS, 3], pixels, correct pixels and sum of confidences; see `bins_of_levels`.
       brightness: float32[N], the mean luma, 0..255.
-      label_quality: float32[N], 0..1.
+      suspects: int64[N], pixels of suspected label errors; see `trainer.evaluation.suspects`.
     """
 
     filenames: tuple[str, ...]
@@ -40,7 +40,7 @@ class ImageResults:
     boundary: np.ndarray
     calibration: np.ndarray
     brightness: np.ndarray
-    label_quality: np.ndarray
+    suspects: np.ndarray
 
     @classmethod
     def of_rows(cls, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> ImageResults:
@@ -54,6 +54,12 @@ class ImageResults:
             brightness=brightness.astype(np.float32),
             **stacked,
         )
+
+    @property
+    def suspect_shares(self) -> np.ndarray:
+        """float64[N]: the share of the valid pixels that `suspects` are; 0 without valid pixels."""
+        shares: np.ndarray = self.suspects / np.maximum(1, self.confusions.sum(axis=(1, 2)))
+        return shares
 
     def to_bytes(self, labels: LabelTable) -> bytes:
         """The content of a file that `read_results` reads: compressed arrays, with the names of the classes."""

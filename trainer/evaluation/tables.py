@@ -47,7 +47,7 @@ def image_rows(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
             "pixel_accuracy": scores.pixel_accuracy,
             "valid_pixels": scores.confusion.sum(),
             "brightness": images.brightness[place],
-            "label_quality": images.label_quality[place],
+            "suspect_pixels": images.suspects[place],
         }
 
 
@@ -78,7 +78,25 @@ def more_scores(evaluation: Evaluation) -> dict[str, Any]:
         },
         "calibration": {**evaluation.calibration.to_json(), "interval_95": limits},
         "slices": [each.to_json() for each in evaluation.slices],
+        "suspected_label_errors": _suspects(evaluation),
         **({} if evaluation.instances is None else {"instance_iou": evaluation.instances.to_json()}),
+    }
+
+
+def _suspects(evaluation: Evaluation) -> dict[str, Any]:
+    """The images whose suspected label errors stand out, ranked."""
+    images, suspects = evaluation.images, evaluation.suspects
+    return {
+        "images": len(suspects.ranked),
+        "limit": suspects.limit,
+        "standing_out": [
+            {
+                "filename": images.filenames[place],
+                "pixels": int(images.suspects[place]),
+                "share": float(suspects.values[place]),
+            }
+            for place in suspects.standing_out
+        ],
     }
 
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from beam_pipelines.contract.labels import IGNORE
 from trainer.evaluation.boundaries import near_boundaries, reach_of
 from trainer.evaluation.calibration import BINS, Calibration, bins_of_levels, expected_error
-from trainer.evaluation.measures import CONFIDENCE_LEVELS, label_quality, measure
+from trainer.evaluation.measures import CONFIDENCE_LEVELS, measure
 
 CLASSES = 4
 
@@ -111,29 +111,6 @@ def test_the_confidence_of_each_valid_pixel_counts_once():
         gaps = [abs(confidence[bins == each].sum() - correct[bins == each].sum()) for each in range(BINS)]
         error = float(expected_error(bins_of_levels(levels[place])))
         assert error == pytest.approx(sum(gaps) / valid.sum(), abs=0.5 / CONFIDENCE_LEVELS + 1e-3)
-
-
-def test_label_quality_is_low_where_a_label_is_surely_wrong():
-    ids = np.zeros((3, 20, 20), np.uint8)
-    probabilities = np.full((3, 20, 20, CLASSES), 0.02, np.float32)
-    probabilities[..., 0] = 0.94
-    probabilities[1, :4, :4] = (0.01, 0.97, 0.01, 0.01)  # sure of another class
-    probabilities[2, :4, :4] = 0.25  # not sure
-    sound, wrong, unsure = label_quality(tf.constant(ids), tf.constant(probabilities)).numpy()
-    assert sound == pytest.approx(0.94, abs=1e-5)
-    of_label = probabilities[1, ..., 0].ravel().astype(np.float64)
-    weights = np.exp((1 - of_label) / 0.1)
-    assert wrong == pytest.approx((weights * of_label).sum() / weights.sum(), rel=1e-4)
-    assert wrong < unsure < sound
-
-
-def test_ignored_pixels_have_no_label_quality():
-    ids = np.full((2, 5, 5), IGNORE, np.uint8)
-    ids[0, 0, 0] = 1
-    probabilities = np.tile(np.array([0.1, 0.6, 0.2, 0.1], np.float32), (2, 5, 5, 1))
-    some, none = label_quality(tf.constant(ids), tf.constant(probabilities)).numpy()
-    assert some == pytest.approx(0.6)
-    assert math.isnan(none)
 
 
 def test_a_calibrated_model_has_no_error_and_a_sure_one_has_what_it_is_wrong():

@@ -35,7 +35,7 @@ def test_results_of_the_rows_of_images():
         "near": np.zeros((3, 3), np.int64),
         "boundary": np.zeros((3, 3), np.int64),
         "levels": np.ones((2, CONFIDENCE_LEVELS), np.int64),
-        "label_quality": np.float32(0.5),
+        "suspects": np.int64(5),
         "color": np.array([180, 40, 200], np.float32),
     }
     found = ImageResults.of_rows(["a", "ü/b"], [row, row])
