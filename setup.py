@@ -36,6 +36,7 @@ setup(
         "beam_pipelines.card": ["templates/*"],
         "beam_pipelines.contract.pages": ["templates/*", "vendor/*"],
         "trainer.comparison": ["templates/*"],
+        "trainer.evaluation": ["templates/*"],
         "trainer.recipes": ["*.yaml"],
     },
     python_requires=">=3.10",

@@ -102,6 +102,7 @@ DATA_FILES = {
         f"{PACKAGE}/contract/pages/templates",
         f"{PACKAGE}/contract/pages/vendor",
         f"{TRAINER}/comparison/templates",
+        f"{TRAINER}/evaluation/templates",
     )
     for path in (PROJECT / folder).iterdir()
 }

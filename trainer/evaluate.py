@@ -99,8 +99,9 @@ def score(settings: EvaluateSettings, dataset: str, folder: str, console: Consol
     console.print(f"{Sizes.of(split.manifest, description)}", highlight=False)
     evaluation = _evaluate(settings, model, description, split, strategy, console)
     print_scores(evaluation, console)
-    rows = journal.read_rows(os.path.dirname(model_file.find_model(settings.model)) or ".")
-    report.write_report(folder, evaluation, split, model, description=description, rows=rows)
+    home = os.path.dirname(model_file.find_model(settings.model)) or "."
+    rows, config = journal.read_rows(home), journal.read_config(home)
+    report.write_report(folder, evaluation, split, model, description=description, rows=rows, config=config)
     console.print(f"report: {folder}", highlight=False, markup=False)
 
 

@@ -10,15 +10,14 @@ import numpy as np
 from beam_pipelines.card.classes import ClassRow
 from beam_pipelines.card.pictures import Picture, read_pictures
 from beam_pipelines.card.statistics import MOST, Place, Statistics
-from beam_pipelines.contract.labels import IGNORE, LabelTable
+from beam_pipelines.contract.labels import LabelTable
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.contract.pages import share
-from beam_pipelines.contract.pages.pictures import colors_of, mask_picture, photo, spotlight
+from beam_pipelines.contract.pages.pictures import colors_of, mask_picture, photo, spotlight, words_of
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.wording import counted
 
 RAREST = 3  # classes
-_TOLD = 4  # classes in the words about a mask
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def _ranked(train_id: int, splits: Iterable[Statistics]) -> list[Place]:
 
 def _whole(picture: Picture, labels: LabelTable) -> Shown:
     mask = mask_picture(picture.mask, colors_of(labels))
-    return Shown(picture.filename, photo(picture.image), mask, _words(picture.mask, labels))
+    return Shown(picture.filename, photo(picture.image), mask, words_of(picture.mask, labels))
 
 
 def _spot(picture: Picture, train_id: int, labels: LabelTable) -> Shown:
@@ -92,13 +91,3 @@ def _spot(picture: Picture, train_id: int, labels: LabelTable) -> Shown:
     note = f"{counted(pixels, 'pixel')}, {share(pixels / picture.mask.size)} of the image"
     words = f"{labels.classes[train_id].name}: {note}"
     return Shown(picture.filename, photo(picture.image), spotlight(picture.mask == train_id, color), words, note)
-
-
-def _words(mask: np.ndarray, labels: LabelTable) -> str:
-    """The largest classes of a mask."""
-    counts = np.bincount(mask.reshape(-1), minlength=IGNORE + 1)
-    largest = sorted(range(labels.num_classes), key=lambda train_id: (-counts[train_id], train_id))[:_TOLD]
-    parts = [f"{labels.classes[each].name} {share(int(counts[each]) / mask.size)}" for each in largest if counts[each]]
-    if counts[IGNORE]:
-        parts.append(f"ignored {share(int(counts[IGNORE]) / mask.size)}")
-    return ", ".join(parts)

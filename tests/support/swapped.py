@@ -1,4 +1,4 @@
-"""Scenes of CamVid's classes, painted in their colors, whose masks have drawn faults: a model of colors knows better."""
+"""Scenes painted in the colors of CamVid's classes, whose masks have faults that a model of colors does not have."""
 
 from __future__ import annotations
 

@@ -17,10 +17,10 @@ from trainer.comparison.runs import Run
 from trainer.comparison.scores import MEAN
 from trainer.comparison.study import Comparison, ImageDifference, Study
 from trainer.comparison.wording import chance, interval, percent, points
+from trainer.evaluation.series import thin_points_of
 
 _PACKAGE = "trainer.comparison"
 _IMAGES = 10  # of each direction
-_POINTS = 200  # of a curve
 _TONES = {"better": "green", "worse": "red", "unclear": "series-6"}
 _EDGE = 0.03  # of the axis, beyond the furthest limits
 
@@ -172,17 +172,10 @@ def _curves(runs: Sequence[Run]) -> list[Chart]:
     )
     found = []
     for title, split, key, is_share, note in wanted:
-        series = {run.name: points for run in runs if (points := _points(run, split, key))}
+        series = {run.name: points for run in runs if (points := thin_points_of(run.rows, split, key))}
         if series:
             found.append(curves(title, series, what="epoch", percent=is_share, note=note))
     return found
-
-
-def _points(run: Run, split: str, key: str) -> list[tuple[float, float]]:
-    """(epoch, value) of the rows that have it; of many, every n-th and the last."""
-    points = [(row["epoch"], row[key]) for row in run.rows if row["split"] == split and row.get(key) is not None]
-    step = -(-len(points) // _POINTS)
-    return points[::step] + (points[-1:] if (len(points) - 1) % step else []) if points else []
 
 
 def _facts(run: Run) -> dict[str, Any]:

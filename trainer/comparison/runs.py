@@ -12,10 +12,9 @@ import numpy as np
 
 from beam_pipelines.contract.errors import UserError
 from trainer.comparison.scores import parts_of, scores_of
-from trainer.config import CONFIG
 from trainer.evaluation.results import ResultsError, read_results
-from trainer.files import DamagedFileError, is_folder, names_in, read_bytes, unsealed
-from trainer.training.journal import read_rows
+from trainer.files import is_folder, names_in, read_bytes
+from trainer.training.journal import read_config, read_rows
 
 METRICS = "metrics.json"
 IMAGES = "images.npz"
@@ -96,7 +95,7 @@ def _read_run(path: str, name: str, split: str) -> Run:
         raise ComparisonError(f"{path}: there is no such folder; name the folder of a run, or of a report")
     is_report = METRICS in names_in(path)
     home, report = (os.path.dirname(path), path) if is_report else (path, f"{path}/report-{split}")
-    config = _config(home)
+    config = read_config(home)
     again = evaluate_again(home, config, split)
     metrics = _metrics(report, again)
     filenames, class_names, confusions = _images(report, again)
@@ -144,11 +143,3 @@ def _images(report: str, again: str) -> tuple[tuple[str, ...], tuple[str, ...], 
     except ResultsError as error:
         raise ComparisonError(f"{report}/{IMAGES} is damaged, or of another version: {again} again") from error
     return results.filenames, class_names, results.confusions
-
-
-def _config(home: str) -> dict[str, Any]:
-    """Empty if there is none that can be read: what it says is shown, and decides nothing."""
-    try:
-        return unsealed(read_bytes(f"{home}/{CONFIG}", _JSON_BYTES))
-    except (FileNotFoundError, DamagedFileError):
-        return {}

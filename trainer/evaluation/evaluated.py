@@ -15,8 +15,10 @@ from trainer.evaluation.metrics import (
     Scores,
     bootstrap_interval,
     bootstrap_of_counts,
+    counts_of,
     iou_of_counts,
     mean_over_classes,
+    share_interval,
 )
 from trainer.evaluation.outliers import Outliers
 from trainer.evaluation.results import ImageResults
@@ -64,6 +66,12 @@ class Evaluation:
     def intervals(self) -> Intervals:
         """95 % confidence intervals, over the images of this host."""
         return bootstrap_interval(self.images.confusions, seed=0)
+
+    @functools.cached_property
+    def accuracy_interval(self) -> np.ndarray:
+        """float64[2]: the 95 % confidence interval of the pixel accuracy, over the images of this host."""
+        hits, pixels, _ = (part.sum(axis=1) for part in counts_of(self.images.confusions))
+        return share_interval(hits, pixels, seed=0)
 
     @functools.cached_property
     def boundary_iou(self) -> np.ndarray:

@@ -182,6 +182,12 @@ def bootstrap_of_counts(
     return Intervals(mean_iou=limits[0], class_iou=np.stack(limits[1:]))
 
 
+def share_interval(hits: np.ndarray, pixels: np.ndarray, *, seed: int, samples: int = 1000) -> np.ndarray:
+    """float64[2]: the 95 % limits of the share that integers [N], summed over images, are of others; as above."""
+    drawn = draw_images(len(hits), seed, samples) @ np.stack([hits, pixels], axis=-1).astype(np.float64)
+    return limits_of(_divide(drawn[:, 0], drawn[:, 1]))
+
+
 def draw_images(images: int, seed: int, samples: int) -> np.ndarray:
     """How often each of the images is drawn in each sample, with replacement: float64[samples, images]."""
     return np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), samples).astype(np.float64)

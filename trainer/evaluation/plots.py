@@ -17,8 +17,10 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from beam_pipelines.contract.labels import IGNORE, LabelTable
+from beam_pipelines.contract.pages.pictures import colors_of
 from trainer.evaluation.examples import Example
 from trainer.evaluation.metrics import Intervals, Scores
+from trainer.evaluation.series import points_of
 
 DPI = 120  # of the PNG files
 
@@ -161,11 +163,9 @@ def contact_sheet(examples: Sequence[Example], labels: LabelTable, about: str = 
 
 
 def class_colors(labels: LabelTable) -> np.ndarray:
-    """uint8[256, 3]: the palette of the table, with a color of matplotlib's tab20 for a class that has no color."""
+    """uint8[256, 3]: the palette of the table; a class without a color has the one that it has on pages."""
     colors: np.ndarray = labels.palette.copy()
-    for row in labels.classes:
-        if row.color is None:
-            colors[row.train_id] = np.round(255 * np.array(matplotlib.colormaps["tab20"](row.train_id % 20)[:3]))
+    colors[: labels.num_classes] = colors_of(labels)
     return colors
 
 
@@ -240,8 +240,8 @@ def _text_on(color: np.ndarray) -> str:
 
 def _series(rows: Sequence[Mapping[str, Any]], split: str, name: str, factor: float) -> tuple[list[float], list[float]]:
     """The epochs and values of the rows of `split` that have a value."""
-    points = [(row["epoch"], factor * row[name]) for row in rows if row["split"] == split and row.get(name) is not None]
-    return [epoch for epoch, _ in points], [value for _, value in points]
+    points = points_of(rows, split, name)
+    return [epoch for epoch, _ in points], [factor * value for _, value in points]
 
 
 def _mark_best(axes: Axes, epochs: Sequence[float], values: Sequence[float]) -> str:

@@ -5,7 +5,6 @@ TensorFlow and matplotlib are imported when a report is written, so that `--help
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 import re
@@ -13,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from trainer.evaluation.reported import Report
 from trainer.evaluation.tables import class_rows, csv_of, image_rows, more_scores, slice_rows
 
 if TYPE_CHECKING:
@@ -21,35 +21,7 @@ if TYPE_CHECKING:
 
     from trainer.data.dataset import Split
     from trainer.evaluation.evaluated import Evaluation
-    from trainer.evaluation.examples import Example
     from trainer.inference.model_file import Description
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Report:
-    """The data of a report.
-
-    Attributes:
-      evaluation: of `model` on `split`, on one host.
-      description: what the model was trained on; None if unknown.
-      rows: the rows of the run's metrics.jsonl; empty if there are none.
-    """
-
-    evaluation: Evaluation
-    split: Split
-    model: keras.Model
-    description: Description | None
-    rows: Sequence[Mapping[str, Any]]
-
-    @property
-    def about(self) -> str:
-        return f"{self.evaluation.split}, {len(self.evaluation.images.filenames):,} images"
-
-    @functools.cached_property
-    def examples(self) -> list[Example]:
-        from trainer.evaluation.examples import pick_examples
-
-        return pick_examples(self.evaluation, self.split, self.model, self.description)
 
 
 def write_report(
@@ -60,11 +32,14 @@ def write_report(
     *,
     description: Description | None = None,
     rows: Sequence[Mapping[str, Any]] = (),
+    config: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes `FILES` to `folder`, local or gs://, and replaces those of an earlier report. See `Report`."""
     from trainer.files import make_folder, write_whole
 
-    report = Report(evaluation=evaluation, split=split, model=model, description=description, rows=rows)
+    report = Report(
+        evaluation=evaluation, split=split, model=model, description=description, rows=rows, config=config or {}
+    )
     make_folder(folder)
     for name, file in FILES.items():
         content = file.make(report)
@@ -103,7 +78,8 @@ def _confusion(plots: Any, report: Report) -> Any:
 
 
 def _images(plots: Any, report: Report) -> Any:
-    return plots.contact_sheet(report.examples, report.evaluation.labels, report.about) if report.examples else None
+    sheet = report.examples.sheet
+    return plots.contact_sheet(sheet, report.evaluation.labels, report.about) if sheet else None
 
 
 def _learning_curves(plots: Any, report: Report) -> Any:
@@ -123,7 +99,7 @@ def _metrics(report: Report) -> bytes:
         "model": None if description is None else {**description.to_json(), "labels": description.labels.name},
         "scales": list(evaluation.views.scales),
         "flip": evaluation.views.flip,
-        "size": _sizes(report),
+        "size": report.sizes.to_json(),
         "loss": evaluation.loss if math.isfinite(evaluation.loss) else None,
         "interval_95": evaluation.intervals.to_json(evaluation.labels),
         **evaluation.scores.to_json(),
@@ -132,12 +108,10 @@ def _metrics(report: Report) -> bytes:
     return _render(value).encode()
 
 
-def _sizes(report: Report) -> dict[str, Any]:
-    from trainer.evaluation.sizes import Sizes
-    from trainer.inference.model_file import Description
+def _page(report: Report) -> bytes:
+    from trainer.evaluation.page.values import render
 
-    manifest = report.split.manifest
-    return Sizes.of(manifest, report.description or Description.of("", manifest)).to_json()
+    return render(report, {name: file.about for name, file in FILES.items()}).encode()
 
 
 def _render(value: Any) -> str:
@@ -169,5 +143,6 @@ FILES: Mapping[str, ReportFile] = {
         "what was measured of each image, which trainer.compare reads",
         lambda report: report.evaluation.images.to_bytes(report.evaluation.labels),
     ),
+    "index.html": ReportFile("all of it as a page, with more images and suspected label errors", _page),
     "metrics.json": ReportFile("all scores, the confusion matrix, the data set and the model", _metrics),
 }

@@ -69,8 +69,11 @@ def slice_rows(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
 def more_scores(evaluation: Evaluation) -> dict[str, Any]:
     """Boundary IoU, calibration, slices and scores of objects as plain values for a JSON file, with None for NaN."""
     names = [row.name for row in evaluation.labels.classes]
-    limits = [_plain(limit) for limit in evaluation.calibration_interval]
+    limits, accuracy = (
+        [_plain(limit) for limit in pair] for pair in (evaluation.calibration_interval, evaluation.accuracy_interval)
+    )
     return {
+        "pixel_accuracy_interval_95": accuracy,
         "boundary_iou": {
             "mean": _plain(evaluation.mean_boundary_iou),
             "class_iou": {name: _plain(iou) for name, iou in zip(names, evaluation.boundary_iou, strict=True)},

@@ -107,8 +107,15 @@ def evaluate_and_export(inputs: Inputs, scored: Mapping[int, Evaluation], consol
         if evaluation is None:
             console.print(f"evaluating the model of step {description.step:,}", highlight=False)
             evaluation = evaluate(model, val, batch=inputs.batches.per_replica, strategy=strategy)
-        rows = journal.read_rows(config.places.output)
-        report.write_report(_report_folder(config), evaluation, val, model, description=description, rows=rows)
+        report.write_report(
+            _report_folder(config),
+            evaluation,
+            val,
+            model,
+            description=description,
+            rows=journal.read_rows(config.places.output),
+            config=journal.read_config(config.places.output),
+        )
         print_scores(evaluation, console)
         made.append(f"{_report_folder(config)}/: scores and plots of the model")
     if "export" in _parts(config):

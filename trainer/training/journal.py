@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from trainer.files import flush, make_folder, new_name, publish, write_whole
+from trainer.config import CONFIG
+from trainer.files import DamagedFileError, flush, make_folder, new_name, publish, read_bytes, unsealed, write_whole
 
 FILE_NAME = "metrics.jsonl"
 HYPERPARAMETER_METRIC = "mean_iou"
 _PLAIN = (bool, int, float, str)  # types of hyperparameters in TensorBoard
+_CONFIG_BYTES = 2**26
 _REMOTE_SECONDS = 30.0  # between writes to a bucket
 
 
@@ -168,6 +170,14 @@ class NullJournal(Journal):
 def read_rows(folder: str) -> list[dict[str, Any]]:
     """The rows of `folder`/metrics.jsonl, without damaged and incomplete ones."""
     return parse_rows(_read(f"{folder}/{FILE_NAME}"))[0]
+
+
+def read_config(folder: str) -> dict[str, Any]:
+    """The content of `folder`/config.json; empty if there is none that can be read, since it is only shown."""
+    try:
+        return unsealed(read_bytes(f"{folder}/{CONFIG}", _CONFIG_BYTES))
+    except (FileNotFoundError, DamagedFileError):
+        return {}
 
 
 def parse_rows(data: bytes) -> tuple[list[dict[str, Any]], int]:

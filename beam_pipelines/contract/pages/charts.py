@@ -120,15 +120,17 @@ def intervals(
     what: str,
     tones: Sequence[str],
     table: Table,
+    dots: str = "difference",
     within: tuple[float, float] | None = None,
     note: str = "",
 ) -> Chart:
-    """A point for each label, a difference from 0, on a bar from its lower to its upper limit.
+    """A point for each label on a bar from its lower to its upper limit: a difference from 0, or a share.
 
     Args:
       values: of the points; NaN for none.
       limits: the bars of each group, in the color of `tones`; None for a label that belongs to another group.
       what: what the axis of the values shows.
+      dots: what the points are; shares if it is not "difference".
       within: what the axis shows at least; None for what is needed.
     """
     groups = [
@@ -136,12 +138,13 @@ def intervals(
         | {"grouped": False, "barThickness": 11, "borderWidth": 0}
         for (name, bars), tone in zip(limits.items(), tones, strict=True)
     ]
-    sets = [_dots("difference", values), *groups, _zero_line(len(labels))]
+    signed = dots == "difference"
+    sets = [_dots(dots, values), *groups, *([_zero_line(len(labels))] if signed else [])]
     across = {"title": _title(what)} | ({"suggestedMin": within[0], "suggestedMax": within[1]} if within else {})
     scales = {"x": across, "y": {"type": "category", "ticks": {"autoSkip": False}, "grid": {"display": False}}}
     options = _options(True) | {"indexAxis": "y", "scales": scales}
     data = {"labels": [*map(_short, labels)], "datasets": sets}
-    config = {"type": "bar", "signed": True, "data": data, "options": options}
+    config = {"type": "bar", "signed" if signed else "percent": True, "data": data, "options": options}
     return Chart(title, config, table, 84 + 24 * len(labels), note)
 
 

@@ -14,9 +14,11 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from beam_pipelines.contract.labels import IGNORE, LabelTable
+from beam_pipelines.contract.pages import share
 
 LONGEST = 640  # pixels: the longer side of a picture
 THUMBNAIL = 240  # of a small one
+_TOLD = 4  # classes in the words about a class map
 _QUALITY = 85  # of JPEG
 _GOLDEN = 0.618034  # part of the color wheel between two classes without a color: neighbors differ most
 _STRIPES = ((32, 32, 32), (88, 88, 88))  # what ignored pixels are hatched with
@@ -67,15 +69,19 @@ def mask_picture(mask: np.ndarray, colors: Sequence[tuple[int, int, int]]) -> st
     return png(ids, palette.tobytes())
 
 
-def spotlight(chosen: np.ndarray, color: Sequence[int], dimmed: int = _DIMMED, filled: int = 255) -> str:
+def spotlight(
+    chosen: np.ndarray, color: Sequence[int], dimmed: int = _DIMMED, filled: int = 255, line: int = _LINE
+) -> str:
     """bool[H, W] -> the address of a PNG picture that shows what is chosen in one color and dims all the rest; a white
     line is around it, unless the picture is so small that the line would be more to see than what is chosen.
 
-    `dimmed` and `filled` are how much is hidden, of 255, of the rest and of what is chosen.
+    Args:
+      dimmed, filled: how much is hidden, of 255, of the rest and of what is chosen.
+      line: pixels of the longer side for each pixel of the line's width.
     """
     shown = Image.fromarray(smaller(chosen.astype(np.uint8)))
-    line = max(shown.size) // _LINE
-    around = np.asarray(shown.filter(ImageFilter.MaxFilter(2 * line + 1)) if line else shown)
+    width = max(shown.size) // line
+    around = np.asarray(shown.filter(ImageFilter.MaxFilter(2 * width + 1)) if width else shown)
     places = np.where(np.asarray(shown) > 0, 1, 2 * around).astype(np.uint8)
     return png(places, bytes([0, 0, 0, *color, 255, 255, 255]), transparency=bytes([dimmed, filled, 255]))
 
@@ -87,6 +93,16 @@ def png(indices: np.ndarray, palette: bytes, **options: bytes) -> str:
     file = io.BytesIO()
     shown.save(file, "PNG", optimize=True, **options)
     return _address("png", file.getvalue())
+
+
+def words_of(mask: np.ndarray, labels: LabelTable) -> str:
+    """The largest classes of a class map, for those who can't see it."""
+    counts = np.bincount(mask.reshape(-1), minlength=IGNORE + 1)
+    largest = sorted(range(labels.num_classes), key=lambda train_id: (-counts[train_id], train_id))[:_TOLD]
+    parts = [f"{labels.classes[each].name} {share(int(counts[each]) / mask.size)}" for each in largest if counts[each]]
+    if counts[IGNORE]:
+        parts.append(f"ignored {share(int(counts[IGNORE]) / mask.size)}")
+    return ", ".join(parts)
 
 
 def smaller(pixels: np.ndarray, longest: int = LONGEST) -> np.ndarray:

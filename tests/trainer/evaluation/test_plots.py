@@ -147,9 +147,8 @@ def make_example(caption: str = "worst", size: tuple[int, int] = (24, 48)) -> Ex
     truth = rng.integers(0, 11, size, np.uint8)
     prediction = np.where(rng.random(size) < 0.5, truth, (truth + 1) % 11).astype(np.uint8)
     truth[:6] = IGNORE
-    return Example(
-        caption=caption, image=rng.integers(0, 256, (*size, 3), np.uint8), truth=truth, prediction=prediction
-    )
+    image, region = rng.integers(0, 256, (*size, 3), np.uint8), np.zeros(size, bool)
+    return Example(caption=caption, image=image, truth=truth, prediction=prediction, region=region)
 
 
 def test_a_contact_sheet_shows_image_truth_prediction_and_errors():

@@ -20,9 +20,9 @@ function themed(config) {
   return withNumbers(copy);
 }
 
-// Numbers in axes and tips as in the tables: with separators, in percent, or with their sign.
+// Numbers in axes and tips as in the tables: with few digits, in percent, or with their sign.
 function withNumbers(config) {
-  const style = config.percent ? { style: "percent", maximumFractionDigits: 2 } : config.signed ? { signDisplay: "exceptZero", maximumFractionDigits: 2 } : {};
+  const style = config.percent ? { style: "percent", maximumFractionDigits: 2 } : config.signed ? { signDisplay: "exceptZero", maximumFractionDigits: 2 } : { maximumSignificantDigits: 4 };
   const format = new Intl.NumberFormat("en", style);
   const axis = config.options.indexAxis === "y" ? "x" : "y";
   const scale = (config.options.scales[axis] ??= {});

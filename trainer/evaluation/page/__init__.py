@@ -1,0 +1,1 @@
+"""`index.html` of a report: everything that is in it, for people."""
