@@ -97,7 +97,7 @@ def _read_run(path: str, name: str, split: str) -> Run:
     is_report = METRICS in names_in(path)
     home, report = (os.path.dirname(path), path) if is_report else (path, f"{path}/report-{split}")
     config = _config(home)
-    again = evaluate_again(home, config, split)
+    again = _evaluate_again(home, report, config, split)
     metrics = _metrics(report, again)
     filenames, class_names, confusions = _images(report, again)
     if confusions.sum(0).tolist() != metrics["confusion"]:
@@ -114,10 +114,11 @@ def _read_run(path: str, name: str, split: str) -> Run:
     )
 
 
-def evaluate_again(home: str, config: Mapping[str, Any], split: str) -> str:
+def _evaluate_again(home: str, report: str, config: Mapping[str, Any], split: str) -> str:
     """The cure for a report that can't be used."""
     dataset = config.get("config", {}).get("dataset", "DIR")
-    return f"run `python -m trainer.evaluate --model={home} --dataset={dataset} --split={split}`"
+    output = "" if report == f"{home}/report-{split}" else f" --output={report}"
+    return f"run `python -m trainer.evaluate --model={home} --dataset={dataset} --split={split}{output}`"
 
 
 def _metrics(report: str, again: str) -> dict[str, Any]:
