@@ -68,7 +68,7 @@ def compare_parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", default="val", help="split whose reports are compared (default: %(default)s)")
     parser.add_argument(
         "--output",
-        type=arguments.place,
+        type=arguments.folder,
         metavar="DIR",
         help="folder to write to, local or gs:// (default: comparison beside the first run)",
     )

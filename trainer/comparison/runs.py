@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -51,12 +52,12 @@ class Run:
     config: Mapping[str, Any]
     rows: Sequence[Mapping[str, Any]]
 
-    @property
+    @functools.cached_property
     def parts(self) -> np.ndarray:
         """float64[N, 2, C]; see `trainer.comparison.scores`."""
         return parts_of(self.confusions)
 
-    @property
+    @functools.cached_property
     def scores(self) -> np.ndarray:
         """float64[1 + C]: mean IoU and the IoU of each class."""
         return scores_of(self.parts.sum(0))
