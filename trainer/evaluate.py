@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from trainer.data.dataset import Split
+    from trainer.evaluation.evaluated import Evaluation
     from trainer.evaluation.options import EvaluateSettings
-    from trainer.evaluation.results import Evaluation
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,7 +75,7 @@ def run(settings: EvaluateSettings) -> None:
     folder = settings.output or f"{home}/report-{settings.split}"
     make_folder(folder)  # before the work, so that a folder that can't be written is reported at once
     evaluation = _evaluate(settings, model, split, strategy, console)
-    print_scores(evaluation.scores, evaluation.intervals, console)
+    print_scores(evaluation, console)
     rows = journal.read_rows(home)
     report.write_report(folder, evaluation, split, model, description=description, rows=rows)
     console.print(f"report: {folder}", highlight=False, markup=False)

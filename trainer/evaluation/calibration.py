@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from trainer.evaluation.metrics import draw_images, limits_of
+
 BINS = 15
 _UNIT = 3000  # sums of confidences are in 1/3000: the middle of each of 1,500 levels is a whole number
 
@@ -90,6 +92,18 @@ def expected_error(bins: np.ndarray) -> np.ndarray:
     pixels = bins[..., 0].sum(axis=-1)
     errors: np.ndarray = np.divide(gaps, pixels, out=np.full(np.shape(gaps), np.nan), where=pixels > 0)
     return errors
+
+
+def error_interval(bins: np.ndarray, *, seed: int, samples: int = 1000) -> np.ndarray:
+    """float64[2]: the 95 % limits of the ECE, by a bootstrap over images (see `bootstrap_interval`).
+
+    The ECE is biased upwards for few pixels (Kumar et al. 2019, section 4), and so are the samples'.
+
+    Args:
+      bins: integer[N, BINS, 3], of each image.
+    """
+    drawn = draw_images(len(bins), seed, samples) @ bins.reshape(len(bins), -1).astype(np.float64)
+    return limits_of(expected_error(drawn.reshape(samples, BINS, 3)))
 
 
 def _plain(values: np.ndarray) -> list[float | None]:

@@ -14,8 +14,9 @@ from beam_pipelines.contract.errors import UserError
 from beam_pipelines.contract.manifest import Manifest
 from trainer.data.batches import evaluation_batches
 from trainer.data.dataset import Split, share_of, steps_of_epoch
+from trainer.evaluation.evaluated import Evaluation
 from trainer.evaluation.measures import measure
-from trainer.evaluation.results import Evaluation, ImageResults
+from trainer.evaluation.results import ImageResults
 from trainer.inference.logits import predict_logits
 from trainer.inference.model_file import Description
 from trainer.inference.views import WHOLE, Views

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from trainer.data.batches import evaluation_batches
 from trainer.data.dataset import Split
-from trainer.evaluation.results import Evaluation
+from trainer.evaluation.evaluated import Evaluation
 from trainer.inference.logits import predict_logits
 
 _SHOWN = 2  # images of each kind

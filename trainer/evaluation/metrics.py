@@ -51,7 +51,7 @@ class Scores:
     @property
     def mean_iou(self) -> float:
         """Mean of `class_iou` over the classes that have one."""
-        return _mean(self.class_iou)
+        return mean_over_classes(self.class_iou)
 
     @property
     def absent(self) -> tuple[str, ...]:
@@ -76,7 +76,7 @@ class Scores:
     @property
     def mean_category_iou(self) -> float:
         """Mean of `category_iou` over the categories that have one."""
-        return _mean(np.array(list(self.category_iou.values())))
+        return mean_over_classes(np.array(list(self.category_iou.values())))
 
     @property
     def pixel_accuracy(self) -> float:
@@ -166,8 +166,7 @@ def bootstrap_interval(
     """
     if confusions.ndim != 3 or not len(confusions):
         raise ValueError(f"confusions of shape {confusions.shape}: expected [images, classes, classes] with images > 0")
-    parts = np.diagonal(confusions, axis1=1, axis2=2), confusions.sum(2), confusions.sum(1)
-    return bootstrap_of_counts(*parts, seed=seed, samples=samples, confidence=confidence)
+    return bootstrap_of_counts(*counts_of(confusions), seed=seed, samples=samples, confidence=confidence)
 
 
 def bootstrap_of_counts(
@@ -176,18 +175,37 @@ def bootstrap_of_counts(
     """`bootstrap_interval` of integers [N, C]: the correct, true and predicted pixels of each image and class."""
     if samples < 1 or not 0 <= confidence < 1:
         raise ValueError(f"samples {samples}, confidence {confidence}: expected at least 1, and at least 0 and below 1")
-    images = len(hits)
-    draws = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), samples).astype(np.float64)
+    draws = draw_images(len(hits), seed, samples)
     hits, truth, shown = (draws @ part.astype(np.float64) for part in (hits, truth, shown))  # exact: below 2^53
-    ious = _divide(hits, truth + shown - hits)
-    levels = ((1 - confidence) / 2, (1 + confidence) / 2)
-    limits = [_quantiles(column, levels) for column in (_row_means(ious), *ious.T)]
+    ious = iou_of_counts(hits, truth, shown)
+    limits = [limits_of(column, confidence) for column in (_row_means(ious), *ious.T)]
     return Intervals(mean_iou=limits[0], class_iou=np.stack(limits[1:]))
 
 
+def draw_images(images: int, seed: int, samples: int) -> np.ndarray:
+    """How often each of the images is drawn in each sample, with replacement: float64[samples, images]."""
+    return np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), samples).astype(np.float64)
+
+
+def limits_of(values: np.ndarray, confidence: float = 0.95) -> np.ndarray:
+    """float64[2]: the percentiles that have this share of the values between them; without NaNs, NaN if all are."""
+    known = values[~np.isnan(values)]
+    levels = ((1 - confidence) / 2, (1 + confidence) / 2)
+    return np.quantile(known, levels) if known.size else np.full(2, np.nan)
+
+
+def counts_of(confusions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Correct, true and predicted pixels of each class, integer [..., C] each, of confusions [..., C, C]."""
+    return np.diagonal(confusions, axis1=-2, axis2=-1), confusions.sum(axis=-1), confusions.sum(axis=-2)
+
+
+def iou_of_counts(hits: np.ndarray, truth: np.ndarray, shown: np.ndarray) -> np.ndarray:
+    """hits / (truth + shown - hits), float64; NaN where nothing is true or predicted."""
+    return _divide(hits, truth + shown - hits)
+
+
 def _iou(confusion: np.ndarray) -> np.ndarray:
-    hits = np.diagonal(confusion)
-    return _divide(hits, confusion.sum(axis=0) + confusion.sum(axis=1) - hits)
+    return iou_of_counts(*counts_of(confusion))
 
 
 def _divide(above: np.ndarray, below: np.ndarray) -> np.ndarray:
@@ -202,13 +220,9 @@ def _row_means(values: np.ndarray) -> np.ndarray:
     return _divide(np.where(known, values, 0.0).sum(axis=1), known.sum(axis=1))
 
 
-def _mean(values: np.ndarray) -> float:
+def mean_over_classes(values: np.ndarray) -> float:
+    """The mean of [C] without NaNs; NaN if all are."""
     return float(_row_means(values[np.newaxis])[0])
-
-
-def _quantiles(values: np.ndarray, levels: tuple[float, float]) -> np.ndarray:
-    known = values[~np.isnan(values)]
-    return np.quantile(known, levels) if known.size else np.full(2, np.nan)
 
 
 def _share(part: float, whole: int) -> float:

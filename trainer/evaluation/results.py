@@ -1,8 +1,7 @@
-"""The result of an evaluation: what was measured of each image, and of all."""
+"""What an evaluation measured of each image, and the file that keeps it."""
 
 from __future__ import annotations
 
-import functools
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -14,8 +13,6 @@ from beam_pipelines.contract.errors import UserError
 from beam_pipelines.contract.labels import LabelTable
 from beam_pipelines.contract.normalization import Normalization
 from trainer.evaluation.calibration import bins_of_levels
-from trainer.evaluation.metrics import Intervals, Scores, bootstrap_interval
-from trainer.inference.views import Views
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, section 2.5.1
 
@@ -98,40 +95,3 @@ def _check_shapes(results: ImageResults, classes: int) -> None:
         shape = getattr(results, field.name).shape
         if shape[0] != images or shape[1:] != expected.get(field.name, shape[1:]):
             raise ValueError(f"{field.name} has shape {list(shape)} for {images} images of {classes} classes")
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Evaluation:
-    """The result of a model on a split.
-
-    Attributes:
-      split: name of the split.
-      labels: the table of the C classes.
-      images: of this host.
-      confusion: int64[C, C], the exact sum over the images of all hosts.
-      loss: mean cross entropy of the valid pixels of all hosts, in nats, for any training loss; NaN if no pixel is
-        valid.
-      views: what the model saw of each image; see `predict_logits`.
-    """
-
-    split: str
-    labels: LabelTable
-    images: ImageResults
-    confusion: np.ndarray
-    loss: float
-    views: Views
-
-    @functools.cached_property
-    def scores(self) -> Scores:
-        """The scores of all hosts."""
-        return Scores(confusion=self.confusion, labels=self.labels)
-
-    @functools.cached_property
-    def image_scores(self) -> tuple[Scores, ...]:
-        """The scores of each image of this host."""
-        return tuple(Scores(confusion=counts, labels=self.labels) for counts in self.images.confusions)
-
-    @functools.cached_property
-    def intervals(self) -> Intervals:
-        """95 % confidence intervals, over the images of this host."""
-        return bootstrap_interval(self.images.confusions, seed=0)

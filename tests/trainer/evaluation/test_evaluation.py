@@ -22,6 +22,7 @@ from beam_pipelines.pixels.conform import Sample
 from tests.support.builds import PROJECT, build
 from tests.support.handmade import EXAMPLES, SIZE, to_record, write_dataset, write_shard
 from trainer.data.dataset import Split, open_dataset, open_split
+from trainer.evaluation.evaluated import Evaluation
 from trainer.evaluation.evaluator import (
     EvaluationError,
     EvaluationStoppedError,
@@ -29,7 +30,6 @@ from trainer.evaluation.evaluator import (
     evaluate,
     renormalized,
 )
-from trainer.evaluation.results import Evaluation
 from trainer.inference.logits import predict_logits
 from trainer.inference.model_file import Description, save_model
 from trainer.inference.views import Views, ViewsError
