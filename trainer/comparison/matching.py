@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 
 from trainer.comparison.runs import ComparisonError, Run
-from trainer.inference.views import Views
+from trainer.inference.views import WHOLE
 
 FEW_IMAGES = 20
 FEW_RUNS = 4  # a side: with fewer, no permutation of runs gives p below 5 %
-_VIEWS = tuple(field.name for field in fields(Views))  # in metrics.json: what the model saw of an image
 
 
 def matched(runs: Sequence[Run]) -> list[Run]:
@@ -117,11 +117,15 @@ def cautions(sides: Sequence[Sequence[Run]]) -> Iterator[str]:
         )
     if len(runs[0].filenames) < FEW_IMAGES:
         yield f"Only {len(runs[0].filenames)} images: intervals of fewer than {FEW_IMAGES} are too narrow."
-    views = {run.name: {key: run.metrics[key] for key in _VIEWS if key in run.metrics} for run in runs}
-    if any(found != views[runs[0].name] for found in views.values()):
-        told = "; ".join(f"{name}: {_told(found)}" for name, found in views.items())
-        yield f"The runs were scored with other views of an image, which is a part of the difference ({told})."
+    yield from (
+        f"The runs were scored with other {name}, which is a part of the difference: {told}."
+        for name, told in _differing_views(runs)
+    )
 
 
-def _told(views: dict[str, object]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in views.items()) or "unknown"
+def _differing_views(runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
+    """What the model saw of an image, where that differs: its name in metrics.json, and the value of each run."""
+    for name, default in {**vars(WHOLE), "size": None}.items():
+        values = {run.name: json.dumps(run.metrics.get(name, default)) for run in runs}
+        if len(set(values.values())) > 1:
+            yield name, ", ".join(f"{run} {value}" for run, value in values.items())

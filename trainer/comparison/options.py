@@ -38,9 +38,8 @@ def parse_compare(argv: Sequence[str] | None = None) -> CompareSettings:
     """Raises SystemExit with code 2 and a message if the arguments are wrong."""
     parser = compare_parser()
     values = vars(parser.parse_args(argv))
-    settings = CompareSettings(
-        **values | {"runs": tuple(values["runs"])}, argv=tuple(sys.argv[1:] if argv is None else argv)
-    )
+    runs, a, b = (tuple(values.pop(name) or ()) for name in ("runs", "a", "b"))
+    settings = CompareSettings(runs=runs, a=a, b=b, **values, argv=tuple(sys.argv[1:] if argv is None else argv))
     if problem := _problem(settings):
         parser.error(problem)
     return settings
@@ -63,14 +62,13 @@ def compare_parser() -> argparse.ArgumentParser:
         parser.add_argument(
             f"--{side}",
             type=arguments.folders,
-            default=(),
             metavar="RUN,...",
             help=f"runs of one setting, such as seeds, compared with those of --{other}",
         )
     parser.add_argument("--split", default="val", help="split whose reports are compared (default: %(default)s)")
     parser.add_argument(
         "--output",
-        type=arguments.place,
+        type=arguments.folder,
         metavar="DIR",
         help="folder to write to, local or gs:// (default: comparison beside the first run)",
     )

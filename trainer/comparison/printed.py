@@ -41,8 +41,10 @@ def sentence(comparison: Comparison) -> str:
 
 def labels_sentence(labels: tuple[float, float]) -> str:
     """The permutation test of runs."""
-    p, least = labels
-    return f"Permutation of the runs, for these images only: p {chance(p)}, at least {chance(least)} with as many"
+    p, least = map(chance, labels)
+    return (
+        f"Permutation of the runs, for these images only: p {p}; with these numbers of runs it can't be below {least}"
+    )
 
 
 def _table(comparison: Comparison, found: Study) -> Table:

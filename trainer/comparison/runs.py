@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -50,12 +51,12 @@ class Run:
     config: Mapping[str, Any]
     rows: Sequence[Mapping[str, Any]]
 
-    @property
+    @functools.cached_property
     def parts(self) -> np.ndarray:
         """float64[N, 2, C]; see `trainer.comparison.scores`."""
         return parts_of(self.confusions)
 
-    @property
+    @functools.cached_property
     def scores(self) -> np.ndarray:
         """float64[1 + C]: mean IoU and the IoU of each class."""
         return scores_of(self.parts.sum(0))
@@ -96,7 +97,7 @@ def _read_run(path: str, name: str, split: str) -> Run:
     is_report = METRICS in names_in(path)
     home, report = (os.path.dirname(path), path) if is_report else (path, f"{path}/report-{split}")
     config = read_config(home)
-    again = evaluate_again(home, config, split)
+    again = _evaluate_again(home, report, config, split)
     metrics = _metrics(report, again)
     filenames, class_names, confusions = _images(report, again)
     if confusions.sum(0).tolist() != metrics["confusion"]:
@@ -113,10 +114,11 @@ def _read_run(path: str, name: str, split: str) -> Run:
     )
 
 
-def evaluate_again(home: str, config: Mapping[str, Any], split: str) -> str:
+def _evaluate_again(home: str, report: str, config: Mapping[str, Any], split: str) -> str:
     """The cure for a report that can't be used."""
     dataset = config.get("config", {}).get("dataset", "DIR")
-    return f"run `python -m trainer.evaluate --model={home} --dataset={dataset} --split={split}`"
+    output = "" if report == f"{home}/report-{split}" else f" --output={report}"
+    return f"run `python -m trainer.evaluate --model={home} --dataset={dataset} --split={split}{output}`"
 
 
 def _metrics(report: str, again: str) -> dict[str, Any]:

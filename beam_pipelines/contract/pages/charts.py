@@ -15,7 +15,7 @@ from typing import Any
 from beam_pipelines.contract.pages import share
 
 TONES = tuple(f"series-{number}" for number in range(1, 7))  # of series without a meaning of their own
-_FEW_POINTS = 40  # of a line, up to which they are marked
+_FEW_POINTS = 40  # of the longest line, up to which points are marked
 _PLOT = 240  # pixels: the height of a chart
 _LABEL = 22  # characters, so that it leaves room for the bars on a phone; the table has all
 
@@ -168,6 +168,7 @@ def curves(
     note: str = "",
 ) -> Chart:
     """A line through the points (x, y) of each series; `what` names x, from 0. Beyond six series, lines are dashed."""
+    few = max(map(len, series.values())) <= _FEW_POINTS
     sets = [
         {
             "label": name,
@@ -175,7 +176,7 @@ def curves(
             "tone": tone,
             "borderWidth": 1.5,
             "borderDash": [6, 4] if number >= len(TONES) else [],
-            "pointRadius": 2.5 if len(points) <= _FEW_POINTS else 0,
+            "pointRadius": 2.5 if few or len(points) == 1 else 0,
             "pointHitRadius": 6,
         }
         for number, ((name, points), tone) in enumerate(zip(series.items(), _tones(len(series)), strict=True))

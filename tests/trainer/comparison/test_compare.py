@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
 import numpy as np
 import pytest
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES
+from tests.support.handmade import EXAMPLES, write_dataset
 from tests.support.reports import confusions_of, write_run
 from tests.support.results import results_of
+from trainer import evaluate
 from trainer.compare import main
 from trainer.comparison.runs import names_of
+from trainer.data.dataset import read_manifest
+from trainer.inference.model_file import Description, save_model
 
 pytest.importorskip("jinja2", reason="jinja2 is not installed (extra `trainer`)")
 
@@ -65,6 +73,26 @@ def test_two_runs(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "0.0001" in page
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+def test_reports_of_trainer_evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dataset = write_dataset(tmp_path / "scenes", "raw_uint8")
+    manifest = read_manifest(str(dataset))
+    for seed in (0, 1):
+        keras.utils.set_random_seed(seed)
+        images = keras.Input((None, None, 3))
+        model = keras.Model(images, keras.layers.Conv2D(11, 3, padding="same")(images))
+        run = tmp_path / f"run{seed}"
+        run.mkdir()
+        save_model(f"{run}/best.keras", model, Description.of("deeplabv3plus", manifest, step=seed))
+        assert evaluate.main([f"--model={run}", f"--dataset={dataset}", "--split=train"]) == 0
+    assert main([f"{tmp_path}/run0", f"{tmp_path}/run1", "--split=train"]) == 0
+    found = numbers(tmp_path / "comparison")
+    assert found["images"] == EXAMPLES
+    assert found["dataset"] == manifest.fingerprint
+    assert [side["runs"][0]["model"]["step"] for side in found["sides"]] == [0, 1]
+    assert "note: One run a side" in capsys.readouterr().out
+
+
 def test_each_later_run_is_compared_with_the_first(runs: Path) -> None:
     assert main([f"{runs}/{name}" for name in ("base", "base1", "better")]) == 0
     comparisons = numbers(runs / "comparison")["comparisons"]
@@ -77,7 +105,7 @@ def test_several_runs_a_side(runs: Path, capsys: pytest.CaptureFixture[str]) -> 
     sides = (f"--a={runs}/base,{runs}/base1", f"--b={runs}/better,{runs}/better1")
     assert main([*sides, f"--output={runs}/out"]) == 0
     shown = capsys.readouterr().out
-    assert "at least 0.333 with as many" in shown
+    assert "it can't be below 0.333" in shown
     assert "Few runs (2 and 2)" in shown
     assert "One run a side" not in shown
     found = numbers(runs / "out")
@@ -100,9 +128,45 @@ def test_images_in_another_order_are_matched_by_name(runs: Path) -> None:
 
 
 def test_other_views_are_told(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edit(runs / "base" / "report-val" / "metrics.json", overlap=0.0)
     edit(runs / "better" / "report-val" / "metrics.json", flip=True)
     assert main([f"{runs}/base", f"{runs}/better"]) == 0
-    assert "scored with other views of an image" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "scored with other flip, which is a part of the difference: base false, better true." in shown
+    assert shown.count("note: ") == 2
+
+
+def test_models_that_are_not_in_the_folder_of_a_run(runs: Path) -> None:
+    """Reports alone, without settings and learning curves."""
+    reports = [shutil.copytree(runs / name / "report-val", runs / "reports" / name) for name in ("base", "better")]
+    assert main([str(report) for report in reports]) == 0
+    found = numbers(runs / "reports" / "comparison")
+    assert found["settings"] == {}
+    page = (runs / "reports" / "comparison" / "index.html").read_text()
+    assert "No run has a config.json" in page
+    assert "No run has a metrics.jsonl" in page
+
+
+def test_one_image_is_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b"):
+        write_run(tmp_path / name, CAMVID, confusions_of(np.random.default_rng(0), 1, 11, 0.5))
+    assert main([f"{tmp_path}/a", f"{tmp_path}/b"]) == 1
+    assert "needs 2 or more" in capsys.readouterr().err
+
+
+def test_an_image_without_valid_pixels_and_a_class_that_is_nowhere(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for name, share in (("a", 0.5), ("b", 0.9)):
+        confusions = confusions_of(generator, 25, 11, share)
+        confusions[3] = 0
+        confusions[:, :, 0] += confusions[:, :, 4]
+        confusions[:, 4] = confusions[:, :, 4] = 0
+        write_run(tmp_path / name, CAMVID, confusions)
+    assert main([f"{tmp_path}/a", f"{tmp_path}/b"]) == 0
+    (comparison,) = numbers(tmp_path / "comparison")["comparisons"]
+    assert len(comparison["image_mean_iou"]) == 24
+    assert [name for name, each in comparison["class_iou"].items() if each["p"] is None] == ["pavement"]
+    assert "absent" in (tmp_path / "comparison" / "index.html").read_text()
 
 
 def rewrite(report: Path, confusions: np.ndarray) -> None:
