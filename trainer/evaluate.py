@@ -26,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     settings = parse_evaluate(argv)
     views = " or fewer views (--scales, --flip)" if settings.views.several else ""
+    views += " or a smaller --window" if settings.views.window else ""
 
     def check() -> None:
         from trainer.data.manifest import check_local

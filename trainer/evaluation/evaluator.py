@@ -19,7 +19,8 @@ from trainer.evaluation.measures import measure
 from trainer.evaluation.results import ImageResults
 from trainer.inference.logits import predict_logits
 from trainer.inference.model_file import Description
-from trainer.inference.views import WHOLE, Views
+from trainer.inference.views import WHOLE, Views, shown
+from trainer.inference.windows import check_window, own_size
 from trainer.objective.losses import SegmentationLoss
 
 Progress = Callable[[int, int], None]  # (images of this host so far, all images of this host)
@@ -61,6 +62,7 @@ class Evaluator:
     Raises:
       EvaluationError: the model does not have an output for each class, or takes images of one size only and a scale
         is not 1.
+      ViewsError: the model does not take windows of this size, or an image would have too many.
       DatasetError: there are fewer shards than hosts.
     """
 
@@ -73,7 +75,7 @@ class Evaluator:
         strategy: tf.distribute.Strategy,
         views: Views = WHOLE,
     ) -> None:
-        _check(model, split, views.scales)
+        _check(model, split, views)
         self._model = model
         self._split = split
         self._batch = batch if split.manifest.pixels.uniform else 1
@@ -100,6 +102,8 @@ class Evaluator:
         total, losses = np.zeros((classes, classes), np.int64), np.zeros(2)
         rows: dict[int, tuple[str, dict[str, Any]]] = {}
         for batches in self._one_pass():
+            for images in self._strategy.experimental_local_results(batches["image"]):
+                self._views.check_windows(images.shape[1:3])
             found, step_total, step_losses, stops = self._step(batches, tf.constant(is_asked_to_stop()))
             if stops:
                 raise EvaluationStoppedError
@@ -198,17 +202,19 @@ def renormalized(model: keras.Model, description: Description, manifest: Manifes
     return keras.Model(images, model(rescaled))
 
 
-def _check(model: keras.Model, split: Split, scales: tuple[float, ...]) -> None:
+def _check(model: keras.Model, split: Split, views: Views) -> None:
     classes, channels = split.manifest.labels.num_classes, model.outputs[0].shape[-1]
     if channels != classes:
         raise EvaluationError(
             f"the model has {channels} classes, but {split.folder} has {classes}: use the data set that the model was "
             "trained on, or one built with the same --labels"
         )
-    height, width = model.input_shape[1:3]
-    if (height, width) != (None, None) and set(scales) != {1}:
+    check_window(model, views)
+    own = own_size(model)
+    if own != (None, None) and views.window is None and set(views.scales) != {1}:
         raise EvaluationError(
-            f"the model takes images of {height}x{width} only, so scales {list(scales)} are not possible: use scale 1"
+            f"the model takes images of {shown(own)} only, so scales {list(views.scales)} are not possible: use scale "
+            f"1, or --window={shown(own)}"
         )
 
 

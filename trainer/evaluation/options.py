@@ -47,8 +47,9 @@ _BATCH = Option(
 
 def parse_evaluate(argv: Sequence[str] | None = None) -> EvaluateSettings:
     """Raises SystemExit with code 2 and a message if the arguments are wrong."""
-    values = vars(evaluate_parser().parse_args(argv))
-    return EvaluateSettings(views=take_views(values), **values)
+    parser = evaluate_parser()
+    values = vars(parser.parse_args(argv))
+    return EvaluateSettings(views=take_views(parser, values), **values)
 
 
 def evaluate_parser() -> argparse.ArgumentParser:
@@ -61,6 +62,7 @@ def evaluate_parser() -> argparse.ArgumentParser:
     )
     _add_places(parser)
     arguments.add_views(parser, "the image size")
+    arguments.add_window(parser, "each image")
     _add_devices(parser)
     arguments.add_verbose(parser)
     return parser
