@@ -214,7 +214,7 @@ def _check(model: keras.Model, split: Split, views: Views) -> None:
     if own != (None, None) and views.window is None and set(views.scales) != {1}:
         raise EvaluationError(
             f"the model takes images of {shown(own)} only, so scales {list(views.scales)} are not possible: use scale "
-            f"1, or --window={shown(own)}"
+            "1, or a --window of that size"
         )
 
 

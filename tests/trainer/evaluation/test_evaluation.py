@@ -357,7 +357,7 @@ def test_what_does_not_go_together_is_refused(split: Split, model: keras.Model):
     with pytest.raises(EvaluationError, match=r"the model has 5 classes, but .*one has 11: use the data set"):
         evaluate(few, split, batch=1, strategy=ONE)
     fixed = make_model(shape=SIZE)
-    message = r"takes images of 8x12 only, so scales \[0.5, 1\] .* use scale 1, or --window=8x12"
+    message = r"takes images of 8x12 only, so scales \[0.5, 1\] .* use scale 1, or a --window of that size"
     with pytest.raises(EvaluationError, match=message):
         evaluate(fixed, split, batch=1, strategy=ONE, views=Views((0.5, 1)))
     assert isinstance(evaluate(fixed, split, batch=1, strategy=ONE, views=Views((0.5, 1), window=SIZE)), Evaluation)
