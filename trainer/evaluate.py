@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     settings = parse_evaluate(argv)
     views = " or fewer views (--scales, --flip)" if settings.views.several else ""
+    views += " or a smaller --window" if settings.views.window else ""
     batch = settings.batch_per_replica
     less = "Set --batch_per_replica=1" if batch is None else f"Set less than --batch_per_replica={batch}"
 
@@ -96,7 +98,7 @@ def score(settings: EvaluateSettings, dataset: str, folder: str, console: Consol
     with strategy.scope():
         model, description = model_file.load_model(settings.model)
         model_file.check_labels(description, split.manifest, dataset)
-    console.print(f"{Sizes.of(split.manifest, description)}", highlight=False)
+    console.print(f"{Sizes.of(split.manifest, description, settings.views)}", highlight=False)
     evaluation = _evaluate(settings, model, description, split, strategy, console)
     print_scores(evaluation, console)
     rows = journal.read_rows(os.path.dirname(model_file.find_model(settings.model)) or ".")
@@ -135,7 +137,9 @@ def _evaluate(
         if found is None:
             raise
         raise found from error
-    return evaluation if counter is None else counter.added_to(evaluation)
+    if counter is None:
+        return evaluation
+    return dataclasses.replace(evaluation, instances=counter.scores(evaluation.scores, evaluation.images.filenames))
 
 
 @contextlib.contextmanager

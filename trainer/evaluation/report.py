@@ -121,8 +121,7 @@ def _metrics(report: Report) -> bytes:
             "fingerprint": manifest.fingerprint,
         },
         "model": None if description is None else {**description.to_json(), "labels": description.labels.name},
-        "scales": list(evaluation.views.scales),
-        "flip": evaluation.views.flip,
+        **evaluation.views.to_json(),
         "size": _sizes(report),
         "loss": evaluation.loss if math.isfinite(evaluation.loss) else None,
         "interval_95": evaluation.intervals.to_json(evaluation.labels),
@@ -137,7 +136,8 @@ def _sizes(report: Report) -> dict[str, Any]:
     from trainer.inference.model_file import Description
 
     manifest = report.split.manifest
-    return Sizes.of(manifest, report.description or Description.of("", manifest)).to_json()
+    description = report.description or Description.of("", manifest)
+    return Sizes.of(manifest, description, report.evaluation.views).to_json()
 
 
 def _render(value: Any) -> str:

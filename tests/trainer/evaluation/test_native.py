@@ -33,6 +33,7 @@ from trainer.evaluate import main
 from trainer.evaluation.evaluator import evaluate
 from trainer.evaluation.options import FILES_OPTIONS, parse_evaluate
 from trainer.inference.model_file import load_model, save_model
+from trainer.inference.views import WHOLE, Views
 
 # TensorFlow's tensors take no `copy` keyword yet, which NumPy 2 says wherever Keras saves a variable.
 pytestmark = [
@@ -175,13 +176,24 @@ def test_a_data_set_that_is_built_native_has_the_same_scores(run: Path, native: 
     assert found == {name: expected[name] for name in found}
 
 
-@pytest.mark.parametrize("batch", [1, 2])
-def test_every_pixel_is_what_predict_writes(run: Path, scenes: Path, native: Path, tmp_path: Path, batch: int):
-    assert predict.main([f"--model={run}", f"--images={scenes}/leftImg8bit", f"--output={tmp_path}"]) == 0
+@pytest.mark.parametrize(
+    ("batch", "views", "options"),
+    [
+        (1, WHOLE, ()),
+        (2, Views(scales=(0.5, 1.0), flip=True), ("--scales=0.5,1", "--flip")),
+        (3, Views(window=TRAINED, overlap=0.25), ("--window=40x80", "--overlap=0.25")),
+    ],
+    ids=["whole", "several", "windows"],
+)
+def test_every_pixel_is_what_predict_writes(
+    run: Path, scenes: Path, native: Path, tmp_path: Path, batch: int, views: Views, options: tuple[str, ...]
+):
+    assert predict.main([f"--model={run}", f"--images={scenes}/leftImg8bit", f"--output={tmp_path}", *options]) == 0
     model, description = load_model(str(run))
     found: dict[str, np.ndarray] = {}
     split, strategy = open_split(str(native), "val"), tf.distribute.OneDeviceStrategy("/cpu:0")
-    evaluate(model, split, batch=batch, strategy=strategy, description=description, take=found.__setitem__)
+    take = found.__setitem__
+    evaluate(model, split, batch=batch, strategy=strategy, views=views, description=description, take=take)
     assert len(found) == 3
     for filename, shown in found.items():
         with Image.open(tmp_path / "ids" / filename.removeprefix("leftImg8bit/")) as written:
