@@ -62,10 +62,10 @@ def run(settings: EvaluateSettings) -> int:
     console = Console(soft_wrap=True)
     home = os.path.dirname(model_file.find_model(settings.model)) or "."
     report = settings.output or f"{home}/report-{settings.split}"
-    make_folder(report)  # before the work, so that a folder that can't be written is reported at once
     if settings.files is None:
         score(settings, str(settings.dataset), report, console)
         return 0
+    make_folder(report)  # before the build, which may take long
     labels = model_file.read_description(settings.model).labels
     with source_files.folder_for(settings.keep_dataset) as folder:
         code = source_files.build(folder, settings.split, settings.files, labels, console)
@@ -89,6 +89,7 @@ def score(settings: EvaluateSettings, dataset: str, folder: str, console: Consol
     from trainer.evaluation import report
     from trainer.evaluation.printed import print_scores
     from trainer.evaluation.sizes import Sizes
+    from trainer.files import make_folder
     from trainer.inference import model_file
     from trainer.training import devices, journal
 
@@ -98,11 +99,13 @@ def score(settings: EvaluateSettings, dataset: str, folder: str, console: Consol
     with strategy.scope():
         model, description = model_file.load_model(settings.model)
         model_file.check_labels(description, split.manifest, dataset)
+    make_folder(folder)  # before the work, so that a folder that can't be written is reported at once
     console.print(f"{Sizes.of(split.manifest, description, settings.views)}", highlight=False)
     evaluation = _evaluate(settings, model, description, split, strategy, console)
     print_scores(evaluation, console)
     rows = journal.read_rows(os.path.dirname(model_file.find_model(settings.model)) or ".")
-    report.write_report(folder, evaluation, split, model, description=description, rows=rows)
+    is_kept = settings.dataset is not None or settings.keep_dataset is not None
+    report.write_report(folder, evaluation, split, model, description=description, rows=rows, is_kept=is_kept)
     console.print(f"report: {folder}", highlight=False, markup=False)
 
 

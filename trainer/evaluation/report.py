@@ -33,6 +33,7 @@ class Report:
       evaluation: of `model` on `split`, on one host.
       description: what the model was trained on; None if unknown.
       rows: the rows of the run's metrics.jsonl; empty if there are none.
+      is_kept: whether the data set is there after the evaluation.
     """
 
     evaluation: Evaluation
@@ -40,6 +41,7 @@ class Report:
     model: keras.Model
     description: Description | None
     rows: Sequence[Mapping[str, Any]]
+    is_kept: bool = True
 
     @property
     def about(self) -> str:
@@ -60,11 +62,14 @@ def write_report(
     *,
     description: Description | None = None,
     rows: Sequence[Mapping[str, Any]] = (),
+    is_kept: bool = True,
 ) -> None:
     """Writes `FILES` to `folder`, local or gs://, and replaces those of an earlier report. See `Report`."""
     from trainer.files import make_folder, write_whole
 
-    report = Report(evaluation=evaluation, split=split, model=model, description=description, rows=rows)
+    report = Report(
+        evaluation=evaluation, split=split, model=model, description=description, rows=rows, is_kept=is_kept
+    )
     make_folder(folder)
     for name, file in FILES.items():
         content = file.make(report)
@@ -116,7 +121,7 @@ def _metrics(report: Report) -> bytes:
         "split": evaluation.split,
         "images": len(evaluation.images.filenames),
         "dataset": {
-            "folder": report.split.folder,
+            "folder": report.split.folder if report.is_kept else None,
             "input": manifest.recipe.get("input"),
             "fingerprint": manifest.fingerprint,
         },
