@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     settings = parse_evaluate(argv)
     views = " or fewer views (--scales, --flip)" if settings.views.several else ""
+    views += " or a smaller --window" if settings.views.window else ""
     batch = settings.batch_per_replica
     less = "Set --batch_per_replica=1" if batch is None else f"Set less than --batch_per_replica={batch}"
 
@@ -60,10 +62,10 @@ def run(settings: EvaluateSettings) -> int:
     console = Console(soft_wrap=True)
     home = os.path.dirname(model_file.find_model(settings.model)) or "."
     report = settings.output or f"{home}/report-{settings.split}"
-    make_folder(report)  # before the work, so that a folder that can't be written is reported at once
     if settings.files is None:
         score(settings, str(settings.dataset), report, console)
         return 0
+    make_folder(report)  # before the build, which may take long
     labels = model_file.read_description(settings.model).labels
     with source_files.folder_for(settings.keep_dataset) as folder:
         code = source_files.build(folder, settings.split, settings.files, labels, console)
@@ -87,6 +89,7 @@ def score(settings: EvaluateSettings, dataset: str, folder: str, console: Consol
     from trainer.evaluation import report
     from trainer.evaluation.printed import print_scores
     from trainer.evaluation.sizes import Sizes
+    from trainer.files import make_folder
     from trainer.inference import model_file
     from trainer.training import devices, journal
 
@@ -96,12 +99,21 @@ def score(settings: EvaluateSettings, dataset: str, folder: str, console: Consol
     with strategy.scope():
         model, description = model_file.load_model(settings.model)
         model_file.check_labels(description, split.manifest, dataset)
-    console.print(f"{Sizes.of(split.manifest, description)}", highlight=False)
+    make_folder(folder)  # before the work, so that a folder that can't be written is reported at once
+    console.print(f"{Sizes.of(split.manifest, description, settings.views)}", highlight=False)
     evaluation = _evaluate(settings, model, description, split, strategy, console)
     print_scores(evaluation, console)
     home = os.path.dirname(model_file.find_model(settings.model)) or "."
-    rows, config = journal.read_rows(home), journal.read_config(home)
-    report.write_report(folder, evaluation, split, model, description=description, rows=rows, config=config)
+    report.write_report(
+        folder,
+        evaluation,
+        split,
+        model,
+        description=description,
+        rows=journal.read_rows(home),
+        config=journal.read_config(home),
+        is_kept=settings.dataset is not None or settings.keep_dataset is not None,
+    )
     console.print(f"report: {folder}", highlight=False, markup=False)
 
 
@@ -136,7 +148,9 @@ def _evaluate(
         if found is None:
             raise
         raise found from error
-    return evaluation if counter is None else counter.added_to(evaluation)
+    if counter is None:
+        return evaluation
+    return dataclasses.replace(evaluation, instances=counter.scores(evaluation.scores, evaluation.images.filenames))
 
 
 @contextlib.contextmanager

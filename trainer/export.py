@@ -28,9 +28,17 @@ def _export(settings: ExportSettings) -> int:
     with refusals():
         check_free(settings.output, settings.overwrite)
         model, description = load_model(settings.model)
-        export_model(settings.output, model, description, size=settings.image_size, overwrite=settings.overwrite)
+        export_model(
+            settings.output,
+            model,
+            description,
+            size=settings.image_size,
+            views=settings.views,
+            overwrite=settings.overwrite,
+        )
     classes = f"{description.labels.num_classes} classes ({description.labels.name})"
     size = " of {}x{}".format(*settings.image_size) if settings.image_size else ""
+    size += " by windows of {}x{}".format(*settings.views.window) if settings.views.window else ""
     note = loading_note(settings.output)
     print(f"{settings.output}: {description.model} of {classes}, from image_bytes or images{size} to class_map{note}")
     return 0

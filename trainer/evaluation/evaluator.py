@@ -20,7 +20,8 @@ from trainer.evaluation.sizes import segmenter_of
 from trainer.inference.logits import logarithm
 from trainer.inference.model_file import Description
 from trainer.inference.segmenter import most_probable
-from trainer.inference.views import WHOLE, Views
+from trainer.inference.views import WHOLE, Views, shown
+from trainer.inference.windows import check_window, own_size
 from trainer.objective.losses import SegmentationLoss
 
 Progress = Callable[[int, int], None]  # (images of this host so far, all images of this host)
@@ -68,6 +69,7 @@ class Evaluator:
     Raises:
       EvaluationError: the model does not have an output for each class, or takes images of one size only and a scale
         is not 1.
+      ViewsError: the model does not take windows of this size, or an image would have too many.
       DatasetError: there are fewer shards than hosts.
     """
 
@@ -82,7 +84,7 @@ class Evaluator:
         description: Description | None = None,
         take: Take | None = None,
     ) -> None:
-        _check(model, split, views.scales)
+        _check(model, split, views)
         self._segmenter = segmenter_of(model, split.manifest, description, views)
         self._split = split
         self._batch = batch if split.manifest.pixels.uniform else 1
@@ -110,6 +112,8 @@ class Evaluator:
         total, losses = np.zeros((classes, classes), np.int64), np.zeros(2)
         rows: dict[int, tuple[str, dict[str, Any]]] = {}
         for batches in self._one_pass():
+            for images in self._strategy.experimental_local_results(batches["image"]):
+                self._views.check_windows(images.shape[1:3])
             found, step_total, step_losses, stops = self._step(batches, tf.constant(is_asked_to_stop()))
             if stops:
                 raise EvaluationStoppedError
@@ -208,17 +212,19 @@ class Evaluator:
         return [each for part in self._strategy.experimental_local_results(values) for each in part.numpy()]
 
 
-def _check(model: keras.Model, split: Split, scales: tuple[float, ...]) -> None:
+def _check(model: keras.Model, split: Split, views: Views) -> None:
     classes, channels = split.manifest.labels.num_classes, model.outputs[0].shape[-1]
     if channels != classes:
         raise EvaluationError(
             f"the model has {channels} classes, but {split.folder} has {classes}: use the data set that the model was "
             "trained on, or one built with the same --labels"
         )
-    height, width = model.input_shape[1:3]
-    if (height, width) != (None, None) and set(scales) != {1}:
+    check_window(model, views)
+    own = own_size(model)
+    if own != (None, None) and views.window is None and set(views.scales) != {1}:
         raise EvaluationError(
-            f"the model takes images of {height}x{width} only, so scales {list(scales)} are not possible: use scale 1"
+            f"the model takes images of {shown(own)} only, so scales {list(views.scales)} are not possible: use scale "
+            "1, or a --window of that size"
         )
 
 

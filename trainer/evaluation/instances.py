@@ -9,8 +9,8 @@ belong to no object, are not.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,6 @@ import numpy as np
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE, LabelTable
 from trainer.data.dataset import Split
 from trainer.data.training_set import read_index
-from trainer.evaluation.evaluated import Evaluation
 from trainer.evaluation.instance_files import OBJECTS, InstanceFiles, InstancesError
 from trainer.evaluation.metrics import Scores
 from trainer.inference.submission import label_ids_of
@@ -122,11 +121,10 @@ class InstanceCounter:
         self._check(path, np.unique(objects))
         self._counts[filename] = self._weighted(objects[known], truth[known], shown[known])
 
-    def added_to(self, evaluation: Evaluation) -> Evaluation:
-        """The evaluation of the images that were counted, with their `InstanceScores`."""
-        classes, categories = zip(*(self._counts[name] for name in evaluation.images.filenames), strict=True)
-        found = InstanceScores(scores=evaluation.scores, classes=np.stack(classes), categories=np.stack(categories))
-        return replace(evaluation, instances=found)
+    def scores(self, scores: Scores, filenames: Sequence[str]) -> InstanceScores:
+        """The result for the images `filenames`, which were counted, and whose pixels have these `scores`."""
+        classes, categories = zip(*(self._counts[name] for name in filenames), strict=True)
+        return InstanceScores(scores=scores, classes=np.stack(classes), categories=np.stack(categories))
 
     def _weighted(self, objects: np.ndarray, truth: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The pixels of objects: their ids, true and predicted train ids -> float64[C, 2] and float64[G, 2]."""

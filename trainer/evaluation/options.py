@@ -99,7 +99,7 @@ def parse_evaluate(argv: Sequence[str] | None = None) -> EvaluateSettings:
         parser.error(problem)
     files = {option.name: values.pop(option.name) for option in FILES_OPTIONS}
     given = {name: value for name, value in files.items() if value is not None}
-    return EvaluateSettings(views=take_views(values), files=given or None, **values)
+    return EvaluateSettings(views=take_views(parser, values), files=given or None, **values)
 
 
 def _problem(values: Mapping[str, Any]) -> str | None:
@@ -125,6 +125,7 @@ def evaluate_parser() -> argparse.ArgumentParser:
     _add_places(parser)
     _add_files(parser.add_argument_group("image and mask files"))
     arguments.add_views(parser, "the image size")
+    arguments.add_window(parser, "each image")
     _add_devices(parser)
     arguments.add_verbose(parser)
     return parser

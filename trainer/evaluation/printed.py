@@ -20,7 +20,7 @@ def print_scores(evaluation: Evaluation, console: Console) -> None:
     """
     scores = evaluation.scores
     table = Table(title_justify="left")
-    table.add_column("class")
+    table.add_column("class", no_wrap=True)
     instances = evaluation.instances
     for name in ("IoU, %", "95 % interval", "boundary IoU, %", "true pixels", *(["iIoU, %"] if instances else [])):
         table.add_column(name, justify="right")

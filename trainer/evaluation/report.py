@@ -33,12 +33,19 @@ def write_report(
     description: Description | None = None,
     rows: Sequence[Mapping[str, Any]] = (),
     config: Mapping[str, Any] | None = None,
+    is_kept: bool = True,
 ) -> None:
     """Writes `FILES` to `folder`, local or gs://, and replaces those of an earlier report. See `Report`."""
     from trainer.files import make_folder, write_whole
 
     report = Report(
-        evaluation=evaluation, split=split, model=model, description=description, rows=rows, config=config or {}
+        evaluation=evaluation,
+        split=split,
+        model=model,
+        description=description,
+        rows=rows,
+        config=config or {},
+        is_kept=is_kept,
     )
     make_folder(folder)
     for name, file in FILES.items():
@@ -92,13 +99,12 @@ def _metrics(report: Report) -> bytes:
         "split": evaluation.split,
         "images": len(evaluation.images.filenames),
         "dataset": {
-            "folder": report.split.folder,
+            "folder": report.split.folder if report.is_kept else None,
             "input": manifest.recipe.get("input"),
             "fingerprint": manifest.fingerprint,
         },
         "model": None if description is None else {**description.to_json(), "labels": description.labels.name},
-        "scales": list(evaluation.views.scales),
-        "flip": evaluation.views.flip,
+        **evaluation.views.to_json(),
         "size": report.sizes.to_json(),
         "loss": evaluation.loss if math.isfinite(evaluation.loss) else None,
         "interval_95": evaluation.intervals.to_json(evaluation.labels),

@@ -26,6 +26,7 @@ class Report:
       description: what the model was trained on; None if unknown.
       rows: the rows of the run's metrics.jsonl; empty if there are none.
       config: the content of the run's config.json; empty if there is none.
+      is_kept: whether the data set is there after the evaluation.
     """
 
     evaluation: Evaluation
@@ -34,6 +35,7 @@ class Report:
     description: Description | None
     rows: Sequence[Mapping[str, Any]]
     config: Mapping[str, Any]
+    is_kept: bool = True
 
     @property
     def about(self) -> str:
@@ -51,7 +53,7 @@ class Report:
         from trainer.inference.model_file import Description
 
         manifest = self.split.manifest
-        return Sizes.of(manifest, self.description or Description.of("", manifest))
+        return Sizes.of(manifest, self.description or Description.of("", manifest), self.evaluation.views)
 
     @property
     def was_trained_on(self) -> bool | None:

@@ -1,8 +1,8 @@
 """At which size the model sees an image, and at which size it is scored.
 
 A data set built with `--image_size=native` holds images and masks as they are in their files. There the model sees an
-image as `trainer.predict` shows it, at the height that it was trained on, and its probabilities are resized to the size
-of the mask. Of any other data set, the model sees the images as they are stored.
+image as `trainer.predict` shows it, at the height that it was trained on or, by windows, as it is, and its
+probabilities are resized to the size of the mask. Of any other data set, the model sees the images as they are stored.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Sizes:
     """(height, width) in pixels; None for what differs between images.
 
     Attributes:
-      seen: of what the model sees of a whole image, before `Views.scales`.
+      seen: of the image as the model sees it, before `Views.scales`, whole or by windows.
       scored: of the masks that its prediction is compared with.
     """
 
@@ -31,10 +31,10 @@ class Sizes:
     scored: tuple[int, int] | None
 
     @classmethod
-    def of(cls, manifest: Manifest, description: Description) -> Sizes:
+    def of(cls, manifest: Manifest, description: Description, views: Views) -> Sizes:
         """Of the images of a data set, for a model with this description."""
         scored = stored_size(manifest)
-        if not is_native(manifest) or description.size is None:
+        if not is_native(manifest) or description.size is None or views.window is not None:
             return cls(scored, scored)
         height = description.size[0]
         return cls((height, None) if scored is None else trained_size(scored, height), scored)

@@ -57,16 +57,21 @@ def build(folder: str, split: str, files: Mapping[str, str], labels: LabelTable,
       the exit code of the build: 0 the data set is there, 1 it is not, 2 an option is wrong.
 
     Raises:
-      SourceFilesError: no label table is set, and that of the model is not built in.
+      SourceFilesError: no label table is set, and that of the model is not built in; or the build was killed.
     """
     options = {"labels": _name_of(labels, files), "splits": split, "moments_split": split, **files}
     command = [sys.executable, "-m", "beam_pipelines.build", "--image_size=native", "--image_encoding=png"]
     command += ["--no_transform_fn", f"--output={folder}", *(f"--{name}={value}" for name, value in options.items())]
     console.file.flush()
     code = _run(command)
+    if code < 0:
+        raise SourceFilesError(
+            f"the build of the data set was killed by signal {-code}, perhaps for its memory: run the command again, "
+            "with --keep_dataset to continue it"
+        )
     for line in _rejected(f"{folder}/{_REJECTED}"):
         console.print(line, highlight=False, markup=False)
-    return code if code >= 0 else 128 - code
+    return code
 
 
 def _name_of(labels: LabelTable, files: Mapping[str, str]) -> str:

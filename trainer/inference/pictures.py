@@ -25,6 +25,7 @@ from trainer.inference.outputs import OutputFolder, Picture, PredictionError, ch
 from trainer.inference.request import PredictSettings
 from trainer.inference.segmenter import Segmenter
 from trainer.inference.submission import label_ids_of
+from trainer.inference.views import ViewsError
 
 TYPES = tuple(f".{kind}" for kind in IMAGE_TYPES)
 _LITERAL = str.maketrans({"*": "[*]", "?": "[?]", "[": "[[]", "\\": "\\\\"})  # patterns that match these characters
@@ -174,9 +175,10 @@ class _Worker:
         """-> why the image can't be segmented; None if it was."""
         try:
             image = load_picture(picture.path, self._settings.max_image_pixels)
+            self._settings.views.check_windows(image.shape[:2])
             with self._model_is_free:
                 class_map = self._segmenter.class_map(image[np.newaxis])[0].numpy()
-        except PictureError as error:
+        except (PictureError, ViewsError) as error:
             return str(error)
         except tf.errors.ResourceExhaustedError:
             return f"{image.shape[1]}x{image.shape[0]} (WxH) does not fit into the memory of the device"

@@ -36,6 +36,7 @@ class ExportSettings:
     model: str
     output: str
     image_size: tuple[int, int] | None = None
+    views: Views = WHOLE
     overwrite: bool = False
     verbose: bool = False
 
@@ -68,7 +69,7 @@ def parse_predict(argv: Sequence[str] | None = None) -> PredictSettings:
     values = vars(parser.parse_args(argv))
     if problem := settings.contradiction([_OPACITY], settings.given(parser, argv), values):
         parser.error(problem)
-    return PredictSettings(form=values.pop("as"), views=take_views(values), **values)
+    return PredictSettings(form=values.pop("as"), views=take_views(parser, values), **values)
 
 
 def predict_parser() -> argparse.ArgumentParser:
@@ -88,6 +89,7 @@ def predict_parser() -> argparse.ArgumentParser:
     _add_places(parser)
     _add_form(parser)
     arguments.add_views(parser, "the trained scale")
+    arguments.add_window(parser, "each image, at its own size")
     parser.add_argument(
         "--max_image_pixels",
         type=arguments.whole(1),
@@ -123,7 +125,9 @@ def _add_form(parser: argparse.ArgumentParser) -> None:
 
 def parse_export(argv: Sequence[str] | None = None) -> ExportSettings:
     """Raises SystemExit with code 2 and a message if the arguments are wrong."""
-    return ExportSettings(**vars(export_parser().parse_args(argv)))
+    parser = export_parser()
+    values = vars(parser.parse_args(argv))
+    return ExportSettings(views=take_views(parser, values), **values)
 
 
 def export_parser() -> argparse.ArgumentParser:
@@ -144,6 +148,7 @@ def export_parser() -> argparse.ArgumentParser:
         help="size that encoded images are resized to and tensors must have (else the height in the data set, and the "
         "aspect ratio of the image)",
     )
+    arguments.add_window(parser, "each image, at its own size or --image_size")
     parser.add_argument("--overwrite", action="store_true", help="replace a SavedModel in the output folder")
     arguments.add_verbose(parser)
     return parser

@@ -1,7 +1,8 @@
 """Segments images of any size with a model and its description.
 
 An image is resized to the height of the images in the data set, with its aspect ratio, and the probabilities are
-resized back. If the data set has images of several sizes, an image keeps its own.
+resized back. If the data set has images of several sizes, an image keeps its own. It also does if the model sees it by
+windows (`Views.window`), which are what it sees of an image however large that is.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import tensorflow as tf
 from trainer.inference.logits import predict_logits
 from trainer.inference.model_file import Description
 from trainer.inference.views import WHOLE, Views
+from trainer.inference.windows import check_window, sides_of
 
 # A float32 mean can be slightly less than an exact half; other means of up to 500 pixels differ from it by more.
 _HALF = 0.5 + 1e-3
@@ -26,6 +28,9 @@ class Segmenter:
     Args:
       size: (height, width) that images are resized to instead, whatever their aspect ratio.
       views: see `trainer.inference.logits.predict_logits`.
+
+    Raises:
+      ViewsError: the model does not take windows of this size.
 
     Attributes:
       probabilities: a tf.function of RGB images uint8[B, H, W, 3] -> float32[B, H, W, C], which sum to 1 over C.
@@ -42,6 +47,7 @@ class Segmenter:
         size: tuple[int, int] | None = None,
         views: Views = WHOLE,
     ) -> None:
+        check_window(model, views)
         self._model = model
         self._description = description
         self._size = size
@@ -67,9 +73,10 @@ class Segmenter:
         return probabilities, tf.function(class_map, input_signature=signature, autograph=False)
 
     def _probabilities(self, images: tf.Tensor) -> tf.Tensor:
+        if self._views.window is not None and self._size is None:
+            return self._segment(tf.cast(images, tf.float32))
         pixels = _conformed(images, self._description, self._size)
-        sides = [images.shape[axis] or tf.shape(images)[axis] for axis in (1, 2)]
-        return tf.image.resize(self._segment(pixels), sides)
+        return tf.image.resize(self._segment(pixels), sides_of(images))
 
     def _segmented(self, pixels: tf.Tensor) -> tf.Tensor:
         """float32[B, h, w, 3] of 0..255 -> probabilities float32[B, h, w, C]."""

@@ -71,9 +71,10 @@ def test_a_run_is_evaluated_and_reported_beside_its_model(run: Path, data: Path,
 
 def test_a_report_goes_where_it_is_told_to(run: Path, data: Path, tmp_path: Path):
     arguments = [f"--dataset={data}", "--split=train", "--scales=0.5,1", "--flip", "--batch_per_replica=7"]
+    arguments += ["--window=5x7", "--overlap=0.25"]
     assert main([f"--model={run}/best.keras", f"--output={tmp_path}/there", *arguments]) == 0
     found = metrics_of(tmp_path / "there")
-    assert (found["scales"], found["flip"]) == ([0.5, 1.0], True)
+    assert (found["scales"], found["flip"], found["window"], found["overlap"]) == ([0.5, 1.0], True, [5, 7], 0.25)
     assert not (tmp_path / "there" / "learning_curves.png").exists()
     assert not (run / "report-train").exists()
 
@@ -82,7 +83,7 @@ def test_the_command_on_two_devices_prints_only_what_is_meant_to_be_read(run: Pa
     arguments = [f"--model={run}", f"--dataset={data}", "--split=train"]
     done = command(*arguments, "--logical_devices=2", f"--output={tmp_path}/two")
     assert (done.returncode, done.stderr) == (0, "")
-    assert re.match(r"\S+\n.* class .* IoU, % ", done.stdout)
+    assert re.match(r"the model sees each image as it is, .*, 8x12\n\S+\n.* class .* IoU, % ", done.stdout)
     assert main([*arguments, f"--output={tmp_path}/one"]) == 0
     one, two = metrics_of(tmp_path / "one"), metrics_of(tmp_path / "two")
     assert one.pop("loss") == pytest.approx(two.pop("loss"), rel=1e-5)
@@ -107,7 +108,7 @@ def test_lines_come_now_and_then_where_there_is_no_terminal(
 ):
     monkeypatch.setattr(evaluate, "LINE_SECONDS", 0.0)
     assert main([f"--model={run}", f"--dataset={data}", "--split=train", "--batch_per_replica=20"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().out.splitlines()[1:]
     assert lines[:3] == [f"evaluated {done} of {EXAMPLES} images" for done in (20, 40, EXAMPLES)]
 
 
@@ -165,7 +166,7 @@ def test_too_little_memory_is_said_with_what_to_do(
         == "error: out of memory: OOM when allocating tensor. Set less than --batch_per_replica=9\n"
     )
     assert main([f"--model={run}", f"--dataset={data}", "--split=train", "--flip"]) == 1
-    assert capsys.readouterr().err.endswith("Set less than --batch_per_replica=4 or fewer views (--scales, --flip)\n")
+    assert capsys.readouterr().err.endswith("Set --batch_per_replica=1 or fewer views (--scales, --flip)\n")
 
 
 def test_a_report_that_cannot_be_written_is_a_sentence(
@@ -185,6 +186,9 @@ def test_a_report_that_cannot_be_written_is_a_sentence(
         ("--scales=1,x", "'1,x' is not a list of numbers, such as 0.75,1,1.25"),
         ("--scales=0,1", "'0,1': scales must be above 0 and at most 8"),
         ("--scales=", "'' is not a list of numbers"),
+        ("--window=5", "'5' is not HEIGHTxWIDTH, such as 256x512"),
+        ("--overlap=1", "1: expected at least 0 and below 1"),
+        ("--overlap=0.5", "overlap 0.5 has no effect without windows: set --window, or no --overlap"),
         ("--batch_per_replica=0", "0 is less than 1"),
         ("--logical_devices=-1", "-1 is less than 1"),
         ("--strategy=multiworker", "invalid choice: 'multiworker'"),

@@ -29,6 +29,7 @@ from trainer.evaluation.evaluator import (
     Evaluator,
     evaluate,
 )
+from trainer.inference import views as limits
 from trainer.inference.logits import predict_logits
 from trainer.inference.model_file import Description, save_model
 from trainer.inference.views import Views, ViewsError
@@ -200,8 +201,9 @@ from trainer.inference.views import Views
 
 with strategy.scope():
     model, _ = load_model(settings["model"])
-for name, (folder, batch, scales) in settings["runs"].items():
-    found = evaluate(model, open_split(folder, "train"), batch=batch, strategy=strategy, views=Views(tuple(scales)))
+for name, (folder, batch, scales, *windows) in settings["runs"].items():
+    views = Views(tuple(scales), False, *windows)
+    found = evaluate(model, open_split(folder, "train"), batch=batch, strategy=strategy, views=views)
     images = found.images
     arrays = {"confusions": images.confusions, "confusion": found.confusion, "filenames": np.array(images.filenames)}
     np.savez(settings["output"] + name, loss=found.loss, replicas=strategy.num_replicas_in_sync, **arrays)
@@ -230,11 +232,14 @@ def test_two_replicas_count_the_same_to_the_last_pixel(
         "one-64": (folders["one"], 64, [1]),
         "several": (folders["several"], 2, [1]),
         "views": (folders["one"], 5, [0.5, 1]),
+        "windows": (folders["one"], 5, [1], (5, 7), 0.5),
+        "windows-several": (folders["several"], 2, [1], (5, 7), 0.5),
     }
     assert start(tmp_path / "two", model_file, runs, devices=2).wait() == 0
-    for name, (folder, _, scales) in runs.items():
+    for name, (folder, _, scales, *windows) in runs.items():
+        views = Views(tuple(scales), False, *windows)
         found = np.load(tmp_path / "two" / f"{name}.npz")
-        expected = evaluate(model, open_split(folder, "train"), batch=16, strategy=ONE, views=Views(tuple(scales)))
+        expected = evaluate(model, open_split(folder, "train"), batch=16, strategy=ONE, views=views)
         assert found["replicas"] == 2
         np.testing.assert_array_equal(found["confusions"], expected.images.confusions)
         np.testing.assert_array_equal(found["confusion"], expected.confusion)
@@ -306,6 +311,25 @@ def test_views_are_averaged_as_in_numpy(scales: tuple[float, ...], flip: bool):
         np.testing.assert_allclose(softmax(logits.numpy()), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["one", "several"])
+def test_an_evaluation_by_windows_counts_what_they_predict(folders: dict[str, str], name: str):
+    local, views = make_model(size=5), Views(window=(5, 7), overlap=0.5)
+    found = evaluate(local, open_split(folders[name], "train"), batch=4, strategy=ONE, views=views)
+    for example, counts in zip(examples_of(folders[name]), found.images.confusions, strict=True):
+        guess = predict_logits(local, tf.constant(example["image"][np.newaxis]), views)[0].numpy().argmax(axis=-1)
+        valid = example["mask"] != IGNORE
+        expected = np.bincount(example["mask"][valid] * CLASSES + guess[valid], minlength=CLASSES**2)
+        np.testing.assert_array_equal(counts, expected.reshape(CLASSES, CLASSES))
+    assert found.views == views
+    whole, window = (
+        evaluate(local, open_split(folders[name], "train"), batch=4, strategy=ONE, views=each)
+        for each in (Views(), Views(window=(16, 31), overlap=0.5))
+    )
+    np.testing.assert_array_equal(window.images.confusions, whole.images.confusions)
+    assert window.loss == whole.loss
+    assert (found.confusion != whole.confusion).any()
+
+
 def test_a_probability_of_zero_has_a_finite_loss(split: Split):
     sure = make_model()
     sure.set_weights([1000 * weight for weight in sure.get_weights()])
@@ -345,12 +369,25 @@ def test_what_does_not_go_together_is_refused(split: Split, model: keras.Model):
     with pytest.raises(EvaluationError, match=r"the model has 5 classes, but .*one has 11: use the data set"):
         evaluate(few, split, batch=1, strategy=ONE)
     fixed = make_model(shape=SIZE)
-    with pytest.raises(EvaluationError, match=r"takes images of 8x12 only, so scales \[0.5, 1\] .* use scale 1"):
+    message = r"takes images of 8x12 only, so scales \[0.5, 1\] .* use scale 1, or a --window of that size"
+    with pytest.raises(EvaluationError, match=message):
         evaluate(fixed, split, batch=1, strategy=ONE, views=Views((0.5, 1)))
+    assert isinstance(evaluate(fixed, split, batch=1, strategy=ONE, views=Views((0.5, 1), window=SIZE)), Evaluation)
+    with pytest.raises(ViewsError, match="--window=8x8: the model was built for images of 8x12: set --window=8x12"):
+        evaluate(fixed, split, batch=1, strategy=ONE, views=Views(window=(8, 8)))
     assert isinstance(evaluate(fixed, split, batch=1, strategy=ONE), Evaluation)
     for scales in ((), (0, 1), (float("nan"),)):
         with pytest.raises(ViewsError, match="set one or more numbers above 0"):
             Views(scales)
+
+
+def test_too_many_windows_are_refused(folders: dict[str, str], model: keras.Model, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(limits, "MOST_WINDOWS", 200)
+    tiled = Views(window=(2, 1), overlap=0.5)
+    assert evaluate(model, open_split(folders["one"], "train"), batch=4, strategy=ONE, views=tiled).views == tiled
+    message = "an image of 9x31 has 248 windows of 2x1 with overlap 0.5, more than 200: set a larger --window or"
+    with pytest.raises(ViewsError, match=message):
+        evaluate(model, open_split(folders["several"], "train"), batch=4, strategy=ONE, views=tiled)
 
 
 def test_a_split_whose_file_rotted_stops(tmp_path: Path, model: keras.Model):

@@ -13,12 +13,10 @@ import pytest
 from PIL import Image
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE
-from tests.support.results import results_of
-from trainer.evaluation.evaluated import Evaluation
 from trainer.evaluation.instance_files import InstanceFiles, InstancesError
 from trainer.evaluation.instances import CLASS_SIZES, InstanceCounter
+from trainer.evaluation.metrics import Scores
 from trainer.inference.submission import SubmissionError
-from trainer.inference.views import WHOLE
 
 pytestmark = pytest.mark.filterwarnings("ignore:`in1d` is deprecated:DeprecationWarning")  # cityscapesScripts uses it
 
@@ -73,16 +71,10 @@ def test_scores_of_objects_are_those_of_the_official_script(
     monkeypatch.setattr(official.args, "evalInstLevelScore", True)
     expected = official.evaluateImgLists(guesses, truths, official.args)
     counter = InstanceCounter(InstanceFiles(str(tmp_path / "gt")), TABLE)
-    results = results_of(np.stack(counts))
     filenames = tuple(f"leftImg8bit/val/{name[0]}/{name}_leftImg8bit.png" for name in IMAGES)
     for seed, name in enumerate(filenames):
         counter(name, draw(seed)[2])
-    images = type(results)(**vars(results) | {"filenames": filenames})
-    evaluation = Evaluation(
-        split="val", labels=TABLE, images=images, confusion=np.sum(counts, axis=0), loss=0.0, views=WHOLE
-    )
-    found = counter.added_to(evaluation).instances
-    assert found is not None
+    found = counter.scores(Scores(confusion=np.sum(counts, axis=0), labels=TABLE), filenames)
     assert found.classes.shape == (3, 19, 2)
     assert found.class_iou.keys() == CLASS_SIZES.keys()
     assert found.category_iou.keys() == {"human", "vehicle"}

@@ -104,6 +104,7 @@ def test_metrics_hold_scores_intervals_and_what_they_are_of(
     assert {name: found[name] for name in scores} == scores
     assert found["interval_95"] == bootstrap_interval(evaluation.images.confusions, seed=0).to_json(CAMVID)
     assert (found["split"], found["images"], found["scales"], found["flip"]) == ("train", sum(SHARDS), [1.0], True)
+    assert (found["window"], found["overlap"]) == (None, 0.0)
     assert found["dataset"]["folder"] == split.folder
     assert found["model"]["step"] == 7
     assert found["model"]["labels"] == "camvid11"

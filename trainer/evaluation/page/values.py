@@ -157,7 +157,7 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         ]
     return [
         *found,
-        ("data set", report.split.folder),
+        ("data set", report.split.folder if report.is_kept else "built for this evaluation"),
         ("its fingerprint", manifest.fingerprint),
         ("label table", manifest.labels.name),
         ("split", f"{evaluation.split}, {count(len(evaluation.images.filenames))} images"),
