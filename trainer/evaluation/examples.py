@@ -30,7 +30,7 @@ _CAPTION = 72  # characters of a file name
 
 @dataclass(frozen=True)
 class Suspicion:
-    """In how many pixels of an image the model is sure of one class where the label is another one."""
+    """How many pixels of suspected label errors have this label and this prediction."""
 
     label: int
     prediction: int

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from beam_pipelines.contract.labels import IGNORE
 from trainer.evaluation.boundaries import near_boundaries, near_edges, reach_in
-from trainer.evaluation.suspects import regions_around, sure_errors
+from trainer.evaluation.suspects import suspect_regions
 from trainer.inference.segmenter import most_probable
 
 CONFIDENCE_LEVELS = 1500  # a confidence c counts in level floor(1500 c)
@@ -35,18 +35,16 @@ def measure(mask: tf.Tensor, probabilities: tf.Tensor, pixels: tf.Tensor) -> dic
       color: float32[B, 3], the mean of the pixels, 0..255.
     """
     prediction = most_probable(probabilities)
-    confidence = tf.reduce_max(probabilities, axis=-1)
     shown = tf.where(mask != IGNORE, tf.cast(prediction, tf.uint8), IGNORE)
     reach = reach_in(mask)
     near_truth, near_shown = near_boundaries(mask, reach), near_boundaries(shown, reach)
-    suspects = regions_around(sure_errors(mask, shown, confidence) & ~(near_truth | near_shown), mask, reach)
     classes = probabilities.shape[-1]
     return {
         "confusions": confusions(mask, prediction, classes),
         "near": confusions(tf.where(near_truth, mask, IGNORE), prediction, classes),
         "boundary": _boundary_counts(mask, shown, near_truth, near_shown, classes),
-        "levels": _levels(mask, prediction, confidence),
-        "suspects": tf.math.count_nonzero(suspects, axis=[1, 2]),
+        "levels": _levels(mask, prediction, probabilities),
+        "suspects": tf.math.count_nonzero(suspect_regions(mask, probabilities), axis=[1, 2]),
         "color": tf.reduce_mean(tf.cast(pixels, tf.float32), axis=[1, 2]),
     }
 
@@ -87,8 +85,9 @@ def _boundary_counts(
     return tf.stack([_histograms(ids, chosen, classes) for ids, chosen in parts], axis=-1)
 
 
-def _levels(mask: tf.Tensor, prediction: tf.Tensor, confidence: tf.Tensor) -> tf.Tensor:
+def _levels(mask: tf.Tensor, prediction: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
     """-> `levels` of `measure`."""
+    confidence = tf.reduce_max(probabilities, axis=-1)
     level = tf.minimum(tf.cast(confidence * CONFIDENCE_LEVELS, tf.int32), CONFIDENCE_LEVELS - 1)
     is_correct = tf.cast(tf.cast(mask, tf.int32) == prediction, tf.int32)
     counts = _histograms(is_correct * CONFIDENCE_LEVELS + level, mask != IGNORE, 2 * CONFIDENCE_LEVELS)

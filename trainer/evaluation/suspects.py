@@ -1,10 +1,10 @@
-"""Suspected label errors: regions where a model is sure of another class than the label.
+"""Suspected label errors: regions where a model holds the labels for nearly impossible.
 
 That a model which has not seen an image in training is sure of another class is evidence against the label: the idea of
 confident learning (Northcutt et al. 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels", section 3).
-In segmentation, most sure errors lie along boundaries, where labels are a few pixels off; a score of all pixels, such
-as the soft minimum of Lad and Mueller 2023 ("Estimating label quality and errors in semantic segmentation data via any
-model", section 3), ranks images by these. So this score, which is our own, counts wide regions only.
+In segmentation, most such pixels lie along boundaries, where labels are a few pixels off. A score of all pixels, as
+the soft minimum of Lad and Mueller 2023 ("Estimating label quality and errors in semantic segmentation data via any
+model", section 3), sees these first. So this score, which is our own, counts wide regions only.
 """
 
 from __future__ import annotations
@@ -12,36 +12,34 @@ from __future__ import annotations
 import tensorflow as tf
 
 from beam_pipelines.contract.labels import IGNORE
-from trainer.evaluation.boundaries import grown, near_boundaries, reach_in
-from trainer.inference.segmenter import most_probable
+from trainer.evaluation.boundaries import grown, reach_in
 
-SURE = 0.9  # probability from which on a model is called sure
+IMPOSSIBLE = 0.01  # probability of a label up to which it is suspected
+_PART_OF_REACH = 3  # of what is near a boundary: two thirds of a percent of the diagonal
 
 
 def suspect_regions(mask: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
-    """The pixels of suspected label errors.
-
-    These are all squares of 2 reach + 1 pixels (`reach_of`; cut off at the edge of the image) of one label and one
-    prediction, which differ, where the model is sure of the pixel in the middle. Ignored pixels don't count.
+    """The pixels of suspected label errors: all squares of `side_of` pixels (cut off at the edge of the image) in which
+    no pixel's label has a probability above IMPOSSIBLE. Works in tf.function with any sizes.
 
     Args:
-      mask: train ids uint8[B, H, W].
+      mask: train ids uint8[B, H, W]; a square has no pixels that are IGNORE.
       probabilities: float32[B, H, W, C].
 
     Returns:
       bool[B, H, W].
     """
-    shown = tf.where(mask != IGNORE, tf.cast(most_probable(probabilities), tf.uint8), IGNORE)
-    reach = reach_in(mask)
-    near = near_boundaries(mask, reach) | near_boundaries(shown, reach)
-    return regions_around(sure_errors(mask, shown, tf.reduce_max(probabilities, axis=-1)) & ~near, mask, reach)
+    is_valid = mask != IGNORE
+    known = tf.where(is_valid, tf.cast(mask, tf.int32), 0)
+    impossible = is_valid & (tf.gather(probabilities, known, batch_dims=3) <= IMPOSSIBLE)
+    steps = _steps(reach_in(mask))
+    return grown(~grown(~impossible, steps), steps)
 
 
-def sure_errors(mask: tf.Tensor, shown: tf.Tensor, confidence: tf.Tensor) -> tf.Tensor:
-    """Where the model is sure of another class. `shown` is the prediction, and IGNORE where `mask` is. -> bool."""
-    return (mask != shown) & (confidence >= SURE)
+def side_of(reach: tf.Tensor) -> tf.Tensor:
+    """The side of a square, in pixels, int32."""
+    return 2 * _steps(reach) + 1
 
 
-def regions_around(middles: tf.Tensor, mask: tf.Tensor, reach: tf.Tensor) -> tf.Tensor:
-    """The squares around their middles, without ignored pixels. -> bool[B, H, W]."""
-    return grown(middles, reach) & (mask != IGNORE)
+def _steps(reach: tf.Tensor) -> tf.Tensor:
+    return tf.maximum(1, reach // _PART_OF_REACH)

@@ -72,7 +72,7 @@ def _suspect(evaluation: Evaluation, place: int, example: Example) -> Shown:
 def _told(suspicions: Sequence[Suspicion], labels: LabelTable) -> Iterator[str]:
     names = [row.name for row in labels.classes]
     for each in suspicions[:_LISTED]:
-        yield f"labeled {names[each.label]}, the model is sure of {names[each.prediction]}: {count(each.pixels)} pixels"
+        yield f"labeled {names[each.label]}, predicted {names[each.prediction]}: {count(each.pixels)} pixels"
     if len(suspicions) > _LISTED:
         yield f"{count(sum(each.pixels for each in suspicions[_LISTED:]))} pixels of other classes"
 

@@ -19,7 +19,7 @@ from trainer.evaluation.page.pictures import VIEWS, ranked_pictures, suspect_pic
 from trainer.evaluation.page.slices import class_sizes_of, kinds_of
 from trainer.evaluation.page.wording import NONE, interval, percent, views_words
 from trainer.evaluation.reported import Report
-from trainer.evaluation.suspects import SURE
+from trainer.evaluation.suspects import IMPOSSIBLE, side_of
 
 _PACKAGE = "trainer.evaluation"
 _IN_MATRIX = 40  # classes
@@ -73,7 +73,7 @@ def values_of(report: Report, files: Mapping[str, str]) -> dict[str, Any]:
         "suspects": suspect_pictures(report),
         "standing_out": len(evaluation.suspects.standing_out),
         "with_suspects": len(evaluation.suspects.ranked),
-        "sure": SURE,
+        "impossible": IMPOSSIBLE,
         "square": _square(report),
         "facts": _facts(report),
         "settings": _settings(report.config.get("identity", {})),
@@ -137,9 +137,9 @@ def _matrix(evaluation: Evaluation) -> Matrix:
 
 def _square(report: Report) -> str:
     """The side of the smallest suspected label error, in words."""
-    if report.sizes.scored is None:
-        return "4 % of the diagonal"
-    return f"{2 * int(reach_of(*report.sizes.scored)) + 1} pixels, 4 % of the diagonal,"
+    share = "1.3 % of the diagonal"
+    scored = report.sizes.scored
+    return share if scored is None else f"{int(side_of(reach_of(*scored)))} pixels ({share})"
 
 
 def _facts(report: Report) -> list[tuple[str, str]]:
