@@ -85,7 +85,7 @@ def export_model(
     """
     folder = folder.rstrip("/")
     check_free(folder, overwrite)
-    _check_size(model, size)
+    check_size(model, size)
     save = functools.partial(_save, model=model, description=description, size=size)
     try:
         with refusals():
@@ -105,7 +105,7 @@ class _Served(tf.Module):
         self.weights = [weight.value for weight in model.variables]
         self.description = tf.saved_model.Asset(description_file)
         self._segmenter = Segmenter(model, description, size=size)
-        self._images = tf.TensorSpec([None, *(size or _own_size(model)), 3], tf.uint8, name="images")
+        self._images = tf.TensorSpec([None, *(size or own_size(model)), 3], tf.uint8, name="images")
         self.tensor, self.tensor_probabilities = (
             tf.function(function, input_signature=[self._images], autograph=False)
             for function in (self._tensor, self._tensor_probabilities)
@@ -189,15 +189,15 @@ def check_free(folder: str, overwrite: bool) -> None:
         )
 
 
-def _check_size(model: keras.Model, size: tuple[int, int] | None) -> None:
+def check_size(model: keras.Model, size: tuple[int, int] | None) -> None:
     """Raises ExportError if the model takes images of another size only."""
-    own = _own_size(model)
+    own = own_size(model)
     if size is not None and any(side not in (None, asked) for side, asked in zip(own, size, strict=True)):
         asked, only = ("x".join(map(str, each)) for each in (size, own))
         raise ExportError(f"--image_size={asked}: the model was built for images of {only}: leave --image_size out")
 
 
-def _own_size(model: keras.Model) -> tuple[int | None, int | None]:
+def own_size(model: keras.Model) -> tuple[int | None, int | None]:
     """(height, width) of the images that the model was built for; None is any."""
     height, width = model.inputs[0].shape[1:3]
     return height, width
