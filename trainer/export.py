@@ -50,6 +50,7 @@ def _export_file(settings: ExportSettings) -> int:
     """Writes an ONNX or LiteRT file, after it was compared with the model if there is a data set."""
     from trainer.errors import refusals
     from trainer.formats import check, writing
+    from trainer.formats.precision import in_float32
     from trainer.formats.table import FORMATS
     from trainer.inference.model_file import load_model
 
@@ -62,11 +63,12 @@ def _export_file(settings: ExportSettings) -> int:
     size = writing.size_of(model, description, settings.image_size)
     if split is not None:
         check.check_fit(split, description, size)
-    served = writing.Served(model, description, size, row.batch)
+    served = writing.Served(in_float32(model), description, size, row.batch)
     content, run = writing.convert(served, settings.format, size)
     compared, told = None, "not compared with the model: --dataset=DIR does it"
     if split is not None:
-        comparison = check.compare(split, description, served.run, run, _progress())
+        original = writing.Served(model, description, size)
+        comparison = check.compare(split, description, original.run, run, _progress())
         compared = writing.checked(comparison, split.folder, split.manifest.fingerprint, settings.split)
         told = f"{settings.split} of {split.folder}, {comparison.images:,} images: {comparison}"
     about = writing.about(settings.output, content, settings.format, description, size, compared)

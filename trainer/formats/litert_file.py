@@ -71,7 +71,9 @@ class Runner:
 
         with held_back():  # says which delegate it uses
             try:
-                self._run = Interpreter(model_content=content).get_signature_runner(SIGNATURE)
+                interpreter = Interpreter(model_content=content)
+                interpreter.allocate_tensors()
+                self._run = interpreter.get_signature_runner(SIGNATURE)
             except (RuntimeError, ValueError) as error:
                 raise _refusal(error) from error
 

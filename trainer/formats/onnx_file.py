@@ -1,8 +1,8 @@
 """ONNX: conversion by tf2onnx, and ONNX Runtime on the CPU.
 
-tf2onnx writes a resize to a fixed size as one by a factor, and the runtime takes the integer part of size * factor in
-float32: 7 pixels resized to 25, which DeepLab does for images of 96, become 24. So resizes are written here, by the
-converter's interface for that, with the sizes that they have in TensorFlow.
+tf2onnx writes a resize to a fixed size as one by a factor, in float32, and ONNX's shape inference takes the integer
+part of size * factor: 7 pixels resized to 25, which DeepLab does for images of 96, become 24, and the runtime refuses
+the file. So resizes are written here, by the converter's interface for that, with their sizes in TensorFlow.
 """
 
 from __future__ import annotations
@@ -122,13 +122,14 @@ def _nodes(graph: Any) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _silent(name: str) -> Iterator[None]:
-    """Without the messages of a logger: what it says of operations is said by an error."""
+    """Without the messages of a logger and those below it: what they say of operations is said by an error."""
     logger = logging.getLogger(name)
-    before, logger.disabled = logger.disabled, True
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
     try:
         yield
     finally:
-        logger.disabled = before
+        logger.setLevel(before)
 
 
 @contextlib.contextmanager
