@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from beam_pipelines.contract.pixel import MAX_IMAGE_PIXELS
 from trainer import arguments, settings
-from trainer.settings import Needs, Option, one_of
+from trainer.settings import Option, one_of
 
 FORMS = ("train_ids", "cityscapes_submission")
 SAVED_MODEL = "savedmodel"
@@ -79,7 +79,7 @@ _CHECK = (
         "split",
         default=ExportSettings.split,
         help="split to compare on (default: %(default)s)",
-        needs=(one_of("format", *SUFFIXES), Needs("dataset", bool, "--dataset=DIR")),
+        needs=(one_of("format", *SUFFIXES),),
     ),
 )
 
@@ -150,8 +150,11 @@ def parse_export(argv: Sequence[str] | None = None) -> ExportSettings:
     suffix = SUFFIXES.get(values["format"], "")
     if not values["output"].endswith(suffix):
         parser.error(f"argument --output: {values['output']} does not end in {suffix}")
-    if problem := settings.contradiction(_CHECK, settings.given(parser, argv), values):
+    given = settings.given(parser, argv)
+    if problem := settings.contradiction(_CHECK, given, values):
         parser.error(problem)
+    if "split" in given and values["dataset"] is None:
+        parser.error("argument --split: has no effect without --dataset; leave it out, or set --dataset=DIR")
     return ExportSettings(**values)
 
 
