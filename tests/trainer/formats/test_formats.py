@@ -21,6 +21,7 @@ from trainer.formats.errors import FormatError, UnsupportedOperationError
 from trainer.formats.precision import in_float32
 from trainer.formats.table import FORMATS
 from trainer.inference.request import SUFFIXES
+from trainer.inference.segmenter import Segmenter
 from trainer.models import as_list, build
 from trainer.models.layers import apply_block, leaves
 
@@ -80,6 +81,8 @@ def test_a_file_sees_the_classes_of_its_model(name: str, size: tuple[int, int], 
     _, run, original = converted(model_of(name), form, size)
     images = pictures(size, 3)
     found, expected = run(images), original(images)
+    segmenter = Segmenter(model_of(name), DESCRIBED, size=size)
+    np.testing.assert_array_equal(expected, segmenter.class_map_of_size(tf.constant(images)))
     assert (found.dtype, found.shape) == (np.uint8, (3, *size))
     assert len(np.unique(expected)) >= 3
     assert (found != expected).mean() <= DISAGREEMENT
