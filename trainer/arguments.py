@@ -151,6 +151,20 @@ def add_views(parser: argparse.ArgumentParser, size: str) -> None:
     )
 
 
+def add_window(parser: argparse.ArgumentParser, images: str) -> None:
+    """Declares --window, of `images`, and --overlap."""
+    parser.add_argument(
+        "--window", type=image_size, metavar="HxW", help=f"let the model see windows of this size of {images}"
+    )
+    parser.add_argument(
+        "--overlap",
+        type=number(0, below=1),
+        default=0.0,
+        metavar="F",
+        help="least overlap of neighboring windows, as a share of the window (default: 0)",
+    )
+
+
 def add_verbose(parser: argparse.ArgumentParser) -> None:
     """Declares --verbose."""
     parser.add_argument("--verbose", action="store_true", help="show TensorFlow's log, and tracebacks of errors")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from trainer.data.dataset import Split
-    from trainer.evaluation.evaluator import Evaluation
+    from trainer.evaluation.evaluated import Evaluation
     from trainer.evaluation.options import EvaluateSettings
 
 
@@ -25,7 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from trainer.evaluation.options import parse_evaluate
 
     settings = parse_evaluate(argv)
-    views = " or fewer views (--scales, --flip)" if settings.flip or len(settings.scales) > 1 else ""
+    views = " or fewer views (--scales, --flip)" if settings.views.several else ""
+    views += " or a smaller --window" if settings.views.window else ""
 
     def check() -> None:
         from trainer.data.manifest import check_local
@@ -75,7 +76,7 @@ def run(settings: EvaluateSettings) -> None:
     folder = settings.output or f"{home}/report-{settings.split}"
     make_folder(folder)  # before the work, so that a folder that can't be written is reported at once
     evaluation = _evaluate(settings, model, split, strategy, console)
-    print_scores(evaluation.scores, evaluation.intervals, console)
+    print_scores(evaluation, console)
     rows = journal.read_rows(home)
     report.write_report(folder, evaluation, split, model, description=description, rows=rows)
     console.print(f"report: {folder}", highlight=False, markup=False)
@@ -94,8 +95,7 @@ def _evaluate(
                 split,
                 batch=settings.batch_per_replica,
                 strategy=strategy,
-                scales=settings.scales,
-                flip=settings.flip,
+                views=settings.views,
                 on_progress=on_progress,
             )
     except READ_ERRORS as error:

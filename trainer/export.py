@@ -39,8 +39,16 @@ def _export(settings: ExportSettings) -> int:
     with refusals():
         check_free(settings.output, settings.overwrite)
         model, description = load_model(settings.model)
-        export_model(settings.output, model, description, size=settings.image_size, overwrite=settings.overwrite)
+        export_model(
+            settings.output,
+            model,
+            description,
+            size=settings.image_size,
+            views=settings.views,
+            overwrite=settings.overwrite,
+        )
     size = " of {}x{}".format(*settings.image_size) if settings.image_size else ""
+    size += " by windows of {}x{}".format(*settings.views.window) if settings.views.window else ""
     note = loading_note(settings.output)
     print(f"{settings.output}: {_subject(description)}, from image_bytes or images{size} to class_map{note}")
     return 0

@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         outcome = predict(request)
         return 0 if outcome.segmented or outcome.kept else 1
 
-    less_memory = "Segment smaller images, or use fewer --scales"
+    less_memory = "Segment smaller images or windows (--window), or use fewer --scales"
     return run_command(work, verbose=request.verbose, less_memory=less_memory)
 
 

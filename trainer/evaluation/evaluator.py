@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -13,13 +11,16 @@ import numpy as np
 import tensorflow as tf
 
 from beam_pipelines.contract.errors import UserError
-from beam_pipelines.contract.labels import LabelTable
 from beam_pipelines.contract.manifest import Manifest
 from trainer.data.batches import evaluation_batches
 from trainer.data.dataset import Split, share_of, steps_of_epoch
-from trainer.evaluation.metrics import Intervals, Scores, bootstrap_interval, confusions
+from trainer.evaluation.evaluated import Evaluation
+from trainer.evaluation.measures import measure
+from trainer.evaluation.results import ImageResults
+from trainer.inference.logits import predict_logits
 from trainer.inference.model_file import Description
-from trainer.inference.views import predict_logits
+from trainer.inference.views import WHOLE, Views, shown
+from trainer.inference.windows import check_window, own_size
 from trainer.objective.losses import SegmentationLoss
 
 Progress = Callable[[int, int], None]  # (images of this host so far, all images of this host)
@@ -31,58 +32,17 @@ class EvaluationError(UserError, ValueError):
     """A model, a split and settings that do not fit together; the message says how to fix it."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Evaluation:
-    """The result of a model on a split. With several hosts, `filenames` and `confusions` are those of this host.
-
-    Attributes:
-      split: name of the split.
-      labels: the table of the C classes.
-      filenames: of the N images, in stored order.
-      confusions: int64[N, C, C], one matrix for each image; rows are the truth.
-      confusion: int64[C, C], the exact sum over the images of all hosts.
-      loss: mean cross entropy of the valid pixels of all hosts, in nats, for any training loss; NaN if no pixel is
-        valid.
-      scales, flip: the test-time augmentation; see `predict_logits`.
-    """
-
-    split: str
-    labels: LabelTable
-    filenames: tuple[str, ...]
-    confusions: np.ndarray
-    confusion: np.ndarray
-    loss: float
-    scales: tuple[float, ...]
-    flip: bool
-
-    @functools.cached_property
-    def scores(self) -> Scores:
-        """The scores of all hosts."""
-        return Scores(confusion=self.confusion, labels=self.labels)
-
-    @functools.cached_property
-    def image_scores(self) -> tuple[Scores, ...]:
-        """The scores of each image of this host."""
-        return tuple(Scores(confusion=counts, labels=self.labels) for counts in self.confusions)
-
-    @functools.cached_property
-    def intervals(self) -> Intervals:
-        """95 % confidence intervals, over the images of this host."""
-        return bootstrap_interval(self.confusions, seed=0)
-
-
 def evaluate(
     model: keras.Model,
     split: Split,
     *,
     batch: int,
     strategy: tf.distribute.Strategy,
-    scales: Sequence[float] = (1.0,),
-    flip: bool = False,
+    views: Views = WHOLE,
     on_progress: Progress | None = None,
 ) -> Evaluation:
     """Evaluates `model` once; see `Evaluator`."""
-    return Evaluator(model, split, batch=batch, strategy=strategy, scales=scales, flip=flip)(on_progress)
+    return Evaluator(model, split, batch=batch, strategy=strategy, views=views)(on_progress)
 
 
 class EvaluationStoppedError(Exception):
@@ -97,11 +57,12 @@ class Evaluator:
 
     Args:
       batch: images on each replica at a time; 1 for images of several sizes. The result does not depend on it.
-      scales, flip: see `predict_logits`.
+      views: see `predict_logits`.
 
     Raises:
       EvaluationError: the model does not have an output for each class, or takes images of one size only and a scale
         is not 1.
+      ViewsError: the model does not take windows of this size, or an image would have too many.
       DatasetError: there are fewer shards than hosts.
     """
 
@@ -112,16 +73,14 @@ class Evaluator:
         *,
         batch: int,
         strategy: tf.distribute.Strategy,
-        scales: Sequence[float] = (1.0,),
-        flip: bool = False,
+        views: Views = WHOLE,
     ) -> None:
-        _check(model, split, scales)
+        _check(model, split, views)
         self._model = model
         self._split = split
         self._batch = batch if split.manifest.pixels.uniform else 1
         self._strategy = strategy
-        self._scales = tuple(scales)
-        self._flip = flip
+        self._views = views
         self._labels = split.manifest.labels
         self._images = 0  # of this host
         self._steps = 0
@@ -141,32 +100,40 @@ class Evaluator:
         """
         classes = self._labels.num_classes
         total, losses = np.zeros((classes, classes), np.int64), np.zeros(2)
-        rows: dict[int, tuple[str, np.ndarray]] = {}
+        rows: dict[int, tuple[str, dict[str, Any]]] = {}
         for batches in self._one_pass():
-            counts, step_total, step_losses, stops = self._step(batches, tf.constant(is_asked_to_stop()))
+            for images in self._strategy.experimental_local_results(batches["image"]):
+                self._views.check_windows(images.shape[1:3])
+            found, step_total, step_losses, stops = self._step(batches, tf.constant(is_asked_to_stop()))
             if stops:
                 raise EvaluationStoppedError
             total += step_total.numpy()
             losses += step_losses.numpy()
-            positions, names, counts = map(self._gather, (batches["position"], batches["name"], counts))
-            rows |= {
-                int(position): (bytes(name).rstrip(b"\0").decode(errors="replace"), count)
-                for position, name, count in zip(positions, names, counts, strict=True)
-                if position >= 0
-            }
+            rows |= self._rows(batches, found)
             if on_progress is not None:
                 on_progress(len(rows), self._images)
-        ordered = [rows[position] for position in sorted(rows)]
+        names, measured = zip(*(rows[position] for position in sorted(rows)), strict=True)
         return Evaluation(
             split=_name_of(self._split),
             labels=self._labels,
-            filenames=tuple(name for name, _ in ordered),
-            confusions=np.stack([count for _, count in ordered]),
+            images=ImageResults.of_rows(names, measured, self._split.manifest.moments.normalization),
             confusion=total,
             loss=float(losses[0] / losses[1]) if losses[1] else math.nan,
-            scales=self._scales,
-            flip=self._flip,
+            views=self._views,
         )
+
+    def _rows(self, batches: dict[str, Any], found: dict[str, Any]) -> dict[int, tuple[str, dict[str, Any]]]:
+        """The images of this host in a step: position -> (file name, what was measured)."""
+        positions, names = self._gather(batches["position"]), self._gather(batches["name"])
+        columns = {key: self._gather(values) for key, values in found.items()}
+        return {
+            int(position): (
+                bytes(name).rstrip(b"\0").decode(errors="replace"),
+                {key: values[place] for key, values in columns.items()},
+            )
+            for place, (position, name) in enumerate(zip(positions, names, strict=True))
+            if position >= 0
+        }
 
     def _one_pass(self) -> Iterator[Any]:
         """The batches of the split, once. Unless this is broken off, its iterator goes on with the next pass.
@@ -202,19 +169,23 @@ class Evaluator:
         return evaluation_batches(share, self._batch, self._steps * replicas).map(pick).repeat()
 
     def _evaluate_batches(self, batches: dict[str, Any], stop: tf.Tensor) -> tuple[Any, ...]:
-        """A batch for each replica -> the counts int64[batch, C, C] of each, and sums over the replicas of all hosts:
-        counts int64[C, C], losses float32[2], and the number of replicas that were asked to stop.
+        """A batch for each replica -> what `measure` finds of each, and sums over the replicas of all hosts: counts
+        int64[C, C], losses float32[2], and the number of replicas that were asked to stop.
         """
-        counts, *parts = self._strategy.run(self._evaluate_batch, args=(batches["image"], batches["mask"], stop))
+        found, *parts = self._strategy.run(self._evaluate_batch, args=(batches["image"], batches["mask"], stop))
         total, losses, stops = (self._strategy.reduce(tf.distribute.ReduceOp.SUM, part, axis=None) for part in parts)
-        return counts, total, losses, stops
+        return found, total, losses, stops
 
-    def _evaluate_batch(self, images: tf.Tensor, mask: tf.Tensor, stop: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """One replica -> counts int64[batch, C, C], their sum, [sum of losses, sum of weights], `stop` as 0 or 1."""
-        logits = predict_logits(self._model, images, self._scales, self._flip)
-        counts = confusions(mask, tf.argmax(logits, axis=-1, output_type=tf.int32), self._labels.num_classes)
+    def _evaluate_batch(
+        self, images: tf.Tensor, mask: tf.Tensor, stop: tf.Tensor
+    ) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor, tf.Tensor]:
+        """One replica -> what `measure` finds, the sum of the counts, [sum of losses, sum of weights], `stop` as 0 or
+        1.
+        """
+        logits = predict_logits(self._model, images, self._views)
+        found = measure(mask, logits, images)
         losses = tf.stack(SegmentationLoss()(mask, [logits]))
-        return counts, tf.reduce_sum(counts, axis=0), losses, tf.cast(stop, tf.int32)
+        return found, tf.reduce_sum(found["confusions"], axis=0), losses, tf.cast(stop, tf.int32)
 
     def _gather(self, values: Any) -> np.ndarray:
         """The concatenated values of the replicas of this host."""
@@ -231,19 +202,19 @@ def renormalized(model: keras.Model, description: Description, manifest: Manifes
     return keras.Model(images, model(rescaled))
 
 
-def _check(model: keras.Model, split: Split, scales: Sequence[float]) -> None:
+def _check(model: keras.Model, split: Split, views: Views) -> None:
     classes, channels = split.manifest.labels.num_classes, model.outputs[0].shape[-1]
     if channels != classes:
         raise EvaluationError(
             f"the model has {channels} classes, but {split.folder} has {classes}: use the data set that the model was "
             "trained on, or one built with the same --labels"
         )
-    if not scales or any(not 0 < scale < math.inf for scale in scales):
-        raise EvaluationError(f"scales {list(scales)}: set one or more numbers above 0")
-    height, width = model.input_shape[1:3]
-    if (height, width) != (None, None) and set(scales) != {1}:
+    check_window(model, views)
+    own = own_size(model)
+    if own != (None, None) and views.window is None and set(views.scales) != {1}:
         raise EvaluationError(
-            f"the model takes images of {height}x{width} only, so scales {list(scales)} are not possible: use scale 1"
+            f"the model takes images of {shown(own)} only, so scales {list(views.scales)} are not possible: use scale "
+            "1, or a --window of that size"
         )
 
 

@@ -12,36 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from beam_pipelines.contract.labels import IGNORE, LabelTable
-
-
-def confusions(labels: tf.Tensor, predictions: tf.Tensor, num_classes: int) -> tf.Tensor:
-    """Counts the pixels of each image by true and predicted class, without those that are `IGNORE` in `labels`.
-
-    Works eagerly, in tf.function and under XLA with static shapes. One image may have up to 2^31 pixels.
-
-    Args:
-      labels: train ids, uint8 or integer [B, ...].
-      predictions: train ids below `num_classes`, integer [B, ...].
-      num_classes: static.
-
-    Returns:
-      int64 [B, num_classes, num_classes]; rows are the truth.
-    """
-    images, cells = tf.shape(labels)[0], num_classes * num_classes
-    truth = tf.cast(tf.reshape(labels, [images, -1]), tf.int32)
-    shown = tf.cast(tf.reshape(predictions, [images, -1]), tf.int32)
-    cell = tf.range(images)[:, tf.newaxis] * cells + truth * num_classes + shown
-    cell = tf.where(truth == IGNORE, -1, cell)  # a negative segment is dropped
-    counts = tf.math.unsorted_segment_sum(tf.ones_like(cell), cell, images * cells)
-    return tf.cast(tf.reshape(counts, [images, num_classes, num_classes]), tf.int64)
-
-
-def confusion(labels: tf.Tensor, predictions: tf.Tensor, num_classes: int) -> tf.Tensor:
-    """The sum of `confusions` over the batch. -> int64 [num_classes, num_classes]; rows are the truth."""
-    return tf.reduce_sum(confusions(labels, predictions, num_classes), axis=0)
+from beam_pipelines.contract.labels import LabelTable
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -79,7 +51,7 @@ class Scores:
     @property
     def mean_iou(self) -> float:
         """Mean of `class_iou` over the classes that have one."""
-        return _mean(self.class_iou)
+        return mean_over_classes(self.class_iou)
 
     @property
     def absent(self) -> tuple[str, ...]:
@@ -104,7 +76,7 @@ class Scores:
     @property
     def mean_category_iou(self) -> float:
         """Mean of `category_iou` over the categories that have one."""
-        return _mean(np.array(list(self.category_iou.values())))
+        return mean_over_classes(np.array(list(self.category_iou.values())))
 
     @property
     def pixel_accuracy(self) -> float:
@@ -194,21 +166,46 @@ def bootstrap_interval(
     """
     if confusions.ndim != 3 or not len(confusions):
         raise ValueError(f"confusions of shape {confusions.shape}: expected [images, classes, classes] with images > 0")
+    return bootstrap_of_counts(*counts_of(confusions), seed=seed, samples=samples, confidence=confidence)
+
+
+def bootstrap_of_counts(
+    hits: np.ndarray, truth: np.ndarray, shown: np.ndarray, *, seed: int, samples: int = 1000, confidence: float = 0.95
+) -> Intervals:
+    """`bootstrap_interval` of integers [N, C]: the correct, true and predicted pixels of each image and class."""
     if samples < 1 or not 0 <= confidence < 1:
         raise ValueError(f"samples {samples}, confidence {confidence}: expected at least 1, and at least 0 and below 1")
-    images = len(confusions)
-    draws = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), samples).astype(np.float64)
-    parts = (np.diagonal(confusions, axis1=1, axis2=2), confusions.sum(2), confusions.sum(1))
-    hits, truth, shown = (draws @ part.astype(np.float64) for part in parts)  # exact: integers below 2^53
-    ious = _divide(hits, truth + shown - hits)
-    levels = ((1 - confidence) / 2, (1 + confidence) / 2)
-    limits = [_quantiles(column, levels) for column in (_row_means(ious), *ious.T)]
+    draws = draw_images(len(hits), seed, samples)
+    hits, truth, shown = (draws @ part.astype(np.float64) for part in (hits, truth, shown))  # exact: below 2^53
+    ious = iou_of_counts(hits, truth, shown)
+    limits = [limits_of(column, confidence) for column in (_row_means(ious), *ious.T)]
     return Intervals(mean_iou=limits[0], class_iou=np.stack(limits[1:]))
 
 
+def draw_images(images: int, seed: int, samples: int) -> np.ndarray:
+    """How often each of the images is drawn in each sample, with replacement: float64[samples, images]."""
+    return np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), samples).astype(np.float64)
+
+
+def limits_of(values: np.ndarray, confidence: float = 0.95) -> np.ndarray:
+    """float64[2]: the percentiles that have this share of the values between them; without NaNs, NaN if all are."""
+    known = values[~np.isnan(values)]
+    levels = ((1 - confidence) / 2, (1 + confidence) / 2)
+    return np.quantile(known, levels) if known.size else np.full(2, np.nan)
+
+
+def counts_of(confusions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Correct, true and predicted pixels of each class, integer [..., C] each, of confusions [..., C, C]."""
+    return np.diagonal(confusions, axis1=-2, axis2=-1), confusions.sum(axis=-1), confusions.sum(axis=-2)
+
+
+def iou_of_counts(hits: np.ndarray, truth: np.ndarray, shown: np.ndarray) -> np.ndarray:
+    """hits / (truth + shown - hits), float64; NaN where nothing is true or predicted."""
+    return _divide(hits, truth + shown - hits)
+
+
 def _iou(confusion: np.ndarray) -> np.ndarray:
-    hits = np.diagonal(confusion)
-    return _divide(hits, confusion.sum(axis=0) + confusion.sum(axis=1) - hits)
+    return iou_of_counts(*counts_of(confusion))
 
 
 def _divide(above: np.ndarray, below: np.ndarray) -> np.ndarray:
@@ -223,13 +220,9 @@ def _row_means(values: np.ndarray) -> np.ndarray:
     return _divide(np.where(known, values, 0.0).sum(axis=1), known.sum(axis=1))
 
 
-def _mean(values: np.ndarray) -> float:
+def mean_over_classes(values: np.ndarray) -> float:
+    """The mean of [C] without NaNs; NaN if all are."""
     return float(_row_means(values[np.newaxis])[0])
-
-
-def _quantiles(values: np.ndarray, levels: tuple[float, float]) -> np.ndarray:
-    known = values[~np.isnan(values)]
-    return np.quantile(known, levels) if known.size else np.full(2, np.nan)
 
 
 def _share(part: float, whole: int) -> float:

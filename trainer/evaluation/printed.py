@@ -10,31 +10,47 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from trainer.evaluation.metrics import METRICS, Intervals, Scores
+from trainer.evaluation.evaluated import Evaluation
+from trainer.evaluation.metrics import METRICS
 
 
-def print_scores(scores: Scores, intervals: Intervals, console: Console) -> None:
-    """Prints the IoU of each class with its 95 % interval and its share of the true pixels, then `METRICS`."""
+def print_scores(evaluation: Evaluation, console: Console) -> None:
+    """Prints the IoU of each class with its 95 % interval, its Boundary IoU and its share of the true pixels, then one
+    line for each score of all classes.
+    """
+    scores = evaluation.scores
     table = Table(title_justify="left")
     table.add_column("class")
-    for name in ("IoU, %", "95 % interval", "true pixels"):
+    for name in ("IoU, %", "95 % interval", "boundary IoU, %", "true pixels"):
         table.add_column(name, justify="right")
     pixels = scores.confusion.sum(axis=1)
-    for row, iou, limits in zip(scores.labels.classes, scores.class_iou, intervals.class_iou, strict=True):
-        share = pixels[row.train_id] / max(1, pixels.sum())
-        table.add_row(Text(row.name), _percent(iou), _interval(limits), f"{100 * share:.2f} %")
+    columns = scores.class_iou, evaluation.intervals.class_iou, evaluation.boundary_iou, pixels / max(1, pixels.sum())
+    for row, iou, limits, boundary, share in zip(scores.labels.classes, *columns, strict=True):
+        table.add_row(Text(row.name), _percent(iou), _interval(limits), _percent(boundary), f"{100 * share:.2f} %")
     console.print(table)
-    for line in _summary(scores, intervals):
+    for line in _summary(evaluation):
         console.print(line, highlight=False, markup=False)
 
 
-def _summary(scores: Scores, intervals: Intervals) -> Iterator[str]:
-    """Yields a line for each of `METRICS`, and one for the classes without an IoU."""
+def _summary(evaluation: Evaluation) -> Iterator[str]:
+    """Yields a line for each score, and one for the classes without an IoU."""
+    scores, calibration = evaluation.scores, evaluation.calibration
     count = len(scores.labels.classes) - len(scores.absent)
-    notes = {"mean_iou": f" of {count} classes, {_interval(intervals.mean_iou)}"}
-    width = max(len(metric.title) for metric in METRICS)
-    for metric in METRICS:
-        yield f"{metric.title:<{width}}  {_percent(metric.of(scores))} %{notes.get(metric.name, '')}"
+    values = [(metric.title, metric.of(scores), "") for metric in METRICS]
+    values[0] = (*values[0][:2], f" of {count} classes, {_interval(evaluation.intervals.mean_iou)}")
+    values.append(
+        ("boundary IoU", evaluation.mean_boundary_iou, f", {_interval(evaluation.boundary_intervals.mean_iou)}")
+    )
+    tendency = "surer" if calibration.overconfidence > 0 else "less sure"
+    note = (
+        ""
+        if math.isnan(calibration.error)
+        else f", {_interval(evaluation.calibration_interval)}, {tendency} than right"
+    )
+    values.append(("calibration error", calibration.error, note))
+    width = max(len(title) for title, _, _ in values)
+    for title, value, note in values:
+        yield f"{title:<{width}}  {_percent(value)} %{note}"
     if scores.absent:
         yield f"left out, as they are neither true nor predicted: {', '.join(scores.absent)}"
 

@@ -5,22 +5,22 @@ TensorFlow and matplotlib are imported when a report is written, so that `--help
 
 from __future__ import annotations
 
-import csv
 import functools
-import io
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from trainer.evaluation.tables import class_rows, csv_of, image_rows, more_scores, slice_rows
 
 if TYPE_CHECKING:
     import keras
     from matplotlib.figure import Figure
 
     from trainer.data.dataset import Split
-    from trainer.evaluation.evaluator import Evaluation
+    from trainer.evaluation.evaluated import Evaluation
     from trainer.evaluation.examples import Example
     from trainer.inference.model_file import Description
 
@@ -43,7 +43,7 @@ class Report:
 
     @property
     def about(self) -> str:
-        return f"{self.evaluation.split}, {len(self.evaluation.filenames):,} images"
+        return f"{self.evaluation.split}, {len(self.evaluation.images.filenames):,} images"
 
     @functools.cached_property
     def examples(self) -> list[Example]:
@@ -84,6 +84,11 @@ def _picture(draw: Callable[[Any, Report], Figure | None]) -> Callable[[Report],
     return make
 
 
+def _table(rows: Callable[[Evaluation], Iterable[Mapping[str, Any]]]) -> Callable[[Report], bytes]:
+    """The CSV file of the rows that `rows` makes."""
+    return lambda report: csv_of(rows(report.evaluation))
+
+
 def _class_iou(plots: Any, report: Report) -> Any:
     about = f"{report.about}; whiskers and brackets: 95 % interval over images"
     return plots.class_bars(report.evaluation.scores, report.evaluation.intervals, about)
@@ -109,14 +114,14 @@ def _metrics(report: Report) -> bytes:
     evaluation, manifest, description = report.evaluation, report.split.manifest, report.description
     value = {
         "split": evaluation.split,
-        "images": len(evaluation.filenames),
+        "images": len(evaluation.images.filenames),
         "dataset": {"folder": report.split.folder, "fingerprint": manifest.fingerprint},
         "model": None if description is None else {**description.to_json(), "labels": description.labels.name},
-        "scales": list(evaluation.scales),
-        "flip": evaluation.flip,
+        **evaluation.views.to_json(),
         "loss": evaluation.loss if math.isfinite(evaluation.loss) else None,
         "interval_95": evaluation.intervals.to_json(evaluation.labels),
         **evaluation.scores.to_json(),
+        **more_scores(evaluation),
     }
     return _render(value).encode()
 
@@ -126,44 +131,6 @@ def _render(value: Any) -> str:
     text = json.dumps(value, indent=1, allow_nan=False)
     # Strings in JSON contain no line breaks, so these brackets belong to lists.
     return re.sub(r"\[\n[^][{}]*\n *\]", lambda found: re.sub(r"\n *", " ", found[0]), text) + "\n"
-
-
-def _class_rows(report: Report) -> Iterator[dict[str, Any]]:
-    scores, intervals = report.evaluation.scores, report.evaluation.intervals
-    truth, shown = scores.confusion.sum(axis=1), scores.confusion.sum(axis=0)
-    for row in scores.labels.classes:
-        low, high = intervals.class_iou[row.train_id]
-        yield {
-            "train_id": row.train_id,
-            "name": row.name,
-            "category": row.category,
-            "iou": scores.class_iou[row.train_id],
-            "low": low,
-            "high": high,
-            "true_pixels": truth[row.train_id],
-            "predicted_pixels": shown[row.train_id],
-            "correct_pixels": scores.confusion[row.train_id, row.train_id],
-        }
-
-
-def _image_rows(report: Report) -> Iterator[dict[str, Any]]:
-    for name, scores in zip(report.evaluation.filenames, report.evaluation.image_scores, strict=True):
-        yield {
-            "filename": name,
-            "mean_iou": scores.mean_iou,
-            "pixel_accuracy": scores.pixel_accuracy,
-            "valid_pixels": scores.confusion.sum(),
-        }
-
-
-def _csv(rows: Iterable[Mapping[str, Any]]) -> bytes:
-    """A CSV file with a header and a line for each row; NaN is an empty cell."""
-    listed = list(rows)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(listed[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: "" if value != value else value for key, value in row.items()} for row in listed)
-    return text.getvalue().encode()
 
 
 @dataclass(frozen=True)
@@ -181,7 +148,12 @@ FILES: Mapping[str, ReportFile] = {
     "confusion.png": ReportFile("confusion matrix, in percent of the true pixels", _picture(_confusion)),
     "images.png": ReportFile("worst, median and best images: truth, prediction and errors", _picture(_images)),
     "learning_curves.png": ReportFile("loss, mean IoU and learning rate of the run", _picture(_learning_curves)),
-    "per_class.csv": ReportFile("IoU, interval and pixels of each class", lambda report: _csv(_class_rows(report))),
-    "per_image.csv": ReportFile("scores of each image", lambda report: _csv(_image_rows(report))),
+    "per_class.csv": ReportFile("IoU, interval and pixels of each class", _table(class_rows)),
+    "per_image.csv": ReportFile("scores of each image", _table(image_rows)),
+    "slices.csv": ReportFile("IoU and interval of parts of the split", _table(slice_rows)),
+    "images.npz": ReportFile(
+        "what was measured of each image, which trainer.compare reads",
+        lambda report: report.evaluation.images.to_bytes(report.evaluation.labels),
+    ),
     "metrics.json": ReportFile("all scores, the confusion matrix, the data set and the model", _metrics),
 }

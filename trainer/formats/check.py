@@ -14,7 +14,8 @@ from beam_pipelines.contract.labels import LabelTable
 from trainer.data.batches import evaluation_batches
 from trainer.data.corrupt import READ_ERRORS, diagnosis
 from trainer.data.dataset import Split
-from trainer.evaluation.metrics import Scores, confusion
+from trainer.evaluation.measures import confusion
+from trainer.evaluation.metrics import Scores
 from trainer.formats.errors import FormatError
 from trainer.formats.table import Run
 from trainer.inference.model_file import Description, check_labels

@@ -18,8 +18,10 @@ from trainer.formats.check import Comparison
 from trainer.formats.errors import FormatError
 from trainer.formats.table import FORMATS, Run
 from trainer.inference.model_file import Description
-from trainer.inference.saved_model import ExportError, check_size, own_size
+from trainer.inference.saved_model import ExportError, check_size
 from trainer.inference.segmenter import network_input
+from trainer.inference.views import WHOLE
+from trainer.inference.windows import own_size
 from trainer.models import as_list
 
 BESIDE = ".json"  # added to the name of the file
@@ -64,7 +66,7 @@ def size_of(model: keras.Model, description: Description, asked: tuple[int, int]
       ExportError: the model takes images of another size only.
       FormatError: the data set had several sizes, and none is asked for.
     """
-    check_size(model, asked)
+    check_size(model, asked, WHOLE)
     height, width = own_size(model)
     own = None if height is None or width is None else (height, width)
     size = asked or own or description.size

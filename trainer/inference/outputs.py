@@ -139,14 +139,16 @@ def writing(path: str) -> Iterator[None]:
 
 
 def _identity(settings: PredictSettings) -> dict[str, Any]:
-    """What the files of a command depend on, as plain JSON."""
+    """What the files of a command depend on, as plain JSON. Without a window, it is what earlier versions recorded."""
+    views = settings.views.to_json()
+    if settings.views.window is None:
+        del views["window"], views["overlap"]
     return {
         "model": sha256_of(find_model(settings.model)),
         "images": _absolute(settings.images),
         "as": settings.form,
         "overlay_opacity": settings.overlay_opacity,
-        "scales": list(settings.scales),
-        "flip": settings.flip,
+        **views,
     }
 
 

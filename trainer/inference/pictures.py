@@ -24,6 +24,7 @@ from trainer.inference.model_file import load_model
 from trainer.inference.outputs import OutputFolder, Picture, PredictionError, check_targets, targets_of, write
 from trainer.inference.request import PredictSettings
 from trainer.inference.segmenter import Segmenter
+from trainer.inference.views import ViewsError
 
 TYPES = tuple(f".{kind}" for kind in IMAGE_TYPES)
 _LITERAL = str.maketrans({"*": "[*]", "?": "[?]", "[": "[[]", "\\": "\\\\"})  # patterns that match these characters
@@ -53,7 +54,7 @@ def predict(settings: PredictSettings) -> Outcome:
     check_targets(pictures, settings)
     folder = OutputFolder(pictures, settings)
     model, description = load_model(settings.model)
-    segmenter = Segmenter(model, description, scales=settings.scales, flip=settings.flip)
+    segmenter = Segmenter(model, description, views=settings.views)
     worker = _Worker(segmenter, description.labels, settings, folder.kept)
     missing = [each for each in pictures if not folder.kept.issuperset(targets_of(each, settings).values())]
     if missing:
@@ -171,9 +172,10 @@ class _Worker:
         """-> why the image can't be segmented; None if it was."""
         try:
             image = load_picture(picture.path, self._settings.max_image_pixels)
+            self._settings.views.check_windows(image.shape[:2])
             with self._model_is_free:
                 class_map = self._segmenter.class_map(image[np.newaxis])[0].numpy()
-        except PictureError as error:
+        except (PictureError, ViewsError) as error:
             return str(error)
         except tf.errors.ResourceExhaustedError:
             return f"{image.shape[1]}x{image.shape[0]} (WxH) does not fit into the memory of the device"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from beam_pipelines.contract.pixel import MAX_IMAGE_PIXELS
 from trainer import arguments, settings
+from trainer.inference.views import WHOLE, Views, take_views
 from trainer.settings import Option, one_of
 
 FORMS = ("train_ids", "cityscapes_submission")
@@ -24,8 +25,7 @@ class PredictSettings:
     output: str
     form: str = "train_ids"
     overlay_opacity: float = 0.5
-    scales: tuple[float, ...] = (1.0,)
-    flip: bool = False
+    views: Views = WHOLE
     max_image_pixels: int = MAX_IMAGE_PIXELS
     overwrite: bool = False
     verbose: bool = False
@@ -41,6 +41,7 @@ class ExportSettings:
     image_size: tuple[int, int] | None = None
     dataset: str | None = None
     split: str = "val"
+    views: Views = WHOLE
     overwrite: bool = False
     verbose: bool = False
 
@@ -90,7 +91,7 @@ def parse_predict(argv: Sequence[str] | None = None) -> PredictSettings:
     values = vars(parser.parse_args(argv))
     if problem := settings.contradiction([_OPACITY], settings.given(parser, argv), values):
         parser.error(problem)
-    return PredictSettings(form=values.pop("as"), **values)
+    return PredictSettings(form=values.pop("as"), views=take_views(parser, values), **values)
 
 
 def predict_parser() -> argparse.ArgumentParser:
@@ -110,6 +111,7 @@ def predict_parser() -> argparse.ArgumentParser:
     _add_places(parser)
     _add_form(parser)
     arguments.add_views(parser, "the trained scale")
+    arguments.add_window(parser, "each image, at its own size")
     parser.add_argument(
         "--max_image_pixels",
         type=arguments.whole(1),
@@ -147,15 +149,21 @@ def parse_export(argv: Sequence[str] | None = None) -> ExportSettings:
     """Raises SystemExit with code 2 and a message if the arguments are wrong."""
     parser = export_parser()
     values = vars(parser.parse_args(argv))
+    views = take_views(parser, values)
     suffix = SUFFIXES.get(values["format"], "")
     if not values["output"].endswith(suffix):
         parser.error(f"argument --output: {values['output']} does not end in {suffix}")
+    if suffix and views.window is not None:
+        parser.error(
+            f"argument --window: not possible with --format={values['format']}; leave it out, or set "
+            f"--format={SAVED_MODEL}"
+        )
     given = settings.given(parser, argv)
     if problem := settings.contradiction(_CHECK, given, values):
         parser.error(problem)
     if "split" in given and values["dataset"] is None:
         parser.error("argument --split: has no effect without --dataset; leave it out, or set --dataset=DIR")
-    return ExportSettings(**values)
+    return ExportSettings(views=views, **values)
 
 
 def export_parser() -> argparse.ArgumentParser:
@@ -188,6 +196,7 @@ def export_parser() -> argparse.ArgumentParser:
         help="size that encoded images are resized to and tensors must have (else the height in the data set, and the "
         "aspect ratio of the image; for onnx and litert the size of the images in the data set)",
     )
+    arguments.add_window(parser, "each image, at its own size or --image_size")
     for option in _CHECK:
         option.add_to(parser)
     parser.add_argument(

@@ -10,11 +10,11 @@ Signatures; `image_bytes` string[B] are the contents of JPEG, PNG or BMP files, 
     labels                 -> names string[C] and colors uint8[C, 3], by train id
 
 The images of one call must have the same size, except for `png`. With a fixed size, images in files are resized to it,
-and tensors must have it: then nothing is resized in `tensor`, and TFLite can convert it. The REST API of TensorFlow
-Serving and Vertex AI encodes names that end in `_bytes` as {"b64": "..."}; the result of `png` is also much smaller
-than a JSON list. An image that the pipeline would reject, or that TensorFlow would decode to other pixels, raises an
-InvalidArgumentError with the reason; see `beam_pipelines.contract.picture_graph`. `assets/description.json` describes
-the model.
+and tensors must have it: then nothing is resized in `tensor`, and TFLite can convert it. With windows, images of any
+size keep it, and a SavedModel refuses those of too many windows. The REST API of TensorFlow Serving and Vertex AI
+encodes names that end in `_bytes` as {"b64": "..."}; the result of `png` is also much smaller than a JSON list. An
+image that the pipeline would reject, or that TensorFlow would decode to other pixels, raises an InvalidArgumentError
+with the reason; see `beam_pipelines.contract.picture_graph`. `assets/description.json` describes the model.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ from trainer.files import (
 )
 from trainer.inference.model_file import Description
 from trainer.inference.segmenter import Segmenter
+from trainer.inference.views import WHOLE, Views
+from trainer.inference.windows import check_window, own_size
 
 DESCRIPTION = "description.json"
 _GRAPH = "saved_model.pb"  # without it, TensorFlow does not load a folder
@@ -72,21 +74,24 @@ def export_model(
     description: Description,
     *,
     size: tuple[int, int] | None = None,
+    views: Views = WHOLE,
     overwrite: bool = False,
 ) -> None:
     """Writes a SavedModel to `folder`: atomically if it is local; in a bucket, `saved_model.pb` is written last.
 
     Args:
       size: the fixed (height, width) in pixels; None: see `trainer.inference.segmenter`.
+      views: see `trainer.inference.logits.predict_logits`.
 
     Raises:
       ExportError: the folder can't be written, has files that are not part of a SavedModel, or has a SavedModel and
         `overwrite` is false; or the model takes only images of another size.
+      ViewsError: the model does not take windows of this size, or images of `size` would have too many.
     """
     folder = folder.rstrip("/")
     check_free(folder, overwrite)
-    check_size(model, size)
-    save = functools.partial(_save, model=model, description=description, size=size)
+    check_size(model, size, views)
+    save = functools.partial(_save, model=model, description=description, size=size, views=views)
     try:
         with refusals():
             (_publish_remote if "://" in folder else _publish_local)(folder, save)
@@ -98,14 +103,19 @@ class _Served(tf.Module):
     """The signatures."""
 
     def __init__(
-        self, model: keras.Model, description: Description, description_file: str, size: tuple[int, int] | None
+        self,
+        model: keras.Model,
+        description: Description,
+        description_file: str,
+        size: tuple[int, int] | None,
+        views: Views,
     ) -> None:
         super().__init__(name="street_scenes")
         # Variables only: tracking the Keras model would save each layer as separate functions.
         self.weights = [weight.value for weight in model.variables]
         self.description = tf.saved_model.Asset(description_file)
-        self._segmenter = Segmenter(model, description, size=size)
-        self._images = tf.TensorSpec([None, *(size or own_size(model)), 3], tf.uint8, name="images")
+        self._segmenter = Segmenter(model, description, size=size, views=views)
+        self._images = tf.TensorSpec([None, *(size or _taken_size(model, views)), 3], tf.uint8, name="images")
         self.tensor, self.tensor_probabilities = (
             tf.function(function, input_signature=[self._images], autograph=False)
             for function in (self._tensor, self._tensor_probabilities)
@@ -189,18 +199,20 @@ def check_free(folder: str, overwrite: bool) -> None:
         )
 
 
-def check_size(model: keras.Model, size: tuple[int, int] | None) -> None:
-    """Raises ExportError if the model takes images of another size only."""
-    own = own_size(model)
+def check_size(model: keras.Model, size: tuple[int, int] | None, views: Views) -> None:
+    """Raises ExportError if the model takes images of another size only; ViewsError if its windows do not fit."""
+    check_window(model, views)
+    if size is not None:
+        views.check_windows(size)
+    own = _taken_size(model, views)
     if size is not None and any(side not in (None, asked) for side, asked in zip(own, size, strict=True)):
         asked, only = ("x".join(map(str, each)) for each in (size, own))
         raise ExportError(f"--image_size={asked}: the model was built for images of {only}: leave --image_size out")
 
 
-def own_size(model: keras.Model) -> tuple[int | None, int | None]:
-    """(height, width) of the images that the model was built for; None is any."""
-    height, width = model.inputs[0].shape[1:3]
-    return height, width
+def _taken_size(model: keras.Model, views: Views) -> tuple[int | None, int | None]:
+    """(height, width) of the images that are segmented; None is any."""
+    return own_size(model) if views.window is None else (None, None)
 
 
 def _publish_local(folder: str, save: Callable[[str], None]) -> None:
@@ -266,9 +278,11 @@ def _publish_remote(folder: str, save: Callable[[str], None]) -> None:
             tf.io.gfile.copy(os.path.join(made, name), f"{folder}/{name}", overwrite=True)
 
 
-def _save(folder: str, model: keras.Model, description: Description, size: tuple[int, int] | None) -> None:
+def _save(
+    folder: str, model: keras.Model, description: Description, size: tuple[int, int] | None, views: Views
+) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         file = os.path.join(scratch, DESCRIPTION)
         with open(file, "w", encoding="utf-8") as opened:
             json.dump(description.to_json(), opened, indent=1)
-        _Served(model, description, file, size).save(folder)
+        _Served(model, description, file, size, views).save(folder)

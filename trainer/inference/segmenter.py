@@ -1,20 +1,22 @@
 """Segments images of any size with a model and its description.
 
 An image is resized to the height of the images in the data set, with its aspect ratio, and the probabilities are
-resized back. If the data set has images of several sizes, an image keeps its own.
+resized back. If the data set has images of several sizes, an image keeps its own. It also does if the model sees it by
+windows (`Views.window`), which are what it sees of an image however large that is.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from trainer.inference.logits import predict_logits
 from trainer.inference.model_file import Description
-from trainer.inference.views import predict_logits
+from trainer.inference.views import WHOLE, Views
+from trainer.inference.windows import check_window, sides_of
 
 # A float32 mean can be slightly less than an exact half; other means of up to 500 pixels differ from it by more.
 _HALF = 0.5 + 1e-3
@@ -25,7 +27,10 @@ class Segmenter:
 
     Args:
       size: (height, width) that images are resized to instead, whatever their aspect ratio.
-      scales, flip: see `trainer.inference.views.predict_logits`.
+      views: see `trainer.inference.logits.predict_logits`.
+
+    Raises:
+      ViewsError: the model does not take windows of this size.
 
     Attributes:
       probabilities: a tf.function of RGB images uint8[B, H, W, 3] -> float32[B, H, W, C], which sum to 1 over C.
@@ -40,14 +45,13 @@ class Segmenter:
         description: Description,
         *,
         size: tuple[int, int] | None = None,
-        scales: Sequence[float] = (1.0,),
-        flip: bool = False,
+        views: Views = WHOLE,
     ) -> None:
+        check_window(model, views)
         self._model = model
         self._description = description
         self._size = size
-        self._scales = tuple(scales)
-        self._flip = flip
+        self._views = views
         sides = size or (None, None)
         # Not decorators, which hold only a weak reference to the instance.
         self._segment = tf.function(
@@ -69,14 +73,15 @@ class Segmenter:
         return probabilities, tf.function(class_map, input_signature=signature, autograph=False)
 
     def _probabilities(self, images: tf.Tensor) -> tf.Tensor:
+        if self._views.window is not None and self._size is None:
+            return self._segment(tf.cast(images, tf.float32))
         pixels = _conformed(images, self._description, self._size)
-        sides = [images.shape[axis] or tf.shape(images)[axis] for axis in (1, 2)]
-        return tf.image.resize(self._segment(pixels), sides)
+        return tf.image.resize(self._segment(pixels), sides_of(images))
 
     def _segmented(self, pixels: tf.Tensor) -> tf.Tensor:
         """float32[B, h, w, 3] of 0..255 -> probabilities float32[B, h, w, C]."""
         normalized = _normalized(pixels, self._description)
-        return tf.nn.softmax(predict_logits(self._model, normalized, self._scales, self._flip))
+        return tf.nn.softmax(predict_logits(self._model, normalized, self._views))
 
 
 def network_input(images: tf.Tensor, description: Description, size: tuple[int, int] | None = None) -> tf.Tensor:

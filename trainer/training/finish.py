@@ -11,7 +11,8 @@ from rich.console import Console
 
 from trainer.config import FINISHED, TrainConfig
 from trainer.evaluation import report
-from trainer.evaluation.evaluator import Evaluation, evaluate
+from trainer.evaluation.evaluated import Evaluation
+from trainer.evaluation.evaluator import evaluate
 from trainer.evaluation.printed import print_scores
 from trainer.files import DamagedFileError, files_below, is_local, read_bytes, sealed, sha256_of, unsealed, write_whole
 from trainer.inference.model_file import BEST, load_model
@@ -108,7 +109,7 @@ def evaluate_and_export(inputs: Inputs, scored: Mapping[int, Evaluation], consol
             evaluation = evaluate(model, val, batch=inputs.batches.per_replica, strategy=strategy)
         rows = journal.read_rows(config.places.output)
         report.write_report(_report_folder(config), evaluation, val, model, description=description, rows=rows)
-        print_scores(evaluation.scores, evaluation.intervals, console)
+        print_scores(evaluation, console)
         made.append(f"{_report_folder(config)}/: scores and plots of the model")
     if "export" in _parts(config):
         console.print("exporting the model", highlight=False)

@@ -19,7 +19,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from trainer.evaluation import metrics
+from trainer.evaluation.measures import confusion
 from trainer.models import as_list
 from trainer.objective.losses import SegmentationLoss, mean_loss
 from trainer.training.devices import Batches
@@ -133,8 +133,8 @@ class TrainSteps:
                 small = self._optimizer.scale_loss(small)
         gradients = tape.gradient(small, [weight.value for weight in self._weights])
         predictions = tf.argmax(outputs[0], -1, output_type=tf.int32)
-        confusion = metrics.confusion(masks, predictions, self._classes)
-        return gradients, tf.stack([loss_sum, weight_sum]), confusion
+        counts = confusion(masks, predictions, self._classes)
+        return gradients, tf.stack([loss_sum, weight_sum]), counts
 
     @tf.autograph.experimental.do_not_convert
     def _apply(self) -> tf.Tensor:

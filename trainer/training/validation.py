@@ -14,7 +14,8 @@ from rich.console import Console
 
 from trainer.data.batches import evaluation_batches
 from trainer.data.dataset import Split
-from trainer.evaluation.evaluator import Evaluation, Evaluator
+from trainer.evaluation.evaluated import Evaluation
+from trainer.evaluation.evaluator import Evaluator
 from trainer.evaluation.metrics import METRICS
 from trainer.inference.model_file import BEST, Description, save_model
 from trainer.models import as_list

@@ -11,6 +11,7 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -21,6 +22,7 @@ from trainer.data.dataset import open_split
 from trainer.evaluate import main
 from trainer.evaluation.options import EvaluateSettings, parse_evaluate
 from trainer.inference.model_file import Description, save_model
+from trainer.inference.views import Views
 
 # TensorFlow's tensors take no `copy` keyword yet, which NumPy 2 says wherever Keras saves a variable.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -69,9 +71,10 @@ def test_a_run_is_evaluated_and_reported_beside_its_model(run: Path, data: Path,
 
 def test_a_report_goes_where_it_is_told_to(run: Path, data: Path, tmp_path: Path):
     arguments = [f"--dataset={data}", "--split=train", "--scales=0.5,1", "--flip", "--batch_per_replica=7"]
+    arguments += ["--window=5x7", "--overlap=0.25"]
     assert main([f"--model={run}/best.keras", f"--output={tmp_path}/there", *arguments]) == 0
     found = metrics_of(tmp_path / "there")
-    assert (found["scales"], found["flip"]) == ([0.5, 1.0], True)
+    assert (found["scales"], found["flip"], found["window"], found["overlap"]) == ([0.5, 1.0], True, [5, 7], 0.25)
     assert not (tmp_path / "there" / "learning_curves.png").exists()
     assert not (run / "report-train").exists()
 
@@ -92,8 +95,10 @@ def test_a_data_set_with_another_normalization_is_seen_as_the_model_knows_it(run
     more = write_dataset(tmp_path / "more", "png", (5,))
     assert main([f"--model={run}", f"--dataset={data}", "--split=train", f"--output={tmp_path}/all"]) == 0
     assert main([f"--model={run}", f"--dataset={more}", "--split=train", f"--output={tmp_path}/few"]) == 0
-    rows = [(tmp_path / name / "per_image.csv").read_text().splitlines()[1:6] for name in ("all", "few")]
-    assert [row.partition(",")[2] for row in rows[0]] == [row.partition(",")[2] for row in rows[1]]
+    texts = [(tmp_path / name / "per_image.csv").read_text().splitlines()[1:6] for name in ("all", "few")]
+    alone, among = (np.array([row.split(",")[1:] for row in rows], np.float64) for rows in texts)
+    np.testing.assert_array_equal(alone[:, :3], among[:, :3])
+    np.testing.assert_allclose(alone[:, 3:], among[:, 3:], rtol=1e-5)
     moments = [open_split(str(folder), "train").manifest.moments.mean for folder in (data, more)]
     assert moments[0] != moments[1]
 
@@ -181,6 +186,9 @@ def test_a_report_that_cannot_be_written_is_a_sentence(
         ("--scales=1,x", "'1,x' is not a list of numbers, such as 0.75,1,1.25"),
         ("--scales=0,1", "'0,1': scales must be above 0 and at most 8"),
         ("--scales=", "'' is not a list of numbers"),
+        ("--window=5", "'5' is not HEIGHTxWIDTH, such as 256x512"),
+        ("--overlap=1", "1: expected at least 0 and below 1"),
+        ("--overlap=0.5", "overlap 0.5 has no effect without windows: set --window, or no --overlap"),
         ("--batch_per_replica=0", "0 is less than 1"),
         ("--logical_devices=-1", "-1 is less than 1"),
         ("--strategy=multiworker", "invalid choice: 'multiworker'"),
@@ -196,5 +204,5 @@ def test_wrong_arguments(argument: str, message: str, capsys: pytest.CaptureFixt
 
 def test_settings():
     settings = parse_evaluate(["--model=run", "--dataset=data", "--scales=0.75,1", "--flip", "--logical_devices=2"])
-    expected = EvaluateSettings(model="run", dataset="data", scales=(0.75, 1.0), flip=True, logical_devices=2)
+    expected = EvaluateSettings(model="run", dataset="data", views=Views((0.75, 1.0), flip=True), logical_devices=2)
     assert settings == expected

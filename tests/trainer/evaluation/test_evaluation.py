@@ -22,16 +22,18 @@ from beam_pipelines.pixels.conform import Sample
 from tests.support.builds import PROJECT, build
 from tests.support.handmade import EXAMPLES, SIZE, to_record, write_dataset, write_shard
 from trainer.data.dataset import Split, open_dataset, open_split
+from trainer.evaluation.evaluated import Evaluation
 from trainer.evaluation.evaluator import (
-    Evaluation,
     EvaluationError,
     EvaluationStoppedError,
     Evaluator,
     evaluate,
     renormalized,
 )
+from trainer.inference import views as limits
+from trainer.inference.logits import predict_logits
 from trainer.inference.model_file import Description, save_model
-from trainer.inference.views import predict_logits
+from trainer.inference.views import Views, ViewsError
 
 # TensorFlow's tensors take no `copy` keyword yet, which NumPy 2 says wherever Keras saves a variable.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -94,14 +96,14 @@ def oracle(folder: str, model: keras.Model) -> tuple[np.ndarray, float]:
 def test_every_image_counts_once_and_as_in_numpy(folders: dict[str, str], model: keras.Model, name: str, batch: int):
     found = evaluate(model, open_split(folders[name], "train"), batch=batch, strategy=ONE)
     counts, loss = oracle(folders[name], model)
-    np.testing.assert_array_equal(found.confusions, counts)
-    assert found.confusions.dtype == found.confusion.dtype == np.int64
+    np.testing.assert_array_equal(found.images.confusions, counts)
+    assert found.images.confusions.dtype == found.confusion.dtype == np.int64
     np.testing.assert_array_equal(found.confusion, counts.sum(axis=0))
     np.testing.assert_array_equal(found.scores.confusion, found.confusion)
     assert [scores.pixel_accuracy for scores in found.image_scores] == [np.trace(each) / each.sum() for each in counts]
     assert found.loss == pytest.approx(loss, rel=1e-5)
-    assert found.filenames == tuple(example["filename"].decode() for example in examples_of(folders[name]))
-    assert (found.split, found.scales, found.flip) == ("train", (1.0,), False)
+    assert found.images.filenames == tuple(example["filename"].decode() for example in examples_of(folders[name]))
+    assert (found.split, found.views) == ("train", Views())
     assert found.intervals.mean_iou[0] < found.scores.mean_iou < found.intervals.mean_iou[1]
 
 
@@ -114,7 +116,7 @@ def test_progress_comes_to_the_number_of_images(split: Split, model: keras.Model
 def test_the_first_output_predicts(split: Split, folders: dict[str, str], model: keras.Model):
     both = keras.Model(model.inputs, [model.outputs[0], -model.outputs[0]])
     found = evaluate(both, split, batch=16, strategy=ONE)
-    np.testing.assert_array_equal(found.confusions, oracle(folders["one"], model)[0])
+    np.testing.assert_array_equal(found.images.confusions, oracle(folders["one"], model)[0])
 
 
 def test_an_evaluator_sees_new_weights_and_is_traced_once(split: Split, folders: dict[str, str]):
@@ -131,7 +133,7 @@ def test_an_evaluator_sees_new_weights_and_is_traced_once(split: Split, folders:
     changing.set_weights([-weight for weight in changing.get_weights()])
     second = evaluator()
     assert len(traces) == before
-    np.testing.assert_array_equal(second.confusions, oracle(folders["one"], changing)[0])
+    np.testing.assert_array_equal(second.images.confusions, oracle(folders["one"], changing)[0])
     assert (second.confusion != first.confusion).any()
 
 
@@ -155,8 +157,8 @@ def test_evaluations_share_an_iterator_until_one_is_broken_off(
     third = evaluator()
     assert len(started) == 2, "the other is in the middle of the split"
     for found in (second, third):
-        assert found.filenames == first.filenames
-        np.testing.assert_array_equal(found.confusions, first.confusions, strict=True)
+        assert found.images.filenames == first.images.filenames
+        np.testing.assert_array_equal(found.images.confusions, first.images.confusions, strict=True)
 
 
 def test_the_batches_of_an_evaluator_are_untuned(split: Split, model: keras.Model, monkeypatch: pytest.MonkeyPatch):
@@ -196,12 +198,15 @@ strategy = make_strategy(cluster=parse_cluster(settings["environment"]), logical
 from trainer.data.dataset import open_split
 from trainer.evaluation.evaluator import evaluate
 from trainer.inference.model_file import load_model
+from trainer.inference.views import Views
 
 with strategy.scope():
     model, _ = load_model(settings["model"])
-for name, (folder, batch, scales) in settings["runs"].items():
-    found = evaluate(model, open_split(folder, "train"), batch=batch, strategy=strategy, scales=scales)
-    arrays = {"confusions": found.confusions, "confusion": found.confusion, "filenames": np.array(found.filenames)}
+for name, (folder, batch, scales, *windows) in settings["runs"].items():
+    views = Views(tuple(scales), False, *windows)
+    found = evaluate(model, open_split(folder, "train"), batch=batch, strategy=strategy, views=views)
+    images = found.images
+    arrays = {"confusions": images.confusions, "confusion": found.confusion, "filenames": np.array(images.filenames)}
     np.savez(settings["output"] + name, loss=found.loss, replicas=strategy.num_replicas_in_sync, **arrays)
 """
 
@@ -228,15 +233,18 @@ def test_two_replicas_count_the_same_to_the_last_pixel(
         "one-64": (folders["one"], 64, [1]),
         "several": (folders["several"], 2, [1]),
         "views": (folders["one"], 5, [0.5, 1]),
+        "windows": (folders["one"], 5, [1], (5, 7), 0.5),
+        "windows-several": (folders["several"], 2, [1], (5, 7), 0.5),
     }
     assert start(tmp_path / "two", model_file, runs, devices=2).wait() == 0
-    for name, (folder, _, scales) in runs.items():
+    for name, (folder, _, scales, *windows) in runs.items():
+        views = Views(tuple(scales), False, *windows)
         found = np.load(tmp_path / "two" / f"{name}.npz")
-        expected = evaluate(model, open_split(folder, "train"), batch=16, strategy=ONE, scales=scales)
+        expected = evaluate(model, open_split(folder, "train"), batch=16, strategy=ONE, views=views)
         assert found["replicas"] == 2
-        np.testing.assert_array_equal(found["confusions"], expected.confusions)
+        np.testing.assert_array_equal(found["confusions"], expected.images.confusions)
         np.testing.assert_array_equal(found["confusion"], expected.confusion)
-        assert tuple(found["filenames"]) == expected.filenames
+        assert tuple(found["filenames"]) == expected.images.filenames
         assert found["loss"] == pytest.approx(expected.loss, rel=1e-5)
 
 
@@ -256,9 +264,9 @@ def test_two_hosts_count_their_shares_and_know_the_sum(
     for name, folder in folders.items():
         parts = [np.load(tmp_path / str(index) / f"{name}.npz") for index in range(2)]
         expected = evaluate(model, open_split(folder, "train"), batch=16, strategy=ONE)
-        of_name = dict(zip(expected.filenames, expected.confusions, strict=True))
+        of_name = dict(zip(expected.images.filenames, expected.images.confusions, strict=True))
         filenames = [filename for part in parts for filename in part["filenames"].tolist()]
-        assert sorted(filenames) == sorted(expected.filenames)
+        assert sorted(filenames) == sorted(expected.images.filenames)
         for part in parts:
             assert 0 < len(part["filenames"]) < EXAMPLES
             for filename, counts in zip(part["filenames"].tolist(), part["confusions"], strict=True):
@@ -296,17 +304,37 @@ def test_views_are_averaged_as_in_numpy(scales: tuple[float, ...], flip: bool):
             logits = local(seen[:, :, ::step].astype(np.float32)).numpy()[:, :, ::step]
             probabilities.append(softmax(resized(logits, 8, 12)))
     expected = np.mean(probabilities, axis=0)
+    views = Views(scales, flip)
     unknown = tf.function(
-        lambda x: predict_logits(local, x, scales, flip), input_signature=[tf.TensorSpec([None, None, None, 3])]
+        lambda x: predict_logits(local, x, views), input_signature=[tf.TensorSpec([None, None, None, 3])]
     )
-    for logits in (predict_logits(local, images, scales, flip), unknown(images)):
+    for logits in (predict_logits(local, images, views), unknown(images)):
         np.testing.assert_allclose(softmax(logits.numpy()), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["one", "several"])
+def test_an_evaluation_by_windows_counts_what_they_predict(folders: dict[str, str], name: str):
+    local, views = make_model(size=5), Views(window=(5, 7), overlap=0.5)
+    found = evaluate(local, open_split(folders[name], "train"), batch=4, strategy=ONE, views=views)
+    for example, counts in zip(examples_of(folders[name]), found.images.confusions, strict=True):
+        guess = predict_logits(local, tf.constant(example["image"][np.newaxis]), views)[0].numpy().argmax(axis=-1)
+        valid = example["mask"] != IGNORE
+        expected = np.bincount(example["mask"][valid] * CLASSES + guess[valid], minlength=CLASSES**2)
+        np.testing.assert_array_equal(counts, expected.reshape(CLASSES, CLASSES))
+    assert found.views == views
+    whole, window = (
+        evaluate(local, open_split(folders[name], "train"), batch=4, strategy=ONE, views=each)
+        for each in (Views(), Views(window=(16, 31), overlap=0.5))
+    )
+    np.testing.assert_array_equal(window.images.confusions, whole.images.confusions)
+    assert window.loss == whole.loss
+    assert (found.confusion != whole.confusion).any()
 
 
 def test_a_probability_of_zero_has_a_finite_loss(split: Split):
     sure = make_model()
     sure.set_weights([1000 * weight for weight in sure.get_weights()])
-    assert np.isfinite(evaluate(sure, split, batch=16, strategy=ONE, flip=True).loss)
+    assert np.isfinite(evaluate(sure, split, batch=16, strategy=ONE, views=Views(flip=True)).loss)
 
 
 def test_images_of_another_data_set_are_normalized_as_the_model_knows_them(tmp_path: Path):
@@ -329,12 +357,25 @@ def test_what_does_not_go_together_is_refused(split: Split, model: keras.Model):
     with pytest.raises(EvaluationError, match=r"the model has 5 classes, but .*one has 11: use the data set"):
         evaluate(few, split, batch=1, strategy=ONE)
     fixed = make_model(shape=SIZE)
-    with pytest.raises(EvaluationError, match=r"takes images of 8x12 only, so scales \[0.5, 1\] .* use scale 1"):
-        evaluate(fixed, split, batch=1, strategy=ONE, scales=(0.5, 1))
+    message = r"takes images of 8x12 only, so scales \[0.5, 1\] .* use scale 1, or a --window of that size"
+    with pytest.raises(EvaluationError, match=message):
+        evaluate(fixed, split, batch=1, strategy=ONE, views=Views((0.5, 1)))
+    assert isinstance(evaluate(fixed, split, batch=1, strategy=ONE, views=Views((0.5, 1), window=SIZE)), Evaluation)
+    with pytest.raises(ViewsError, match="--window=8x8: the model was built for images of 8x12: set --window=8x12"):
+        evaluate(fixed, split, batch=1, strategy=ONE, views=Views(window=(8, 8)))
     assert isinstance(evaluate(fixed, split, batch=1, strategy=ONE), Evaluation)
     for scales in ((), (0, 1), (float("nan"),)):
-        with pytest.raises(EvaluationError, match="set one or more numbers above 0"):
-            evaluate(model, split, batch=1, strategy=ONE, scales=scales)
+        with pytest.raises(ViewsError, match="set one or more numbers above 0"):
+            Views(scales)
+
+
+def test_too_many_windows_are_refused(folders: dict[str, str], model: keras.Model, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(limits, "MOST_WINDOWS", 200)
+    tiled = Views(window=(2, 1), overlap=0.5)
+    assert evaluate(model, open_split(folders["one"], "train"), batch=4, strategy=ONE, views=tiled).views == tiled
+    message = "an image of 9x31 has 248 windows of 2x1 with overlap 0.5, more than 200: set a larger --window or"
+    with pytest.raises(ViewsError, match=message):
+        evaluate(model, open_split(folders["several"], "train"), batch=4, strategy=ONE, views=tiled)
 
 
 def test_a_split_whose_file_rotted_stops(tmp_path: Path, model: keras.Model):

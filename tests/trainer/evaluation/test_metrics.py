@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE
-from trainer.evaluation.metrics import Scores, bootstrap_interval, confusion, confusions
+from trainer.evaluation.measures import confusion, confusions
+from trainer.evaluation.metrics import Scores, bootstrap_interval
 
 CITYSCAPES = BUILTIN_TABLES["cityscapes19"]()
 CATEGORIES = BUILTIN_TABLES["cityscapes7"]()

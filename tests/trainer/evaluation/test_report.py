@@ -22,15 +22,19 @@ from rich.console import Console
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE
 from tests.support.handmade import SHARDS, make_sample, write_dataset
+from tests.support.results import results_of
 from trainer.data.dataset import Split, open_dataset, open_split
 from trainer.evaluate import main
 from trainer.evaluation import plots
-from trainer.evaluation.evaluator import Evaluation, evaluate
+from trainer.evaluation.evaluated import Evaluation
+from trainer.evaluation.evaluator import evaluate
 from trainer.evaluation.examples import Example
 from trainer.evaluation.metrics import METRICS, Scores, bootstrap_interval
 from trainer.evaluation.printed import print_scores
 from trainer.evaluation.report import FILES, write_report
+from trainer.evaluation.results import read_results
 from trainer.inference.model_file import Description
+from trainer.inference.views import Views
 
 CAMVID = BUILTIN_TABLES["camvid11"]()
 ONE = tf.distribute.OneDeviceStrategy("/cpu:0")
@@ -55,7 +59,7 @@ def model() -> keras.Model:
 
 @pytest.fixture(scope="module")
 def evaluation(split: Split, model: keras.Model) -> Evaluation:
-    return evaluate(model, split, batch=16, strategy=ONE, flip=True)
+    return evaluate(model, split, batch=16, strategy=ONE, views=Views(flip=True))
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +102,9 @@ def test_metrics_hold_scores_intervals_and_what_they_are_of(
     found = json.loads(text)
     scores = evaluation.scores.to_json()
     assert {name: found[name] for name in scores} == scores
-    assert found["interval_95"] == bootstrap_interval(evaluation.confusions, seed=0).to_json(CAMVID)
+    assert found["interval_95"] == bootstrap_interval(evaluation.images.confusions, seed=0).to_json(CAMVID)
     assert (found["split"], found["images"], found["scales"], found["flip"]) == ("train", sum(SHARDS), [1.0], True)
+    assert (found["window"], found["overlap"]) == (None, 0.0)
     assert found["dataset"]["folder"] == split.folder
     assert found["model"]["step"] == 7
     assert found["model"]["labels"] == "camvid11"
@@ -109,13 +114,46 @@ def test_metrics_hold_scores_intervals_and_what_they_are_of(
 
 def test_every_metric_is_in_the_file_and_in_the_table(folder: Path, evaluation: Evaluation):
     found = json.loads((folder / "metrics.json").read_text())
-    text = printed(evaluation.scores, evaluation.confusions)
+    text = printed(evaluation)
     assert [name for name in found if name in {metric.name for metric in METRICS}] == [each.name for each in METRICS]
     lines = [line for line in text.splitlines() if re.match("[a-z]", line)]
-    for metric, line in zip(METRICS, lines, strict=True):
+    for metric, line in zip(METRICS, lines, strict=False):
         assert found[metric.name] == metric.of(evaluation.scores)
         assert line.split("  ")[0] == metric.title
         assert f" {100 * metric.of(evaluation.scores):.1f} %" in line
+    boundary, calibration = found["boundary_iou"], found["calibration"]
+    others = [
+        (boundary["mean"], boundary["interval_95"]["mean_iou"]),
+        (calibration["error"], calibration["interval_95"]),
+    ]
+    for line, (value, (low, high)) in zip(lines[len(METRICS) :], others, strict=True):
+        assert f"{100 * value:.1f} %, [{100 * low:.1f}, {100 * high:.1f}]" in line
+
+
+def test_the_file_has_boundary_iou_calibration_and_slices(folder: Path, evaluation: Evaluation):
+    found, images = json.loads((folder / "metrics.json").read_text()), evaluation.images
+    counts = images.boundary.sum(axis=0)
+    for row in CAMVID.classes:
+        inter, true, shown = counts[row.train_id].tolist()
+        assert found["boundary_iou"]["class_iou"][row.name] == (
+            inter / (true + shown - inter) if true + shown else None
+        )
+    bins = found["calibration"]["bins"]
+    assert sum(each["pixels"] for each in bins) == evaluation.confusion.sum()
+    assert sum(each["pixels"] * (each["accuracy"] or 0) for each in bins) == pytest.approx(
+        np.trace(evaluation.confusion)
+    )
+    assert found["slices"] == [each.to_json() for each in evaluation.slices]
+    rows = read_csv(folder / "slices.csv")
+    assert [(row["kind"], row["name"]) for row in rows] == [(each.kind, each.name) for each in evaluation.slices]
+
+
+def test_the_results_of_each_image_are_kept(folder: Path, evaluation: Evaluation):
+    found, names = read_results((folder / "images.npz").read_bytes())
+    assert names == tuple(row.name for row in CAMVID.classes)
+    np.testing.assert_array_equal(found.confusions, evaluation.images.confusions)
+    assert found.filenames == evaluation.images.filenames
+    assert (found.brightness > 0).all()
 
 
 def test_the_files_are_named_where_people_look_for_them(capsys: pytest.CaptureFixture[str]):
@@ -157,7 +195,7 @@ def test_the_table_of_images_has_each_in_stored_order(folder: Path, evaluation: 
     stored = list(open_dataset(split.folder, "train").as_numpy_iterator())
     assert [row["filename"] for row in rows] == [example["filename"].decode() for example in stored]
     assert [int(row["valid_pixels"]) for row in rows] == [(example["mask"] != IGNORE).sum() for example in stored]
-    expected = [Scores(confusion=counts, labels=CAMVID).mean_iou for counts in evaluation.confusions]
+    expected = [Scores(confusion=counts, labels=CAMVID).mean_iou for counts in evaluation.images.confusions]
     assert [float(row["mean_iou"]) for row in rows] == expected
 
 
@@ -185,7 +223,7 @@ def test_the_contact_sheet_shows_the_worst_the_median_and_the_best(
     picked = [*order[:2], *order[len(order) // 2 - 1 : len(order) // 2 + 1], *order[-2:]]
     ranks = ["worst", "worst", "median", "median", "best", "best"]
     assert [example.caption for example in examples] == [
-        f"{rank}: {evaluation.filenames[index]}, mean IoU {100 * means[index]:.1f} %"
+        f"{rank}: {evaluation.images.filenames[index]}, mean IoU {100 * means[index]:.1f} %"
         for rank, index in zip(ranks, picked, strict=True)
     ]
     for index, example in zip(picked, examples, strict=True):
@@ -195,7 +233,7 @@ def test_the_contact_sheet_shows_the_worst_the_median_and_the_best(
         counts = np.zeros((11, 11), np.int64)
         valid = example.truth != IGNORE
         np.add.at(counts, (example.truth[valid], example.prediction[valid]), 1)
-        np.testing.assert_array_equal(counts, evaluation.confusions[index])
+        np.testing.assert_array_equal(counts, evaluation.images.confusions[index])
 
 
 @pytest.mark.parametrize("images", [1, 3])
@@ -208,19 +246,30 @@ def test_of_few_images_each_is_shown_once(tmp_path: Path, model: keras.Model, sh
 
 def test_a_report_of_images_of_several_sizes(tmp_path: Path, model: keras.Model):
     several = open_split(str(write_dataset(tmp_path / "data", "png", (4,), ((8, 12), (20, 9)))), "train")
-    found = evaluate(model, several, batch=2, strategy=ONE, scales=(0.5, 1))
+    found = evaluate(model, several, batch=2, strategy=ONE, views=Views((0.5, 1)))
     write_report(str(tmp_path / "report"), found, several, model)
     assert {path.name for path in (tmp_path / "report").iterdir()} == WITHOUT_ROWS
 
 
-def printed(scores: Scores, confusions: np.ndarray) -> str:
+def evaluation_of(confusions: np.ndarray) -> Evaluation:
+    return Evaluation(
+        split="train",
+        labels=CAMVID,
+        images=results_of(confusions),
+        confusion=confusions.sum(axis=0),
+        loss=math.nan,
+        views=Views(),
+    )
+
+
+def printed(evaluation: Evaluation) -> str:
     console = Console(file=io.StringIO(), width=100)
-    print_scores(scores, bootstrap_interval(confusions, seed=0), console)
+    print_scores(evaluation, console)
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_the_printed_table_says_all(evaluation: Evaluation):
-    text, scores = printed(evaluation.scores, evaluation.confusions), evaluation.scores
+    text, scores = printed(evaluation), evaluation.scores
     for row, iou, pixels in zip(CAMVID.classes, scores.class_iou, scores.confusion.sum(axis=1), strict=True):
         (line,) = [line for line in text.splitlines() if f" {row.name} " in line]
         low, high = 100 * evaluation.intervals.class_iou[row.train_id]
@@ -237,27 +286,18 @@ def test_the_printed_table_says_all(evaluation: Evaluation):
 def test_the_printed_table_names_what_is_left_out():
     counts = np.zeros((2, 11, 11), np.int64)
     counts[:, 0, 0] = counts[:, 1, 0] = 5
-    text = printed(Scores(confusion=counts.sum(axis=0), labels=CAMVID), counts)
+    text = printed(evaluation_of(counts))
     assert "left out, as they are neither true nor predicted: pole, road, pavement" in text
     assert "of 2 classes" in text
-    assert sum("absent" in line for line in text.splitlines()) == 9
+    assert sum("absent" in line for line in text.splitlines() if "│" in line) == 11
 
 
 def test_scores_of_nothing_are_reported(tmp_path: Path, split: Split, model: keras.Model):
     zeros = np.zeros((2, 11, 11), np.int64)
-    nothing = Evaluation(
-        split="train",
-        labels=CAMVID,
-        filenames=("a", "b"),
-        confusions=zeros,
-        confusion=zeros[0],
-        loss=math.nan,
-        scales=(1.0,),
-        flip=False,
-    )
+    nothing = evaluation_of(zeros)
     write_report(str(tmp_path), nothing, split, model)
     found = json.loads((tmp_path / "metrics.json").read_text())
     assert found["loss"] is found["mean_iou"] is None
     assert {path.name for path in tmp_path.iterdir()} == WITHOUT_ROWS - {"images.png"}
     assert {row["mean_iou"] for row in read_csv(tmp_path / "per_image.csv")} == {""}
-    assert "absent" in printed(nothing.scores, zeros)
+    assert "absent" in printed(nothing)

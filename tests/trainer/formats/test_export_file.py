@@ -272,6 +272,7 @@ def test_a_damaged_record_is_named(model: Path, scenes: Path, tmp_path: Path, ca
             "--dataset: has no effect with --format=savedmodel; leave it out, or set --format",
         ),
         (["--format=onnx", "--output=a.onnx", "--split=val"], "--split: has no effect without --dataset"),
+        (["--format=onnx", "--output=a.onnx", "--window=8x8"], "--window: not possible with --format=onnx"),
         (["--format=tflite", "--output=a"], "invalid choice: 'tflite'"),
     ],
 )

@@ -264,6 +264,19 @@ def test_the_command_exports_a_run(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main([*arguments, "--overwrite"]) == 0
 
 
+def test_the_command_exports_windows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_model(str(tmp_path / "best.keras"), make_color_model(DESCRIBED), DESCRIBED)
+    arguments = [f"--model={tmp_path / 'best.keras'}", f"--output={tmp_path / 'model'}"]
+    assert main([*arguments, "--window=16x24", "--overlap=0.5"]) == 0
+    assert capsys.readouterr().out.endswith(", from image_bytes or images by windows of 16x24 to class_map\n")
+    ids = blocky_ids(50, 70, block=2)  # which would vanish at the height of the data set
+    found = call(tf.saved_model.load(str(tmp_path / "model")), "serving_default", encode(paint(ids)))
+    np.testing.assert_array_equal(found["class_map"], ids[None])
+    with pytest.raises(SystemExit):
+        main([*arguments, "--overlap=0.5"])
+    assert "overlap 0.5 has no effect without windows" in capsys.readouterr().err
+
+
 def test_the_command_says_in_one_sentence_why_it_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([f"--model={tmp_path / 'absent'}", f"--output={tmp_path / 'model'}"]) == 1
     (said,) = capsys.readouterr().err.splitlines()

@@ -27,6 +27,7 @@ from trainer.inference.model_file import save_model
 from trainer.inference.pictures import TYPES, find_pictures, load_picture, overlay
 from trainer.inference.request import parse_predict
 from trainer.inference.segmenter import Segmenter
+from trainer.inference.views import Views
 from trainer.predict import main
 
 # TensorFlow's tensors take no `copy` keyword yet, which NumPy 2 says wherever Keras saves a variable.
@@ -154,6 +155,7 @@ def test_an_opacity_outside_0_to_1_is_refused(opacity: str, message: str, capsys
     "wrong",
     [
         *("--scales=0", "--scales=1,", "--scales=inf", "--scales=1,x", "--as=png", "--fli"),
+        *("--window=0x5", "--window=5", "--overlap=0.5", "--window=5x5 --overlap=1"),
         "--as=cityscapes_submission --overlay_opacity=0.5",
     ],
 )
@@ -165,11 +167,53 @@ def test_wrong_arguments_end_with_2(wrong: str) -> None:
 
 def test_views_are_parsed_and_used(predict: Callable[..., int], tmp_path: Path) -> None:
     settings = parse_predict(["--model=a", "--images=b", "--output=c", "--scales=0.5,1.25", "--flip"])
-    assert (settings.scales, settings.flip) == ((0.5, 1.25), True)
+    assert settings.views == Views((0.5, 1.25), flip=True)
     picture = save(tmp_path / "noise.png", np.random.default_rng(0).integers(0, 256, (32, 64, 3), np.uint8))
     assert predict(picture, tmp_path / "one") == 0
     assert predict(picture, tmp_path / "many", "--scales=0.5") == 0
     assert (read(tmp_path / "one/ids/noise.png") != read(tmp_path / "many/ids/noise.png")).any()
+
+
+def test_windows_are_those_of_pictures_at_their_own_size(tmp_path: Path) -> None:
+    """Without them, the pictures get the height of the data set, in which their squares vanish."""
+    described = describe(size=(16, 32))
+    save_model(str(tmp_path / "best.keras"), make_color_model(described), described)
+    ids = blocky_ids(50, 70, block=2)
+    picture = save(tmp_path / "squares.png", paint(ids))
+    arguments = [f"--model={tmp_path / 'best.keras'}", f"--images={picture}"]
+    assert main([*arguments, f"--output={tmp_path / 'windows'}", "--window=16x32", "--overlap=0.25"]) == 0
+    np.testing.assert_array_equal(read(tmp_path / "windows/ids/squares.png"), ids)
+    assert main([*arguments, f"--output={tmp_path / 'whole'}"]) == 0
+    assert (read(tmp_path / "whole/ids/squares.png") != ids).mean() > 0.1
+
+
+def test_other_windows_are_another_command(
+    predict: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paint_picture(tmp_path / "in" / "one.png")
+    assert predict(tmp_path / "in", tmp_path / "out", "--window=16x16", "--overlap=0.5") == 0
+    assert predict(tmp_path / "in", tmp_path / "out", "--window=16x16", "--overlap=0.5") == 0
+    for other in ([], ["--window=16x16"], ["--window=16x8", "--overlap=0.5"]):
+        capsys.readouterr()
+        assert predict(tmp_path / "in", tmp_path / "out", *other) == 1
+        assert "was not written by this command and model" in capsys.readouterr().err
+
+
+def test_a_picture_of_too_many_windows_is_skipped(
+    predict: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small, large = (
+        paint_picture(tmp_path / "in" / "small.png"),
+        paint_picture(tmp_path / "in" / "large.png", (101, 100)),
+    )
+    assert predict(tmp_path / "in", tmp_path / "out", "--window=1x1") == 0
+    np.testing.assert_array_equal(read(tmp_path / "out/ids/small.png"), small)
+    assert not (tmp_path / "out/ids/large.png").exists()
+    said = capsys.readouterr().err
+    assert said.startswith(
+        f"{tmp_path / 'in/large.png'}: an image of 101x100 has 10,100 windows of 1x1 with overlap 0, "
+    )
+    assert large.shape == (101, 100)
 
 
 def test_a_submission_holds_the_label_ids_of_cityscapes(predict: Callable[..., int], tmp_path: Path) -> None:
