@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.console import held_back
+from trainer.errors import cause_of
 from trainer.formats.errors import FormatError, UnsupportedOperationError, needed_packages
 
 TITLE = "LiteRT"
@@ -42,6 +43,7 @@ def convert(module: tf.Module) -> bytes:
 
     Raises:
       UnsupportedOperationError: LiteRT's builtin operations do not suffice.
+      FormatError: the converter fails for another reason.
     """
     failure: Exception | None = None
     with tempfile.TemporaryDirectory() as scratch, held_back():
@@ -49,14 +51,19 @@ def convert(module: tf.Module) -> bytes:
         converter = tf.lite.TFLiteConverter.from_saved_model(scratch, signature_keys=[SIGNATURE])
         try:
             content: bytes = converter.convert()
-        except Exception as error:  # its type is not public
+        except Exception as error:  # the converter's own type is not public
             failure = error
     if failure is None:
         return content
     lacks = [name.strip() for found in _LACKS.findall(str(failure)) for name in found.split(",")]
-    if not lacks:
+    if lacks:
+        raise UnsupportedOperationError(TITLE, lacks) from failure
+    if type(failure).__name__ != "ConverterError":
         raise failure
-    raise UnsupportedOperationError(TITLE, lacks) from failure
+    raise FormatError(
+        f"TensorFlow's converter to LiteRT fails ({cause_of(failure)}): export a SavedModel (--format=savedmodel), or "
+        "try --format=onnx"
+    ) from failure
 
 
 class Runner:
