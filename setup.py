@@ -35,6 +35,7 @@ setup(
     package_data={
         "beam_pipelines.card": ["templates/*"],
         "beam_pipelines.contract.pages": ["templates/*", "vendor/*"],
+        "trainer.comparison": ["templates/*"],
         "trainer.recipes": ["*.yaml"],
     },
     python_requires=">=3.10",
@@ -61,6 +62,7 @@ setup(
         "trainer": [
             "cloudml-hypertune>=0.1.0.dev6",
             "h5py>=3.10",
+            "jinja2>=3.1",
             "keras>=3.5",  # before, its optimizers did not sum the gradients of replicas (keras PR 19969)
             "matplotlib>=3.9",
             "pyyaml>=6",

@@ -72,8 +72,10 @@ ROOMS = {
         "evaluation",
         "formats",
         "training",
+        "comparison",
         "task",
         "evaluate",
+        "compare",
         "predict",
         "export",
         "convert",
@@ -82,7 +84,7 @@ ROOMS = {
 }
 COMMANDS = {
     PACKAGE: {f"{PACKAGE}.{name}" for name in ("build", "card.__main__", "labels", "verify")},
-    TRAINER: {f"{TRAINER}.{name}" for name in ("task", "evaluate", "predict", "export", "convert")},
+    TRAINER: {f"{TRAINER}.{name}" for name in ("task", "evaluate", "compare", "predict", "export", "convert")},
     LAUNCH: {f"{LAUNCH}.{name}" for name in ("dataflow.__main__", "vertex.__main__", "doctor.__main__")},
 }
 
@@ -96,8 +98,13 @@ SOURCES = sources_of(PACKAGE)
 # What pages are made of.
 DATA_FILES = {
     str(path.relative_to(PROJECT))
-    for folder in ("card/templates", "contract/pages/templates", "contract/pages/vendor")
-    for path in (PROJECT / PACKAGE / folder).iterdir()
+    for folder in (
+        f"{PACKAGE}/card/templates",
+        f"{PACKAGE}/contract/pages/templates",
+        f"{PACKAGE}/contract/pages/vendor",
+        f"{TRAINER}/comparison/templates",
+    )
+    for path in (PROJECT / folder).iterdir()
 }
 TRAINER_SOURCES = sources_of(TRAINER)
 LAUNCH_SOURCES = sources_of(LAUNCH)

@@ -42,6 +42,17 @@ def datasets(text: str) -> tuple[str, ...]:
     return folders
 
 
+def folder(text: str) -> str:
+    """A folder, without a slash at its end."""
+    return place(text).rstrip("/") or "/"
+
+
+def folders(text: str) -> tuple[str, ...]:
+    """A,B: folders; or one, whose name may have commas."""
+    parts = [text] if os.path.isdir(os.path.expanduser(text)) else text.split(",")
+    return tuple(folder(part) for part in parts)
+
+
 def names(text: str) -> str:
     """A,B: names, without repetition."""
     parts = text.split(",")

@@ -62,10 +62,10 @@ def show(browser: Chrome, page: Path, width: int = 1280, height: int = 900, sche
 
 
 def requests(browser: Chrome) -> list[str]:
-    """The addresses that were asked for since the last call, but for data: ones."""
+    """The addresses that were asked for since the last call, but for data: ones and the browser's own."""
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     asked = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
-    return [url for url in asked if not url.startswith("data:")]
+    return [url for url in asked if not url.startswith(("data:", "chrome:"))]
 
 
 def complaints(browser: Chrome) -> list[Any]:

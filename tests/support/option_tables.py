@@ -17,6 +17,7 @@ import beam_pipelines.options
 import launch.dataflow.options
 import launch.doctor.options
 import launch.vertex.options
+import trainer.comparison.options
 import trainer.config
 import trainer.evaluation.options
 import trainer.inference.request
@@ -48,6 +49,7 @@ SOURCES: Mapping[str, Source] = {
     "beam_pipelines.labels": beam_pipelines.options.labels_parser,
     "trainer.task": trainer.config.train_parser,
     "trainer.evaluate": trainer.evaluation.options.evaluate_parser,
+    "trainer.compare": trainer.comparison.options.compare_parser,
     "trainer.predict": trainer.inference.request.predict_parser,
     "trainer.export": trainer.inference.request.export_parser,
     "trainer.convert": trainer.inference.request.convert_parser,

@@ -34,5 +34,7 @@ def test_help_is_light(command: str) -> None:
 
 
 def test_every_command_is_tried_and_the_probe_can_fail() -> None:
-    assert {"trainer.task", "trainer.evaluate", "trainer.predict", "trainer.export", "trainer.convert"} <= set(COMMANDS)
+    assert {f"trainer.{name}" for name in ("task", "evaluate", "compare", "predict", "export", "convert")} <= set(
+        COMMANDS
+    )
     assert "numpy" in loaded_by("-c", "import numpy")[0]

@@ -151,7 +151,7 @@ def test_ctrl_c_at_any_moment_is_a_line(tensorflow: str, command: tuple[str, ...
     assert (process.returncode, out, err) == (130, cleaned, "stopped\n")
 
 
-@pytest.mark.parametrize("command", ["task", "evaluate", "predict", "export", "convert"])
+@pytest.mark.parametrize("command", ["task", "evaluate", "compare", "predict", "export", "convert"])
 def test_ctrl_c_is_handled_before_anything_slow_is_imported(command: str):
     """The module of a command imports its options late."""
     code = f"import sys, trainer.{command}; print(*(set(sys.modules) & {{'argparse', 'trainer.settings', 'tempfile'}}))"

@@ -1,12 +1,13 @@
 """Charts for pages: what Chart.js draws, and the table of the same numbers.
 
-A configuration is Chart.js' own (https://www.chartjs.org/docs/latest/configuration/), with two fields of ours:
-`percent` says that the numbers are shares, and the `tone` of a series names a color of `base.css`, which differs by
-color scheme.
+A configuration is Chart.js' own (https://www.chartjs.org/docs/latest/configuration/), with three fields of ours:
+`percent` says that the numbers are shares, `signed` that they are differences, and the `tone` of a series names a color
+of `base.css`, which differs by color scheme.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from beam_pipelines.contract.pages import share
 
 TONES = tuple(f"series-{number}" for number in range(1, 7))  # of series without a meaning of their own
+_FEW_POINTS = 40  # of the longest line, up to which points are marked
 _PLOT = 240  # pixels: the height of a chart
 _LABEL = 22  # characters, so that it leaves room for the bars on a phone; the table has all
 
@@ -107,6 +109,91 @@ def lines(
     options = _options(True) | {"scales": {"x": across, "y": {"min": 0, "max": most}}}
     config = {"type": "line", "percent": True, "data": {"datasets": sets}, "options": options}
     return Chart(title, config, table, note=note)
+
+
+def intervals(
+    title: str,
+    labels: Sequence[str],
+    values: Sequence[float],
+    limits: Mapping[str, Sequence[tuple[float, float] | None]],
+    *,
+    what: str,
+    tones: Sequence[str],
+    table: Table,
+    within: tuple[float, float] | None = None,
+    note: str = "",
+) -> Chart:
+    """A point for each label, a difference from 0, on a bar from its lower to its upper limit.
+
+    Args:
+      values: of the points; NaN for none.
+      limits: the bars of each group, in the color of `tones`; None for a label that belongs to another group.
+      what: what the axis of the values shows.
+      within: what the axis shows at least; None for what is needed.
+    """
+    groups = [
+        {"type": "bar", "label": name, "data": [each and [*map(_rounded, each)] for each in bars], "tone": tone}
+        | {"grouped": False, "barThickness": 11, "borderWidth": 0}
+        for (name, bars), tone in zip(limits.items(), tones, strict=True)
+    ]
+    sets = [_dots("difference", values), *groups, _zero_line(len(labels))]
+    across = {"title": _title(what)} | ({"suggestedMin": within[0], "suggestedMax": within[1]} if within else {})
+    scales = {"x": across, "y": {"type": "category", "ticks": {"autoSkip": False}, "grid": {"display": False}}}
+    options = _options(True) | {"indexAxis": "y", "scales": scales}
+    data = {"labels": [*map(_short, labels)], "datasets": sets}
+    config = {"type": "bar", "signed": True, "data": data, "options": options}
+    return Chart(title, config, table, 84 + 24 * len(labels), note)
+
+
+def _dots(label: str, values: Sequence[float]) -> dict[str, Any]:
+    data = [None if math.isnan(value) else _rounded(value) for value in values]
+    return {"type": "line", "label": label, "data": data, "tone": "text", "showLine": False, "pointRadius": 2.5}
+
+
+def _zero_line(length: int) -> dict[str, Any]:
+    """Without a name, so that neither the legend nor tips have it."""
+    look = {"borderWidth": 1, "borderDash": [4, 3], "pointRadius": 0}
+    return {"type": "line", "label": "", "data": [0] * length, "tone": "quiet"} | look
+
+
+def curves(
+    title: str,
+    series: Mapping[str, Sequence[tuple[float, float]]],
+    *,
+    what: str,
+    percent: bool,
+    note: str = "",
+) -> Chart:
+    """A line through the points (x, y) of each series; `what` names x, from 0. Beyond six series, lines are dashed."""
+    few = max(map(len, series.values())) <= _FEW_POINTS
+    sets = [
+        {
+            "label": name,
+            "data": [{"x": _rounded(x), "y": _rounded(y)} for x, y in points],
+            "tone": tone,
+            "borderWidth": 1.5,
+            "borderDash": [6, 4] if number >= len(TONES) else [],
+            "pointRadius": 2.5 if few or len(points) == 1 else 0,
+            "pointHitRadius": 6,
+        }
+        for number, ((name, points), tone) in enumerate(zip(series.items(), _tones(len(series)), strict=True))
+    ]
+    across = {"type": "linear", "min": 0, "grid": {"display": False}, "title": _title(what)}
+    options = _options(True) | {
+        "interaction": {"mode": "nearest", "intersect": False},
+        "scales": {"x": across, "y": {}},
+    }
+    config = {"type": "line", "percent": percent, "data": {"datasets": sets}, "options": options}
+    return Chart(title, config, _points_table(what, series, percent), note=note)
+
+
+def _points_table(what: str, series: Mapping[str, Sequence[tuple[float, float]]], percent: bool) -> Table:
+    """A row for each x."""
+    found = {name: dict(points) for name, points in series.items()}
+    places = sorted({x for points in found.values() for x in points})
+    shown = share if percent else "{:.4g}".format
+    rows = [[f"{x:g}", *(shown(points[x]) if x in points else "" for points in found.values())] for x in places]
+    return Table([what, *series], rows)
 
 
 def _options(legend: bool) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pytest
 jinja2 = pytest.importorskip("jinja2", reason="jinja2 is not installed (extra `pipelines`)")
 
 from beam_pipelines.contract import pages  # noqa: E402  # it imports jinja2
-from beam_pipelines.contract.pages.charts import bars  # noqa: E402
+from beam_pipelines.contract.pages.charts import Table, bars, curves, intervals  # noqa: E402
 
 VENDOR = Path(pages.__file__).parent / "vendor"
 CHART_JS = "87364cc2b2a76a6684929e7d6b80b18a897794db38400caff1fcf1791c6925d2"
@@ -47,6 +47,51 @@ def test_a_chart_has_its_note_beside_its_title() -> None:
     chart = bars("Shares", ["a"], {"train": [1.0]}, what="class", note="The last bar: 4 < more.")
     page = rendered("{% import 'charts.html' as charts %}{{ charts.draw(chart) }}", chart=chart)
     assert "<figcaption>Shares<small>The last bar: 4 &lt; more.</small></figcaption>" in page
+
+
+def test_intervals_have_a_point_and_the_bar_of_their_group() -> None:
+    limits: dict[str, list[tuple[float, float] | None]] = {
+        "better": [(1, 3), None, None],
+        "unclear": [None, None, (-1, 2)],
+    }
+    values = [2.0, float("nan"), 0.5]
+    chart = intervals(
+        "Differences",
+        ["a", "b", "c"],
+        values,
+        limits,
+        what="points",
+        tones=["green", "series-6"],
+        table=Table(["class", "points"], [["a", "2"]]),
+        within=(-2, 4),
+    )
+    points, better, unclear, zero = chart.config["data"]["datasets"]
+    assert points["data"] == [2, None, 0.5]
+    assert (better["data"], unclear["data"]) == ([[1, 3], None, None], [None, None, [-1, 2]])
+    assert (better["tone"], unclear["tone"]) == ("green", "series-6")
+    assert zero["data"] == [0, 0, 0]
+    assert (chart.config["options"]["scales"]["x"]["suggestedMin"], chart.config["signed"]) == (-2, True)
+    json.dumps(chart.config, allow_nan=False)
+
+
+def test_curves_of_different_places_share_a_table() -> None:
+    series = {"one": [(1.0, 0.25), (2.0, 0.5)], "other": [(1.5, 0.125)]}
+    chart = curves("IoU", series, what="epoch", percent=True)
+    assert chart.table.rows == [["1", "25.0%", ""], ["1.5", "", "12.5%"], ["2", "50.0%", ""]]
+    assert chart.config["data"]["datasets"][0]["data"] == [{"x": 1, "y": 0.25}, {"x": 2, "y": 0.5}]
+    many = {str(number): [(float(place), 0.5) for place in range(60)] for number in range(8)} | {
+        "one point": [(1.0, 0.5)]
+    }
+    sets = curves("IoU", many, what="epoch", percent=False).config["data"]["datasets"]
+    assert [bool(each["pointRadius"]) for each in sets] == [False] * 8 + [True]
+    assert [bool(each["borderDash"]) for each in sets] == [False] * 6 + [True] * 3
+    assert sets[6]["tone"] == sets[0]["tone"]
+
+
+def test_a_table_can_be_open_from_the_start() -> None:
+    chart = bars("Shares", ["a"], {"train": [1.0]}, what="class")
+    source = "{% import 'charts.html' as charts %}{{ charts.draw(chart, open=true) }}{{ charts.draw(chart) }}"
+    assert re.findall("<details.*?>", rendered(source, chart=chart)) == ["<details open>", "<details>"]
 
 
 def test_a_page_has_all_that_it_needs() -> None:

@@ -170,6 +170,8 @@ def test_all_other_commands_read_and_write_buckets(
     model, best, pictures = "--model=gs://street/run", "--model=gs://street/run/best.keras", "gs://street/pictures"
     lines = (
         ("evaluate", model, "--dataset=gs://street/data", "--output=gs://street/scored"),
+        ("compare", "gs://street/run", "gs://street/scored"),
+        ("compare", "gs://street/run", "gs://street/nothing"),
         ("predict", model, f"--images={pictures}", "--output=gs://street/predicted"),
         ("predict", model, f"--images={flat}/images/val", f"--output={tmp_path / 'predicted'}"),
         ("predict", model, f"--images={pictures}", "--output=gs://street/shut/predicted"),
@@ -188,7 +190,9 @@ def test_all_other_commands_read_and_write_buckets(
     with front.making(Fault("^POST /upload/.*name=shut", 403, times=None), hidden, UNSEEN):
         said = told(front, *lines, **variables)
     assert [line.partition("; ")[0].removeprefix("error: ") for line in said] == [
-        *("evaluate: 0", "predict: 0", "predict: 0"),
+        *("evaluate: 0", "compare: 0"),
+        "gs://street/nothing: there is no such folder",
+        *("compare: 1", "predict: 0", "predict: 0"),
         "gs://street/shut/predicted can't be written: gs://street/shut/predicted/: the storage answered 403",
         "predict: 1",
         "gs://street/hidden/predicted/ids/: the storage answered 403",
@@ -201,6 +205,9 @@ def test_all_other_commands_read_and_write_buckets(
     made = download("gs://street", tmp_path / "made")
     scores = [json.loads((made / name / "metrics.json").read_text()) for name in ("scored", "run/report-val")]
     assert scores[0] == scores[1]
+    (compared,) = json.loads((made / "comparison" / "comparison.json").read_text())["comparisons"]
+    assert (compared["mean_iou"]["difference"], compared["mean_iou"]["p"]) == (0, 1)
+    assert (made / "comparison" / "index.html").stat().st_size > 100_000
     painted = sorted((tmp_path / "predicted").rglob("*.*"))
     painted.remove(tmp_path / "predicted" / ".predict.json")
     assert len(painted) == 18

@@ -20,15 +20,19 @@ function themed(config) {
   return withNumbers(copy);
 }
 
-// Numbers in axes and tips as in the tables: with separators, or in percent.
+// Numbers in axes and tips as in the tables: with separators, in percent, or with their sign.
 function withNumbers(config) {
-  const percent = config.percent;
-  const format = new Intl.NumberFormat("en", percent ? { style: "percent", maximumFractionDigits: 2 } : {});
+  const style = config.percent ? { style: "percent", maximumFractionDigits: 2 } : config.signed ? { signDisplay: "exceptZero", maximumFractionDigits: 2 } : {};
+  const format = new Intl.NumberFormat("en", style);
   const axis = config.options.indexAxis === "y" ? "x" : "y";
   const scale = (config.options.scales[axis] ??= {});
   scale.ticks = { ...scale.ticks, callback: (number) => format.format(number) };
-  const label = (item) => ` ${item.dataset.label}: ${format.format(item.parsed[axis])}`;
-  config.options.plugins = { ...config.options.plugins, tooltip: { callbacks: { label } } };
+  const shown = (item) => Array.isArray(item.raw) ? item.raw.map(format.format).join(" to ") : format.format(item.parsed[axis]);
+  const label = (item) => ` ${item.dataset.label}: ${shown(item)}`;
+  const named = (item) => item.dataset.label && item.raw !== null;
+  config.options.plugins = { ...config.options.plugins, tooltip: { callbacks: { label }, filter: named } };
+  const labels = config.options.plugins.legend.labels;
+  config.options.plugins.legend.labels = { ...labels, filter: (item) => item.text };
   return config;
 }
 

@@ -1,0 +1,156 @@
+"""What a comparison reads of a run: one report of it, its settings and its learning curves."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from beam_pipelines.contract.errors import UserError
+from trainer.comparison.scores import parts_of, scores_of
+from trainer.config import CONFIG
+from trainer.evaluation.results import ResultsError, read_results
+from trainer.files import DamagedFileError, is_folder, names_in, read_bytes, unsealed
+from trainer.training.journal import read_rows
+
+METRICS = "metrics.json"
+IMAGES = "images.npz"
+_JSON_BYTES = 2**26
+_IMAGES_BYTES = 2**31
+
+
+class ComparisonError(UserError, ValueError):
+    """Runs that can't be compared, or a folder that can't be written; the message says how to fix it."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Run:
+    """A report of a run. The attributes from `config` on are empty for a model that is not in the folder of a run.
+
+    Attributes:
+      name: the end of its path that tells it from the other runs.
+      report: the folder with metrics.json.
+      metrics: the content of metrics.json.
+      filenames: of the N images, in stored order.
+      class_names: of the C classes.
+      confusions: int64[N, C, C], one matrix for each image; rows are the truth.
+      config: the content of config.json.
+      rows: the rows of metrics.jsonl.
+    """
+
+    name: str
+    report: str
+    metrics: Mapping[str, Any]
+    filenames: tuple[str, ...]
+    class_names: tuple[str, ...]
+    confusions: np.ndarray
+    config: Mapping[str, Any]
+    rows: Sequence[Mapping[str, Any]]
+
+    @functools.cached_property
+    def parts(self) -> np.ndarray:
+        """float64[N, 2, C]; see `trainer.comparison.scores`."""
+        return parts_of(self.confusions)
+
+    @functools.cached_property
+    def scores(self) -> np.ndarray:
+        """float64[1 + C]: mean IoU and the IoU of each class."""
+        return scores_of(self.parts.sum(0))
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the data set that it was scored on."""
+        return str(self.metrics["dataset"]["fingerprint"])
+
+    @property
+    def step(self) -> int | None:
+        """Updates of the model."""
+        return (self.metrics["model"] or {}).get("step")
+
+
+def read_runs(paths: Sequence[str], split: str) -> list[Run]:
+    """Reads each of `paths`, the folder of a run or of a report.
+
+    Raises:
+      ComparisonError: there is no complete report of this version.
+    """
+    return [_read_run(path, name, split) for path, name in zip(paths, names_of(paths), strict=True)]
+
+
+def names_of(paths: Sequence[str]) -> list[str]:
+    """The shortest ends of different paths that differ: a and b of out/a and out/b."""
+    parts = [path.rstrip("/").split("/") for path in paths]
+    for length in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(each[-length:]) for each in parts]
+        if len(set(names)) == len(names):
+            return names
+    return list(paths)
+
+
+def _read_run(path: str, name: str, split: str) -> Run:
+    if not is_folder(path):
+        raise ComparisonError(f"{path}: there is no such folder; name the folder of a run, or of a report")
+    is_report = METRICS in names_in(path)
+    home, report = (os.path.dirname(path), path) if is_report else (path, f"{path}/report-{split}")
+    config = _config(home)
+    again = _evaluate_again(home, report, config, split)
+    metrics = _metrics(report, again)
+    filenames, class_names, confusions = _images(report, again)
+    if confusions.sum(0).tolist() != metrics["confusion"]:
+        raise ComparisonError(f"{report}: {IMAGES} and {METRICS} are not of one evaluation: {again}")
+    return Run(
+        name=name,
+        report=report,
+        metrics=metrics,
+        filenames=filenames,
+        class_names=class_names,
+        confusions=confusions,
+        config=config,
+        rows=read_rows(home),
+    )
+
+
+def _evaluate_again(home: str, report: str, config: Mapping[str, Any], split: str) -> str:
+    """The cure for a report that can't be used."""
+    dataset = config.get("config", {}).get("dataset", "DIR")
+    output = "" if report == f"{home}/report-{split}" else f" --output={report}"
+    return f"run `python -m trainer.evaluate --model={home} --dataset={dataset} --split={split}{output}`"
+
+
+def _metrics(report: str, again: str) -> dict[str, Any]:
+    try:
+        value: dict[str, Any] = json.loads(read_bytes(f"{report}/{METRICS}", _JSON_BYTES))
+        _ = value["dataset"]["fingerprint"], value["split"], value["model"], value["confusion"]
+    except FileNotFoundError as error:
+        raise ComparisonError(f"{report} has no {METRICS}, so there is no complete report: {again}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ComparisonError(f"{report}/{METRICS} is damaged, or of another version: {again}") from error
+    return value
+
+
+def _images(report: str, again: str) -> tuple[tuple[str, ...], tuple[str, ...], np.ndarray]:
+    """-> names of the images, names of the classes, confusions."""
+    try:
+        content = read_bytes(f"{report}/{IMAGES}", _IMAGES_BYTES)
+    except FileNotFoundError as error:
+        raise ComparisonError(
+            f"{report} has no {IMAGES}, which earlier versions did not write: {again} again"
+        ) from error
+    try:
+        results, class_names = read_results(content)
+    except ResultsError as error:
+        raise ComparisonError(f"{report}/{IMAGES} is damaged, or of another version: {again} again") from error
+    return results.filenames, class_names, results.confusions
+
+
+def _config(home: str) -> dict[str, Any]:
+    """Empty if there is none that can be read: what it says is shown, and decides nothing."""
+    try:
+        return unsealed(read_bytes(f"{home}/{CONFIG}", _JSON_BYTES))
+    except (FileNotFoundError, DamagedFileError):
+        return {}
