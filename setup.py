@@ -94,6 +94,7 @@ setup(
             "gcp-storage-emulator>=2024.8.3",
             "hypothesis>=6.100",
             "mypy>=1.15",
+            "numpy<2.4",  # cityscapesscripts 2.3.0 calls np.in1d, which NumPy 2.4 no longer has
             "psutil>=5.9",
             "pytest>=8",
             "pytest-timeout>=2.3",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from trainer.console import LINE_SECONDS, run_command, run_main  # nothing slow: signals are handled after this
+from trainer.console import LINE_SECONDS, SIGNALS, run_command, run_main  # nothing slow: signals are handled after this
 
 if TYPE_CHECKING:
     import keras
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from trainer.data.dataset import Split
     from trainer.evaluation.evaluated import Evaluation
     from trainer.evaluation.options import EvaluateSettings
+    from trainer.inference.model_file import Description
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,75 +29,110 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = parse_evaluate(argv)
     views = " or fewer views (--scales, --flip)" if settings.views.several else ""
     views += " or a smaller --window" if settings.views.window else ""
+    batch = settings.batch_per_replica
+    less = "Set --batch_per_replica=1" if batch is None else f"Set less than --batch_per_replica={batch}"
 
     def check() -> None:
         from trainer.data.manifest import check_local
+        from trainer.evaluation.source_files import check_installed
 
-        check_local(settings.dataset, {"split": [settings.split]})
+        if settings.dataset is None:
+            check_installed()
+        else:
+            check_local(settings.dataset, {"split": [settings.split]})
 
-    def work() -> int:
-        run(settings)
+    return run_command(lambda: run(settings), check=check, verbose=settings.verbose, less_memory=f"{less}{views}")
+
+
+def run(settings: EvaluateSettings) -> int:
+    """Builds a data set if image and mask files are given, and scores the model on it.
+
+    Returns:
+      0, or the exit code of the build if it fails.
+
+    Raises:
+      SourceFilesError, ModelFileError: see `trainer.evaluation.source_files.build`; and as `score`.
+    """
+    from rich.console import Console
+
+    from trainer.evaluation import source_files
+    from trainer.files import make_folder
+    from trainer.inference import model_file
+
+    console = Console(soft_wrap=True)
+    home = os.path.dirname(model_file.find_model(settings.model)) or "."
+    report = settings.output or f"{home}/report-{settings.split}"
+    if settings.files is None:
+        score(settings, str(settings.dataset), report, console)
         return 0
+    make_folder(report)  # before the build, which may take long
+    labels = model_file.read_description(settings.model).labels
+    with source_files.folder_for(settings.keep_dataset) as folder:
+        code = source_files.build(folder, settings.split, settings.files, labels, console)
+        if code == 0:
+            score(settings, folder, report, console)
+    return code
 
-    return run_command(
-        work,
-        check=check,
-        verbose=settings.verbose,
-        less_memory=f"Set less than --batch_per_replica={settings.batch_per_replica}{views}",
-    )
 
-
-def run(settings: EvaluateSettings) -> None:
-    """Evaluates, prints the table, and writes the report.
+def score(settings: EvaluateSettings, dataset: str, folder: str, console: Console) -> None:
+    """Evaluates on the data set, prints the table, and writes the report to `folder`.
 
     Raises:
       DatasetError, ManifestError: the split can't be read.
       DeviceError: there are no such devices.
       ModelFileError: the model can't be loaded, or has other classes than the data set.
       EvaluationError: the settings do not fit the model.
+      InstancesError, SubmissionError: there are no instances to score, see `trainer.evaluation.instances`.
     """
-    from rich.console import Console
-
-    from trainer.data import corrupt, dataset
+    from trainer.data import corrupt
+    from trainer.data.dataset import open_split
     from trainer.evaluation import report
-    from trainer.evaluation.evaluator import renormalized
     from trainer.evaluation.printed import print_scores
+    from trainer.evaluation.sizes import Sizes
     from trainer.files import make_folder
     from trainer.inference import model_file
     from trainer.training import devices, journal
 
-    console = Console(soft_wrap=True)
     strategy = devices.make_strategy(settings.strategy, logical_devices=settings.logical_devices)
-    split = dataset.open_split(settings.dataset, settings.split, "split")
+    split = open_split(dataset, settings.split, "split")
     corrupt.check_framing(split)
     with strategy.scope():
         model, description = model_file.load_model(settings.model)
-        model_file.check_labels(description, split.manifest, settings.dataset)
-        model = renormalized(model, description, split.manifest)
-    home = os.path.dirname(model_file.find_model(settings.model)) or "."
-    folder = settings.output or f"{home}/report-{settings.split}"
+        model_file.check_labels(description, split.manifest, dataset)
     make_folder(folder)  # before the work, so that a folder that can't be written is reported at once
-    evaluation = _evaluate(settings, model, split, strategy, console)
+    console.print(f"{Sizes.of(split.manifest, description, settings.views)}", highlight=False)
+    evaluation = _evaluate(settings, model, description, split, strategy, console)
     print_scores(evaluation, console)
-    rows = journal.read_rows(home)
-    report.write_report(folder, evaluation, split, model, description=description, rows=rows)
+    rows = journal.read_rows(os.path.dirname(model_file.find_model(settings.model)) or ".")
+    is_kept = settings.dataset is not None or settings.keep_dataset is not None
+    report.write_report(folder, evaluation, split, model, description=description, rows=rows, is_kept=is_kept)
     console.print(f"report: {folder}", highlight=False, markup=False)
 
 
 def _evaluate(
-    settings: EvaluateSettings, model: keras.Model, split: Split, strategy: tf.distribute.Strategy, console: Console
+    settings: EvaluateSettings,
+    model: keras.Model,
+    description: Description,
+    split: Split,
+    strategy: tf.distribute.Strategy,
+    console: Console,
 ) -> Evaluation:
     from trainer.data.corrupt import READ_ERRORS, diagnosis
     from trainer.evaluation.evaluator import evaluate
+    from trainer.evaluation.instances import counter_of
+    from trainer.evaluation.sizes import is_native
 
+    counter = counter_of(settings.instances, split, description.labels) if settings.instances else None
     try:
         with _progress(console) as on_progress:
-            return evaluate(
+            evaluation = evaluate(
                 model,
                 split,
-                batch=settings.batch_per_replica,
+                batch=settings.batch_per_replica or (1 if is_native(split.manifest) else 4),
                 strategy=strategy,
                 views=settings.views,
+                description=description,
+                take=counter,
                 on_progress=on_progress,
             )
     except READ_ERRORS as error:
@@ -103,6 +140,9 @@ def _evaluate(
         if found is None:
             raise
         raise found from error
+    if counter is None:
+        return evaluation
+    return dataclasses.replace(evaluation, instances=counter.scores(evaluation.scores, evaluation.images.filenames))
 
 
 @contextlib.contextmanager
@@ -126,4 +166,4 @@ def _progress(console: Console) -> Iterator[Callable[[int, int], None]]:
 
 
 if __name__ == "__main__":
-    run_main(main)
+    run_main(main, SIGNALS)

@@ -204,4 +204,5 @@ def _best(rows: np.ndarray, columns: np.ndarray, distances: np.ndarray, same_spl
     """The places of the PARTNERS best pairs of each row: of other splits first, then the nearest, then the first."""
     order = np.lexsort((columns, distances, same_split, rows))
     ordered = rows[order]
-    return order[np.arange(len(order)) - np.searchsorted(ordered, ordered) < PARTNERS]
+    best: np.ndarray = order[np.arange(len(order)) - np.searchsorted(ordered, ordered) < PARTNERS]
+    return best

@@ -15,7 +15,7 @@ from trainer.data.dataset import Split
 from trainer.data.mixture import alternation
 from trainer.data.order import Leaf, Order, files_of
 from trainer.data.pipeline import CORES, untuned
-from trainer.data.records import parser
+from trainer.data.records import parser, pixel_parser
 from trainer.data.training_set import TrainingSet, read_places
 
 _BATCHES_AHEAD = 2  # AUTOTUNE would hold ten or more, which is no faster and leaves the processor's cache
@@ -153,12 +153,13 @@ def example_seed(seed: int, epoch: tf.Tensor, filename: tf.Tensor, time: tf.Tens
 
 @tf.autograph.experimental.do_not_convert
 def evaluation_batches(split: Split, batch: int, batches: int | None = None) -> tf.data.Dataset:
-    """Each example exactly once, in stored order: batches of {image, mask, filename, position}.
+    """Each example exactly once, in stored order: batches of {image, mask, filename, position}. Images are the pixels
+    before normalization, uint8[batch, H, W, 3], in any encoding of the data set.
 
     The last batch is padded, and batches are added up to the number `batches`, with repeated examples whose position is
     -1 and whose masks are IGNORE. Images of several sizes need a batch of 1.
     """
-    parse = parser(split.manifest)
+    parse = pixel_parser(split.manifest)
     needed = -(-split.examples // batch)
     missing = max(needed, batches or 0) * batch - split.examples
     records = _stored_records(split)

@@ -104,11 +104,15 @@ def read_places(split: Split) -> ClassPlaces:
       DatasetError: the data set has no index, or it is damaged.
     """
     check_indexed(split.manifest, split.folder)
-    return class_places([example for shard in split.shards for example in _read_index(split.folder, shard)])
+    return class_places([example for shard in split.shards for example in read_index(split.folder, shard)])
 
 
-def _read_index(folder: str, shard: Shard) -> Sequence[index.Example]:
-    """The lines of the examples that are read of a shard: of a damaged one, those before the damage."""
+def read_index(folder: str, shard: Shard) -> Sequence[index.Example]:
+    """The lines of the examples that are read of a shard: of a damaged one, those before the damage.
+
+    Raises:
+      DatasetError: there is no index, or it is damaged.
+    """
     path = f"{folder}/{index.file_name(shard.file)}"
     try:
         with tf.io.gfile.GFile(path, "rb") as file:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from trainer.evaluation.results import ImageResults
 from trainer.evaluation.slices import Slice, slices_of
 from trainer.inference.views import Views
 
+if TYPE_CHECKING:
+    from trainer.evaluation.instances import InstanceScores
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluation:
@@ -34,6 +38,7 @@ class Evaluation:
       loss: mean cross entropy of the valid pixels of all hosts, in nats, for any training loss; NaN if no pixel is
         valid.
       views: what the model saw of each image; see `predict_logits`.
+      instances: scores by objects, if files of instance ids were given.
     """
 
     split: str
@@ -42,6 +47,7 @@ class Evaluation:
     confusion: np.ndarray
     loss: float
     views: Views
+    instances: InstanceScores | None = None
 
     @functools.cached_property
     def scores(self) -> Scores:

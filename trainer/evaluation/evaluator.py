@@ -11,19 +11,21 @@ import numpy as np
 import tensorflow as tf
 
 from beam_pipelines.contract.errors import UserError
-from beam_pipelines.contract.manifest import Manifest
 from trainer.data.batches import evaluation_batches
 from trainer.data.dataset import Split, share_of, steps_of_epoch
 from trainer.evaluation.evaluated import Evaluation
 from trainer.evaluation.measures import measure
 from trainer.evaluation.results import ImageResults
-from trainer.inference.logits import predict_logits
+from trainer.evaluation.sizes import segmenter_of
+from trainer.inference.logits import logarithm
 from trainer.inference.model_file import Description
+from trainer.inference.segmenter import most_probable
 from trainer.inference.views import WHOLE, Views, shown
 from trainer.inference.windows import check_window, own_size
 from trainer.objective.losses import SegmentationLoss
 
 Progress = Callable[[int, int], None]  # (images of this host so far, all images of this host)
+Take = Callable[[str, np.ndarray], None]  # (file name of an image, its predicted train ids uint8[H, W])
 
 _NAME_BYTES = 1024  # of a key: the limit for names of objects in a bucket
 
@@ -39,10 +41,13 @@ def evaluate(
     batch: int,
     strategy: tf.distribute.Strategy,
     views: Views = WHOLE,
+    description: Description | None = None,
+    take: Take | None = None,
     on_progress: Progress | None = None,
 ) -> Evaluation:
     """Evaluates `model` once; see `Evaluator`."""
-    return Evaluator(model, split, batch=batch, strategy=strategy, views=views)(on_progress)
+    evaluator = Evaluator(model, split, batch=batch, strategy=strategy, views=views, description=description, take=take)
+    return evaluator(on_progress)
 
 
 class EvaluationStoppedError(Exception):
@@ -57,7 +62,9 @@ class Evaluator:
 
     Args:
       batch: images on each replica at a time; 1 for images of several sizes. The result does not depend on it.
-      views: see `predict_logits`.
+      views: what the model sees of each image; see `predict_logits`.
+      description: of a model that was trained on another data set; see `trainer.evaluation.sizes`.
+      take: gets the prediction of each image of this host.
 
     Raises:
       EvaluationError: the model does not have an output for each class, or takes images of one size only and a scale
@@ -74,13 +81,16 @@ class Evaluator:
         batch: int,
         strategy: tf.distribute.Strategy,
         views: Views = WHOLE,
+        description: Description | None = None,
+        take: Take | None = None,
     ) -> None:
         _check(model, split, views)
-        self._model = model
+        self._segmenter = segmenter_of(model, split.manifest, description, views)
         self._split = split
         self._batch = batch if split.manifest.pixels.uniform else 1
         self._strategy = strategy
         self._views = views
+        self._take = take
         self._labels = split.manifest.labels
         self._images = 0  # of this host
         self._steps = 0
@@ -116,7 +126,7 @@ class Evaluator:
         return Evaluation(
             split=_name_of(self._split),
             labels=self._labels,
-            images=ImageResults.of_rows(names, measured, self._split.manifest.moments.normalization),
+            images=ImageResults.of_rows(names, measured),
             confusion=total,
             loss=float(losses[0] / losses[1]) if losses[1] else math.nan,
             views=self._views,
@@ -125,8 +135,8 @@ class Evaluator:
     def _rows(self, batches: dict[str, Any], found: dict[str, Any]) -> dict[int, tuple[str, dict[str, Any]]]:
         """The images of this host in a step: position -> (file name, what was measured)."""
         positions, names = self._gather(batches["position"]), self._gather(batches["name"])
-        columns = {key: self._gather(values) for key, values in found.items()}
-        return {
+        columns = {key: self._listed(values) for key, values in found.items()}
+        rows = {
             int(position): (
                 bytes(name).rstrip(b"\0").decode(errors="replace"),
                 {key: values[place] for key, values in columns.items()},
@@ -134,6 +144,10 @@ class Evaluator:
             for place, (position, name) in enumerate(zip(positions, names, strict=True))
             if position >= 0
         }
+        if self._take is not None:
+            for name, measured in rows.values():
+                self._take(name, measured.pop("prediction"))
+        return rows
 
     def _one_pass(self) -> Iterator[Any]:
         """The batches of the split, once. Unless this is broken off, its iterator goes on with the next pass.
@@ -177,29 +191,25 @@ class Evaluator:
         return found, total, losses, stops
 
     def _evaluate_batch(
-        self, images: tf.Tensor, mask: tf.Tensor, stop: tf.Tensor
+        self, pixels: tf.Tensor, mask: tf.Tensor, stop: tf.Tensor
     ) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor, tf.Tensor]:
         """One replica -> what `measure` finds, the sum of the counts, [sum of losses, sum of weights], `stop` as 0 or
         1.
         """
-        logits = predict_logits(self._model, images, self._views)
-        found = measure(mask, logits, images)
-        losses = tf.stack(SegmentationLoss()(mask, [logits]))
+        probabilities = self._segmenter.probabilities_of_size(pixels)
+        found = measure(mask, probabilities, pixels)
+        if self._take is not None:
+            found["prediction"] = tf.cast(most_probable(probabilities), tf.uint8)
+        losses = tf.stack(SegmentationLoss()(mask, [logarithm(probabilities)]))
         return found, tf.reduce_sum(found["confusions"], axis=0), losses, tf.cast(stop, tf.int32)
 
     def _gather(self, values: Any) -> np.ndarray:
         """The concatenated values of the replicas of this host."""
-        return np.concatenate([part.numpy() for part in self._strategy.experimental_local_results(values)])
+        return np.stack(self._listed(values))
 
-
-def renormalized(model: keras.Model, description: Description, manifest: Manifest) -> keras.Model:
-    """A model for images that are normalized as in `manifest`, if that differs from what `model` was trained on."""
-    scale, offset = manifest.moments.normalization.change_to(description.normalization)
-    if (scale == 1).all() and (offset == 0).all():
-        return model
-    images = keras.Input(model.input_shape[1:], name="images")
-    rescaled = keras.layers.Rescaling(scale.tolist(), offset.tolist(), dtype="float32")(images)
-    return keras.Model(images, model(rescaled))
+    def _listed(self, values: Any) -> list[np.ndarray]:
+        """The values of each image of this host, which may differ in size between replicas."""
+        return [each for part in self._strategy.experimental_local_results(values) for each in part.numpy()]
 
 
 def _check(model: keras.Model, split: Split, views: Views) -> None:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from trainer.data.batches import evaluation_batches
 from trainer.data.dataset import Split
 from trainer.evaluation.evaluated import Evaluation
-from trainer.inference.logits import predict_logits
+from trainer.evaluation.sizes import segmenter_of
+from trainer.inference.model_file import Description
 
 _SHOWN = 2  # images of each kind
 _CAPTION = 72  # characters of a file name
@@ -28,19 +28,24 @@ class Example:
     prediction: np.ndarray
 
 
-def pick_examples(evaluation: Evaluation, split: Split, model: keras.Model) -> list[Example]:
-    """The worst, median and best images by mean IoU, without images that have no valid pixels."""
+def pick_examples(
+    evaluation: Evaluation, split: Split, model: keras.Model, description: Description | None
+) -> list[Example]:
+    """The worst, median and best images by mean IoU, without images that have no valid pixels.
+
+    description: see `trainer.evaluation.sizes.segmenter_of`.
+    """
+    segmenter = segmenter_of(model, split.manifest, description, evaluation.views)
     captions = _captions(evaluation)
     found: dict[int, Example] = {}
     for batch in evaluation_batches(split, 1):
         position = int(batch["position"][0])
         if position in captions:
-            logits = predict_logits(model, batch["image"], evaluation.views)
             found[position] = Example(
                 caption=captions[position],
-                image=split.manifest.moments.normalization.to_pixels(batch["image"][0].numpy()),
+                image=batch["image"][0].numpy(),
                 truth=batch["mask"][0].numpy(),
-                prediction=tf.argmax(logits[0], axis=-1).numpy().astype(np.uint8),
+                prediction=segmenter.class_map_of_size(batch["image"])[0].numpy(),
             )
     return [found[position] for position in captions]
 

@@ -9,20 +9,21 @@ import tensorflow as tf
 
 from beam_pipelines.contract.labels import IGNORE
 from trainer.evaluation.boundaries import near_boundaries, near_edges, reach_of
+from trainer.inference.segmenter import most_probable
 
 CONFIDENCE_LEVELS = 1500  # a confidence c counts in level floor(1500 c)
 _TEMPERATURE = 0.1  # of the label quality
 
 
-def measure(mask: tf.Tensor, logits: tf.Tensor, image: tf.Tensor) -> dict[str, tf.Tensor]:
+def measure(mask: tf.Tensor, probabilities: tf.Tensor, pixels: tf.Tensor) -> dict[str, tf.Tensor]:
     """Measures the images of a batch; pixels that are `IGNORE` in the mask don't count.
 
     Works eagerly, in tf.function and under XLA with static shapes. An image may have up to 2^31 pixels.
 
     Args:
       mask: train ids uint8[B, H, W].
-      logits: float32[B, H, W, C].
-      image: normalized float32[B, H, W, 3].
+      probabilities: float32[B, H, W, C].
+      pixels: RGB uint8[B, H, W, 3].
 
     Returns:
       confusions: int64[B, C, C], see `confusions`.
@@ -31,19 +32,17 @@ def measure(mask: tf.Tensor, logits: tf.Tensor, image: tf.Tensor) -> dict[str, t
         true and predicted pixels that are near the boundary of their class, or the edge of the image.
       levels: int64[B, 2, CONFIDENCE_LEVELS]: wrong and correct pixels by confidence, the largest probability.
       label_quality: float32[B], see `label_quality`.
-      color: float32[B, 3], the mean of the normalized image.
+      color: float32[B, 3], the mean of the pixels, 0..255.
     """
-    classes = logits.shape[-1]
-    prediction = tf.argmax(logits, axis=-1, output_type=tf.int32)
-    counts, near, boundary = _boundary_counts(mask, prediction, classes)
-    probabilities = tf.nn.softmax(logits)
+    prediction = most_probable(probabilities)
+    counts, near, boundary = _boundary_counts(mask, prediction, probabilities.shape[-1])
     return {
         "confusions": counts,
         "near": near,
         "boundary": boundary,
         "levels": _levels(mask, prediction, probabilities),
         "label_quality": label_quality(mask, probabilities),
-        "color": tf.reduce_mean(image, axis=[1, 2]),
+        "color": tf.reduce_mean(tf.cast(pixels, tf.float32), axis=[1, 2]),
     }
 
 

@@ -20,13 +20,17 @@ def print_scores(evaluation: Evaluation, console: Console) -> None:
     """
     scores = evaluation.scores
     table = Table(title_justify="left")
-    table.add_column("class")
-    for name in ("IoU, %", "95 % interval", "boundary IoU, %", "true pixels"):
+    table.add_column("class", no_wrap=True)
+    instances = evaluation.instances
+    for name in ("IoU, %", "95 % interval", "boundary IoU, %", "true pixels", *(["iIoU, %"] if instances else [])):
         table.add_column(name, justify="right")
     pixels = scores.confusion.sum(axis=1)
     columns = scores.class_iou, evaluation.intervals.class_iou, evaluation.boundary_iou, pixels / max(1, pixels.sum())
     for row, iou, limits, boundary, share in zip(scores.labels.classes, *columns, strict=True):
-        table.add_row(Text(row.name), _percent(iou), _interval(limits), _percent(boundary), f"{100 * share:.2f} %")
+        cells = [_percent(iou), _interval(limits), _percent(boundary), f"{100 * share:.2f} %"]
+        if instances is not None:
+            cells.append(_percent(instances.class_iou[row.name]) if row.name in instances.class_iou else "")
+        table.add_row(Text(row.name), *cells)
     console.print(table)
     for line in _summary(evaluation):
         console.print(line, highlight=False, markup=False)
@@ -48,6 +52,9 @@ def _summary(evaluation: Evaluation) -> Iterator[str]:
         else f", {_interval(evaluation.calibration_interval)}, {tendency} than right"
     )
     values.append(("calibration error", calibration.error, note))
+    if evaluation.instances is not None:
+        values.append(("iIoU", evaluation.instances.mean_class_iou, ", objects of a class weighted by their size"))
+        values.append(("category iIoU", evaluation.instances.mean_category_iou, ""))
     width = max(len(title) for title, _, _ in values)
     for title, value, note in values:
         yield f"{title:<{width}}  {_percent(value)} %{note}"

@@ -33,6 +33,7 @@ class Report:
       evaluation: of `model` on `split`, on one host.
       description: what the model was trained on; None if unknown.
       rows: the rows of the run's metrics.jsonl; empty if there are none.
+      is_kept: whether the data set is there after the evaluation.
     """
 
     evaluation: Evaluation
@@ -40,6 +41,7 @@ class Report:
     model: keras.Model
     description: Description | None
     rows: Sequence[Mapping[str, Any]]
+    is_kept: bool = True
 
     @property
     def about(self) -> str:
@@ -49,7 +51,7 @@ class Report:
     def examples(self) -> list[Example]:
         from trainer.evaluation.examples import pick_examples
 
-        return pick_examples(self.evaluation, self.split, self.model)
+        return pick_examples(self.evaluation, self.split, self.model, self.description)
 
 
 def write_report(
@@ -60,11 +62,14 @@ def write_report(
     *,
     description: Description | None = None,
     rows: Sequence[Mapping[str, Any]] = (),
+    is_kept: bool = True,
 ) -> None:
     """Writes `FILES` to `folder`, local or gs://, and replaces those of an earlier report. See `Report`."""
     from trainer.files import make_folder, write_whole
 
-    report = Report(evaluation=evaluation, split=split, model=model, description=description, rows=rows)
+    report = Report(
+        evaluation=evaluation, split=split, model=model, description=description, rows=rows, is_kept=is_kept
+    )
     make_folder(folder)
     for name, file in FILES.items():
         content = file.make(report)
@@ -115,15 +120,29 @@ def _metrics(report: Report) -> bytes:
     value = {
         "split": evaluation.split,
         "images": len(evaluation.images.filenames),
-        "dataset": {"folder": report.split.folder, "fingerprint": manifest.fingerprint},
+        "dataset": {
+            "folder": report.split.folder if report.is_kept else None,
+            "input": manifest.recipe.get("input"),
+            "fingerprint": manifest.fingerprint,
+        },
         "model": None if description is None else {**description.to_json(), "labels": description.labels.name},
         **evaluation.views.to_json(),
+        "size": _sizes(report),
         "loss": evaluation.loss if math.isfinite(evaluation.loss) else None,
         "interval_95": evaluation.intervals.to_json(evaluation.labels),
         **evaluation.scores.to_json(),
         **more_scores(evaluation),
     }
     return _render(value).encode()
+
+
+def _sizes(report: Report) -> dict[str, Any]:
+    from trainer.evaluation.sizes import Sizes
+    from trainer.inference.model_file import Description
+
+    manifest = report.split.manifest
+    description = report.description or Description.of("", manifest)
+    return Sizes.of(manifest, description, report.evaluation.views).to_json()
 
 
 def _render(value: Any) -> str:

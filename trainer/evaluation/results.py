@@ -11,7 +11,6 @@ import numpy as np
 
 from beam_pipelines.contract.errors import UserError
 from beam_pipelines.contract.labels import LabelTable
-from beam_pipelines.contract.normalization import Normalization
 from trainer.evaluation.calibration import bins_of_levels
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, section 2.5.1
@@ -44,13 +43,11 @@ class ImageResults:
     label_quality: np.ndarray
 
     @classmethod
-    def of_rows(
-        cls, names: Sequence[str], rows: Sequence[Mapping[str, Any]], normalization: Normalization
-    ) -> ImageResults:
-        """Of the images that `measure` measured, one row for each, which are normalized by `normalization`."""
+    def of_rows(cls, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> ImageResults:
+        """Of the images that `measure` measured, one row for each."""
         stacked = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
         levels, color = stacked.pop("levels"), stacked.pop("color").astype(np.float64)
-        brightness = (color * normalization.divisor + normalization.center) @ _LUMA * 255
+        brightness = color @ _LUMA
         return cls(
             filenames=tuple(names),
             calibration=bins_of_levels(levels),

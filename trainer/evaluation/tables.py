@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ def class_rows(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
     """A row for each class: IoU and Boundary IoU with their intervals, and counts of pixels."""
     scores = evaluation.scores
     truth, shown = scores.confusion.sum(axis=1), scores.confusion.sum(axis=0)
+    weighted = None if evaluation.instances is None else evaluation.instances.class_iou
     limits, near_limits = evaluation.intervals.class_iou, evaluation.boundary_intervals.class_iou
     for row in scores.labels.classes:
         place = row.train_id
@@ -31,6 +33,7 @@ def class_rows(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
             "true_pixels": truth[place],
             "predicted_pixels": shown[place],
             "correct_pixels": scores.confusion[place, place],
+            **({} if weighted is None else {"instance_iou": weighted.get(row.name, math.nan)}),
         }
 
 
@@ -64,7 +67,7 @@ def slice_rows(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
 
 
 def more_scores(evaluation: Evaluation) -> dict[str, Any]:
-    """Boundary IoU, calibration and slices as plain values for a JSON file, with None for NaN."""
+    """Boundary IoU, calibration, slices and scores of objects as plain values for a JSON file, with None for NaN."""
     names = [row.name for row in evaluation.labels.classes]
     limits = [_plain(limit) for limit in evaluation.calibration_interval]
     return {
@@ -75,6 +78,7 @@ def more_scores(evaluation: Evaluation) -> dict[str, Any]:
         },
         "calibration": {**evaluation.calibration.to_json(), "interval_95": limits},
         "slices": [each.to_json() for each in evaluation.slices],
+        **({} if evaluation.instances is None else {"instance_iou": evaluation.instances.to_json()}),
     }
 
 

@@ -31,7 +31,12 @@ def predict_logits(model: keras.Model, images: tf.Tensor, views: Views) -> tf.Te
     if not views.several:
         return predicted[0]
     mean = tf.add_n([tf.nn.softmax(logits) for logits in predicted]) / len(predicted)
-    return tf.math.log(tf.maximum(mean, np.finfo(np.float32).tiny))
+    return logarithm(mean)
+
+
+def logarithm(probabilities: tf.Tensor) -> tf.Tensor:
+    """Logits with these probabilities, float32; finite where one is 0."""
+    return tf.math.log(tf.maximum(probabilities, np.finfo(np.float32).tiny))
 
 
 def _views(model: keras.Model, images: tf.Tensor, scale: float, views: Views) -> list[tf.Tensor]:

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from beam_pipelines.contract.image_types import IMAGE_TYPES
-from beam_pipelines.contract.labels import BUILTIN_TABLES, Label, LabelTable
+from beam_pipelines.contract.labels import LabelTable
 from beam_pipelines.contract.pictures import BYTES_PER_PIXEL, MAX_IMAGE_PIXELS, PictureError, decode_image
 from trainer.errors import refusal
 from trainer.files import files_below, is_folder, is_local
@@ -24,6 +24,7 @@ from trainer.inference.model_file import load_model
 from trainer.inference.outputs import OutputFolder, Picture, PredictionError, check_targets, targets_of, write
 from trainer.inference.request import PredictSettings
 from trainer.inference.segmenter import Segmenter
+from trainer.inference.submission import label_ids_of
 from trainer.inference.views import ViewsError
 
 TYPES = tuple(f".{kind}" for kind in IMAGE_TYPES)
@@ -166,7 +167,9 @@ class _Worker:
         self._settings = settings
         self._kept = kept
         self._model_is_free = threading.Lock()
-        self._label_ids = _label_ids(labels) if settings.form == "cityscapes_submission" else None
+        self._label_ids = (
+            label_ids_of(labels, "--as=cityscapes_submission") if settings.form == "cityscapes_submission" else None
+        )
 
     def __call__(self, picture: Picture) -> str | None:
         """-> why the image can't be segmented; None if it was."""
@@ -193,37 +196,6 @@ class _Worker:
         over = overlay(image, class_map, palette, self._settings.overlay_opacity)
         Image.fromarray(over).save(blended, "JPEG", quality=92, subsampling=0)
         return {"ids": _png(class_map), "colors": _png(class_map, palette), "overlays": blended.getvalue()}
-
-
-def _label_ids(labels: LabelTable) -> np.ndarray:
-    """uint8[C]: train id -> the official label id of the class of that name.
-
-    Raises:
-      PredictionError: the classes are not exactly those of the benchmark.
-    """
-    official = BUILTIN_TABLES["cityscapes19"]().classes
-    id_of = {row.name: row.source_ids[0] for row in official}
-    make = BUILTIN_TABLES.get(labels.name)
-    is_built_in = make is not None and make() == labels  # such as a map of another data set to these classes
-    wrong = [
-        row.name for row in labels.classes if not (_is_official(row, official) or (is_built_in and row.name in id_of))
-    ]
-    missing = sorted(id_of.keys() - {row.name for row in labels.classes})
-    if wrong or missing:
-        listed = [
-            f"{title}: {', '.join(names)}" for title, names in (("foreign", wrong), ("missing", missing)) if names
-        ]
-        raise PredictionError(
-            f"--as=cityscapes_submission needs a model of the {len(official)} classes of Cityscapes, with their names "
-            f"and ids; the model's label table {labels.name!r} has others ({'; '.join(listed)}): leave out --as, or "
-            "train on a data set that is built with --labels=cityscapes19"
-        )
-    return np.array([id_of[row.name] for row in labels.classes], np.uint8)
-
-
-def _is_official(row: Label, official: tuple[Label, ...]) -> bool:
-    """Whether a class of the benchmark has the same name, and its label id or train id is the only source id."""
-    return any(row.name == known.name and row.source_ids in (known.source_ids, (known.train_id,)) for known in official)
 
 
 def _png(ids: np.ndarray, palette: np.ndarray | None = None) -> bytes:

@@ -68,7 +68,7 @@ class Segmenter:
         probabilities = tf.function(self._probabilities, input_signature=signature, autograph=False)
 
         def class_map(images: tf.Tensor) -> tf.Tensor:
-            return tf.cast(tf.argmax(probabilities(images), -1, output_type=tf.int32), tf.uint8)
+            return tf.cast(most_probable(probabilities(images)), tf.uint8)
 
         return probabilities, tf.function(class_map, input_signature=signature, autograph=False)
 
@@ -82,6 +82,14 @@ class Segmenter:
         """float32[B, h, w, 3] of 0..255 -> probabilities float32[B, h, w, C]."""
         normalized = _normalized(pixels, self._description)
         return tf.nn.softmax(predict_logits(self._model, normalized, self._views))
+
+
+def most_probable(probabilities: tf.Tensor) -> tf.Tensor:
+    """float32[..., C] -> train ids int32[...]; the lowest of equally probable ones.
+
+    Prediction and evaluation decide by this, and not by logits: two of them that differ may round to one probability.
+    """
+    return tf.argmax(probabilities, -1, output_type=tf.int32)
 
 
 def network_input(images: tf.Tensor, description: Description, size: tuple[int, int] | None = None) -> tf.Tensor:
@@ -114,8 +122,14 @@ def _conformed(images: tf.Tensor, description: Description, size: tuple[int, int
 def _trained(sides: tf.Tensor, description: Description) -> tf.Tensor:
     """(H, W) -> (h, w) in the data set: its height, and the same aspect ratio."""
     height, width = sides[0], sides[1]
-    target = height if description.size is None else description.size[0]
-    return tf.stack([target, tf.maximum(1, (2 * width * target + height) // (2 * height))])
+    return tf.stack(trained_size((height, width), height if description.size is None else description.size[0]))
+
+
+def trained_size(size: tuple[Any, Any], target: Any) -> tuple[Any, Any]:
+    """(height, width) -> those of the height `target` and the same aspect ratio, rounded; ints, or int32 scalars."""
+    height, width = size
+    scaled = (2 * width * target + height) // (2 * height)
+    return target, max(1, scaled) if isinstance(scaled, int) else tf.maximum(1, scaled)
 
 
 def _shrunk(images: tf.Tensor, size: tf.Tensor) -> tf.Tensor:

@@ -115,10 +115,11 @@ class Validation:
     def _pictures(self, split: Split) -> np.ndarray:
         """uint8[N, H, 3 W, 3]: the first images of the same size, with truth and prediction beside them."""
         palette = split.manifest.labels.palette
+        shift, factor = split.manifest.moments.normalization.shift_and_factor()
         pictures = []
         for example in evaluation_batches(split, 1).take(_PICTURES):
-            image = split.manifest.moments.normalization.to_pixels(example["image"][0].numpy())
-            ids = self._predict(example["image"])[0].numpy()
+            image = example["image"][0].numpy()
+            ids = self._predict((tf.cast(example["image"], tf.float32) - shift) * factor)[0].numpy()
             pictures.append(np.concatenate([image, palette[example["mask"][0].numpy()], palette[ids]], axis=1))
         same = [picture for picture in pictures if picture.shape == pictures[0].shape]
         return np.stack(same)

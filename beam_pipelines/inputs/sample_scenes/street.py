@@ -62,15 +62,15 @@ def _draw_markings(canvas: Canvas, street: _Street) -> None:
     paint = scale_color(canvas.pick("white"), 0.92)
     for x in street.lanes[1:]:
         line = (x - street.lane / 2 - 0.07, x - street.lane / 2 + 0.07)
-        for z in np.arange(canvas.rng.uniform(2, 5), 130, 7.0):
+        for z in np.arange(canvas.rng.uniform(2, 5), 130, 7.0).tolist():
             canvas.ground(line, (z, z + 3), paint, "road")
     if street.crossing:
-        for x in np.arange(street.curbs[0] + 0.4, street.curbs[1] - 0.6, 1.0):
+        for x in np.arange(street.curbs[0] + 0.4, street.curbs[1] - 0.6, 1.0).tolist():
             canvas.ground((x, x + 0.5), (street.crossing - 4.5, street.crossing - 1.5), paint, "road")
 
 
 def _draw_skyline(canvas: Canvas) -> None:
-    for x in np.arange(-190, 190, 13.0):
+    for x in np.arange(-190, 190, 13.0).tolist():
         canvas.box((x, 0, _FAR), (16, canvas.rng.uniform(6, 30), 1), canvas.pick("facade"), "building")
         if canvas.rng.random() < 0.6:
             _draw_foliage(canvas, (x, 4, _FAR - 4), (8, canvas.rng.uniform(4, 9)), 10)
@@ -147,7 +147,7 @@ def _draw_yard(canvas: Canvas, x: float, z: Span) -> None:
     """An open plot: trees on grass behind a wall, a fence or only a hedge."""
     (near, far), side = z, 1 if x > 0 else -1
     canvas.ground((x, x + side * 30), z, canvas.pick("grass"), "terrain")
-    for depth in np.arange(far - 1, near + 1, -4.5):
+    for depth in np.arange(far - 1, near + 1, -4.5).tolist():
         _draw_tree(canvas, x + side * canvas.rng.uniform(2.5, 9), depth)
         _draw_foliage(canvas, (x + side * 1.6, 0.9, depth), (2.2, 1.2), 12)
     kind, height = canvas.rng.choice(("wall", "fence", ""), p=(0.45, 0.4, 0.15)), canvas.rng.uniform(1.3, 2.4)
@@ -159,7 +159,7 @@ def _draw_yard(canvas: Canvas, x: float, z: Span) -> None:
     if kind == "fence":
         canvas.polygon(face, scale_color(canvas.pick("leaves"), 0.7), kind)
         bars, pitch = canvas.pick("bars"), 0.35 / (far - near)
-        for u in np.arange(0, 1 - pitch, pitch):
+        for u in np.arange(0, 1 - pitch, pitch).tolist():
             canvas.panel(face, (u, u + pitch * 0.45), (0, 1), bars, kind)
         canvas.panel(face, (0, 1), (0.8, 0.88), bars, kind)
 
@@ -186,7 +186,7 @@ def _plan_traffic(canvas: Canvas, street: _Street) -> Iterator[Thing]:
             yield z + 1, partial(draw_vehicle, canvas, kind, x + rng.uniform(-0.2, 0.2), z)
             z += length + rng.uniform(6, 36)
     for x, parked in zip(street.curbs + np.array((1.05, -1.05)), street.parking, strict=True):
-        for z in np.arange(rng.uniform(7, 14), 90, 5.9) if parked else ():
+        for z in np.arange(rng.uniform(7, 14), 90, 5.9).tolist() if parked else ():
             if rng.random() < 0.72 and not (street.crossing and street.crossing - 9 < z < street.crossing + 12):
                 yield z + 1, partial(draw_vehicle, canvas, "car", x, z)
     for _ in range(rng.integers(0, 4)):
@@ -202,7 +202,7 @@ def _plan_pavement(canvas: Canvas, street: _Street, side: int) -> Iterator[Thing
     """What stands on the pavement on the left (`side` -1) or on the right (1)."""
     rng, curb, wall = canvas.rng, street.curbs[int(side > 0)], street.walls[int(side > 0)]
     figure, trees = partial(draw_figure, canvas), rng.random() < 0.6
-    for index, z in enumerate(np.arange(rng.uniform(7, 14), 120, rng.uniform(8, 15))):
+    for index, z in enumerate(np.arange(rng.uniform(7, 14), 120, rng.uniform(8, 15)).tolist()):
         if index % 3 == 2:
             yield z, partial(figure, "lamp", curb + side * 0.5, z, (-side, 1))
         elif trees:

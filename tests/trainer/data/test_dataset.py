@@ -524,8 +524,8 @@ def test_the_hosts_together_read_every_example_once_in_an_epoch(split: Split) ->
 
 
 @pytest.mark.parametrize("batch", [1, 5, EXAMPLES, 64])
-@pytest.mark.parametrize("image_format", ["raw_uint8", "raw_float32"])
-def test_evaluation_sees_every_example_once_and_ignores_the_filled_tail(
+@pytest.mark.parametrize("image_format", ["raw_uint8", "raw_float32", "raw_float16", "png"])
+def test_evaluation_sees_the_pixels_of_every_example_once_and_ignores_the_filled_tail(
     folders: dict[str, str], batch: int, image_format: str
 ) -> None:
     stored = list(open_dataset(folders[image_format], "train").as_numpy_iterator())
@@ -535,13 +535,16 @@ def test_evaluation_sees_every_example_once_and_ignores_the_filled_tail(
     filled = -EXAMPLES % batch
     assert joined["position"].tolist() == [*range(EXAMPLES), *[-1] * filled]
     assert (joined["mask"][EXAMPLES:] == IGNORE).all()
-    for name in ("image", "mask", "filename"):
+    for name in ("mask", "filename"):
         np.testing.assert_array_equal(joined[name][:EXAMPLES], np.stack([example[name] for example in stored]))
+    assert joined["image"].dtype == np.uint8
+    drawn = np.stack([make_sample(number, "").image for number in range(EXAMPLES)])
+    np.testing.assert_array_equal(joined["image"][:EXAMPLES], drawn)
 
 
 def test_the_shapes_of_evaluation_batches_are_static(split: Split) -> None:
     spec = evaluation_batches(split, 4).element_spec
-    assert spec["image"] == tf.TensorSpec([4, *SIZE, 3], tf.float32)
+    assert spec["image"] == tf.TensorSpec([4, *SIZE, 3], tf.uint8)
     assert spec["mask"] == tf.TensorSpec([4, *SIZE], tf.uint8)
     assert spec["position"] == tf.TensorSpec([4], tf.int64)
 

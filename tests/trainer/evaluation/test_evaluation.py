@@ -28,7 +28,6 @@ from trainer.evaluation.evaluator import (
     EvaluationStoppedError,
     Evaluator,
     evaluate,
-    renormalized,
 )
 from trainer.inference import views as limits
 from trainer.inference.logits import predict_logits
@@ -342,14 +341,27 @@ def test_images_of_another_data_set_are_normalized_as_the_model_knows_them(tmp_p
     other = open_split(str(write_dataset(tmp_path / "other", "png", (3, 6))), "train")
     description = Description.of("deeplabv3plus", mine.manifest, step=1, mean_iou=None)
     local = make_model(size=3)
-    assert renormalized(local, description, mine.manifest) is local
-    adapted = renormalized(local, description, other.manifest)
+    found: dict[str, np.ndarray] = {}
+    evaluate(local, other, batch=4, strategy=ONE, description=description, take=found.__setitem__)
     images = np.stack([example["image"] for example in examples_of(other.folder)])
     moments = other.manifest.moments
     pixels = images * np.array(moments.std) + np.array(moments.mean)
     known = (pixels - np.array(description.mean)) / np.array(description.std)
-    np.testing.assert_allclose(adapted(images), local(known.astype(np.float32)), atol=1e-4)
-    assert np.abs(adapted(images) - local(images)).max() > 0.01
+    shown = np.stack([found[example["filename"].decode()] for example in examples_of(other.folder)])
+    np.testing.assert_array_equal(shown, local(known.astype(np.float32)).numpy().argmax(-1))
+    assert (shown != local(images).numpy().argmax(-1)).any()
+
+
+@pytest.mark.parametrize("name", ["one", "several"])
+def test_each_prediction_is_given_away_once(folders: dict[str, str], model: keras.Model, name: str):
+    taken: list[tuple[str, np.ndarray]] = []
+    split = open_split(folders[name], "train")
+    found = evaluate(model, split, batch=7, strategy=ONE, take=lambda *each: taken.append(each))
+    assert [filename for filename, _ in taken] == list(found.images.filenames)
+    for (_, shown), example, counts in zip(taken, examples_of(folders[name]), found.images.confusions, strict=True):
+        assert (shown.dtype, shown.shape) == (np.uint8, example["mask"].shape)
+        valid = example["mask"] != IGNORE
+        np.testing.assert_array_equal(np.bincount(shown[valid], minlength=CLASSES), counts.sum(axis=0))
 
 
 def test_what_does_not_go_together_is_refused(split: Split, model: keras.Model):

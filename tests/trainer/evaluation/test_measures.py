@@ -31,6 +31,12 @@ def draw_logits(ids: np.ndarray, seed: int) -> np.ndarray:
     return logits.astype(np.float32)
 
 
+def softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    shares: np.ndarray = powers / powers.sum(-1, keepdims=True)
+    return shares
+
+
 def eroded(member: np.ndarray, steps: int, outside: bool) -> np.ndarray:
     """bool[H, W] after `steps` erosions by 3x3; what is outside of the image is `outside`."""
     for _ in range(steps):
@@ -68,18 +74,17 @@ def test_near_boundaries_in_a_graph(xla: bool):
 
 def test_measures_of_unknown_sizes_are_those_of_numpy():
     ids = draw_ids(3, 30, 45)
-    logits = draw_logits(ids, 4)
-    image = np.random.default_rng(5).normal(size=(2, 30, 45, 3)).astype(np.float32)
+    shares = softmax(draw_logits(ids, 4))
+    pixels = np.random.default_rng(5).integers(0, 256, (2, 30, 45, 3), np.uint8)
     signature = [
         tf.TensorSpec([None, None, None], tf.uint8),
         tf.TensorSpec([None, None, None, CLASSES], tf.float32),
-        tf.TensorSpec([None, None, None, 3], tf.float32),
+        tf.TensorSpec([None, None, None, 3], tf.uint8),
     ]
-    found = {
-        key: value.numpy() for key, value in tf.function(measure, input_signature=signature)(ids, logits, image).items()
-    }
+    measured = tf.function(measure, input_signature=signature)(ids, shares, pixels)
+    found = {key: value.numpy() for key, value in measured.items()}
     reach = int(reach_of(30, 45))
-    for place, (truth, shown) in enumerate(zip(ids, logits.argmax(-1), strict=True)):
+    for place, (truth, shown) in enumerate(zip(ids, shares.argmax(-1), strict=True)):
         valid = truth != IGNORE
         near = near_boundaries(tf.constant(ids), reach).numpy()[place]
         for key, chosen in (("confusions", valid), ("near", near & valid)):
@@ -90,18 +95,17 @@ def test_measures_of_unknown_sizes_are_those_of_numpy():
             true, predicted = (boundary_of(each, valid, number, reach) for each in (truth, shown))
             counts = [(true & predicted).sum(), true.sum(), predicted.sum()]
             assert found["boundary"][place, number].tolist() == counts
-        np.testing.assert_allclose(found["color"][place], image[place].mean(axis=(0, 1)), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(found["color"][place], pixels[place].mean(axis=(0, 1)), rtol=1e-5)
 
 
 def test_the_confidence_of_each_valid_pixel_counts_once():
     ids = draw_ids(6, 24, 40)
-    logits = draw_logits(ids, 7)
-    levels = measure(tf.constant(ids), tf.constant(logits), tf.zeros([2, 24, 40, 3]))["levels"].numpy()
-    probabilities = np.exp(logits - logits.max(-1, keepdims=True).astype(np.float64))
-    probabilities /= probabilities.sum(-1, keepdims=True)
+    probabilities = softmax(draw_logits(ids, 7))
+    pixels = tf.zeros([2, 24, 40, 3], tf.uint8)
+    levels = measure(tf.constant(ids), tf.constant(probabilities), pixels)["levels"].numpy()
     for place, truth in enumerate(ids):
         valid = truth != IGNORE
-        confidence, correct = probabilities[place].max(-1)[valid], (logits[place].argmax(-1) == truth)[valid]
+        confidence, correct = probabilities[place].max(-1)[valid], (probabilities[place].argmax(-1) == truth)[valid]
         assert levels[place].sum(axis=1).tolist() == [(~correct).sum(), correct.sum()]
         bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
         gaps = [abs(confidence[bins == each].sum() - correct[bins == each].sum()) for each in range(BINS)]

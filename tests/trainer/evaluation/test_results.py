@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES
-from beam_pipelines.contract.normalization import Normalization
 from tests.support.results import results_of
 from trainer.evaluation.calibration import BINS
 from trainer.evaluation.measures import CONFIDENCE_LEVELS
@@ -31,21 +30,19 @@ def test_what_is_written_is_read():
 
 
 def test_results_of_the_rows_of_images():
-    normalization = Normalization((0.5, 0.25, 0.75), (0.2, 0.0, 0.1))
     row = {
         "confusions": np.eye(3, dtype=np.int64),
         "near": np.zeros((3, 3), np.int64),
         "boundary": np.zeros((3, 3), np.int64),
         "levels": np.ones((2, CONFIDENCE_LEVELS), np.int64),
         "label_quality": np.float32(0.5),
-        "color": np.array([1, -0.1, 0], np.float32),
+        "color": np.array([180, 40, 200], np.float32),
     }
-    found = ImageResults.of_rows(["a", "ü/b"], [row, row], normalization)
+    found = ImageResults.of_rows(["a", "ü/b"], [row, row])
     assert found.filenames == ("a", "ü/b")
     assert found.calibration.shape == (2, BINS, 3)
     assert found.calibration[..., 0].sum(axis=1).tolist() == [2 * CONFIDENCE_LEVELS] * 2
-    luma = 0.299 * 0.7 + 0.587 * 0.15 + 0.114 * 0.75  # of pixels 0.7, 0.15 and 0.75 of white
-    np.testing.assert_allclose(found.brightness, 255 * luma, rtol=1e-6)
+    np.testing.assert_allclose(found.brightness, 0.299 * 180 + 0.587 * 40 + 0.114 * 200, rtol=1e-6)
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "text", "flipped"])

@@ -1,0 +1,110 @@
+"""Image and mask files as a data set at their own size: `beam_pipelines.build` reads them, in a process of its own.
+
+So a score is of the very pixels that training would read, by the same rules for layouts, label tables and bad files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+
+from rich.console import Console
+
+from beam_pipelines.contract.errors import UserError
+from beam_pipelines.contract.labels import BUILTIN_TABLES, LabelTable
+
+_SECONDS = 40.0  # that a build may take to clean up after it is stopped
+_LISTED = 10
+_REJECTED = "rejected.jsonl"  # in the folder of a data set: a line of JSON for each pair that is left out
+
+
+class SourceFilesError(UserError, ValueError):
+    """Image and mask files that can't be read as a data set; the message says how to fix it."""
+
+
+def check_installed() -> None:
+    """Raises SourceFilesError if Beam is not installed."""
+    if importlib.util.find_spec("apache_beam") is None:
+        raise SourceFilesError(
+            "--input reads image and mask files with beam_pipelines, whose apache-beam is not installed: run "
+            "pip install '.[pipelines]', or build them with --image_size=native where it is, and set --dataset"
+        )
+
+
+@contextlib.contextmanager
+def folder_for(keep: str | None) -> Iterator[str]:
+    """The folder for the data set: `keep`, or a temporary one, which is removed in the end."""
+    if keep is not None:
+        yield keep
+        return
+    with tempfile.TemporaryDirectory(prefix="street-scenes-", ignore_cleanup_errors=True) as folder:
+        yield f"{folder}/native"
+
+
+def build(folder: str, split: str, files: Mapping[str, str], labels: LabelTable, console: Console) -> int:
+    """Builds the split in `folder`, and names the pairs that are left out. The build says itself what is wrong.
+
+    Args:
+      files: option -> value; see `trainer.evaluation.options.FILES_OPTIONS`.
+      labels: the table of the model.
+
+    Returns:
+      the exit code of the build: 0 the data set is there, 1 it is not, 2 an option is wrong.
+
+    Raises:
+      SourceFilesError: no label table is set, and that of the model is not built in; or the build was killed.
+    """
+    options = {"labels": _name_of(labels, files), "splits": split, "moments_split": split, **files}
+    command = [sys.executable, "-m", "beam_pipelines.build", "--image_size=native", "--image_encoding=png"]
+    command += ["--no_transform_fn", f"--output={folder}", *(f"--{name}={value}" for name, value in options.items())]
+    console.file.flush()
+    code = _run(command)
+    if code < 0:
+        raise SourceFilesError(
+            f"the build of the data set was killed by signal {-code}, perhaps for its memory: run the command again, "
+            "with --keep_dataset to continue it"
+        )
+    for line in _rejected(f"{folder}/{_REJECTED}"):
+        console.print(line, highlight=False, markup=False)
+    return code
+
+
+def _name_of(labels: LabelTable, files: Mapping[str, str]) -> str:
+    if "labels" in files or (labels.name in BUILTIN_TABLES and BUILTIN_TABLES[labels.name]() == labels):
+        return labels.name
+    raise SourceFilesError(
+        f"the label table of the model, {labels.name!r}, is not built in: set --labels to the label file that its data "
+        "set was built with"
+    )
+
+
+def _run(command: list[str]) -> int:
+    """The exit code of a command, which is stopped if this process is."""
+    process = subprocess.Popen(command)
+    try:
+        return process.wait()
+    except BaseException:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_SECONDS)
+        process.kill()
+        process.wait()
+        raise
+
+
+def _rejected(path: str) -> Iterator[str]:
+    """A line for each of the first pairs that were left out, and their number."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            pairs = [json.loads(line) for line in file]
+    except (OSError, ValueError):  # a bucket, or a build that did not come that far and has said why
+        return
+    for pair in pairs[:_LISTED]:
+        yield f"not scored: {pair['key']}, {pair['reason']}: {pair['detail']}"
+    if len(pairs) > _LISTED:
+        yield f"not scored: {len(pairs) - _LISTED:,} more pairs"
