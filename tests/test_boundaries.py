@@ -70,6 +70,7 @@ ROOMS = {
         "config",
         "inference",
         "evaluation",
+        "formats",
         "training",
         "comparison",
         "task",
@@ -536,9 +537,12 @@ def test_the_trainer_loads_nothing_of_the_pipeline_but_the_contract() -> None:
 
 def test_the_trainer_needs_what_its_extra_installs(metadata: Path) -> None:
     modules = {"cloudml-hypertune": "hypertune", "pillow": "PIL", "google-crc32c": "google_crc32c", "pyyaml": "yaml"}
-    installed = {modules.get(name, name) for extra in ("", "trainer") for name in requirements(metadata)[extra]}
+    modules |= {"ai-edge-litert": "ai_edge_litert"}
+    needed = {extra: {modules.get(name, name) for name in names} for extra, names in requirements(metadata).items()}
     for module in TRAINER_SOURCES:
-        assert third_party(imports_of(module)) <= installed, module
+        late = needed["export"] if room_of(module) == "formats" else set[str]()
+        assert third_party(imports_of(module)) <= needed[""] | needed["trainer"] | late, module
+        assert third_party(imports_of(module, lazy=False)) <= needed[""] | needed["trainer"], module
 
 
 def test_the_pipeline_imports_nothing_of_the_trainer() -> None:

@@ -79,14 +79,14 @@ def import_tensorflow(verbose: bool = False) -> None:
     TF_CPP_MIN_LOG_LEVEL alone does not suppress messages from before TensorFlow has set up its log.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "2")
-    with contextlib.nullcontext() if verbose else _held_back():
+    with contextlib.nullcontext() if verbose else held_back():
         import tensorflow as tf
 
         tf.config.list_physical_devices()
 
 
 @contextlib.contextmanager
-def _held_back() -> Iterator[None]:
+def held_back() -> Iterator[None]:
     """Shows what is written to stderr only if the block fails.
 
     Redirects the file descriptor, since native code does not write to Python's sys.stderr.

@@ -12,6 +12,8 @@ from trainer.inference.views import WHOLE, Views, take_views
 from trainer.settings import Option, one_of
 
 FORMS = ("train_ids", "cityscapes_submission")
+SAVED_MODEL = "savedmodel"
+SUFFIXES = {"onnx": ".onnx", "litert": ".tflite"}  # of the formats that are one file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,10 @@ class ExportSettings:
 
     model: str
     output: str
+    format: str = SAVED_MODEL
     image_size: tuple[int, int] | None = None
+    dataset: str | None = None
+    split: str = "val"
     views: Views = WHOLE
     overwrite: bool = False
     verbose: bool = False
@@ -60,6 +65,23 @@ _OPACITY = Option(
     metavar="0..1",
     help="opacity of the colors (default %(default)s)",
     needs=(one_of("as", "train_ids"),),
+)
+
+
+_CHECK = (
+    Option(
+        "dataset",
+        type=arguments.dataset,
+        metavar="DIR",
+        help="data set on which the file is compared with the model",
+        needs=(one_of("format", *SUFFIXES),),
+    ),
+    Option(
+        "split",
+        default=ExportSettings.split,
+        help="split to compare on (default: %(default)s)",
+        needs=(one_of("format", *SUFFIXES),),
+    ),
 )
 
 
@@ -127,29 +149,59 @@ def parse_export(argv: Sequence[str] | None = None) -> ExportSettings:
     """Raises SystemExit with code 2 and a message if the arguments are wrong."""
     parser = export_parser()
     values = vars(parser.parse_args(argv))
-    return ExportSettings(views=take_views(parser, values), **values)
+    views = take_views(parser, values)
+    suffix = SUFFIXES.get(values["format"], "")
+    if not values["output"].endswith(suffix):
+        parser.error(f"argument --output: {values['output']} does not end in {suffix}")
+    if suffix and views.window is not None:
+        parser.error(
+            f"argument --window: not possible with --format={values['format']}; leave it out, or set "
+            f"--format={SAVED_MODEL}"
+        )
+    given = settings.given(parser, argv)
+    if problem := settings.contradiction(_CHECK, given, values):
+        parser.error(problem)
+    if "split" in given and values["dataset"] is None:
+        parser.error("argument --split: has no effect without --dataset; leave it out, or set --dataset=DIR")
+    return ExportSettings(views=views, **values)
 
 
 def export_parser() -> argparse.ArgumentParser:
     """The parser of `python -m trainer.export`."""
     parser = argparse.ArgumentParser(
         prog="python -m trainer.export",
-        description="Writes a SavedModel that takes images, encoded or as a tensor, and returns their train ids.",
+        description="Writes a SavedModel that takes images, encoded or as a tensor, and returns their train ids. Or "
+        "writes one file for ONNX Runtime or LiteRT that takes a tensor, compares it with the model on a data set, and "
+        "describes both in FILE.json beside it.",
         allow_abbrev=False,
     )
     arguments.add_model(parser)
     parser.add_argument(
-        "--output", required=True, type=arguments.place, metavar="DIR", help="folder to write to, local or gs://"
+        "--output",
+        required=True,
+        type=arguments.place,
+        metavar="DIR|FILE",
+        help="folder to write to, local or gs://; for onnx and litert a file, .onnx or .tflite",
+    )
+    parser.add_argument(
+        "--format",
+        choices=(SAVED_MODEL, *SUFFIXES),
+        default=SAVED_MODEL,
+        help="what to write; onnx and litert need the extra `export` (default: %(default)s)",
     )
     parser.add_argument(
         "--image_size",
         type=arguments.image_size,
         metavar="HxW",
         help="size that encoded images are resized to and tensors must have (else the height in the data set, and the "
-        "aspect ratio of the image)",
+        "aspect ratio of the image; for onnx and litert the size of the images in the data set)",
     )
     arguments.add_window(parser, "each image, at its own size or --image_size")
-    parser.add_argument("--overwrite", action="store_true", help="replace a SavedModel in the output folder")
+    for option in _CHECK:
+        option.add_to(parser)
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace a SavedModel in the output folder, or the file"
+    )
     arguments.add_verbose(parser)
     return parser
 

@@ -90,7 +90,7 @@ def export_model(
     """
     folder = folder.rstrip("/")
     check_free(folder, overwrite)
-    _check_size(model, size, views)
+    check_size(model, size, views)
     save = functools.partial(_save, model=model, description=description, size=size, views=views)
     try:
         with refusals():
@@ -199,7 +199,7 @@ def check_free(folder: str, overwrite: bool) -> None:
         )
 
 
-def _check_size(model: keras.Model, size: tuple[int, int] | None, views: Views) -> None:
+def check_size(model: keras.Model, size: tuple[int, int] | None, views: Views) -> None:
     """Raises ExportError if the model takes images of another size only; ViewsError if its windows do not fit."""
     check_window(model, views)
     if size is not None:
