@@ -159,6 +159,8 @@ def test_keys_show_truth_prediction_and_errors(browser: Chrome, page: Path) -> N
     assert text_of(browser, "#viewer .caption").startswith("scene-03.png")
     press(browser, "4")
     assert browser.execute_script(seen, "#viewer") == [["errors", "1"]]
+    browser.execute_script("document.querySelector('#viewer [data-view=\"1\"]').click()")
+    assert browser.execute_script(seen, "#viewer") == [["truth", "1"]]
 
 
 def test_the_matrix_tells_pixels_by_mouse_and_keyboard(browser: Chrome, page: Path, split: Split) -> None:

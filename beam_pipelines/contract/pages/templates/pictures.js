@@ -33,6 +33,7 @@ stacks.forEach((stack, number) => stack.addEventListener("click", () => enlarge(
 viewer.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (button?.dataset.step) enlarge(enlarged + Number(button.dataset.step));
+  else if (button?.dataset.view) views[button.dataset.view].click();
   else if (button || event.target === viewer) viewer.close();
 });
 addEventListener("keydown", (event) => {
