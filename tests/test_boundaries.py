@@ -62,6 +62,7 @@ ROOMS = {
         "arguments",
         "cluster",
         "files",
+        "tracking",
         "models",
         "objective",
         "data",
@@ -526,11 +527,28 @@ def test_the_trainer_loads_nothing_of_the_pipeline_but_the_contract() -> None:
     assert {name for name in loaded if name.startswith(f"{PACKAGE}.")} <= {*CONTRACT, *PICTURE_GRAPHS}
 
 
+# The modules that import what only another extra installs, and only where they use it.
+OPTIONAL = {
+    f"{TRAINER}.tracking.in_mlflow": "tracking",
+    f"{TRAINER}.tracking.in_wandb": "tracking",
+}
+
+
 def test_the_trainer_needs_what_its_extra_installs(metadata: Path) -> None:
-    modules = {"cloudml-hypertune": "hypertune", "pillow": "PIL", "google-crc32c": "google_crc32c", "pyyaml": "yaml"}
-    installed = {modules.get(name, name) for extra in ("", "trainer") for name in requirements(metadata)[extra]}
+    modules = {
+        "cloudml-hypertune": "hypertune",
+        "mlflow-skinny": "mlflow",
+        "pillow": "PIL",
+        "google-crc32c": "google_crc32c",
+        "pyyaml": "yaml",
+    }
+    found = requirements(metadata)
+    installed = {extra: {modules.get(name, name) for name in names} for extra, names in found.items()}
     for module in TRAINER_SOURCES:
-        assert third_party(imports_of(module)) <= installed, module
+        always = installed[""] | installed["trainer"]
+        assert third_party(imports_of(module, lazy=False)) <= always, f"{module}: optional packages are imported late"
+        assert third_party(imports_of(module)) <= always | installed.get(OPTIONAL.get(module, ""), set()), module
+    assert OPTIONAL.keys() <= TRAINER_SOURCES.keys()
 
 
 def test_the_pipeline_imports_nothing_of_the_trainer() -> None:
