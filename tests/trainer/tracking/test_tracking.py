@@ -19,7 +19,7 @@ from rich.console import Console
 
 import tests.support.tiny  # noqa: F401  enters its model into the table
 from tests.support import wandb_files
-from tests.support.runs import RESUMED, assert_same, command, rows, start, train_here, train_several, wait_for
+from tests.support.runs import RESUMED, assert_same, command, rows, start, train_here, train_several
 from trainer.config import parse_train
 from trainer.tracking import TRACKERS, follower
 from trainer.tracking.facts import About, metrics_of
@@ -45,8 +45,11 @@ ROWS: Sequence[dict[str, Any]] = [
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A database of MLflow; what it does not hold is written below its folder."""
+    import mlflow
+
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    mlflow.MlflowClient().search_experiments()  # makes the tables: one that is killed over it leaves some, for good
     return tmp_path / "mlflow.db"
 
 
@@ -78,6 +81,26 @@ def without_speed(metrics: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in metrics.items() if not name.endswith("images_per_second")}
 
 
+# Killed between two checkpoints, when the tracker has what the first two cover.
+KILLED = """
+import os, signal, sys, time, keras, tests.support.tiny
+from pathlib import Path
+from trainer.config import parse_train
+from trainer.training.run import run
+
+class Killed(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs):
+        while logs["step"] == 8:
+            time.sleep(0.05)
+            record = Path(config.places.output, "tracking.json")
+            if record.exists() and '"train": 6' in record.read_text():
+                os.kill(os.getpid(), signal.SIGKILL)
+
+config = parse_train(sys.argv[1:])
+run(config, [Killed()])
+"""
+
+
 def test_a_killed_run_goes_on_in_the_same_run_of_mlflow_to_the_same_bits(
     dataset: Path, tmp_path: Path, store: Path
 ) -> None:
@@ -85,11 +108,9 @@ def test_a_killed_run_goes_on_in_the_same_run_of_mlflow_to_the_same_bits(
 
     folder, alone = tmp_path / "run", tmp_path / "alone"
     options = ("--epochs=3", *RESUMED[1:], "--no_export", "--no_report", "--track=mlflow")
-    process = start(command(dataset, folder, *options))
-    wait_for(folder, 8, process)
-    process.kill()
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL, "it was over before"
+    process = start([sys.executable, "-c", KILLED, *command(dataset, folder, *options)[3:]])
+    process.communicate(timeout=400)
+    assert process.returncode == -signal.SIGKILL
     said = train_several(dataset, {folder: options, alone: options[:-1]})
     assert_same(folder, alone)
     (found,) = mlflow_runs()
