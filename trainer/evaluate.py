@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from trainer.evaluation.options import parse_evaluate
 
     settings = parse_evaluate(argv)
-    views = " or fewer views (--scales, --flip)" if settings.flip or len(settings.scales) > 1 else ""
+    views = " or fewer views (--scales, --flip)" if settings.views.several else ""
 
     def check() -> None:
         from trainer.data.manifest import check_local
@@ -94,8 +94,7 @@ def _evaluate(
                 split,
                 batch=settings.batch_per_replica,
                 strategy=strategy,
-                scales=settings.scales,
-                flip=settings.flip,
+                views=settings.views,
                 on_progress=on_progress,
             )
     except READ_ERRORS as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,9 @@ from beam_pipelines.contract.manifest import Manifest
 from trainer.data.batches import evaluation_batches
 from trainer.data.dataset import Split, share_of, steps_of_epoch
 from trainer.evaluation.metrics import Intervals, Scores, bootstrap_interval, confusions
+from trainer.inference.logits import predict_logits
 from trainer.inference.model_file import Description
-from trainer.inference.views import predict_logits
+from trainer.inference.views import WHOLE, Views
 from trainer.objective.losses import SegmentationLoss
 
 Progress = Callable[[int, int], None]  # (images of this host so far, all images of this host)
@@ -43,7 +44,7 @@ class Evaluation:
       confusion: int64[C, C], the exact sum over the images of all hosts.
       loss: mean cross entropy of the valid pixels of all hosts, in nats, for any training loss; NaN if no pixel is
         valid.
-      scales, flip: the test-time augmentation; see `predict_logits`.
+      views: what the model saw of each image; see `predict_logits`.
     """
 
     split: str
@@ -52,8 +53,7 @@ class Evaluation:
     confusions: np.ndarray
     confusion: np.ndarray
     loss: float
-    scales: tuple[float, ...]
-    flip: bool
+    views: Views
 
     @functools.cached_property
     def scores(self) -> Scores:
@@ -77,12 +77,11 @@ def evaluate(
     *,
     batch: int,
     strategy: tf.distribute.Strategy,
-    scales: Sequence[float] = (1.0,),
-    flip: bool = False,
+    views: Views = WHOLE,
     on_progress: Progress | None = None,
 ) -> Evaluation:
     """Evaluates `model` once; see `Evaluator`."""
-    return Evaluator(model, split, batch=batch, strategy=strategy, scales=scales, flip=flip)(on_progress)
+    return Evaluator(model, split, batch=batch, strategy=strategy, views=views)(on_progress)
 
 
 class EvaluationStoppedError(Exception):
@@ -97,7 +96,7 @@ class Evaluator:
 
     Args:
       batch: images on each replica at a time; 1 for images of several sizes. The result does not depend on it.
-      scales, flip: see `predict_logits`.
+      views: see `predict_logits`.
 
     Raises:
       EvaluationError: the model does not have an output for each class, or takes images of one size only and a scale
@@ -112,16 +111,14 @@ class Evaluator:
         *,
         batch: int,
         strategy: tf.distribute.Strategy,
-        scales: Sequence[float] = (1.0,),
-        flip: bool = False,
+        views: Views = WHOLE,
     ) -> None:
-        _check(model, split, scales)
+        _check(model, split, views.scales)
         self._model = model
         self._split = split
         self._batch = batch if split.manifest.pixels.uniform else 1
         self._strategy = strategy
-        self._scales = tuple(scales)
-        self._flip = flip
+        self._views = views
         self._labels = split.manifest.labels
         self._images = 0  # of this host
         self._steps = 0
@@ -164,8 +161,7 @@ class Evaluator:
             confusions=np.stack([count for _, count in ordered]),
             confusion=total,
             loss=float(losses[0] / losses[1]) if losses[1] else math.nan,
-            scales=self._scales,
-            flip=self._flip,
+            views=self._views,
         )
 
     def _one_pass(self) -> Iterator[Any]:
@@ -211,7 +207,7 @@ class Evaluator:
 
     def _evaluate_batch(self, images: tf.Tensor, mask: tf.Tensor, stop: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """One replica -> counts int64[batch, C, C], their sum, [sum of losses, sum of weights], `stop` as 0 or 1."""
-        logits = predict_logits(self._model, images, self._scales, self._flip)
+        logits = predict_logits(self._model, images, self._views)
         counts = confusions(mask, tf.argmax(logits, axis=-1, output_type=tf.int32), self._labels.num_classes)
         losses = tf.stack(SegmentationLoss()(mask, [logits]))
         return counts, tf.reduce_sum(counts, axis=0), losses, tf.cast(stop, tf.int32)
@@ -231,15 +227,13 @@ def renormalized(model: keras.Model, description: Description, manifest: Manifes
     return keras.Model(images, model(rescaled))
 
 
-def _check(model: keras.Model, split: Split, scales: Sequence[float]) -> None:
+def _check(model: keras.Model, split: Split, scales: tuple[float, ...]) -> None:
     classes, channels = split.manifest.labels.num_classes, model.outputs[0].shape[-1]
     if channels != classes:
         raise EvaluationError(
             f"the model has {channels} classes, but {split.folder} has {classes}: use the data set that the model was "
             "trained on, or one built with the same --labels"
         )
-    if not scales or any(not 0 < scale < math.inf for scale in scales):
-        raise EvaluationError(f"scales {list(scales)}: set one or more numbers above 0")
     height, width = model.input_shape[1:3]
     if (height, width) != (None, None) and set(scales) != {1}:
         raise EvaluationError(

@@ -12,7 +12,7 @@ import tensorflow as tf
 from trainer.data.batches import evaluation_batches
 from trainer.data.dataset import Split
 from trainer.evaluation.evaluator import Evaluation
-from trainer.inference.views import predict_logits
+from trainer.inference.logits import predict_logits
 
 _SHOWN = 2  # images of each kind
 _CAPTION = 72  # characters of a file name
@@ -35,7 +35,7 @@ def pick_examples(evaluation: Evaluation, split: Split, model: keras.Model) -> l
     for batch in evaluation_batches(split, 1):
         position = int(batch["position"][0])
         if position in captions:
-            logits = predict_logits(model, batch["image"], evaluation.scales, evaluation.flip)
+            logits = predict_logits(model, batch["image"], evaluation.views)
             found[position] = Example(
                 caption=captions[position],
                 image=split.manifest.moments.normalization.to_pixels(batch["image"][0].numpy()),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from trainer import arguments
 from trainer.cluster import ONE_HOST_STRATEGIES
 from trainer.evaluation.report import FILES
+from trainer.inference.views import WHOLE, Views, take_views
 from trainer.settings import Option
 
 
@@ -21,8 +22,7 @@ class EvaluateSettings:
     split: str = "val"
     output: str | None = None
     batch_per_replica: int = 4
-    scales: tuple[float, ...] = (1.0,)
-    flip: bool = False
+    views: Views = WHOLE
     strategy: str = "auto"
     logical_devices: int | None = None
     verbose: bool = False
@@ -47,7 +47,8 @@ _BATCH = Option(
 
 def parse_evaluate(argv: Sequence[str] | None = None) -> EvaluateSettings:
     """Raises SystemExit with code 2 and a message if the arguments are wrong."""
-    return EvaluateSettings(**vars(evaluate_parser().parse_args(argv)))
+    values = vars(evaluate_parser().parse_args(argv))
+    return EvaluateSettings(views=take_views(values), **values)
 
 
 def evaluate_parser() -> argparse.ArgumentParser:

@@ -145,8 +145,8 @@ def _identity(settings: PredictSettings) -> dict[str, Any]:
         "images": _absolute(settings.images),
         "as": settings.form,
         "overlay_opacity": settings.overlay_opacity,
-        "scales": list(settings.scales),
-        "flip": settings.flip,
+        "scales": list(settings.views.scales),
+        "flip": settings.views.flip,
     }
 
 

@@ -53,7 +53,7 @@ def predict(settings: PredictSettings) -> Outcome:
     check_targets(pictures, settings)
     folder = OutputFolder(pictures, settings)
     model, description = load_model(settings.model)
-    segmenter = Segmenter(model, description, scales=settings.scales, flip=settings.flip)
+    segmenter = Segmenter(model, description, views=settings.views)
     worker = _Worker(segmenter, description.labels, settings, folder.kept)
     missing = [each for each in pictures if not folder.kept.issuperset(targets_of(each, settings).values())]
     if missing:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from beam_pipelines.contract.pixel import MAX_IMAGE_PIXELS
 from trainer import arguments, settings
+from trainer.inference.views import WHOLE, Views, take_views
 from trainer.settings import Option, one_of
 
 FORMS = ("train_ids", "cityscapes_submission")
@@ -22,8 +23,7 @@ class PredictSettings:
     output: str
     form: str = "train_ids"
     overlay_opacity: float = 0.5
-    scales: tuple[float, ...] = (1.0,)
-    flip: bool = False
+    views: Views = WHOLE
     max_image_pixels: int = MAX_IMAGE_PIXELS
     overwrite: bool = False
     verbose: bool = False
@@ -68,7 +68,7 @@ def parse_predict(argv: Sequence[str] | None = None) -> PredictSettings:
     values = vars(parser.parse_args(argv))
     if problem := settings.contradiction([_OPACITY], settings.given(parser, argv), values):
         parser.error(problem)
-    return PredictSettings(form=values.pop("as"), **values)
+    return PredictSettings(form=values.pop("as"), views=take_views(values), **values)
 
 
 def predict_parser() -> argparse.ArgumentParser:

@@ -7,14 +7,14 @@ resized back. If the data set has images of several sizes, an image keeps its ow
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from trainer.inference.logits import predict_logits
 from trainer.inference.model_file import Description
-from trainer.inference.views import predict_logits
+from trainer.inference.views import WHOLE, Views
 
 # A float32 mean can be slightly less than an exact half; other means of up to 500 pixels differ from it by more.
 _HALF = 0.5 + 1e-3
@@ -25,7 +25,7 @@ class Segmenter:
 
     Args:
       size: (height, width) that images are resized to instead, whatever their aspect ratio.
-      scales, flip: see `trainer.inference.views.predict_logits`.
+      views: see `trainer.inference.logits.predict_logits`.
 
     Attributes:
       probabilities: a tf.function of RGB images uint8[B, H, W, 3] -> float32[B, H, W, C], which sum to 1 over C.
@@ -40,14 +40,12 @@ class Segmenter:
         description: Description,
         *,
         size: tuple[int, int] | None = None,
-        scales: Sequence[float] = (1.0,),
-        flip: bool = False,
+        views: Views = WHOLE,
     ) -> None:
         self._model = model
         self._description = description
         self._size = size
-        self._scales = tuple(scales)
-        self._flip = flip
+        self._views = views
         sides = size or (None, None)
         # Not decorators, which hold only a weak reference to the instance.
         self._segment = tf.function(
@@ -76,7 +74,7 @@ class Segmenter:
     def _segmented(self, pixels: tf.Tensor) -> tf.Tensor:
         """float32[B, h, w, 3] of 0..255 -> probabilities float32[B, h, w, C]."""
         normalized = _normalized(pixels, self._description)
-        return tf.nn.softmax(predict_logits(self._model, normalized, self._scales, self._flip))
+        return tf.nn.softmax(predict_logits(self._model, normalized, self._views))
 
 
 def network_input(images: tf.Tensor, description: Description, size: tuple[int, int] | None = None) -> tf.Tensor:

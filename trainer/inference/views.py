@@ -1,50 +1,51 @@
-"""Test-time augmentation: the mean prediction over several scales of an image and its mirror image."""
+"""What a model sees of an image, as settings. Needs no TensorFlow, so that `--help` does not wait for it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import math
+from dataclasses import dataclass
 from typing import Any
 
-import keras
-import numpy as np
-import tensorflow as tf
-
-from trainer.models import as_list
+from beam_pipelines.contract.errors import UserError
 
 
-def predict_logits(
-    model: keras.Model, images: tf.Tensor, scales: Sequence[float] = (1.0,), flip: bool = False
-) -> tf.Tensor:
-    """Normalized images float32[B, H, W, 3] -> logits float32[B, H, W, C] of the model's first output.
+class ViewsError(UserError, ValueError):
+    """Views that can't be made; the message says how to fix it."""
 
-    The views of an image are its `scales` and, with `flip`, their mirror images. With several views, the result is the
-    logarithm of their mean probabilities. As in DeepLab (`predict_labels_multi_scale` in tensorflow/models,
-    research/deeplab/model.py), the logits of a view are resized back, not its probabilities.
+
+@dataclass(frozen=True)
+class Views:
+    """The views of an image whose probabilities are averaged; see `trainer.inference.logits.predict_logits`.
+
+    Attributes:
+      scales: multiples of the image's size, above 0.
+      flip: also the mirror image, at each scale.
+      window: (height, width) of the windows in which the model sees each view, in pixels; None for the whole view.
+      overlap: of windows that follow each other, as a fraction of the window.
+
+    Raises:
+      ViewsError: no scale, or one that is not above 0.
     """
-    if not flip and len(scales) == 1:
-        return _views(model, images, scales[0], flip=False)[0]
-    views = [logits for scale in scales for logits in _views(model, images, scale, flip)]
-    mean = tf.add_n([tf.nn.softmax(logits) for logits in views]) / len(views)
-    return tf.math.log(tf.maximum(mean, np.finfo(np.float32).tiny))
+
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    window: tuple[int, int] | None = None
+    overlap: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.scales or any(not 0 < scale < math.inf for scale in self.scales):
+            raise ViewsError(f"scales {list(self.scales)}: set one or more numbers above 0")
+
+    @property
+    def several(self) -> bool:
+        return self.flip or len(self.scales) > 1
 
 
-def _views(model: keras.Model, images: tf.Tensor, scale: float, flip: bool) -> list[tf.Tensor]:
-    """The logits of the images at `scale`, and with `flip` of their mirror images, resized and mirrored back."""
-    sides = [images.shape[axis] or tf.shape(images)[axis] for axis in (1, 2)]
-    seen = images if scale == 1 else tf.image.resize(images, [_scaled(side, scale) for side in sides])
-    seen = (
-        tf.concat([seen, tf.reverse(seen, [2])], axis=0) if flip else seen
-    )  # in one batch, so that the model is traced once
-    logits = tf.cast(as_list(model(seen, training=False))[0], tf.float32)
-    logits = logits if scale == 1 else tf.image.resize(logits, sides)
-    if not flip:
-        return [logits]
-    straight, mirrored = tf.split(logits, 2)
-    return [straight, tf.reverse(mirrored, [2])]
+WHOLE = Views()  # an image as it is
 
 
-def _scaled(side: Any, scale: float) -> Any:
-    """A side in pixels, at least 1: an int, or an int32 scalar if `side` is one."""
-    if isinstance(side, int):
-        return max(1, round(side * scale))
-    return tf.maximum(1, tf.cast(tf.round(tf.cast(side, tf.float32) * scale), tf.int32))
+def take_views(values: dict[str, Any]) -> Views:
+    """Makes Views from parsed `values`, and removes from them what it uses."""
+    names = [field.name for field in dataclasses.fields(Views) if field.name in values]
+    return Views(**{name: values.pop(name) for name in names})

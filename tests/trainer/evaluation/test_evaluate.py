@@ -21,6 +21,7 @@ from trainer.data.dataset import open_split
 from trainer.evaluate import main
 from trainer.evaluation.options import EvaluateSettings, parse_evaluate
 from trainer.inference.model_file import Description, save_model
+from trainer.inference.views import Views
 
 # TensorFlow's tensors take no `copy` keyword yet, which NumPy 2 says wherever Keras saves a variable.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -196,5 +197,5 @@ def test_wrong_arguments(argument: str, message: str, capsys: pytest.CaptureFixt
 
 def test_settings():
     settings = parse_evaluate(["--model=run", "--dataset=data", "--scales=0.75,1", "--flip", "--logical_devices=2"])
-    expected = EvaluateSettings(model="run", dataset="data", scales=(0.75, 1.0), flip=True, logical_devices=2)
+    expected = EvaluateSettings(model="run", dataset="data", views=Views((0.75, 1.0), flip=True), logical_devices=2)
     assert settings == expected

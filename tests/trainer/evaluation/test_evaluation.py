@@ -30,8 +30,9 @@ from trainer.evaluation.evaluator import (
     evaluate,
     renormalized,
 )
+from trainer.inference.logits import predict_logits
 from trainer.inference.model_file import Description, save_model
-from trainer.inference.views import predict_logits
+from trainer.inference.views import Views, ViewsError
 
 # TensorFlow's tensors take no `copy` keyword yet, which NumPy 2 says wherever Keras saves a variable.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -101,7 +102,7 @@ def test_every_image_counts_once_and_as_in_numpy(folders: dict[str, str], model:
     assert [scores.pixel_accuracy for scores in found.image_scores] == [np.trace(each) / each.sum() for each in counts]
     assert found.loss == pytest.approx(loss, rel=1e-5)
     assert found.filenames == tuple(example["filename"].decode() for example in examples_of(folders[name]))
-    assert (found.split, found.scales, found.flip) == ("train", (1.0,), False)
+    assert (found.split, found.views) == ("train", Views())
     assert found.intervals.mean_iou[0] < found.scores.mean_iou < found.intervals.mean_iou[1]
 
 
@@ -196,11 +197,12 @@ strategy = make_strategy(cluster=parse_cluster(settings["environment"]), logical
 from trainer.data.dataset import open_split
 from trainer.evaluation.evaluator import evaluate
 from trainer.inference.model_file import load_model
+from trainer.inference.views import Views
 
 with strategy.scope():
     model, _ = load_model(settings["model"])
 for name, (folder, batch, scales) in settings["runs"].items():
-    found = evaluate(model, open_split(folder, "train"), batch=batch, strategy=strategy, scales=scales)
+    found = evaluate(model, open_split(folder, "train"), batch=batch, strategy=strategy, views=Views(tuple(scales)))
     arrays = {"confusions": found.confusions, "confusion": found.confusion, "filenames": np.array(found.filenames)}
     np.savez(settings["output"] + name, loss=found.loss, replicas=strategy.num_replicas_in_sync, **arrays)
 """
@@ -232,7 +234,7 @@ def test_two_replicas_count_the_same_to_the_last_pixel(
     assert start(tmp_path / "two", model_file, runs, devices=2).wait() == 0
     for name, (folder, _, scales) in runs.items():
         found = np.load(tmp_path / "two" / f"{name}.npz")
-        expected = evaluate(model, open_split(folder, "train"), batch=16, strategy=ONE, scales=scales)
+        expected = evaluate(model, open_split(folder, "train"), batch=16, strategy=ONE, views=Views(tuple(scales)))
         assert found["replicas"] == 2
         np.testing.assert_array_equal(found["confusions"], expected.confusions)
         np.testing.assert_array_equal(found["confusion"], expected.confusion)
@@ -296,17 +298,18 @@ def test_views_are_averaged_as_in_numpy(scales: tuple[float, ...], flip: bool):
             logits = local(seen[:, :, ::step].astype(np.float32)).numpy()[:, :, ::step]
             probabilities.append(softmax(resized(logits, 8, 12)))
     expected = np.mean(probabilities, axis=0)
+    views = Views(scales, flip)
     unknown = tf.function(
-        lambda x: predict_logits(local, x, scales, flip), input_signature=[tf.TensorSpec([None, None, None, 3])]
+        lambda x: predict_logits(local, x, views), input_signature=[tf.TensorSpec([None, None, None, 3])]
     )
-    for logits in (predict_logits(local, images, scales, flip), unknown(images)):
+    for logits in (predict_logits(local, images, views), unknown(images)):
         np.testing.assert_allclose(softmax(logits.numpy()), expected, atol=1e-5)
 
 
 def test_a_probability_of_zero_has_a_finite_loss(split: Split):
     sure = make_model()
     sure.set_weights([1000 * weight for weight in sure.get_weights()])
-    assert np.isfinite(evaluate(sure, split, batch=16, strategy=ONE, flip=True).loss)
+    assert np.isfinite(evaluate(sure, split, batch=16, strategy=ONE, views=Views(flip=True)).loss)
 
 
 def test_images_of_another_data_set_are_normalized_as_the_model_knows_them(tmp_path: Path):
@@ -330,11 +333,11 @@ def test_what_does_not_go_together_is_refused(split: Split, model: keras.Model):
         evaluate(few, split, batch=1, strategy=ONE)
     fixed = make_model(shape=SIZE)
     with pytest.raises(EvaluationError, match=r"takes images of 8x12 only, so scales \[0.5, 1\] .* use scale 1"):
-        evaluate(fixed, split, batch=1, strategy=ONE, scales=(0.5, 1))
+        evaluate(fixed, split, batch=1, strategy=ONE, views=Views((0.5, 1)))
     assert isinstance(evaluate(fixed, split, batch=1, strategy=ONE), Evaluation)
     for scales in ((), (0, 1), (float("nan"),)):
-        with pytest.raises(EvaluationError, match="set one or more numbers above 0"):
-            evaluate(model, split, batch=1, strategy=ONE, scales=scales)
+        with pytest.raises(ViewsError, match="set one or more numbers above 0"):
+            Views(scales)
 
 
 def test_a_split_whose_file_rotted_stops(tmp_path: Path, model: keras.Model):

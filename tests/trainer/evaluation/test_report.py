@@ -31,6 +31,7 @@ from trainer.evaluation.metrics import METRICS, Scores, bootstrap_interval
 from trainer.evaluation.printed import print_scores
 from trainer.evaluation.report import FILES, write_report
 from trainer.inference.model_file import Description
+from trainer.inference.views import Views
 
 CAMVID = BUILTIN_TABLES["camvid11"]()
 ONE = tf.distribute.OneDeviceStrategy("/cpu:0")
@@ -55,7 +56,7 @@ def model() -> keras.Model:
 
 @pytest.fixture(scope="module")
 def evaluation(split: Split, model: keras.Model) -> Evaluation:
-    return evaluate(model, split, batch=16, strategy=ONE, flip=True)
+    return evaluate(model, split, batch=16, strategy=ONE, views=Views(flip=True))
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +209,7 @@ def test_of_few_images_each_is_shown_once(tmp_path: Path, model: keras.Model, sh
 
 def test_a_report_of_images_of_several_sizes(tmp_path: Path, model: keras.Model):
     several = open_split(str(write_dataset(tmp_path / "data", "png", (4,), ((8, 12), (20, 9)))), "train")
-    found = evaluate(model, several, batch=2, strategy=ONE, scales=(0.5, 1))
+    found = evaluate(model, several, batch=2, strategy=ONE, views=Views((0.5, 1)))
     write_report(str(tmp_path / "report"), found, several, model)
     assert {path.name for path in (tmp_path / "report").iterdir()} == WITHOUT_ROWS
 
@@ -252,8 +253,7 @@ def test_scores_of_nothing_are_reported(tmp_path: Path, split: Split, model: ker
         confusions=zeros,
         confusion=zeros[0],
         loss=math.nan,
-        scales=(1.0,),
-        flip=False,
+        views=Views(),
     )
     write_report(str(tmp_path), nothing, split, model)
     found = json.loads((tmp_path / "metrics.json").read_text())

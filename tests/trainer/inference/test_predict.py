@@ -27,6 +27,7 @@ from trainer.inference.model_file import save_model
 from trainer.inference.pictures import TYPES, find_pictures, load_picture, overlay
 from trainer.inference.request import parse_predict
 from trainer.inference.segmenter import Segmenter
+from trainer.inference.views import Views
 from trainer.predict import main
 
 # TensorFlow's tensors take no `copy` keyword yet, which NumPy 2 says wherever Keras saves a variable.
@@ -165,7 +166,7 @@ def test_wrong_arguments_end_with_2(wrong: str) -> None:
 
 def test_views_are_parsed_and_used(predict: Callable[..., int], tmp_path: Path) -> None:
     settings = parse_predict(["--model=a", "--images=b", "--output=c", "--scales=0.5,1.25", "--flip"])
-    assert (settings.scales, settings.flip) == ((0.5, 1.25), True)
+    assert settings.views == Views((0.5, 1.25), flip=True)
     picture = save(tmp_path / "noise.png", np.random.default_rng(0).integers(0, 256, (32, 64, 3), np.uint8))
     assert predict(picture, tmp_path / "one") == 0
     assert predict(picture, tmp_path / "many", "--scales=0.5") == 0

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -16,9 +15,10 @@ from beam_pipelines.pixels.conform import conform_image, fit
 from tests.support.builds import build, make_flat
 from tests.support.color_model import CITYSCAPES, blocky_ids, colors_of, describe, make_color_model, paint
 from trainer.data.dataset import open_dataset, read_manifest
+from trainer.inference.logits import predict_logits
 from trainer.inference.model_file import Description
 from trainer.inference.segmenter import Segmenter, network_input
-from trainer.inference.views import predict_logits
+from trainer.inference.views import Views
 
 # TensorFlow's tensors take no `copy` keyword yet, which NumPy 2 says wherever Keras sets a variable.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -143,10 +143,10 @@ def test_a_picture_of_the_trained_size_is_segmented_as_it_is_evaluated() -> None
     )
     images = np.stack([noise(32, 64, seed) for seed in range(2)])
     description = describe()
-    views: dict[str, Any] = {"scales": (0.75, 1.0), "flip": True}
+    views = Views((0.75, 1.0), flip=True)
     normalized = (images / 255 - description.mean) / description.std
-    logits = predict_logits(model, tf.constant(normalized, tf.float32), **views)
-    probabilities = Segmenter(model, description, **views).probabilities(images)
+    logits = predict_logits(model, tf.constant(normalized, tf.float32), views)
+    probabilities = Segmenter(model, description, views=views).probabilities(images)
     np.testing.assert_allclose(probabilities, tf.nn.softmax(logits), atol=1e-4)
     single = Segmenter(model, description).probabilities(images)
     assert abs(single - probabilities).numpy().max() > 1e-3
