@@ -529,6 +529,7 @@ def test_the_trainer_loads_nothing_of_the_pipeline_but_the_contract() -> None:
 
 # The modules that import what only another extra installs, and only where they use it.
 OPTIONAL = {
+    f"{TRAINER}.inference.frames": "video",
     f"{TRAINER}.tracking.in_mlflow": "tracking",
     f"{TRAINER}.tracking.in_wandb": "tracking",
 }
