@@ -21,6 +21,7 @@ from trainer.tracking import TRACKERS
 from trainer.tracking.facts import About, Record, Rows, TrackedRun, as_local, read_record, write_record
 
 FINISH_SECONDS = 600.0  # how long the end of a run waits for its files to be kept
+REACH_SECONDS = 60.0  # or less, if the tracker was never reached
 STOP_SECONDS = 10.0  # and a run that is stopped: a machine that is taken away leaves 30
 _PASSWORD = re.compile(r"://[^/\s]*@")
 _GOES_ON = "training goes on, and what is missing is added later"
@@ -94,9 +95,10 @@ class Follower:
             self._is_over = True
             self._changed.notify_all()
         if self._thread is not None:
-            self._thread.join(max(0.0, deadline - time.monotonic()))
+            self._thread.join(min(seconds, REACH_SECONDS))
+            self._thread.join(max(0.0, deadline - time.monotonic()) if self._place else 0.0)
             if self._thread.is_alive() and not self._problem:
-                self._problem = f"it did not answer within {seconds:g} s"
+                self._problem = "it has not answered yet"
         self._say()
         if self._is_behind:
             self._print("not all of the run is there; the same command, run again, adds what is missing")

@@ -29,6 +29,7 @@ class RunInMlflow:
         import mlflow
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)  # it logs that it makes its tables
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it logs each time that it tries again
         self._client = mlflow.MlflowClient()
         run = self._known(record.id) or self._found(record.key) or self._made(about, record.key)
         self._id = record.id = run.info.run_id

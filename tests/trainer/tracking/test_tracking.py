@@ -245,8 +245,19 @@ def test_a_tracker_that_hangs_is_waited_for_only_so_long(
             hanging.follow(ROWS)
     assert time.monotonic() - started < 10
     first, second = said.getvalue().splitlines()
-    assert first.startswith("--track=mlflow: it did not answer within 0.5 s; training goes on")
+    assert first.startswith("--track=mlflow: it has not answered yet; training goes on")
     assert second.endswith("run again, adds what is missing")
+
+
+def test_the_end_of_a_run_waits_less_for_a_tracker_that_was_never_reached(
+    tmp_path: Path, said: io.StringIO, deaf_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", deaf_server)
+    monkeypatch.setattr(follower, "REACH_SECONDS", 0.5)
+    started = time.monotonic()
+    with make_follower(tmp_path, said) as hanging:
+        hanging.finish(ROWS, dict)
+    assert time.monotonic() - started < 10
 
 
 @pytest.mark.parametrize("tracker", TRACKERS)
