@@ -15,7 +15,6 @@ from trainer.errors import refusal
 TYPES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 _TICKS = 1_000_000  # of FFmpeg's clock in a second
 _SLACK = 0.5  # seconds by which the sound of an intact file may be longer
-_UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED: FFmpeg takes BT.601
 
 
 def frames_of(path: str, *, every: int, max_pixels: int) -> Iterator[tuple[int, np.ndarray]]:
@@ -37,7 +36,7 @@ def frames_of(path: str, *, every: int, max_pixels: int) -> Iterator[tuple[int, 
                 _check(frame)
                 end = (frame.time or 0.0) + float(1 / (stream.average_rate or 1))
                 if (number - 1) % every == 0:
-                    yield number, _rgb(frame)
+                    yield number, frame.to_ndarray(format="rgb24")  # by the matrix that the frame names
             _check_complete(container, stream, number, end)
     except tf.errors.OpError as error:
         raise PictureError("unreadable", str(refusal(error) or error.message)) from error
@@ -81,13 +80,6 @@ def _check_complete(container: Any, stream: Any, number: int, end: float) -> Non
     lasts = (container.duration or 0) / _TICKS
     if not stream.frames and lasts - end > _SLACK:
         raise PictureError("truncated", f"{_after(number)}at {end:.1f} s, the file ends, which says {lasts:.1f} s")
-
-
-def _rgb(frame: Any) -> np.ndarray:
-    """By the matrix of the colors that the video names."""
-    matrix = None if frame.colorspace == _UNSPECIFIED else frame.colorspace
-    pixels: np.ndarray = frame.to_ndarray(format="rgb24", src_colorspace=matrix)
-    return pixels
 
 
 def _after(number: int) -> str:
