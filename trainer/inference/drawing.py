@@ -8,13 +8,14 @@ import numpy as np
 from PIL import Image
 
 from beam_pipelines.contract.labels import LabelTable
+from trainer.inference.submission import label_ids_of
 
 
 class Drawing:
     """Makes the files of a form, see `trainer.inference.outputs.targets_of`.
 
     Raises:
-      PredictionError: the benchmark of the form has other classes than the model.
+      SubmissionError: the benchmark of the form has other classes than the model.
     """
 
     def __init__(self, labels: LabelTable, form: str, overlay_opacity: float) -> None:
