@@ -71,7 +71,7 @@ clean:
 # Of foolbox a test needs 20 pictures of ImageNet, and not the SciPy that its code needs.
 .venv/installed: setup.py constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[pipelines,trainer,weights,export,launch,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[pipelines,trainer,weights,export,tracking,video,launch,dev]'
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps foolbox
 	touch $@
 

@@ -80,6 +80,9 @@ setup(
             "onnxruntime>=1.20",
             "tf2onnx>=1.17",
         ],
+        # With a database, which is MLflow's default: the server and its pages are another package, `mlflow`.
+        "tracking": ["alembic>=1.13", "mlflow-skinny>=2.20", "sqlalchemy>=2,<2.1", "wandb>=0.22"],
+        "video": ["av>=13"],
         "launch": [
             "google-api-core>=2.19",
             "google-auth>=2.29",

@@ -16,7 +16,7 @@ from launch.errors import LaunchError, command
 from trainer import console
 
 DISTRIBUTION = "street-scenes"
-_EXTRA = "trainer"
+_TRACK = "--track"  # the option of the trainer that needs another extra
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,13 +30,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @command
 def install(argv: Sequence[str] | None = None) -> int:
-    """Installs the requirements of the trainer. -> 0.
+    """Installs the requirements of the trainer with these options. -> 0.
 
     Raises:
       LaunchError: pip failed.
     """
     console.raise_when_stopped()
-    needed = requirements_of(importlib.metadata.requires(DISTRIBUTION) or ())
+    requires = importlib.metadata.requires(DISTRIBUTION) or []
+    needed = requirements_of(requires)
+    if any(each.partition("=")[0] == _TRACK for each in (sys.argv[1:] if argv is None else argv)):
+        needed += requirements_of(requires, "tracking")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--root-user-action=ignore"]
     if subprocess.run([*pip, *needed], check=False).returncode:
         raise LaunchError(
@@ -47,9 +50,9 @@ def install(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def requirements_of(requires: Iterable[str]) -> list[str]:
-    """The requirements of the trainer's extra, without the name of the distribution, which may exist in an index."""
-    return [line.partition(";")[0].strip() for line in requires if f'extra == "{_EXTRA}"' in line.replace("'", '"')]
+def requirements_of(requires: Iterable[str], extra: str = "trainer") -> list[str]:
+    """The requirements of an extra, without the name of the distribution, which may exist in an index."""
+    return [line.partition(";")[0].strip() for line in requires if f'extra == "{extra}"' in line.replace("'", '"')]
 
 
 if __name__ == "__main__":

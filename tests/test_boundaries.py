@@ -62,6 +62,7 @@ ROOMS = {
         "arguments",
         "cluster",
         "files",
+        "tracking",
         "models",
         "objective",
         "data",
@@ -535,14 +536,32 @@ def test_the_trainer_loads_nothing_of_the_pipeline_but_the_contract() -> None:
     assert {name for name in loaded if name.startswith(f"{PACKAGE}.")} <= {*CONTRACT, *PICTURE_GRAPHS}
 
 
+# The modules, and the room, that import what only another extra installs, and only where they use it.
+OPTIONAL = {
+    f"{TRAINER}.formats": "export",
+    f"{TRAINER}.inference.frames": "video",
+    f"{TRAINER}.tracking.in_mlflow": "tracking",
+    f"{TRAINER}.tracking.in_wandb": "tracking",
+}
+
+
 def test_the_trainer_needs_what_its_extra_installs(metadata: Path) -> None:
-    modules = {"cloudml-hypertune": "hypertune", "pillow": "PIL", "google-crc32c": "google_crc32c", "pyyaml": "yaml"}
-    modules |= {"ai-edge-litert": "ai_edge_litert"}
-    needed = {extra: {modules.get(name, name) for name in names} for extra, names in requirements(metadata).items()}
+    modules = {
+        "cloudml-hypertune": "hypertune",
+        "mlflow-skinny": "mlflow",
+        "pillow": "PIL",
+        "google-crc32c": "google_crc32c",
+        "pyyaml": "yaml",
+        "ai-edge-litert": "ai_edge_litert",
+    }
+    found = requirements(metadata)
+    installed = {extra: {modules.get(name, name) for name in names} for extra, names in found.items()}
     for module in TRAINER_SOURCES:
-        late = needed["export"] if room_of(module) == "formats" else set[str]()
-        assert third_party(imports_of(module)) <= needed[""] | needed["trainer"] | late, module
-        assert third_party(imports_of(module, lazy=False)) <= needed[""] | needed["trainer"], module
+        always = installed[""] | installed["trainer"]
+        assert third_party(imports_of(module, lazy=False)) <= always, f"{module}: optional packages are imported late"
+        extra = OPTIONAL.get(module, OPTIONAL.get(f"{TRAINER}.{room_of(module)}", ""))
+        assert third_party(imports_of(module)) <= always | installed.get(extra, set()), module
+    assert OPTIONAL.keys() <= TRAINER_SOURCES.keys()
 
 
 def test_the_pipeline_imports_nothing_of_the_trainer() -> None:

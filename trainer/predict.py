@@ -1,4 +1,4 @@
-"""`python -m trainer.predict`: class maps, colors and overlays of images, from a trained model."""
+"""`python -m trainer.predict`: class maps, colors and overlays of images and videos, from a trained model."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     request = parse_predict(argv)
 
     def work() -> int:
-        from trainer.inference.pictures import predict
+        from trainer.inference.prediction import predict
 
         outcome = predict(request)
         return 0 if outcome.segmented or outcome.kept else 1
 
-    less_memory = "Segment smaller images or windows (--window), or use fewer --scales"
+    less = f"Set less than --batch_per_replica={request.batch_per_replica}, s" if request.batch_per_replica > 1 else "S"
+    less_memory = f"{less}egment smaller images or windows (--window), or use fewer --scales"
     return run_command(work, verbose=request.verbose, less_memory=less_memory)
 
 

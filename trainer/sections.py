@@ -14,6 +14,7 @@ from trainer.objective.class_weights import CLASS_WEIGHTS
 from trainer.objective.schedules import SCHEDULES
 from trainer.objective.terms import TERMS
 from trainer.settings import Needs, one_of, other_than, setting, table
+from trainer.tracking import TRACKERS
 
 # The modules that define these import TensorFlow, which --help must not wait for; a test compares them.
 OPTIMIZERS = ("sgd", "adamw")
@@ -246,6 +247,9 @@ class ReportingConfig:
         needs=(other_than("val_split", ""),),
     )
     log_steps: int = setting(20, type=arguments.whole(1), help="updates between lines of metrics.jsonl")
+    track: str | None = setting(
+        choices=tuple(TRACKERS), help="follow the run in an experiment tracker, where its own settings say"
+    )
     no_report: bool = setting(
         False,
         type=bool,

@@ -24,7 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def check() -> None:
         from trainer.data.manifest import check_local, check_together
+        from trainer.tracking import check_installed
 
+        check_installed(config.reporting.track)
         found = {folder: check_local(folder, splits) for folder, splits in config.reads.items()}
         manifests = {folder: manifest for folder, manifest in found.items() if manifest is not None}
         if manifests:

@@ -25,6 +25,7 @@ def submission_problem(job: TrainingJob, train: TrainConfig) -> str | None:
         next(filter(None, (_path_problem("dataset", folder) for folder in train.places.datasets)), None)
         or _path_problem("initial_model", train.model.initial_model)
         or _path_problem("backbone_weights", train.model.options.get("backbone_weights"))
+        or _tracking_problem(train.reporting.track, job.container)
         or _tpu_problem(job.machine, job.container, job.hosts)
         or _tensorboard_problem(job.tensorboard, job.region, job.service_account)
     )
@@ -42,6 +43,16 @@ def _path_problem(option: str, path: str | None) -> str | None:
         return f"--{option}={path} does not name a bucket: gs://BUCKET/..."
     if path and path not in ("none", "imagenet", INITIAL) and not path.startswith(_SHARED):
         return f"--{option}={path} is a local path, which a job cannot read: copy it to gs:// and use that path"
+    return None
+
+
+def _tracking_problem(track: str | None, container: str | None) -> str | None:
+    """The variables of a tracker may be secrets, which a request must not have."""
+    if track and not container:
+        return (
+            f"--track={track}: the prebuilt image does not know where to track to; set --container to an image with "
+            "the tracker's package and settings, or leave out --track"
+        )
     return None
 
 

@@ -31,6 +31,7 @@ OPTIONS: dict[str, tuple[str | None, Any]] = {
     "evaluate_epochs": ("3", 3),
     "patience": ("5", 5),
     "log_steps": ("5", 5),
+    "track": ("mlflow", "mlflow"),
     "no_report": (None, True),
     "no_export": (None, True),
     "verbose": (None, True),
@@ -91,7 +92,7 @@ ALIASES = {"scale": "random_scale", "top_k": "hard_pixel_fraction", "top_k_ramp_
 FREE = {
     *("dataset", "val_split", "checkpoint_steps", "evaluate_epochs", "log_steps", "verbose", "batch_per_replica"),
     *("global_batch", "accumulate", "strategy", "logical_devices", "xla", "deterministic", "steps_per_call"),
-    *("cache_mib", "on_corrupt", "patience", "no_report", "no_export"),
+    *("cache_mib", "on_corrupt", "patience", "no_report", "no_export", "track"),
 }
 
 VERTEX = {

@@ -107,7 +107,7 @@ def compare(split: Split, description: Description, model: Run, file: Run, on_pr
     done = pixels = differing = 0
     try:
         for batch in evaluation_batches(split, 1):
-            images = split.manifest.moments.normalization.to_pixels(batch["image"].numpy())
+            images = batch["image"].numpy()
             found = model(images), file(images)
             totals += [confusion(batch["mask"], class_map, classes).numpy() for class_map in found]
             pixels += found[0].size

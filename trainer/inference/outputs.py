@@ -47,6 +47,14 @@ class Picture:
     name: str
 
 
+@dataclass(frozen=True)
+class Video(Picture):
+    """A video file. Its frames are the pictures `NAME/000001`, `NAME/000002`, ..., by their number."""
+
+    def frame(self, number: int) -> Picture:
+        return Picture(f"{self.path}: frame {number:,}", f"{self.name}/{number:06}")
+
+
 def targets_of(picture: Picture, settings: PredictSettings) -> dict[str, str]:
     """Kind of file -> the path where it is written."""
     output = settings.output.rstrip("/")
@@ -65,16 +73,28 @@ def check_targets(pictures: Sequence[Picture], settings: PredictSettings) -> Non
             "run writes: choose a folder outside of it"
         )
     sources = {_absolute(picture.path) for picture in pictures}
+    videos = [picture for picture in pictures if isinstance(picture, Video)]
+    if videos and settings.form == "cityscapes_submission":
+        raise PredictionError(f"{videos[0].path} is a video, of which there is no submission: leave out --as")
+    if settings.every > 1 and not videos:
+        raise PredictionError(f"--every={settings.every} has no effect: there is no video in {settings.images}")
     writers: dict[str, Picture] = {}
-    for picture in pictures:
-        for target in targets_of(picture, settings).values():
-            other = writers.setdefault(target, picture)
+    for picture in sorted(pictures, key=lambda each: not isinstance(each, Video)):
+        for target in _places(picture, settings):
+            other = writers.get(os.path.dirname(target)) or writers.setdefault(target, picture)
             if other is not picture:
                 raise PredictionError(
                     f"{other.path} and {picture.path} would both be written to {target}: rename one of them"
                 )
             if _absolute(target) in sources:
                 raise PredictionError(f"{target} is one of the images: choose another --output")
+
+
+def _places(picture: Picture, settings: PredictSettings) -> list[str]:
+    """The files that are written for an image; the folders of those of the frames of a video."""
+    if isinstance(picture, Video):
+        return [os.path.dirname(path) for path in targets_of(picture.frame(1), settings).values()]
+    return [*targets_of(picture, settings).values()]
 
 
 class OutputFolder:
@@ -94,7 +114,10 @@ class OutputFolder:
             make_folder(settings.output)
         self._command = _identity(settings)
         self._recorded = _recorded(self._record)
-        targets = [path for picture in pictures for path in targets_of(picture, settings).values()]
+        places = [(each, place) for each in pictures for place in _places(each, settings)]
+        targets = [place for each, place in places if not isinstance(each, Video)]
+        folders = [place for each, place in places if isinstance(each, Video)]
+        targets += [f"{folder}/{name}" for folder in folders for name in names_in(folder)]
         self.kept = frozenset() if settings.overwrite else _existing(targets)
         if self.kept and self._command not in self._recorded:
             raise PredictionError(

@@ -26,6 +26,8 @@ class PredictSettings:
     form: str = "train_ids"
     overlay_opacity: float = 0.5
     views: Views = WHOLE
+    batch_per_replica: int = 1
+    every: int = 1
     max_image_pixels: int = MAX_IMAGE_PIXELS
     overwrite: bool = False
     verbose: bool = False
@@ -84,6 +86,15 @@ _CHECK = (
     ),
 )
 
+_BATCH = Option(
+    "batch_per_replica",
+    type=arguments.whole(1),
+    default=PredictSettings.batch_per_replica,
+    metavar="N",
+    help="images of one size that the model gets at a time (default: %(default)s)",
+    aliases=("batch",),
+)
+
 
 def parse_predict(argv: Sequence[str] | None = None) -> PredictSettings:
     """Raises SystemExit with code 2 and a message if the arguments are wrong."""
@@ -103,8 +114,9 @@ def predict_parser() -> argparse.ArgumentParser:
             "palette image in the colors of the classes, overlays/NAME.jpg these colors over the image. "
             "cityscapes_submission: NAME.png holds label ids, all in one folder. Folders are searched for BMP, JPEG, "
             "PNG, TIFF and WebP files, and keep their tree. An image that beam_pipelines.build would reject (damaged, "
-            "transparent, animated, rotated by EXIF, of more than 8 bits) is named and skipped. Run the same command "
-            "again to continue: images that are already segmented are kept."
+            "transparent, animated, rotated by EXIF, of more than 8 bits) is named and skipped. The frames of a "
+            "video are the images NAME/000001, NAME/000002, ... Run the same command again to continue: images that "
+            "are already segmented are kept."
         ),
         allow_abbrev=False,
     )
@@ -112,6 +124,7 @@ def predict_parser() -> argparse.ArgumentParser:
     _add_form(parser)
     arguments.add_views(parser, "the trained scale")
     arguments.add_window(parser, "each image, at its own size")
+    _BATCH.add_to(parser)
     parser.add_argument(
         "--max_image_pixels",
         type=arguments.whole(1),
@@ -131,7 +144,14 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
         required=True,
         type=arguments.place,
         metavar="FOLDER|FILE|GLOB",
-        help="images to segment, local or gs://",
+        help="images or videos to segment, local or gs://",
+    )
+    parser.add_argument(
+        "--every",
+        type=arguments.whole(1),
+        default=PredictSettings.every,
+        metavar="N",
+        help="of videos, segment the first of every N frames (default: %(default)s)",
     )
     parser.add_argument(
         "--output", required=True, type=arguments.place, metavar="DIR", help="folder to write to, local or gs://"

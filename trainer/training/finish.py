@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 from rich.console import Console
 
-from trainer.config import FINISHED, TrainConfig
+from trainer.config import CONFIG, FINISHED, TrainConfig
 from trainer.evaluation import report
 from trainer.evaluation.evaluated import Evaluation
 from trainer.evaluation.evaluator import evaluate
@@ -79,6 +79,13 @@ def _made(config: TrainConfig) -> dict[str, str]:
     if "export" in parts:
         paths |= {f"export/{name}": f"{config.places.export}/{name}" for name in files_below(config.places.export)}
     return paths
+
+
+def files_to_track(config: TrainConfig) -> dict[str, str]:
+    """Name -> path of what an experiment tracker keeps of a finished run: all but the export and the checkpoints."""
+    made = {name: path for name, path in _made(config).items() if not name.startswith("export/")}
+    made |= {name: f"{config.places.output}/{name}" for name in (CONFIG, journal.FILE_NAME)}
+    return {name: path for name, path in made.items() if tf.io.gfile.exists(path)}
 
 
 def _facts(paths: Mapping[str, str]) -> dict[str, Any]:

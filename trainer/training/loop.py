@@ -15,6 +15,7 @@ import numpy as np
 from beam_pipelines.contract.errors import UserError
 from trainer.evaluation.evaluator import EvaluationStoppedError
 from trainer.evaluation.metrics import Scores
+from trainer.tracking.follower import Follower
 from trainer.training.checkpoints import Checkpoints
 from trainer.training.drawn import DrawnClasses
 from trainer.training.inputs import Inputs
@@ -40,6 +41,7 @@ class Loop:
       learning_rate: number of updates so far -> learning rate of the next one.
       evaluate: called at the end of epochs; raises EvaluationStoppedError to stop.
       checkpoints: of the learner and `state`.
+      follower: of the journal.
       drawn: prints which classes were drawn, if it is not None.
     """
 
@@ -52,6 +54,7 @@ class Loop:
     checkpoints: Checkpoints
     journal: Journal
     callbacks: keras.callbacks.CallbackList
+    follower: Follower
     drawn: DrawnClasses | None = None
 
     def __post_init__(self) -> None:
@@ -72,6 +75,7 @@ class Loop:
 
     def _run(self, stop: StopSignal) -> bool:
         step = int(self.state.step)
+        self.follow(step)
         batches = iter(self.inputs.batches_from(step))
         pace = Pace(self._plan)
         while True:
@@ -102,6 +106,12 @@ class Loop:
             raise self._not_finite(step - 1)
         self.journal.flush(now=True)
         self.checkpoints.save(step)
+        self.follow(step)
+
+    def follow(self, step: int) -> None:
+        """Hands over the rows that are final at a checkpoint: those of `step` only if its evaluation is among them."""
+        is_whole = not self._plan.ends_epoch(step) or int(self.state.epoch_end) == step
+        self.follower.follow([row for row in self.journal.rows if row["step"] < step + is_whole])
 
     def _update(self, batches: Iterator[Any], step: int, pace: Pace, stop: StopSignal) -> Updates:
         count = pace.count(self._plan.updates_to_next_event(step))

@@ -21,6 +21,7 @@ from trainer.training import devices, finish
 from trainer.training.checkpoints import Checkpoints, has_checkpoints
 from trainer.training.drawn import DrawnClasses
 from trainer.training.errors import TrainingError
+from trainer.training.followed import make_follower
 from trainer.training.history import History
 from trainer.training.inputs import Inputs, open_inputs
 from trainer.training.journal import Journal, NullJournal
@@ -75,20 +76,30 @@ def _run(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback], con
     if config.cluster.is_chief and not config.reporting.no_export:
         check_free(config.places.export, overwrite=True)
     loop = _make_loop(continuation, callbacks, console, is_new)
-    if _is_complete(loop, console):
-        return _history(loop)
-    if not is_new:
-        console.print(f"resuming at step {int(loop.state.step):,}", highlight=False)
+    with loop.follower:
+        if not _is_complete(loop, console):
+            if not is_new:
+                console.print(f"resuming at step {int(loop.state.step):,}", highlight=False)
+            history = _carry_out(loop, console)
+            if history.signal is not None:
+                return history
+            console.print(f"took {(time.monotonic() - started) / 60:.1f} min", highlight=False)
+        if config.cluster.is_chief:
+            loop.follower.finish(loop.journal.rows, lambda: finish.files_to_track(config))
+    return _history(loop)
+
+
+def _carry_out(loop: Loop, console: Console) -> History:
+    """Trains, and on the chief evaluates and exports. -> the history, with the signal that stopped it."""
     with StopSignal() as stop:
-        is_done = _train(loop, stop, inputs)
+        is_done = _train(loop, stop)
     if not is_done or stop.number is not None:
         console.print(f"stopped at step {int(loop.state.step):,}, which is saved; run the same command again to resume")
         return _history(loop, stop.number or signal.SIGTERM)  # or another host was asked to stop
     if loop.state.why_stopped:
         console.print(f"stopped early at step {int(loop.state.step):,}: {loop.state.why_stopped}", highlight=False)
-    if config.cluster.is_chief:
+    if loop.inputs.config.cluster.is_chief:
         _finish(loop, console)
-        console.print(f"took {(time.monotonic() - started) / 60:.1f} min", highlight=False)
     return _history(loop)
 
 
@@ -174,6 +185,7 @@ def _make_loop(
         checkpoints=checkpoints,
         journal=journal,
         callbacks=_callback_list(inputs, learner.model, [_progress(inputs, state, console), *callbacks]),
+        follower=make_follower(inputs, console),
         drawn=_drawn(inputs, console),
     )
 
@@ -267,7 +279,7 @@ def _open_journal(config: TrainConfig, state: State, evaluated: int, console: Co
     return journal
 
 
-def _train(loop: Loop, stop: StopSignal, inputs: Inputs) -> bool:
+def _train(loop: Loop, stop: StopSignal) -> bool:
     try:
         with refusals():
             is_done = loop.run(stop)
@@ -278,7 +290,7 @@ def _train(loop: Loop, stop: StopSignal, inputs: Inputs) -> bool:
             f"a file is missing: {cause_of(error)}; restore it and run the same command again"
         ) from error
     except corrupt.READ_ERRORS as error:
-        found = corrupt.diagnosis(error, *inputs.train.splits, *filter(None, [inputs.val]))
+        found = corrupt.diagnosis(error, *loop.inputs.train.splits, *filter(None, [loop.inputs.val]))
         if found is None:
             raise
         raise found from error

@@ -58,6 +58,7 @@ REFUSED = {
     "--accelerator=TPU_V3 --machine_type=x": ("--machine_type=x", "TPU_V3", "leave out --machine_type"),
     "--accelerator=TPU_V3": ("TPU", "--container"),
     "--accelerator=TPU_V3 --container=x --hosts=2": ("--hosts=2", "leave out --hosts"),
+    "--track=mlflow": ("--track=mlflow", "--container", "leave out --track"),
     "--tensorboard=12": ("--tensorboard=12", "projects/PROJECT/locations/REGION/tensorboards/ID"),
     "--tensorboard=projects/p/locations/us-east1/tensorboards/1": ("us-east1", "europe-west4", "same region"),
     "--tensorboard=projects/p/locations/europe-west4/tensorboards/1": ("--tensorboard", "--service_account"),

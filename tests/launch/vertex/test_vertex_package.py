@@ -45,7 +45,9 @@ def test_the_sdist_names_beam_and_tensorflow_only_under_extras(sdist: Path) -> N
     assert any(line.startswith("apache-beam") and 'extra == "pipelines"' in line for line in requires)
     added = start.requirements_of(requires)
     assert {re.split(r"[^\w-]", line)[0] for line in added} >= {"keras", "tensorflow", "rich", "cloudml-hypertune"}
-    assert not [line for line in added if ";" in line or "beam" in line]
+    assert not [line for line in added if ";" in line or "beam" in line or line.startswith(("mlflow", "wandb"))]
+    tracked = {re.split(r"[^\w-]", line)[0] for line in start.requirements_of(requires, "tracking")}
+    assert tracked >= {"mlflow-skinny", "wandb"}
 
 
 def test_the_sdist_is_built_without_writing_into_the_project_and_its_digest_is_of_its_contents(

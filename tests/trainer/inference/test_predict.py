@@ -23,8 +23,9 @@ from beam_pipelines.pixels.decode import decode_image
 from beam_pipelines.rejects import BadInputError
 from tests.support.color_model import CITYSCAPES, blocky_ids, describe, make_color_model, paint
 from tests.support.picture_table import CASES
+from trainer.inference.drawing import overlay
 from trainer.inference.model_file import save_model
-from trainer.inference.pictures import TYPES, find_pictures, load_picture, overlay
+from trainer.inference.pictures import TYPES, find_pictures, load_picture
 from trainer.inference.request import parse_predict
 from trainer.inference.segmenter import Segmenter
 from trainer.inference.views import Views
@@ -557,7 +558,7 @@ def test_a_command_that_replaces_leaves_no_record_until_it_is_done(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("trainer.inference.pictures.write", stop)
+        patched.setattr("trainer.inference.prediction.write", stop)
         assert predict(tmp_path / "in", tmp_path / "out", "--overwrite") == 130
     assert predict(tmp_path / "in", tmp_path / "out") == 1
     assert predict(tmp_path / "in", tmp_path / "out", "--overwrite") == 0
