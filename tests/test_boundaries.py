@@ -81,12 +81,22 @@ ROOMS = {
         "export",
         "convert",
     ),
-    LAUNCH: ("errors", "account", "arguments", "dataset", "buckets", "dataflow", "start", "vertex", "doctor"),
+    LAUNCH: (
+        "errors",
+        "account",
+        "arguments",
+        "dataset",
+        "buckets",
+        "dataflow",
+        "start",
+        "vertex",
+        "doctor",
+    ),
 }
 COMMANDS = {
     PACKAGE: {f"{PACKAGE}.{name}" for name in ("build", "card.__main__", "labels", "verify")},
     TRAINER: {f"{TRAINER}.{name}" for name in ("task", "evaluate", "compare", "predict", "export", "convert")},
-    LAUNCH: {f"{LAUNCH}.{name}" for name in ("dataflow.__main__", "vertex.__main__", "doctor.__main__")},
+    LAUNCH: {f"{LAUNCH}.{name}.__main__" for name in ("dataflow", "vertex", "pipeline", "doctor")},
 }
 
 
@@ -126,6 +136,7 @@ STARTED_BY_US = {
     f"{PACKAGE}.inputs.sample_scenes.drawing",
     f"{LAUNCH}.dataflow.unpickle",
     f"{LAUNCH}.start",
+    f"{LAUNCH}.vertex.bootstrap",
 }
 # What a remote worker unpickles.
 WORKERS = [f"{PACKAGE}.{name}" for name in ("graph", "label_drafts.count", "shards.check")]
@@ -631,7 +642,14 @@ def test_the_launch_needs_what_its_extra_installs(metadata: Path) -> None:
     assert {"google-cloud-aiplatform", "google-cloud-storage", "setuptools"} <= requirements(metadata)[LAUNCH]
     users = {module for module in LAUNCH_SOURCES if "google" in third_party(imports_of(module))}
     assert {room_of(module) for module in users} == {"account", "buckets", "dataflow", "vertex", "doctor"}
-    assert {module for module in users if room_of(module) == "vertex"} == {f"{LAUNCH}.vertex.submit"}
+    of_vertex = {module for module in users if room_of(module) == "vertex"}
+    assert of_vertex == {f"{LAUNCH}.vertex.{name}" for name in ("cloud_build", "follow", "submit")}
+
+
+def test_the_command_in_a_request_needs_only_what_the_image_has() -> None:
+    module = f"{LAUNCH}.vertex.bootstrap"
+    assert third_party(imports_of(module)) == {"tensorflow"}
+    assert not {name for name in imports_of(module) if name in ALL_SOURCES}
 
 
 def test_what_starts_on_an_image_needs_nothing_before_it_has_installed_it() -> None:

@@ -85,7 +85,7 @@ def test_without_network_and_account_it_looks_at_what_it_can_and_does_not_wait(d
     version = ".".join(map(str, sys.version_info[:2]))
     assert found["python"].endswith(f"workers run Beam's image for {version}")
     assert found["beam"].startswith("ok ")
-    assert "Vertex AI's prebuilt image" in found["trainer image"]
+    assert found["trainer image"].startswith("ok docker.io/tensorflow/tensorflow:")
     assert found["data set"] == f"ok {dataset}: 12 examples of train, 4 examples of val, 32x64, raw_float32"
     assert found["account"] == (
         "failure no Google account is set up; log in with `gcloud auth application-default login`, or "
@@ -94,10 +94,7 @@ def test_without_network_and_account_it_looks_at_what_it_can_and_does_not_wait(d
     for name in ("APIs", "worker quotas", "accelerators", "output bucket", "writing"):
         assert found[name] == "skipped needs a Google account; see the account check"
     assert found["graph"].startswith("ok all 62 functions pickled, and unpickled by a worker without TensorFlow")
-    if found["trainer image"].startswith("warning "):  # from a day on, which has a test of its own
-        assert done.stdout.splitlines()[-1] == "10 ok, 1 warning, 1 failure, 5 skipped"
-    else:
-        assert done.stdout.splitlines()[-1] == "11 ok, 1 failure, 5 skipped"
+    assert done.stdout.splitlines()[-1] == "12 ok, 1 failure, 5 skipped"
 
 
 def test_what_is_not_given_is_not_checked(google: FakeGoogle, capsys: pytest.CaptureFixture[str]) -> None:
