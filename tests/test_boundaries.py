@@ -90,6 +90,7 @@ ROOMS = {
         "dataflow",
         "start",
         "vertex",
+        "pipeline",
         "doctor",
     ),
 }
@@ -617,12 +618,12 @@ def test_the_probes_of_the_trainer_can_fail() -> None:
 
 # --- the launch
 
-LAUNCH_COMMANDS = [f"{LAUNCH}.{name}" for name in ("dataflow", "vertex", "doctor")]
+LAUNCH_COMMANDS = [f"{LAUNCH}.{name}" for name in ("dataflow", "vertex", "pipeline", "doctor")]
 
 
 @pytest.mark.parametrize("module", LAUNCH_COMMANDS)
 def test_help_and_parser_of_a_launch_come_before_anything_heavy(module: str) -> None:
-    heavy = {"PIL", "apache_beam", "google", "imagecodecs", "keras", "packaging", "rich", "tensorflow", "yaml"}
+    heavy = {"PIL", "apache_beam", "google", "imagecodecs", "keras", "kfp", "packaging", "rich", "tensorflow", "yaml"}
     assert loads_without(heavy, "-m", module, "--help")
     assert loads_without(heavy, "-c", f"from {module}.options import make_parser; make_parser()")
 
@@ -641,7 +642,7 @@ def test_nothing_but_a_launch_imports_it() -> None:
 def test_the_launch_needs_what_its_extra_installs(metadata: Path) -> None:
     assert {"google-cloud-aiplatform", "google-cloud-storage", "setuptools"} <= requirements(metadata)[LAUNCH]
     users = {module for module in LAUNCH_SOURCES if "google" in third_party(imports_of(module))}
-    assert {room_of(module) for module in users} == {"account", "buckets", "dataflow", "vertex", "doctor"}
+    assert {room_of(module) for module in users} == {"account", "buckets", "dataflow", "vertex", "pipeline", "doctor"}
     of_vertex = {module for module in users if room_of(module) == "vertex"}
     assert of_vertex == {f"{LAUNCH}.vertex.{name}" for name in ("cloud_build", "follow", "submit")}
 
