@@ -16,7 +16,9 @@ from launch.dataflow import options as dataflow
 from launch.pipeline.__main__ import main
 from launch.pipeline.options import parse
 from launch.vertex import options as vertex
-from tests.support.builds import PROJECT
+from tests.support.builds import PROJECT, make_flat, upload
+from tests.support.dataflow_runs import IMAGE, RECIPE, WHERE
+from tests.support.fake_dataflow import FakeDataflow
 from tests.support.fake_vertex import FakeVertex
 from tests.support.faulty_storage import Front
 from tests.support.images import OFFLINE, make_image
@@ -162,21 +164,40 @@ def test_without_kfp_it_says_what_to_install(
     assert error.endswith("): pip install '.[launch]'\n")
 
 
-@pytest.mark.slow
-@pytest.mark.torture
-@pytest.mark.parametrize(("step", "program"), [("build-data-set", "launch.dataflow"), ("train", "launch.vertex")])
-def test_a_step_starts_its_command(
-    step: str, program: str, front: Front, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """kfp's local runner without Docker takes only steps that are Python functions: the container's command itself."""
-    pytest.importorskip("kfp")
-    vertex = FakeVertex()
-    assert main([*ALL, f"--endpoint={vertex.start()}"]) == 0
-    container = containers_of(vertex.requests[0][2])[step]
-    image = make_image(tmp_path)
+def run_step(container: dict[str, Any], image: Path, front: Front, *more: str) -> str:
+    """Runs the command of a step, as the image would. -> what it printed."""
     environment = {**os.environ, **front.for_tensorflow, **OFFLINE, "PATH": f"{image / 'bin'}:{os.environ['PATH']}"}
     environment.pop("PYTHONPATH", None)
-    command = [*container["command"], *container["args"], "--help"]
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"usage: python -m {program}")
+    command = [*container["command"], *container["args"], *more]
+    done = subprocess.run(command, env=environment, cwd=image, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(600)
+def test_the_steps_build_a_data_set_and_submit_a_training_on_it(
+    front: Front, bucket: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """kfp's runner without Docker takes only steps that are Python functions: here the containers' commands run."""
+    pytest.importorskip("kfp")
+    upload(make_flat(tmp_path / "flat", train=6, val=3), f"{bucket}/in")
+    folders = ("--input=gs://street/in", "--dataset=gs://street/out/piped", "--output=gs://street/runs/piped")
+    with FakeDataflow() as service:
+        service.workers = tmp_path / "workers"
+        service.workers.mkdir()
+        options = (*RECIPE, IMAGE, "--no_auth", f"--dataflow_endpoint={service.url}", "--crop_size=32x32")
+        vertex = FakeVertex()
+        assert main([*WHERE, *folders, *options, f"--endpoint={vertex.start()}"]) == 0
+        containers = containers_of(vertex.requests[0][2])
+        image = make_image(tmp_path)
+        run_step(containers["build-data-set"], image, front)
+        assert [job.state for job in service.jobs] == ["JOB_STATE_DONE"]
+        service.shutdown()
+    vertex.states = [{"state": "JOB_STATE_SUCCEEDED"}]
+    out = run_step(containers["train"], image, front, f"--endpoint={vertex.start()}")
+    assert out.splitlines()[-1] == "the job has succeeded"
+    _, path, body = vertex.requests[1]
+    assert path == "/v1/projects/street-scenes/locations/us-central1/customJobs"
+    (pool,) = body["jobSpec"]["workerPoolSpecs"]
+    assert pool["containerSpec"]["args"][-2:] == ["--dataset=gs://street/out/piped", "--crop_size=32x32"]
