@@ -38,7 +38,7 @@ class FakeVertex:
                 self._tell(*fake._answer(path, body))
 
             def do_GET(self) -> None:
-                self._tell(*fake._found(self.path.removeprefix("/v1/")))
+                self._tell(*fake._found(self.path.partition("?")[0].removeprefix("/v1/")))
 
             def _tell(self, status: int, answer: Any) -> None:
                 data = json.dumps(answer).encode()
