@@ -11,7 +11,6 @@ import shutil
 import site
 import subprocess
 import sys
-import tarfile
 import tempfile
 import venv
 from pathlib import Path
@@ -52,8 +51,8 @@ def _fetch(uri: str, folder: Path) -> str:
 
 def _unpacked(package: str, folder: Path) -> Path:
     """Unpacks the sdist. -> its only folder."""
-    with tarfile.open(package) as archive:
-        archive.extractall(folder / "sources", filter="data")
+    # Not tarfile with a filter, which the Python of the image, 3.11.0rc1, does not have yet.
+    shutil.unpack_archive(package, folder / "sources")
     (sources,) = (folder / "sources").iterdir()
     return sources
 

@@ -2,7 +2,8 @@
 
 Vertex AI runs images of Docker Hub: https://cloud.google.com/vertex-ai/docs/training/configure-container-settings. Tags
 and content are those of TensorFlow's own image, https://hub.docker.com/r/tensorflow/tensorflow/tags, built from
-https://github.com/tensorflow/build/tree/master/tensorflow_runtime_dockerfiles: Ubuntu 22.04, Python 3.11 and pip.
+https://github.com/tensorflow/build/tree/master/tensorflow_runtime_dockerfiles: Ubuntu 22.04 with its Python 3.11, which
+is 3.11.0rc1 (https://github.com/tensorflow/build/issues/210), and pip.
 With `-gpu` it has TensorFlow and CUDA 12.3, but cuDNN 8.9, while TensorFlow loads cuDNN 9 since 2.18
 (https://github.com/tensorflow/build/issues/221): `launch.start` installs NVIDIA's libraries beside it.
 """
