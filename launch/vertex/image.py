@@ -33,7 +33,8 @@ class PublicImage:
         return f"{self.repository}:{self.tensorflow}{'-gpu' if has_gpus else ''}"
 
 
-PUBLIC = PublicImage(repository="docker.io/tensorflow/tensorflow", python="3.11", tensorflow="2.21.0")
+HUB = "docker.io"
+PUBLIC = PublicImage(repository=f"{HUB}/tensorflow/tensorflow", python="3.11", tensorflow="2.21.0")
 
 
 def pinned(name: str) -> str:

@@ -18,6 +18,7 @@ from launch.doctor.checks.images import Image, public_image, trainer_image, work
 from launch.doctor.findings import FAILURE, OK, SKIPPED, WARNING, Finding
 from launch.errors import LaunchError
 from launch.start import DISTRIBUTION
+from launch.vertex.image import PUBLIC
 
 _HERE = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
@@ -68,6 +69,9 @@ def check_trainer(session: Session) -> Iterator[Finding]:
     """Checks that the image supports the trainer, and that the models it saves can be loaded here."""
     custom_image = session.settings.trainer_image
     machine = session.settings.machine
+    if machine.is_tpu and not custom_image:
+        yield Finding(FAILURE, f"{PUBLIC.uri(has_gpus=False)} has no support for TPUs: set --container")
+        return
     image = trainer_image(machine.is_tpu) if custom_image else public_image(machine.has_gpus)
     yield _source(custom_image, image)
     supported = _project()["Requires-Python"]

@@ -11,6 +11,7 @@ import pytest
 from launch.doctor.checks import images, versions
 from launch.vertex import image
 from tests.support.diagnosis import OWN_TRAINER, found_by
+from tests.support.fake_google import FakeGoogle
 
 OWN_WORKER = "--sdk_container_image=p/r/scenes:1"
 
@@ -101,6 +102,22 @@ def test_a_public_image_that_the_trainer_can_not_run_in_is_a_failure(
     found, name = trainer_findings(), f"{old.uri(has_gpus=True)}"
     assert found["trainer python"] == f"failure 3.8 in {name}, but the trainer supports >=3.10: set --container"
     assert found["tensorflow"] == (f"failure 2.8.0 in {name}, but the trainer supports <2.22,>=2.17: set --container")
+
+
+def test_the_tag_of_the_public_image_is_looked_up() -> None:
+    hub = FakeGoogle()
+    endpoint = f"--endpoint={hub.start()}"
+    assert found_by("image tag", endpoint) == {"image tag": f"ok Docker Hub has {PUBLIC}-gpu, pushed on 2026-03-09"}
+    assert found_by("image tag", endpoint, "--accelerator=none") == {
+        "image tag": f"failure Docker Hub has no {PUBLIC}: set --container, or give launch.vertex --build_container"
+    }
+    hub.refusals = {"GET /v2/": (429, "Too many requests")}
+    assert found_by("image tag", endpoint) == {"image tag": "skipped Docker Hub answered 429; try again later"}
+
+
+def test_a_tpu_has_no_public_image() -> None:
+    message = f"failure {PUBLIC} has no support for TPUs: set --container"
+    assert trainer_findings("--accelerator=TPU_V3") == {"trainer image": message}
 
 
 def test_an_older_keras_here_than_in_the_image_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
