@@ -1,7 +1,7 @@
 # Everything runs in .venv, which the first command sets up.
 PYTHON ?= python3
 BIN := .venv/bin
-# The oldest that the trainer runs on: Python 3.10 with TensorFlow 2.17, as Vertex AI's prebuilt training images have it.
+# The oldest that the trainer runs on: Python 3.10 with TensorFlow 2.17.
 PYTHON_OLDEST ?= $(shell python3.10 -c 'import sys; print(sys.executable)' 2>/dev/null || \
 	ls "$$(pyenv root 2>/dev/null)"/versions/3.10.*/bin/python3.10 2>/dev/null | tail -1)
 

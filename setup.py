@@ -88,7 +88,9 @@ setup(
             "google-auth>=2.29",
             "google-cloud-aiplatform>=1.71",
             "google-cloud-storage>=2.18",
+            "kfp>=2.16,<2.17",  # the pipeline of launch.pipeline; 2.17 pins requests to one version
             "packaging>=24",
+            "pyyaml>=6",
             "requests>=2.31",
             "setuptools>=77",
         ],

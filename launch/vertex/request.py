@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from launch.start import extras_of
+from launch.vertex import bootstrap
+from launch.vertex.image import PUBLIC
 from launch.vertex.machines import Machine
+from launch.vertex.package import Package
 from launch.vertex.search import METRIC, Search
 
-# The newest prebuilt image that Google lists: Python 3.10, TensorFlow 2.17, with this "end of availability".
-PREBUILT, PREBUILT_UNTIL = "vertex-ai/training/tf-{kind}.2-17.py310:latest", "2026-07-11"
-PREBUILT_MODULE = "launch.start"
-_HOSTS = {"europe": "europe", "asia": "asia", "australia": "asia"}  # continent of a region -> of its image registry
+BOOTSTRAP = Path(bootstrap.__file__).read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingJob:
-    """Everything that defines a job. `container` is an image with the trainer; None uses the prebuilt image."""
+    """Everything that defines a job. `container` is an image with the trainer; None uses a public one."""
 
     name: str
     project: str
@@ -40,16 +42,13 @@ class TrainingJob:
 
     @property
     def image(self) -> str:
-        if self.container:
-            return self.container
-        host = _HOSTS.get(self.region.partition("-")[0], "us")
-        return f"{host}-docker.pkg.dev/{PREBUILT.format(kind='gpu' if self.machine.has_gpus else 'cpu')}"
+        return self.container or PUBLIC.uri(self.machine.has_gpus)
 
 
-def make_request(job: TrainingJob, package: str | None) -> dict[str, Any]:
+def make_request(job: TrainingJob, package: Package | None) -> dict[str, Any]:
     """The body of the request that creates the job: a CustomJob, or a HyperparameterTuningJob.
 
-    `package` is the gs:// path of the sdist that a prebuilt image installs.
+    `package` is what the public image installs; None if the job runs in a container that has the code.
     """
     spec: dict[str, Any] = {
         "workerPoolSpecs": _worker_pools(job, package),
@@ -66,30 +65,31 @@ def make_request(job: TrainingJob, package: str | None) -> dict[str, Any]:
     return request | ({**job.search.to_request(), "trialJobSpec": spec} if job.search else {"jobSpec": spec})
 
 
-def _worker_pools(job: TrainingJob, package: str | None) -> list[dict[str, Any]]:
+def _worker_pools(job: TrainingJob, package: Package | None) -> list[dict[str, Any]]:
     """The chief, then the workers, all with the same machine and command."""
     pool = {"machineSpec": job.machine.to_request(), **_program(job, package)}
     counts = [1, job.hosts - 1] if job.hosts > 1 else [1]
     return [{"replicaCount": count, **pool} for count in counts]
 
 
-def _program(job: TrainingJob, package: str | None) -> dict[str, Any]:
-    """The ContainerSpec or the PythonPackageSpec of a worker pool."""
+def _program(job: TrainingJob, package: Package | None) -> dict[str, Any]:
+    """The ContainerSpec of a worker pool. The entry point of a container that has the code is trainer.task."""
     environment = {"PYTHONUNBUFFERED": "1", **job.machine.environment}  # log lines appear without delay
-    shared = {
-        "args": list(job.trainer_options),
-        "env": [{"name": name, "value": value} for name, value in environment.items()],
-    }
-    if job.container:
-        return {"containerSpec": {"imageUri": job.image, **shared}}
+    command = {"command": ["python3", "-c", BOOTSTRAP]} if package else {}
     return {
-        "pythonPackageSpec": {
-            "executorImageUri": job.image,
-            "packageUris": [package],
-            "pythonModule": PREBUILT_MODULE,
-            **shared,
+        "containerSpec": {
+            "imageUri": job.image,
+            **command,
+            "args": [*(_start_arguments(job, package) if package else ()), *job.trainer_options],
+            "env": [{"name": name, "value": value} for name, value in environment.items()],
         }
     }
+
+
+def _start_arguments(job: TrainingJob, package: Package) -> list[str]:
+    """The arguments of the bootstrap, and of launch.start."""
+    gpus = [f"--gpus={job.machine.count}"] if job.machine.has_gpus else []
+    return [*package.uploads, f"--extras={','.join(extras_of(job.trainer_options))}", *gpus]
 
 
 def _scheduling(timeout_hours: float, spot: bool) -> dict[str, Any]:
@@ -101,16 +101,18 @@ def _scheduling(timeout_hours: float, spot: bool) -> dict[str, Any]:
     }
 
 
-def summarize(job: TrainingJob, dataset: str, package: str | None) -> str:
-    """A summary of what will be created, and of the most that it can use, as lines for people."""
+def summarize(job: TrainingJob, dataset: str, package: Package | None, is_built: bool = False) -> str:
+    """A summary of what will be created, and of the most that it can use, as lines for people.
+
+    `is_built` tells that Cloud Build makes the image, unless it exists.
+    """
     kind = "hyperparameter tuning job" if job.search else "custom job"
-    notice = f" (Google listed it until {PREBUILT_UNTIL}: if it is no longer available, set --container)"
     rows = {
         "job": f"{kind} {job.name} in {job.project}, {job.region}",
         "machines": _machines(job),
         "at most": _limit(job),
-        "image": job.image + ("" if job.container else notice),
-        "code": package or "as installed in the image",
+        "image": job.image + (" (built by Cloud Build unless it exists)" if is_built else ""),
+        "code": package.uri if package else "as installed in the image",
         "data": dataset,
         "results": f"{job.output}/",
     }

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from pathlib import Path
 from typing import Any
 
 from google.auth.credentials import Credentials
@@ -14,6 +14,8 @@ from launch.account import LOGIN, google_errors, login
 from launch.buckets import blob_at, read_bytes, split_path
 from launch.dataset import check_together, open_manifest
 from launch.errors import LaunchError
+from launch.vertex.cloud_build import ensure_image
+from launch.vertex.package import ImageBuild, Package
 from launch.vertex.request import TrainingJob
 from trainer.config import (
     CONFIG,
@@ -40,19 +42,20 @@ def submit(
     job: TrainingJob,
     train: TrainConfig,
     request: dict[str, Any],
-    sdist: Path | None,
-    package: str | None,
+    package: Package | None,
+    build: ImageBuild | None,
     endpoint: str | None,
 ) -> str:
-    """Checks what can be checked at no cost, uploads the sdist to `package` and creates the job.
+    """Checks what can be checked at no cost, uploads the package, builds the image and creates the job.
 
     Args:
       request: of `make_request`.
-      sdist, package: None if the job runs in a container that has the code.
-      endpoint: address of the service; None is Google's in the region of the job.
+      package: None if the job runs in a container that has the code.
+      build: of that container, if it is built first.
+      endpoint: address of the services; None is Google's in the region of the job.
 
     Returns:
-      Lines for people: the job's name, and how to follow and to cancel it.
+      The resource name of the job.
 
     Raises:
       LaunchError: a request was refused, or something was not found. No job was created unless the message says so.
@@ -63,11 +66,15 @@ def submit(
         manifests = _check_datasets(client, train, job)
         if job.search is None:  # trials have folders of their own
             _check_output(client, train, manifests, job.hosts)
-        if sdist is not None and package is not None:
-            _upload(client, sdist, package)
+        for files in (package, build.sources if build else None):
+            if files:
+                upload(client, files)
     finally:
         client.close()
-    return _instructions(job, _create(job, request, credentials, endpoint))
+    if build:
+        print(f"building {build.image}, which takes minutes unless it exists", flush=True)
+        ensure_image(build.image, job.parent, build.sources.uri, credentials, endpoint)
+    return _create(job, request, credentials, endpoint)
 
 
 def _check_datasets(client: storage.Client, train: TrainConfig, job: TrainingJob) -> list[Manifest]:
@@ -108,20 +115,21 @@ def _has_checkpoints(client: storage.Client, output: str) -> bool:
         return any(client.list_blobs(bucket, prefix=f"{folder}/checkpoints/", max_results=1))
 
 
-def _upload(client: storage.Client, sdist: Path, uri: str) -> None:
-    with google_errors(uri, _CURES):
-        blob = blob_at(client, uri)
-        if not blob.exists():  # its path contains the digest of its content
-            blob.upload_from_filename(str(sdist), content_type="application/gzip")
+def upload(client: storage.Client, package: Package) -> None:
+    """Uploads what is not there yet. Raises LaunchError if Google refuses, or can't be reached."""
+    for uri, file in package.uploads.items():
+        with google_errors(uri, _CURES):
+            blob = blob_at(client, uri)
+            if not blob.exists():  # its path contains the digest of its content
+                blob.upload_from_filename(str(file))
 
 
 def _create(job: TrainingJob, request: dict[str, Any], credentials: Credentials, endpoint: str | None) -> str:
     """-> the resource name of the job."""
     options = {"api_endpoint": endpoint or f"{job.region}-aiplatform.googleapis.com"}
     client = aiplatform_v1.JobServiceClient(credentials=credentials, transport="rest", client_options=options)
-    in_doubt = f". The job may have been created: check with `{_gcloud(job, 'list')}` before you try again"
     text = json.dumps(request)
-    with client, google_errors("the job", _CURES, in_doubt):
+    with client, creating("the job", f"check with `{_gcloud(job, 'list')}`"):
         if job.search is None:
             custom = aiplatform_v1.CustomJob.from_json(text)
             return str(client.create_custom_job(parent=job.parent, custom_job=custom, timeout=_SECONDS).name)
@@ -132,7 +140,13 @@ def _create(job: TrainingJob, request: dict[str, Any], credentials: Credentials,
         return str(made.name)
 
 
-def _instructions(job: TrainingJob, name: str) -> str:
+def creating(subject: str, check: str) -> contextlib.AbstractContextManager[None]:
+    """Turns the errors of a request that creates something into a LaunchError; `check` tells how to find out."""
+    return google_errors(subject, _CURES, f". It may have been created: {check} before you try again")
+
+
+def instructions(job: TrainingJob, name: str) -> str:
+    """The job's name, and how to follow and to cancel it, as lines for people."""
     number = name.rpartition("/")[2]
     rows = {
         "submitted": name,

@@ -19,10 +19,17 @@ from launch import start
 from launch.dataflow import __main__ as dataflow
 from launch.doctor import __main__ as doctor
 from launch.errors import LaunchError, command, missing_packages
+from launch.pipeline import __main__ as pipeline
 from launch.vertex import __main__ as vertex
 from tests.support.builds import PROJECT
 
-MAINS = {"dataflow": dataflow.main, "doctor": doctor.main, "vertex": vertex.main, "start": start.install}
+MAINS = {
+    "dataflow": dataflow.main,
+    "doctor": doctor.main,
+    "pipeline": pipeline.main,
+    "vertex": vertex.main,
+    "start": start.install,
+}
 
 
 def fail_with(error: BaseException, *arguments: str) -> int:
@@ -120,7 +127,7 @@ def test_a_reader_that_is_gone_is_one_line(unbuffered: str) -> None:
 def test_every_command_is_wrapped(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(_: object) -> object:
+    def fail(*_: object) -> object:
         raise LaunchError("stop here")
 
     monkeypatch.setattr("launch.start.requirements_of" if name == "start" else f"launch.{name}.options.parse", fail)

@@ -1,4 +1,4 @@
-"""Google's Service Usage, Compute Engine and account services on this machine, and a storage that refuses."""
+"""Google's Service Usage, Compute Engine and account services, Docker Hub, and a storage that refuses; all here."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class FakeGoogle:
     bucket: dict[str, Any] = field(default_factory=dict)
     refusals: dict[str, tuple[int, str]] = field(default_factory=dict)
     content: bytes = b"doctor"  # of every object
+    tags: tuple[str, ...] = ("/v2/repositories/tensorflow/tensorflow/tags/2.21.0-gpu",)  # that Docker Hub has
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
 
     def start(self) -> str:
@@ -69,6 +70,8 @@ class FakeGoogle:
         if path == f"/compute/v1/projects/street/regions/{REGION}":
             rows = [{"metric": name, "limit": limit, "usage": used} for name, (limit, used) in self.quotas.items()]
             return 200, {"name": REGION, "status": "UP", "quotas": rows}
+        if path in self.tags:
+            return 200, {"name": path.rpartition("/")[2], "tag_last_pushed": "2026-03-09T18:22:01.123456Z"}
         metrics = "/v1beta1/projects/street/services/aiplatform.googleapis.com/consumerQuotaMetrics/"
         if path.startswith(metrics):
             metric = urllib.parse.unquote(path.removeprefix(metrics)).removeprefix("aiplatform.googleapis.com/")

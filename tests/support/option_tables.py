@@ -16,6 +16,7 @@ from pathlib import Path
 import beam_pipelines.options
 import launch.dataflow.options
 import launch.doctor.options
+import launch.pipeline.options
 import launch.vertex.options
 import trainer.comparison.options
 import trainer.config
@@ -57,6 +58,7 @@ SOURCES: Mapping[str, Source] = {
     "trainer.models": model_options,
     "launch.dataflow": launch.dataflow.options.make_parser,
     "launch.vertex": launch.vertex.options.make_parser,
+    "launch.pipeline": launch.pipeline.options.make_parser,
     "launch.doctor": launch.doctor.options.make_parser,
 }
 _SECTION = re.compile(r"<!-- options: (\S+) -->\n(.*?)<!-- end -->", re.DOTALL)

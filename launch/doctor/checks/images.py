@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launch.errors import LaunchError
-from launch.vertex.request import PREBUILT
+from launch.vertex.image import CONSTRAINTS, PUBLIC, check_constraints
 
 _LAUNCH = Path(__file__).parents[2]
-CONSTRAINTS = _LAUNCH.parent / "constraints.txt"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +43,19 @@ def trainer_image(is_tpu: bool) -> Image:
     )
 
 
-def prebuilt_image() -> Image:
-    """Vertex AI's prebuilt image. `keras` is unknown, since launch.start upgrades it."""
-    major, minor, python = re.findall(r"(\d+)-(\d+)\.py(\d+)", PREBUILT)[0]
-    return Image(name="Vertex AI's prebuilt image", python=f"{python[0]}.{python[1:]}", tensorflow=f"{major}.{minor}")
+def public_image(has_gpus: bool) -> Image:
+    """The public image, after launch.start has installed the packages of the constraints.
+
+    Raises:
+      LaunchError: this is not a checkout, or the constraints have another TensorFlow than the image.
+    """
+    check_constraints()
+    return Image(
+        name=PUBLIC.uri(has_gpus),
+        python=PUBLIC.python,
+        tensorflow=PUBLIC.tensorflow,
+        keras=_find(r"^keras==(\S+)", _read(CONSTRAINTS)),
+    )
 
 
 def _read(path: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import importlib.metadata
 import platform
 import re
@@ -15,11 +14,11 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from launch.doctor.check import Session
-from launch.doctor.checks.images import Image, prebuilt_image, trainer_image, worker_image
+from launch.doctor.checks.images import Image, public_image, trainer_image, worker_image
 from launch.doctor.findings import FAILURE, OK, SKIPPED, WARNING, Finding
 from launch.errors import LaunchError
 from launch.start import DISTRIBUTION
-from launch.vertex.request import PREBUILT_UNTIL
+from launch.vertex.image import PUBLIC
 
 _HERE = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
@@ -69,7 +68,11 @@ def _python_of_beam(beam: str) -> Finding:
 def check_trainer(session: Session) -> Iterator[Finding]:
     """Checks that the image supports the trainer, and that the models it saves can be loaded here."""
     custom_image = session.settings.trainer_image
-    image = trainer_image(session.settings.machine.is_tpu) if custom_image else prebuilt_image()
+    machine = session.settings.machine
+    if machine.is_tpu and not custom_image:
+        yield Finding(FAILURE, f"{PUBLIC.uri(has_gpus=False)} has no support for TPUs: set --container")
+        return
+    image = trainer_image(machine.is_tpu) if custom_image else public_image(machine.has_gpus)
     yield _source(custom_image, image)
     supported = _project()["Requires-Python"]
     if image.python in SpecifierSet(supported):
@@ -85,13 +88,7 @@ def check_trainer(session: Session) -> Iterator[Finding]:
 def _source(custom_image: str | None, image: Image) -> Finding:
     if custom_image:
         return Finding(OK, f"{custom_image}, assumed to be built from {image.name}")
-    if datetime.date.today() <= datetime.date.fromisoformat(PREBUILT_UNTIL):
-        return Finding(OK, f"{image.name}, which Google lists until {PREBUILT_UNTIL}")
-    message = (
-        f"Google listed {image.name} until {PREBUILT_UNTIL}: it is no longer updated and may be unavailable; build an "
-        "image from launch/Dockerfile.trainer and set --container"
-    )
-    return Finding(WARNING, message)
+    return Finding(OK, f"{image.name}, in which the job installs the package with constraints.txt")
 
 
 def _trainer_package(name: str, there: str, image: Image) -> Finding:

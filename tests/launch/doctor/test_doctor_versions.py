@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from launch.doctor.checks import images, versions
+from launch.vertex import image
 from tests.support.diagnosis import OWN_TRAINER, found_by
+from tests.support.fake_google import FakeGoogle
 
 OWN_WORKER = "--sdk_container_image=p/r/scenes:1"
 
@@ -55,16 +58,16 @@ def test_without_beam_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
 def test_an_image_for_workers_has_the_python_and_the_beam_of_this_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    image = images.worker_image()
-    assert worker_findings(OWN_WORKER)["beam"] == f"ok {image.beam} here and on the workers"
+    worker = images.worker_image()
+    assert worker_findings(OWN_WORKER)["beam"] == f"ok {worker.beam} here and on the workers"
     (tmp_path / "Dockerfile.worker").write_text("ARG PYTHON=3.8\nARG BEAM=2.71.0\n")
     monkeypatch.setattr(images, "_LAUNCH", tmp_path)
     here = ".".join(map(str, sys.version_info[:2]))
     assert worker_findings(OWN_WORKER) == {
         "python": f"failure {here} here, 3.8 in launch/Dockerfile.worker: build the image with --build-arg "
         f"PYTHON={here}",
-        "beam": f"failure {image.beam} here, 2.71.0 in launch/Dockerfile.worker: build the image with --build-arg "
-        f"BEAM={image.beam}",
+        "beam": f"failure {worker.beam} here, 2.71.0 in launch/Dockerfile.worker: build the image with --build-arg "
+        f"BEAM={worker.beam}",
     }
     (tmp_path / "Dockerfile.worker").unlink()
     assert worker_findings(OWN_WORKER) == {
@@ -72,28 +75,49 @@ def test_an_image_for_workers_has_the_python_and_the_beam_of_this_environment(
     }
 
 
-def test_the_prebuilt_image_is_told_to_be_past_its_day(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(versions, "PREBUILT_UNTIL", "2001-12-31")
-    found = trainer_findings()
-    assert found["trainer image"] == (
-        "warning Google listed Vertex AI's prebuilt image until 2001-12-31: it is no longer updated and may be "
-        "unavailable; build an image from launch/Dockerfile.trainer and set --container"
-    )
-    assert found["trainer python"] == "ok 3.10 in Vertex AI's prebuilt image; the trainer supports >=3.10"
-    assert found["tensorflow"].startswith("ok 2.17 in Vertex AI's prebuilt image, 2.")
-    monkeypatch.setattr(versions, "PREBUILT_UNTIL", "2999-12-31")
-    assert trainer_findings()["trainer image"] == "ok Vertex AI's prebuilt image, which Google lists until 2999-12-31"
+PUBLIC = "docker.io/tensorflow/tensorflow:2.21.0"
 
 
-def test_a_prebuilt_image_that_the_trainer_can_not_run_in_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "PREBUILT", "vertex-ai/training/tf-{kind}.2-8.py38:latest")
+def test_the_public_image_has_the_versions_of_its_record() -> None:
     found = trainer_findings()
-    assert found["trainer python"] == (
-        "failure 3.8 in Vertex AI's prebuilt image, but the trainer supports >=3.10: set --container"
+    assert found["trainer image"] == f"ok {PUBLIC}-gpu, in which the job installs the package with constraints.txt"
+    assert found["trainer python"] == f"ok 3.11 in {PUBLIC}-gpu; the trainer supports >=3.10"
+    assert found["tensorflow"].startswith(f"ok 2.21.0 in {PUBLIC}-gpu, 2.")
+    assert found["keras"].startswith(f"ok {images.public_image(has_gpus=True).keras} in {PUBLIC}-gpu, 3.")
+    assert trainer_findings("--accelerator=none")["tensorflow"].startswith(f"ok 2.21.0 in {PUBLIC}, 2.")
+
+
+def test_a_public_image_that_the_trainer_can_not_run_in_is_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = replace(image.PUBLIC, python="3.8", tensorflow="2.8.0")
+    monkeypatch.setattr(image, "PUBLIC", old)
+    monkeypatch.setattr(images, "PUBLIC", old)
+    assert trainer_findings()["trainer image"].startswith(
+        "failure constraints.txt has tensorflow==2.21.0, and the image docker.io/tensorflow/tensorflow:2.8.0 has 2.8.0"
     )
-    assert found["tensorflow"] == (
-        "failure 2.8 in Vertex AI's prebuilt image, but the trainer supports <2.22,>=2.17: set --container"
-    )
+    (tmp_path / "constraints.txt").write_text("tensorflow==2.8.0\nkeras==2.8.0\n")
+    for module in (image, images):
+        monkeypatch.setattr(module, "CONSTRAINTS", tmp_path / "constraints.txt")
+    found, name = trainer_findings(), f"{old.uri(has_gpus=True)}"
+    assert found["trainer python"] == f"failure 3.8 in {name}, but the trainer supports >=3.10: set --container"
+    assert found["tensorflow"] == (f"failure 2.8.0 in {name}, but the trainer supports <2.22,>=2.17: set --container")
+
+
+def test_the_tag_of_the_public_image_is_looked_up() -> None:
+    hub = FakeGoogle()
+    endpoint = f"--endpoint={hub.start()}"
+    assert found_by("image tag", endpoint) == {"image tag": f"ok Docker Hub has {PUBLIC}-gpu, pushed on 2026-03-09"}
+    assert found_by("image tag", endpoint, "--accelerator=none") == {
+        "image tag": f"failure Docker Hub has no {PUBLIC}: set --container, or give launch.vertex --build_container"
+    }
+    hub.refusals = {"GET /v2/": (429, "Too many requests")}
+    assert found_by("image tag", endpoint) == {"image tag": "skipped Docker Hub answered 429; try again later"}
+
+
+def test_a_tpu_has_no_public_image() -> None:
+    message = f"failure {PUBLIC} has no support for TPUs: set --container"
+    assert trainer_findings("--accelerator=TPU_V3") == {"trainer image": message}
 
 
 def test_an_older_keras_here_than_in_the_image_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,7 +77,7 @@ def hosts_of(launcher: subprocess.Popen[str]) -> dict[str, psutil.Process]:
     """The processes that train, by the role that TF_CONFIG gives them."""
     found = {}
     for process in psutil.Process(launcher.pid).children(recursive=True):
-        if "launch.start" in process.cmdline():
+        if "trainer.task" in process.cmdline():
             found[json.loads(process.environ()["TF_CONFIG"])["task"]["type"]] = process
     return found
 
@@ -228,7 +228,7 @@ def test_requirements_that_can_not_be_installed_are_told(
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setattr(importlib.metadata, "requires", lambda _: ["numpy", 'not-to-be-had>=1; extra == "trainer"'])
     assert start.main() == 1
-    assert "error: the requirements of the trainer (not-to-be-had>=1) could not be installed" in capsys.readouterr().err
+    assert "error: the requirements (not-to-be-had>=1) could not be installed" in capsys.readouterr().err
 
 
 def test_a_data_set_that_is_not_there_is_told_before_anything_is_installed(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import re
+from pathlib import Path
 
 import pytest
 
+from launch import start
 from launch.vertex import options
 from launch.vertex.__main__ import main
 from launch.vertex.machines import ACCELERATORS
@@ -42,6 +44,8 @@ REFUSED = {
     "--output=gs://street": ("--output=gs://street", "gs://BUCKET/FOLDER"),
     "--dataset=gs://": ("--dataset=gs:", "gs://BUCKET/"),
     "--container=": ("--container", "''", "PROJECT/REPOSITORY/NAME:TAG"),
+    "--build_container=europe-west4-docker.pkg.dev/p/r/trainer:1": ("trainer:1'", "without a tag"),
+    "--build_container=us-docker.pkg.dev/street/images/trainer --container=x": ("--build_container", "leave out one"),
     "--service_account=me": ("--service_account", "'me'", "email address"),
     "--trials=3": ("--trials", "without --tune"),
     "--trials=20": ("--trials", "without --tune"),  # the default
@@ -127,14 +131,36 @@ def test_no_option_has_two_meanings() -> None:
     mine = {option for action in options.make_parser()._actions for option in action.option_strings}
     trainers = {option for action in config.train_parser()._actions for option in action.option_strings}
     assert mine & trainers == {"-h", "--help", "--output"}
+    started = {option for action in start._make_parser()._actions for option in action.option_strings}
+    assert not started & trainers
 
 
-def test_the_image_of_a_region_is_near(capsys: pytest.CaptureFixture[str]) -> None:
-    for region, host in {"us-central1": "us", "asia-east1": "asia", "australia-southeast1": "asia"}.items():
-        request, summary = dry_run(capsys, f"--region={region}")
-        image = request["jobSpec"]["workerPoolSpecs"][0]["pythonPackageSpec"]["executorImageUri"]
-        assert image == f"{host}-docker.pkg.dev/vertex-ai/training/tf-gpu.2-17.py310:latest"
-        assert f"{image} (Google listed it until 2026-07-11: if it is no longer available, set --container)" in summary
+def test_the_image_is_one_that_exists(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of TensorFlow on Docker Hub, with the TensorFlow of the constraints."""
+    request, summary = dry_run(capsys)
+    image = "docker.io/tensorflow/tensorflow:2.21.0-gpu"
+    assert request["jobSpec"]["workerPoolSpecs"][0]["containerSpec"]["imageUri"] == image
+    assert f"image     {image}\n" in summary
+
+
+def test_constraints_that_would_replace_the_tensorflow_of_the_image_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "constraints.txt").write_text("tensorflow-metadata==1.21.0\ntensorflow==2.22.0\n")
+    monkeypatch.setattr("launch.vertex.image.CONSTRAINTS", tmp_path / "constraints.txt")
+    assert main([*PLACE, f"--dataset={DATASET}", "--dry_run"]) == 1
+    assert capsys.readouterr().err == (
+        "error: constraints.txt has tensorflow==2.22.0, and the image docker.io/tensorflow/tensorflow:2.21.0 has "
+        "2.21.0: set PUBLIC in launch/vertex/image.py to an image with 2.22.0, or set --container\n"
+    )
+    (tmp_path / "constraints.txt").write_text("tensorflow-metadata==1.21.0\n")
+    assert main([*PLACE, f"--dataset={DATASET}", "--dry_run"]) == 1
+    assert "has no version of tensorflow: restore the file" in capsys.readouterr().err
+
+
+def test_what_a_container_gets_has_nothing_that_kubernetes_replaces() -> None:
+    """It expands $(NAME) in commands, as far as it knows the name."""
+    assert "$(" not in (PROJECT / "launch" / "vertex" / "bootstrap.py").read_text()
 
 
 def test_the_accelerators_are_those_that_google_knows() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from launch.start import extras_of
 from launch.vertex.__main__ import main
 from launch.vertex.package import build_sdist, digest
 from tests.support.builds import PROJECT, build, make_flat
@@ -25,7 +28,7 @@ pytest.importorskip("google.cloud.aiplatform_v1")
 storage = pytest.importorskip("google.cloud.storage")
 pytestmark = pytest.mark.usefixtures("without_transform")
 
-PREBUILT = "europe-docker.pkg.dev/vertex-ai/training/tf-{}.2-17.py310:latest"
+IMAGE = "docker.io/tensorflow/tensorflow:2.21.0"
 CONTAINER = "europe-west4-docker.pkg.dev/street/images/trainer:1"
 
 
@@ -62,13 +65,15 @@ def environment(**variables: str) -> list[dict[str, str]]:
     return [{"name": name, "value": value} for name, value in {"PYTHONUNBUFFERED": "1", **variables}.items()]
 
 
-def on_prebuilt(kind: str, package: str, *arguments: str) -> dict[str, Any]:
+def on_public(gpus: int, package: str, *arguments: str, extras: str = "trainer,weights") -> dict[str, Any]:
+    """The bootstrap in TensorFlow's image, given the sdist's address."""
+    files = (package, f"{package.rpartition('/')[0]}/constraints.txt")
+    start = (f"--extras={extras}", *([f"--gpus={gpus}"] if gpus else []))
     return {
-        "pythonPackageSpec": {
-            "executorImageUri": PREBUILT.format(kind),
-            "packageUris": [package],
-            "pythonModule": "launch.start",
-            "args": [f"--dataset={DATASET}", *arguments],
+        "containerSpec": {
+            "imageUri": f"{IMAGE}-gpu" if gpus else IMAGE,
+            "command": ["python3", "-c", (PROJECT / "launch" / "vertex" / "bootstrap.py").read_text()],
+            "args": [*files, *start, f"--dataset={DATASET}", *arguments],
             "env": environment(),
         }
     }
@@ -89,11 +94,11 @@ V5E = {
 
 # Options -> the machine of each host, what runs on it (given the sdist's address), and how many hosts each pool has.
 SHAPES: dict[str, tuple[dict[str, Any], Callable[[str], dict[str, Any]], tuple[int, ...]]] = {
-    "--model=u2net": (gpus("g2-standard-12", L4, 1), lambda sdist: on_prebuilt("gpu", sdist, "--model=u2net"), (1,)),
-    "--accelerator_count=2": (gpus("g2-standard-24", L4, 2), lambda sdist: on_prebuilt("gpu", sdist), (1,)),
+    "--model=u2net": (gpus("g2-standard-12", L4, 1), lambda sdist: on_public(1, sdist, "--model=u2net"), (1,)),
+    "--accelerator_count=2": (gpus("g2-standard-24", L4, 2), lambda sdist: on_public(2, sdist), (1,)),
     f"--accelerator={T4} --accelerator_count=4 --epochs 9": (
         gpus("n1-standard-32", T4, 4),
-        lambda sdist: on_prebuilt("gpu", sdist, "--epochs", "9"),
+        lambda sdist: on_public(4, sdist, "--epochs", "9"),
         (1,),
     ),
     f"--accelerator={H100} --accelerator_count=8 --container={CONTAINER}": (
@@ -103,16 +108,16 @@ SHAPES: dict[str, tuple[dict[str, Any], Callable[[str], dict[str, Any]], tuple[i
     ),
     "--machine_type=g2-standard-32": (
         gpus("g2-standard-32", L4, 1),
-        lambda sdist: on_prebuilt("gpu", sdist),
+        lambda sdist: on_public(1, sdist),
         (1,),
     ),
-    "--hosts=2": (gpus("g2-standard-12", L4, 1), lambda sdist: on_prebuilt("gpu", sdist), (1, 1)),
+    "--hosts=2": (gpus("g2-standard-12", L4, 1), lambda sdist: on_public(1, sdist), (1, 1)),
     f"--hosts=4 --val_split= --container={CONTAINER}": (
         gpus("g2-standard-12", L4, 1),
         lambda _: in_container("--val_split="),
         (1, 3),
     ),
-    "--accelerator=none": ({"machineType": "n2-standard-16"}, lambda sdist: on_prebuilt("cpu", sdist), (1,)),
+    "--accelerator=none": ({"machineType": "n2-standard-16"}, lambda sdist: on_public(0, sdist), (1,)),
     f"--accelerator=TPU_V3 --container={CONTAINER}": (
         gpus("cloud-tpu", "TPU_V3", 8),
         lambda _: in_container("--strategy=tpu", TPU_NAME="local"),
@@ -214,20 +219,77 @@ def test_a_search_asks_for_trials_on_the_mean_iou(vertex: FakeVertex, capsys: py
     assert normalized("HyperparameterTuningJob", request) == body
 
 
-def test_the_sdist_is_uploaded_once_for_the_same_sources(bucket: Any, vertex: FakeVertex, tmp_path: Path) -> None:
+def test_the_sdist_is_uploaded_once_for_the_same_sources(
+    bucket: Any, vertex: FakeVertex, sdist: Path, tmp_path: Path
+) -> None:
     """Into a folder whose name has a space, as everywhere."""
     generations = []
     for _ in range(2):
         assert submit(vertex, "--output=gs://street/runs/my upload") == 0
-        (blob,) = bucket.list_blobs(prefix="runs/my upload/")
-        generations.append(blob.generation)
+        constraints, blob = bucket.list_blobs(prefix="runs/my upload/")
+        generations.append([blob.generation, constraints.generation])
     assert generations[0] == generations[1]
-    first, second = (body["jobSpec"]["workerPoolSpecs"][0]["pythonPackageSpec"] for _, _, body in vertex.requests)
-    assert first["packageUris"] == second["packageUris"]
-    assert first["packageUris"] == [f"gs://street/{blob.name}"]
+    first, second = (body["jobSpec"]["workerPoolSpecs"][0]["containerSpec"] for _, _, body in vertex.requests)
+    assert first["args"] == second["args"]
+    assert first["args"][:2] == [f"gs://street/{blob.name}", f"gs://street/{constraints.name}"]
     assert vertex.requests[0][2]["jobSpec"]["baseOutputDirectory"] == {"outputUriPrefix": "gs://street/runs/my upload"}
+    assert constraints.download_as_bytes() == (PROJECT / "constraints.txt").read_bytes()
     blob.download_to_filename(str(tmp_path / "sdist.tar.gz"))
-    assert digest(tmp_path / "sdist.tar.gz").startswith(blob.name.split("/")[-2])
+    assert digest(tmp_path / "sdist.tar.gz") == digest(sdist)
+
+
+def test_a_run_that_is_tracked_gets_that_extra() -> None:
+    assert extras_of(["--dataset=d", "--track=mlflow"]) == ("trainer", "weights", "tracking")
+    assert extras_of(["--dataset=d", "--tracks=no"]) == ("trainer", "weights")
+
+
+BUILT = "europe-west4-docker.pkg.dev/street/images/trainer"
+PLACED = "projects/street/locations/europe-west4/repositories/images/packages/trainer/tags/"
+
+
+@pytest.mark.parametrize("kind", ["gpu", "tpu"])
+def test_an_image_is_built_where_the_registry_lacks_it(
+    kind: str, bucket: Any, vertex: FakeVertex, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("launch.vertex.cloud_build.POLL_SECONDS", 0.01)
+    vertex.states = [{"status": "QUEUED"}, {"status": "WORKING"}, {"status": "SUCCESS"}]
+    machine = "--accelerator=TPU_V3" if kind == "tpu" else "--hosts=2"
+    arguments = (f"--build_container={BUILT}", f"--output=gs://street/runs/{kind}", machine)
+    assert submit(vertex, *arguments) == 0
+    (blob,) = bucket.list_blobs(prefix=f"runs/{kind}/packages/")
+    image = f"{BUILT}:{kind}-{blob.name.split('/')[-2]}"
+    (_, path, build), (_, _, job) = vertex.requests
+    assert path == "/v1/projects/street/locations/europe-west4/builds"
+    docker = ["build", "--file", "launch/Dockerfile.trainer", "--build-arg", f"ACCELERATOR={kind}", "--tag", image, "."]
+    assert build == {
+        "source": {"storageSource": {"bucket": "street", "object": blob.name}},
+        "steps": [{"name": "gcr.io/cloud-builders/docker", "args": docker}],
+        "images": [image],
+        "timeout": "3600s",
+        "options": {"logging": "CLOUD_LOGGING_ONLY"},
+    }
+    with tarfile.open(fileobj=io.BytesIO(blob.download_as_bytes())) as sources:
+        names = {name.removeprefix("./") for name in sources.getnames()}
+    assert {"launch/Dockerfile.trainer", "constraints.txt", "setup.py", "pyproject.toml", "trainer/task.py"} <= names
+    spec = job["jobSpec"]["workerPoolSpecs"][0]["containerSpec"]
+    assert (spec["imageUri"], "command" in spec) == (image, False)
+    assert spec["args"][0] == f"--dataset={DATASET}"
+    assert f"{image} (built by Cloud Build unless it exists)" in capsys.readouterr().out
+    vertex.tags = {PLACED + image.rpartition(":")[2]}
+    assert submit(vertex, *arguments) == 0, "and is not built again"
+    assert [path.rpartition("/")[2] for _, path, _ in vertex.requests] == ["builds", "customJobs", "customJobs"]
+
+
+def test_an_image_that_can_not_be_built_is_told(vertex: FakeVertex, capsys: pytest.CaptureFixture[str]) -> None:
+    vertex.states = [{"status": "FAILURE", "failureInfo": {"type": "PUSH_FAILED", "detail": "no repository images"}}]
+    assert submit(vertex, f"--build_container={BUILT}") == 1
+    error = capsys.readouterr().err
+    assert f"error: the build of {BUILT}:gpu-" in error
+    assert "ended with FAILURE, no repository images: see https://console/builds/4711; the repository has to" in error
+    vertex.refusal = (403, "Permission denied")
+    assert submit(vertex, f"--build_container={BUILT}") == 1
+    assert "Google answered 403, Permission denied; ask for the roles Cloud Build Editor" in capsys.readouterr().err
+    assert not [path for _, path, _ in vertex.requests if "Jobs" in path]
 
 
 @pytest.mark.parametrize(
@@ -327,6 +389,22 @@ def test_an_output_that_holds_another_run_is_found_before(
     assert submit(vertex, output, "--epochs=6") == 1, "and not shorter"
     assert "contains another run: epochs was 7 and is 6. Set another --output" in capsys.readouterr().err
     assert len(vertex.requests) == 3
+
+
+@pytest.mark.parametrize("tune", [(), ("--tune",)], ids=["a job", "a search"])
+def test_the_end_of_a_job_is_waited_for(
+    tune: tuple[str, ...], vertex: FakeVertex, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("launch.vertex.follow.POLL_SECONDS", 0.01)
+    states = ("QUEUED", "RUNNING", "RUNNING", "SUCCEEDED")
+    vertex.states = [{"state": f"JOB_STATE_{state}"} for state in states]
+    assert submit(vertex, "--wait", *tune) == 0
+    assert capsys.readouterr().out.splitlines()[-3:] == ["queued", "running", "the job has succeeded"]
+    vertex.states = [{"state": "JOB_STATE_FAILED", "error": {"code": 8, "message": "no machine was free"}}]
+    assert submit(vertex, "--wait", *tune) == 1
+    assert capsys.readouterr().err.endswith(
+        "/4711 ended as JOB_STATE_FAILED, no machine was free; see its log, and run the same command again to resume\n"
+    )
 
 
 @pytest.mark.parametrize(
