@@ -62,6 +62,7 @@ benchmark: .venv/installed
 	$(BIN)/python tests/benchmarks/build.py
 	$(BIN)/python tests/benchmarks/duplicates.py --beam
 	$(BIN)/python tests/benchmarks/evaluate.py
+	$(BIN)/python tests/benchmarks/inference.py
 	$(BIN)/python tests/benchmarks/read.py
 	$(BIN)/python tests/benchmarks/train.py
 
