@@ -116,7 +116,7 @@ def conform_mask(ids: np.ndarray, table: LabelTable, geometry: Geometry) -> np.n
     left, top, right, bottom = geometry.box
     rows = top + _nearest(bottom - top, geometry.inner[0])
     columns = left + _nearest(right - left, geometry.inner[1])
-    mask = table.train_id_of[ids[np.ix_(rows, columns)]].astype(np.uint8)
+    mask = table.train_id_of[ids.take(rows, axis=0).take(columns, axis=1)].astype(np.uint8)
     return np.pad(mask, geometry.padding, constant_values=IGNORE)
 
 
