@@ -15,6 +15,7 @@ from rich.console import Console
 
 from beam_pipelines import progress, report, runners, tidying
 from beam_pipelines.card import files as card
+from beam_pipelines.contract import png
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import cloud, lease, storage, workspace
@@ -220,6 +221,9 @@ def execute(
 ) -> report.Took:
     """Runs the pipeline to its end, and shows its progress."""
     remote = not storage.is_local(settings.output)
+    decoder = png.decoder() if runners.runner_in(settings.beam_args).in_process else ""
+    if decoder and settings.verbose:
+        report.print_decoder(decoder, console)
     shown = progress.shown(watcher, settings.recipe.normalized, console, remote)
 
     def say(reason: str) -> None:
@@ -230,7 +234,7 @@ def execute(
         before, start = watcher.look(), time.time()
         runners.run_to_end(pipeline, watcher.receipts, say)
     seconds = time.time() - start
-    return report.Took(total=seconds, pipeline=seconds, images=watcher.images - before.decoded)
+    return report.Took(total=seconds, pipeline=seconds, images=watcher.images - before.decoded, decoder=decoder)
 
 
 def _print_next(place: Workspace, console: Console) -> None:

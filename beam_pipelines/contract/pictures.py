@@ -7,6 +7,7 @@ A picture that can't be read exactly is refused.
 from __future__ import annotations
 
 import io
+import struct
 from dataclasses import dataclass
 
 import imagecodecs
@@ -99,6 +100,8 @@ def open_header(data: bytes, max_pixels: int) -> Image.Image:
         frames = _frames(image, data)
     if image.format == "PNG" and data[12 : png.SIZE] != b"IHDR":  # Pillow takes it from anywhere
         raise PictureError("corrupt", "its first chunk is not the header, IHDR")
+    if image.format == "PNG" and image.size != struct.unpack_from(">II", data, png.SIZE):  # Pillow takes the last one
+        raise PictureError("corrupt", "it has a second header, IHDR, of another size")
     if image.width * image.height > max_pixels:
         pixels = image.width * image.height
         cure = f"--max_image_pixels={pixels} takes it, if it is no decompression bomb"
@@ -127,7 +130,10 @@ def png_pixels(data: bytes) -> np.ndarray:
     try:  # faster than Pillow, without the interpreter's lock, and every checksum is checked
         return png.decode_png(data)
     except (imagecodecs.PngError, RuntimeError, ValueError) as error:
-        raise PictureError(reason_of_damage(data), f"{error}; the file has {len(data):,} bytes") from error
+        # libpng's message about some chunks is gone before imagecodecs reads it: what is there is no text.
+        has_words = not isinstance(error, UnicodeDecodeError) and str(error).isprintable()
+        told = str(error) if has_words else "a chunk is wrong or missing"
+        raise PictureError(reason_of_damage(data), f"{told}; the file has {len(data):,} bytes") from error
 
 
 def opaque(image: Image.Image, alpha: str = REJECT) -> np.ndarray:

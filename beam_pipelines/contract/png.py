@@ -2,9 +2,9 @@
 
 Two decoders give the same samples. imagecodecs (libpng) is always there. imgread (the crate `png` of Rust) takes two
 thirds of its time for what most street scenes are, RGB with 8 bits; it is installed where it has wheels. It sees only
-files that both read alike; what it does not take, imagecodecs decodes or refuses. One difference is left: of a file
-whose checksums are right but for the Adler-32 within the compressed pixels, which these protect too, imgread gives the
-pixels, where libpng refuses it.
+files that both read alike; what it does not take, imagecodecs decodes or refuses. One difference is left: imgread stops
+at the last pixel. Of a file whose CRC-32s are right and whose compressed data are wrong behind that pixel, where their
+Adler-32 is, it gives the pixels, and libpng refuses it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ _HEADER = b"\0\0\0\rIHDR"
 _PLAIN = bytes([8, RGB, 0, 0, 0])  # bit depth, color type, compression, filters, not interlaced
 _DEFLATE = b"\x78"  # a zlib stream with a window of 32 KiB: distances can't reach too far back
 _BESIDE = {*TEXT, b"bKGD", b"cHRM", b"eXIf", b"gAMA", b"pHYs", b"sBIT", b"sRGB", b"tIME"}  # chunks without samples
-_MOST = 2**40  # pixels; none is so large
 _CHANNELS = {GRAY: 1, RGB: 3, 3: 3, 4: 2, 6: 4}  # of each color type; palettes become RGB
 
 
@@ -68,7 +67,8 @@ def decode_png(data: bytes) -> np.ndarray:
     """
     if load_numpy_from_bytes is not None and _is_plain(data):
         try:
-            return load_numpy_from_bytes(data, backend="image", limits="unlimited")
+            pixels: np.ndarray = load_numpy_from_bytes(data, backend="image", limits="unlimited")
+            return pixels
         except (RuntimeError, ValueError):
             pass  # imagecodecs tells what is wrong
     return _decode_any(data)
@@ -96,17 +96,24 @@ def _is_plain(data: bytes) -> bool:
 
 
 def _decode_any(data: bytes) -> np.ndarray:
-    """imagecodecs allocates no array here: where it does, it releases a reference to None with every damaged file
-    (version 2026.3.6), and Python before 3.12 ends the process after tens of thousands of these.
-    """
     width, height, bits, color_type = struct.unpack_from(">IIBB", data, SIZE)
-    if width * height > _MOST:  # Pillow takes the size of another header, if there are two
-        raise ValueError("it has a second header")
     dtype, channels = np.uint16 if bits == 16 else np.uint8, _CHANNELS.get(color_type, 4)
     try:
-        return imagecodecs.png_decode(data, out=np.empty(_shape(height, width, channels), dtype))
+        return _decode_into(np.empty(_shape(height, width, channels), dtype), data)
     except ValueError:  # another shape: a color that is marked as transparent (tRNS) adds a channel
-        return imagecodecs.png_decode(data, out=np.empty(_shape(height, width, channels + 1), dtype))
+        return _decode_into(np.empty(_shape(height, width, channels + 1), dtype), data)
+
+
+def _decode_into(pixels: np.ndarray, data: bytes) -> np.ndarray:
+    """imagecodecs allocates no array here: where it does, it releases a reference to None with every damaged file
+    (version 2026.3.6), and Python before 3.12 ends the process after tens of thousands of these. Of an array that it is
+    given it keeps a reference then.
+    """
+    try:
+        return imagecodecs.png_decode(data, out=pixels)
+    except (RuntimeError, ValueError):
+        pixels.resize(0, refcheck=False)  # which nobody reads any more
+        raise
 
 
 def _shape(height: int, width: int, channels: int) -> tuple[int, ...]:
