@@ -63,6 +63,7 @@ benchmark: .venv/installed
 	$(BIN)/python tests/benchmarks/duplicates.py --beam
 	$(BIN)/python tests/benchmarks/evaluate.py
 	$(BIN)/python tests/benchmarks/read.py
+	$(BIN)/python -m tests.benchmarks.steps
 	$(BIN)/python tests/benchmarks/train.py
 
 clean:

@@ -195,7 +195,7 @@ def images() -> Reader:
 
 
 def png_decoders() -> Reader:
-    """RGB with 8 bits by both decoders, which have to agree."""
+    """By every way to decode them, which have to agree."""
     from tests.support.png_decoders import agree, outcome
 
     def read(data: bytes, _: Path) -> bytes:
@@ -209,6 +209,8 @@ def png_decoders() -> Reader:
     rgb = [np.random.default_rng(0).integers(0, 256, size).astype(np.uint8) for size in ((9, 7, 3), (1, 1, 3))]
     samples = [_saved(Image.fromarray(pixels), compress_level=level) for pixels in rgb for level in (0, 6)]
     samples += [_saved(Image.fromarray(rgb[0]), dpi=(72, 72)), _saved(Image.linear_gradient("L").convert("RGB"))]
+    samples += [_saved(Image.fromarray(rgb[0]).convert(mode)) for mode in ("L", "P", "1", "LA", "RGBA")]
+    samples.append(_saved(Image.fromarray(rgb[0][..., 0].astype(np.uint16) * 257)))
     return Reader(samples, mutations.mutate_png, read, (ValueError,))
 
 

@@ -7,6 +7,7 @@ import tracemalloc
 import zlib
 from random import Random
 
+import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image
@@ -60,6 +61,18 @@ def test_every_color_type_and_depth_has_the_samples_that_were_written(
         elif bits < 8:
             wanted = wanted * np.uint8(255 // (2**bits - 1))
         np.testing.assert_array_equal(found, wanted, strict=True)
+
+
+def test_pixels_are_unpacked_where_nothing_is_unusual() -> None:
+    """The tests of samples would not notice if they never were."""
+    whole = rgb_png(PIXELS, parts=3, before=[BESIDE["text"]], after=[BESIDE["time"]])
+    for data in (whole, rgb_png(PIXELS), drawn(PIXELS[..., 0], 8, GRAY), drawn(PIXELS, 16, RGB)):
+        unpacked = png._with_unpacked_pixels(data)
+        assert unpacked is not None
+        assert [name for name, _, _ in png.chunks(unpacked)].count(b"IDAT") == 1
+        np.testing.assert_array_equal(imagecodecs.png_decode(unpacked), imagecodecs.png_decode(data), strict=True)
+    for data in (drawn(PIXELS, 8, RGB, interlaced=True), *map(REFUSED.__getitem__, ("too little", "parted pixels"))):
+        assert png._with_unpacked_pixels(data) is None
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 20_000), (20_000, 1), (3, 5), (30, 40)], ids=str)
