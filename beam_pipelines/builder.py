@@ -71,6 +71,7 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
             ownership.clear(place)
         _prepare(plan, before, settings, place, console)
         watcher = progress.Watcher(place, plan.decoded, recipe, plan.estimate)
+        runners.choose_mode(beam_options, settings.beam_args, watcher.images, plan.estimate.pair_seconds)
         took = execute(make_pipeline(settings, beam_options, started), watcher, settings, console)
         if took is None:
             return 0
