@@ -24,6 +24,7 @@ from beam_pipelines.graph import build_dataset
 from beam_pipelines.inputs.sources import Found, Source
 from beam_pipelines.machine import cores
 from beam_pipelines.metadata import libraries
+from beam_pipelines.metadata.transform_process import TransformProcess
 from beam_pipelines.options import BuildSettings, pipeline_options
 from beam_pipelines.planner import BuildPlan, changes_since, make_plan, settled
 from beam_pipelines.recipe import Recipe, input_paths
@@ -72,18 +73,27 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
         _prepare(plan, before, settings, place, console)
         watcher = progress.Watcher(place, plan.decoded, recipe, plan.estimate)
         runners.choose_mode(beam_options, settings.beam_args, watcher.images, plan.estimate.pair_seconds)
-        took = execute(make_pipeline(settings, beam_options, started), watcher, settings, console)
-        if took is None:
-            return 0
-        lease.check(place.lease)
-        manifest = workspace.read_manifest(place)
-        if manifest is None:
-            raise BuildError(f"the pipeline ended without {place.manifest}; its log (--verbose) tells the reason")
-        grouping = grouping_of_leaks(recipe, place, place.duplicates) if manifest.leaks else None
-        tidying.tidy(manifest, settings, place, console)
+        with TransformProcess(place) as transform:
+            if tidying.begins_early(settings, plan.estimate.build_seconds(watcher.images, cores())):
+                transform.start()
+            took = execute(make_pipeline(settings, beam_options, started), watcher, settings, console)
+            if took is None:
+                return 0
+            manifest = _published_now(place)
+            grouping = grouping_of_leaks(recipe, place, place.duplicates) if manifest.leaks else None
+            tidying.tidy(manifest, settings, place, console, transform=transform)
     report.print_result(manifest, place.root, replace(took, total=time.time() - started), console, grouping)
     _print_next(place, console)
     return 0
+
+
+def _published_now(place: Workspace) -> Manifest:
+    """The manifest that the pipeline has written."""
+    lease.check(place.lease)
+    manifest = workspace.read_manifest(place)
+    if manifest is None:
+        raise BuildError(f"the pipeline ended without {place.manifest}; its log (--verbose) tells the reason")
+    return manifest
 
 
 def _forecast(settings: BuildSettings, place: Workspace, console: Console, opened: list[Source]) -> int:
