@@ -64,6 +64,7 @@ benchmark: .venv/installed
 	$(BIN)/python tests/benchmarks/evaluate.py
 	$(BIN)/python tests/benchmarks/inference.py
 	$(BIN)/python tests/benchmarks/read.py
+	$(BIN)/python -m tests.benchmarks.steps
 	$(BIN)/python tests/benchmarks/train.py
 
 clean:

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from beam_pipelines import progress, report, runners, tidying
 from beam_pipelines.card import files as card
+from beam_pipelines.contract import png
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import cloud, lease, storage, workspace
@@ -23,6 +24,7 @@ from beam_pipelines.graph import build_dataset
 from beam_pipelines.inputs.sources import Found, Source
 from beam_pipelines.machine import cores
 from beam_pipelines.metadata import libraries
+from beam_pipelines.metadata.transform_process import TransformProcess
 from beam_pipelines.options import BuildSettings, pipeline_options
 from beam_pipelines.planner import BuildPlan, changes_since, make_plan, settled
 from beam_pipelines.recipe import Recipe, input_paths
@@ -70,18 +72,28 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
             ownership.clear(place)
         _prepare(plan, before, settings, place, console)
         watcher = progress.Watcher(place, plan.decoded, recipe, plan.estimate)
-        took = execute(make_pipeline(settings, beam_options, started), watcher, settings, console)
-        if took is None:
-            return 0
-        lease.check(place.lease)
-        manifest = workspace.read_manifest(place)
-        if manifest is None:
-            raise BuildError(f"the pipeline ended without {place.manifest}; its log (--verbose) tells the reason")
-        grouping = grouping_of_leaks(recipe, place, place.duplicates) if manifest.leaks else None
-        tidying.tidy(manifest, settings, place, console)
+        runners.choose_mode(beam_options, settings.beam_args, watcher.images, plan.estimate.pair_seconds)
+        with TransformProcess(place) as transform:
+            if tidying.begins_early(settings, plan.estimate.build_seconds(watcher.images, cores())):
+                transform.start()
+            took = execute(make_pipeline(settings, beam_options, started), watcher, settings, console)
+            if took is None:
+                return 0
+            manifest = _published_now(place)
+            grouping = grouping_of_leaks(recipe, place, place.duplicates) if manifest.leaks else None
+            tidying.tidy(manifest, settings, place, console, transform=transform)
     report.print_result(manifest, place.root, replace(took, total=time.time() - started), console, grouping)
     _print_next(place, console)
     return 0
+
+
+def _published_now(place: Workspace) -> Manifest:
+    """The manifest that the pipeline has written."""
+    lease.check(place.lease)
+    manifest = workspace.read_manifest(place)
+    if manifest is None:
+        raise BuildError(f"the pipeline ended without {place.manifest}; its log (--verbose) tells the reason")
+    return manifest
 
 
 def _forecast(settings: BuildSettings, place: Workspace, console: Console, opened: list[Source]) -> int:
@@ -220,6 +232,9 @@ def execute(
 ) -> report.Took:
     """Runs the pipeline to its end, and shows its progress."""
     remote = not storage.is_local(settings.output)
+    decoder = png.decoder() if runners.runner_in(settings.beam_args).in_process else ""
+    if decoder and settings.verbose:
+        report.print_decoder(decoder, console)
     shown = progress.shown(watcher, settings.recipe.normalized, console, remote)
 
     def say(reason: str) -> None:
@@ -230,7 +245,7 @@ def execute(
         before, start = watcher.look(), time.time()
         runners.run_to_end(pipeline, watcher.receipts, say)
     seconds = time.time() - start
-    return report.Took(total=seconds, pipeline=seconds, images=watcher.images - before.decoded)
+    return report.Took(total=seconds, pipeline=seconds, images=watcher.images - before.decoded, decoder=decoder)
 
 
 def _print_next(place: Workspace, console: Console) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
+from beam_pipelines import machine
 from beam_pipelines.card.indexes import statistics_of_shard
 from beam_pipelines.card.statistics import CombineStatisticsFn
 from beam_pipelines.card.statistics_file import to_json
@@ -204,6 +205,7 @@ class StageShardFn(beam.DoFn):
         self._recipe, self._workspace = recipe, workspace
 
     def setup(self) -> None:
+        machine.keep_freed_memory()
         self._reader = file_reader(self._recipe)
         self._images = Metrics.counter(METRICS, "images")
         self._bytes = Metrics.counter(METRICS, "staged_bytes")
@@ -233,6 +235,7 @@ class FinishShardFn(beam.DoFn):
         self._recipe, self._workspace = recipe, workspace
 
     def setup(self) -> None:
+        machine.keep_freed_memory()
         self._images = Metrics.counter(METRICS, "normalized_images")
         self._bytes = Metrics.counter(METRICS, "written_bytes")
 

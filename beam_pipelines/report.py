@@ -31,12 +31,14 @@ BATCHES = (4, 8, 16, 32)  # for which --plan gives the steps of an epoch
 @dataclass(frozen=True)
 class Took:
     """Seconds of the whole command and of its pipeline, and the images that this run decoded; an earlier run, which was
-    stopped, may have decoded the others.
+    stopped, may have decoded the others. `decoder` is that of PNG files, where it is known: workers elsewhere have
+    their own.
     """
 
     total: float
     pipeline: float
     images: int
+    decoder: str = ""
 
 
 def print_found(found: Found, inputs: str, console: Console, form: str = "") -> None:
@@ -134,11 +136,23 @@ def print_result(manifest: Manifest, root: str, took: Took, console: Console, gr
     console.print(f"rejected pairs     {rejected:,}" + (", in rejected.jsonl:" if rejected else ""), highlight=False)
     for reason, count in manifest.rejected.items():
         console.print(f"  {reason} {count:,}: {meaning_of(reason)}", highlight=False)
+    print_took(took, console)
+
+
+def print_took(took: Took, console: Console) -> None:
+    """Prints how long the build took, and with what."""
+    decoder = f", PNG by {took.decoder}" if took.decoder else ""
     console.print(
         f"took {took.total:.1f} s, of which the pipeline {took.pipeline:.1f} s"
-        f" ({counted(took.images, 'image')}, {took.images / took.pipeline:.1f} img/s)",
+        f" ({counted(took.images, 'image')}, {took.images / took.pipeline:.1f} img/s{decoder})",
         highlight=False,
     )
+
+
+def print_decoder(name: str, console: Console) -> None:
+    """Prints what decodes RGB in PNG files: names of `png.decoder`."""
+    cure = "" if name == "imgread" else "; imgread, which takes less time, is not installed here"
+    console.print(f"PNG files of RGB are decoded by {name}{cure}", highlight=False)
 
 
 def print_checked(checked: Checked, manifest: Manifest, root: str, problems: Sequence[str], console: Console) -> None:

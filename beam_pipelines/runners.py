@@ -29,9 +29,30 @@ _WHY_LOST = "it may have been killed, or run out of memory"
 _NO_WORKER = "didn't get control connection"
 
 
+_LOCKED_SECONDS = 0.0016  # that a thread holds the interpreter's lock for a pair; decoding and resizing release it
+_PROCESSES_START_SECONDS = 5.0  # until worker processes have imported Beam
+_THREADS, _PROCESSES = "multi_threading", "multi_processing"
+
+
 def _thread_for_each_core() -> list[str]:
-    """One thread per core: decoding releases the GIL."""
-    return [f"--direct_num_workers={cores()}", "--direct_running_mode=multi_threading"]
+    return [f"--direct_num_workers={cores()}", f"--direct_running_mode={_THREADS}"]
+
+
+def running_mode(cores: int, pairs: int, pair_seconds: float) -> str:
+    """Beam's name of what is faster for so many pairs, of which one core does one in `pair_seconds`: a thread for each
+    core, of which one at a time can hold the interpreter's lock, or a process for each core, which has to start.
+    """
+    work = pairs * pair_seconds
+    of_threads = work / min(cores, max(1.0, pair_seconds / _LOCKED_SECONDS))
+    return _PROCESSES if _PROCESSES_START_SECONDS + work / cores < of_threads else _THREADS
+
+
+def choose_mode(options: PipelineOptions, beam_args: Sequence[str], pairs: int, pair_seconds: float) -> None:
+    """Sets the running mode of a runner in this process, unless the user has said anything about its workers."""
+    from apache_beam.options.pipeline_options import DirectOptions
+
+    if runner_in(beam_args).in_process and not any(arg.startswith("--direct_") for arg in beam_args):
+        options.view_as(DirectOptions).direct_running_mode = running_mode(cores(), pairs, pair_seconds)
 
 
 @dataclass(frozen=True, kw_only=True)

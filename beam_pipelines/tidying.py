@@ -4,17 +4,11 @@ needs. The next call does what a build that was killed here left undone.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shlex
-import shutil
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator
 
 from rich.console import Console
 
+from beam_pipelines import runners
 from beam_pipelines.card import files as card
 from beam_pipelines.contract import index
 from beam_pipelines.contract.manifest import Manifest
@@ -22,10 +16,13 @@ from beam_pipelines.errors import BuildError
 from beam_pipelines.files import lease, storage, workspace
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.metadata import libraries
+from beam_pipelines.metadata.transform_process import TransformProcess
 from beam_pipelines.options import BuildSettings
 from beam_pipelines.shards import leftovers, ownership
 from beam_pipelines.shards.plan import as_published, read_plan, write_plan
 from beam_pipelines.shards.previous import read_previous
+
+_MOST_SECONDS = 120.0  # for which a process with TensorFlow waits for the pipeline
 
 
 def complete(settings: BuildSettings, place: Workspace) -> Manifest | None:
@@ -42,10 +39,18 @@ def _describes_itself(manifest: Manifest, place: Workspace) -> bool:
     return libraries.are_written(manifest, place) and card.is_written(manifest, place)
 
 
-def tidy(manifest: Manifest, settings: BuildSettings, place: Workspace, console: Console, is_last: bool = True) -> None:
+def tidy(
+    manifest: Manifest,
+    settings: BuildSettings,
+    place: Workspace,
+    console: Console,
+    is_last: bool = True,
+    transform: TransformProcess | None = None,
+) -> None:
     """The steps after the manifest: writes what people and other libraries read, and deletes what only the build needs.
 
     is_last: whether the command ends then and gives its lease back.
+    transform: a process that may have started before.
     """
     before = read_previous(place)
     if storage.exists(place.refused[0]):
@@ -58,7 +63,7 @@ def tidy(manifest: Manifest, settings: BuildSettings, place: Workspace, console:
     if before and (before.manifest.moments != manifest.moments or not manifest.pixels.uniform):
         ownership.remove_transform(place)  # it is that of the data set before
     if settings.transform_fn:
-        _write_transform(manifest, place, console)
+        _write_transform(manifest, place, console, transform)
     lease.check(place.lease)
     _keep_plan(manifest, place, of_update=before is not None)
     ownership.finish(place, is_last)
@@ -93,37 +98,21 @@ def _keep_plan(manifest: Manifest, place: Workspace, of_update: bool) -> None:
     write_plan(place, (as_published(shard, files) for shard in read_plan(place.plan)), place.kept_plan)
 
 
-def _write_transform(manifest: Manifest, place: Workspace, console: Console) -> None:
-    """Runs in a separate process, so that this one does not load TensorFlow."""
+def begins_early(settings: BuildSettings, pipeline_seconds: float) -> bool:
+    """Whether the process that makes `transform_fn` starts with the pipeline: not if it would hold its memory for long,
+    or might have nothing to do.
+    """
+    runs_here = runners.runner_in(settings.beam_args).in_process and settings.recipe.image_size is not None
+    return settings.transform_fn and not settings.update and runs_here and pipeline_seconds < _MOST_SECONDS
+
+
+def _write_transform(
+    manifest: Manifest, place: Workspace, console: Console, transform: TransformProcess | None
+) -> None:
     if not manifest.pixels.uniform:
         console.print("no transform_fn is written: its graph needs one image size, and these images have several")
         return
     if leftovers.transform_is_whole(place):
         return
-    command = [sys.executable, "-m", "beam_pipelines.metadata.transform_fn", place.root]
-    with console.status("writing transform_fn"), _scratch(place) as scratch:
-        environment = os.environ | {"TMPDIR": scratch}
-        arguments = [*command, str(os.getpid())]
-        done = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment)
-    if done.returncode:
-        raise BuildError(
-            f"the data set is complete, but writing its transform_fn failed; run the same command again. "
-            f"`{' '.join(command)}` exited with {done.returncode}: {done.stderr.strip().rpartition(chr(10))[2]}"
-        )
-
-
-@contextlib.contextmanager
-def _scratch(place: Workspace) -> Iterator[str]:
-    """A local folder for temporary files. It is below the data set if that is local, so that the next build removes
-    what a killed one left.
-    """
-    if storage.is_local(place.root):
-        folder = os.path.abspath(place.scratch)
-        os.makedirs(folder, exist_ok=True)
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            yield folder
+    with console.status("writing transform_fn"), transform or TransformProcess(place) as process:
+        process.write()

@@ -128,7 +128,9 @@ CONTRACT = [module for module in SOURCES if module.startswith(f"{PACKAGE}.contra
 PICTURES = f"{PACKAGE}.contract.pictures"
 PAGES = f"{PACKAGE}.contract.pages"
 TEMPLATE_ENGINE = {"jinja2", "markupsafe"}
-IMAGE_LIBRARY_USERS = {PICTURES, f"{PACKAGE}.contract.tiff", f"{PAGES}.pictures"}  # of the contract
+# Of the contract.
+IMAGE_LIBRARY_USERS = {PICTURES, f"{PACKAGE}.contract.png", f"{PACKAGE}.contract.tiff", f"{PAGES}.pictures"}
+IMAGE_LIBRARIES = {"PIL", "imagecodecs", "imgread"}
 SCENES = [module for module in SOURCES if module.startswith(f"{PACKAGE}.inputs.sample_scenes")]
 TENSORFLOW_USER = f"{PACKAGE}.metadata.transform_fn"  # runs in a process of its own
 TENSORFLOW_USERS = {TENSORFLOW_USER, *PICTURE_GRAPHS}
@@ -147,6 +149,7 @@ INSTALLED_ON_WORKERS = {
     "apache_beam",
     "google_crc32c",
     "imagecodecs",
+    "imgread",
     "msgspec",
     "numpy",
     "pycocotools",
@@ -294,7 +297,7 @@ def test_the_contract_loads_neither_beam_nor_tensorflow_nor_yaml() -> None:
 
 def test_only_the_pictures_of_the_contract_load_image_libraries() -> None:
     others = [module for module in CONTRACT if module not in IMAGE_LIBRARY_USERS]
-    assert loads_without({"PIL", "imagecodecs"}, "-c", "import " + ", ".join(others))
+    assert loads_without(IMAGE_LIBRARIES, "-c", "import " + ", ".join(others))
     assert not loads_without({"PIL", "imagecodecs"}, "-c", f"import {PICTURES}")
 
 
@@ -342,7 +345,7 @@ def test_the_contract_imports_nothing_else_of_the_package() -> None:
 
 def test_the_contract_needs_little_and_tensorflow_only_to_parse() -> None:
     for module in CONTRACT:
-        images = {"PIL", "imagecodecs"} if module in IMAGE_LIBRARY_USERS else set[str]()
+        images = IMAGE_LIBRARIES if module in IMAGE_LIBRARY_USERS else set[str]()
         templates = TEMPLATE_ENGINE if module == PAGES else set[str]()
         needed = {"google_crc32c", "msgspec", "numpy"} | images | templates
         assert third_party(imports_of(module, lazy=False)) <= needed, module
@@ -449,10 +452,10 @@ def requirements(metadata: Path) -> dict[str, set[str]]:
     """Extra -> names of what it installs; the extra "" is installed always."""
     found: dict[str, set[str]] = {"": set()}
     extra = ""
-    for line in (metadata / "requires.txt").read_text(encoding="utf-8").split():
+    for line in (metadata / "requires.txt").read_text(encoding="utf-8").splitlines():
         if line.startswith("["):
-            extra = line.strip("[]")
-            found[extra] = set()
+            extra = line.strip("[]").partition(":")[0]  # behind the colon is a condition
+            found.setdefault(extra, set())
         else:
             found[extra] |= set(re.findall(r"^[\w-]+", line))
     return found
@@ -462,6 +465,7 @@ def test_a_bare_installation_has_neither_beam_nor_tensorflow(metadata: Path) -> 
     assert requirements(metadata)[""] == {
         "google-crc32c",
         "imagecodecs",
+        "imgread",
         "msgspec",
         "numpy",
         "pillow",
@@ -624,7 +628,19 @@ LAUNCH_COMMANDS = [f"{LAUNCH}.{name}" for name in ("dataflow", "vertex", "pipeli
 
 @pytest.mark.parametrize("module", LAUNCH_COMMANDS)
 def test_help_and_parser_of_a_launch_come_before_anything_heavy(module: str) -> None:
-    heavy = {"PIL", "apache_beam", "google", "imagecodecs", "keras", "kfp", "packaging", "rich", "tensorflow", "yaml"}
+    heavy = {
+        "PIL",
+        "apache_beam",
+        "google",
+        "imagecodecs",
+        "imgread",
+        "keras",
+        "kfp",
+        "packaging",
+        "rich",
+        "tensorflow",
+        "yaml",
+    }
     assert loads_without(heavy, "-m", module, "--help")
     assert loads_without(heavy, "-c", f"from {module}.options import make_parser; make_parser()")
 

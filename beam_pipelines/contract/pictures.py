@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import io
 import struct
-import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import imagecodecs
 import numpy as np
 from PIL import Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
 
-from beam_pipelines.contract import tiff
+from beam_pipelines.contract import png, tiff
 from beam_pipelines.contract.picture_errors import (
     JPEG_SIGNATURE,
     PNG_SIGNATURE,
@@ -37,12 +35,7 @@ _EXIF_ORIENTATION = 0x0112
 _TURNED = range(2, 9)  # 1 is upright, all others mean that nobody knows
 _WITH_ALPHA = ("RGBA", "LA", "PA", "La", "RGBa")  # Pillow's modes
 _PREMULTIPLIED = ("La", "RGBa")
-_PNG_EXIF = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")  # where a PNG can hold an orientation
-_PNG_TEXT = (b"iCCP", b"iTXt", b"tEXt", b"zTXt")  # chunks that Pillow unpacks only up to a limit
-_PNG_GRAY, _PNG_RGB = 0, 2  # color types of a PNG's header; bit depth and color type are its bytes 24 and 25
-_PNG_SIZE = 16  # where a PNG's header has width, height, bit depth and color type
-_PNG_MOST = 2**40  # pixels; none is so large
-_PNG_CHANNELS = {_PNG_GRAY: 1, _PNG_RGB: 3, 3: 3, 4: 2, 6: 4}  # of each color type; palettes become RGB
+_PNG_EXIF = (b"Raw profile type exif", b"XML:com.adobe.xmp")  # keys of texts that can hold an orientation
 _JPEG_FRAMES = {0xC0 + kind for kind in range(16)} - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15; the other three are tables
 _JPEG_WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}
 _JPEG_SCAN = 0xDA
@@ -69,9 +62,9 @@ def decode_image(data: bytes, max_pixels: int, rules: Rules = STRICT) -> np.ndar
 
 def _pixels(header: Image.Image, data: bytes, rules: Rules) -> np.ndarray:
     """As stored; a TIFF file of an orientation that Pillow knows is turned upright."""
-    if header.format == "PNG" and data[24:26] == bytes([8, _PNG_RGB]) and "transparency" not in header.info:
+    if header.format == "PNG" and data[24:26] == bytes([8, png.RGB]) and "transparency" not in header.info:
         return png_pixels(data)
-    if header.format == "PNG" and data[25] == _PNG_GRAY and data[24] < 8 and "transparency" in header.info:
+    if header.format == "PNG" and data[25] == png.GRAY and data[24] < 8 and "transparency" in header.info:
         # Pillow looks for the transparent gray among stretched ones.
         return _to_rgb(Image.fromarray(png_pixels(data)), rules.alpha)
     if header.format == "PNG" and data[24] == 16:
@@ -105,8 +98,10 @@ def open_header(data: bytes, max_pixels: int) -> Image.Image:
                 raise PictureError(reason_of_damage(data), detail) from error
             raise PictureError("not_an_image", f"it begins with {data[:8]!r}{told_kind(data)}") from error
         frames = _frames(image, data)
-    if image.format == "PNG" and data[12:_PNG_SIZE] != b"IHDR":  # Pillow takes it from anywhere
+    if image.format == "PNG" and data[12 : png.SIZE] != b"IHDR":  # Pillow takes it from anywhere
         raise PictureError("corrupt", "its first chunk is not the header, IHDR")
+    if image.format == "PNG" and image.size != struct.unpack_from(">II", data, png.SIZE):  # Pillow takes the last one
+        raise PictureError("corrupt", "it has a second header, IHDR, of another size")
     if image.width * image.height > max_pixels:
         pixels = image.width * image.height
         cure = f"--max_image_pixels={pixels} takes it, if it is no decompression bomb"
@@ -120,7 +115,7 @@ def open_header(data: bytes, max_pixels: int) -> Image.Image:
 def load(image: Image.Image, data: bytes) -> Image.Image:
     """`image`, with its pixels decoded. Raises PictureError."""
     if image.format == "PNG":
-        _check_chunks(data)
+        png.check_chunks(data)
     with damage_refused(data):
         image.load()
     return image
@@ -132,30 +127,13 @@ def png_pixels(data: bytes) -> np.ndarray:
     Raises:
       PictureError: it is damaged.
     """
-    try:  # twice as fast as Pillow, without the interpreter's lock, and every checksum is checked
-        return decode_png(data)
+    try:  # faster than Pillow, without the interpreter's lock, and every checksum is checked
+        return png.decode_png(data)
     except (imagecodecs.PngError, RuntimeError, ValueError) as error:
-        raise PictureError(reason_of_damage(data), f"{error}; the file has {len(data):,} bytes") from error
-
-
-def decode_png(data: bytes) -> np.ndarray:
-    """Like `png_pixels`, of a PNG whose size was checked. Raises ValueError or RuntimeError (imagecodecs.PngError).
-
-    imagecodecs allocates no array here: where it does, it releases a reference to None with every damaged file
-    (version 2026.3.6), and Python before 3.12 ends the process after tens of thousands of these.
-    """
-    width, height, bits, color_type = struct.unpack_from(">IIBB", data, _PNG_SIZE)
-    if width * height > _PNG_MOST:  # Pillow takes the size of another header, if there are two
-        raise ValueError("it has a second header")
-    dtype, channels = np.uint16 if bits == 16 else np.uint8, _PNG_CHANNELS.get(color_type, 4)
-    try:
-        return imagecodecs.png_decode(data, out=np.empty(_shape(height, width, channels), dtype))
-    except ValueError:  # another shape: a color that is marked as transparent (tRNS) adds a channel
-        return imagecodecs.png_decode(data, out=np.empty(_shape(height, width, channels + 1), dtype))
-
-
-def _shape(height: int, width: int, channels: int) -> tuple[int, ...]:
-    return (height, width) if channels == 1 else (height, width, channels)
+        # libpng's message about some chunks is gone before imagecodecs reads it: what is there is no text.
+        has_words = not isinstance(error, UnicodeDecodeError) and str(error).isprintable()
+        told = str(error) if has_words else "a chunk is wrong or missing"
+        raise PictureError(reason_of_damage(data), f"{told}; the file has {len(data):,} bytes") from error
 
 
 def opaque(image: Image.Image, alpha: str = REJECT) -> np.ndarray:
@@ -185,13 +163,21 @@ def _frames(image: Image.Image, data: bytes) -> int:
 
 def orientation_of(image: Image.Image, data: bytes) -> int:
     """The EXIF orientation of the pixels, 1 to 8; 1 also where nobody knows."""
-    if image.format == "PNG" and not any(mark in data for mark in _PNG_EXIF):
+    if image.format == "PNG" and not _may_be_turned(data):
         return UPRIGHT  # Pillow would decode the whole picture to be sure of it
     with damage_refused(data):
         orientation = image.getexif().get(_EXIF_ORIENTATION, UPRIGHT)
         if isinstance(orientation, bytes):  # of a single byte, where two are usual
             orientation = int.from_bytes(orientation, "big")
         return int(orientation) if orientation in _TURNED else UPRIGHT
+
+
+def _may_be_turned(data: bytes) -> bool:
+    """Whether a PNG has a chunk that can hold an EXIF orientation. Behind a chunk without an end there is none."""
+    return any(
+        name == b"eXIf" or (name in png.TEXT and data.startswith(_PNG_EXIF, start + 8))
+        for name, start, _ in png.chunks(data)
+    )
 
 
 def checked_orientation(image: Image.Image, data: bytes, orient: str, other: str = "mask") -> int:
@@ -203,30 +189,9 @@ def checked_orientation(image: Image.Image, data: bytes, orient: str, other: str
     return orientation
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """(name, start, end) of each chunk of a PNG, its length and checksum included."""
-    position = len(PNG_SIGNATURE)
-    while position + 12 <= len(data):
-        end = position + 12 + int.from_bytes(data[position : position + 4], "big")
-        yield data[position + 4 : position + 8], position, end
-        position = end
-
-
 def _without_text(data: bytes) -> bytes:
-    kept = [data[start:end] for name, start, end in _chunks(data) if name not in _PNG_TEXT]
+    kept = [data[start:end] for name, start, end in png.chunks(data) if name not in png.TEXT]
     return b"".join([PNG_SIGNATURE, *kept])
-
-
-def _check_chunks(data: bytes) -> None:
-    """Refuses a PNG of which a checksum does not fit, or the end is missing: Pillow does not look at all of them."""
-    view = memoryview(data)
-    for name, start, end in _chunks(data):
-        if end <= len(data) and zlib.crc32(view[start + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
-            raise PictureError("corrupt", f"the checksum of the chunk {name!r} at byte {start:,} does not fit")
-        if name == b"IEND":
-            return
-    detail = f"the last chunk, IEND, is missing; the file has {len(data):,} bytes"
-    raise PictureError(reason_of_damage(data), detail)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import os
 import re
 import zipfile
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from beam_pipelines.contract.picture_errors import SIGNATURES
 from beam_pipelines.errors import BuildError, first_line
@@ -21,6 +21,7 @@ from beam_pipelines.rejects import BadInputError
 
 _MEMBER = re.compile(r"(\.zip)!/", re.IGNORECASE)  # ARCHIVE.zip!/MEMBER names a member of an archive
 _LARGE_MEMBER = 1 << 20  # bytes; the beginning of a larger member is checked before the rest is decompressed
+_BLOCK = 4 << 20  # bytes
 _BEGINNINGS = (*SIGNATURES, b"{")  # of images, and of polygons in JSON
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 BLANK = codecs.BOM_UTF8 + b" \t\r\n"  # what may be before them in JSON
@@ -109,6 +110,15 @@ def _opened(path: str, called: str) -> Iterator[BinaryIO]:
         raise BuildError(f"{called} can't be read: {first_line(error)}; create the archive again") from error
 
 
+def _up_to(file: IO[bytes], limit: int) -> bytes:
+    """The bytes of the file, at most `limit`: in blocks, since a read reserves memory for all that it asks for."""
+    blocks, left = list[bytes](), limit
+    while left and (block := file.read(min(left, _BLOCK))):
+        blocks.append(block)
+        left -= len(block)
+    return blocks[0] if len(blocks) == 1 else b"".join(blocks)
+
+
 class FileReader:
     """Reads whole files, and members of zip archives in place. Not shared between threads."""
 
@@ -170,7 +180,7 @@ class FileReader:
 
     def _read_file(self, path: str) -> bytes:
         with open_raw(path) as file:
-            return file.read(self._max_bytes + 1)
+            return _up_to(file, self._max_bytes + 1)
 
     def _read_member(self, path: str, archive: str, member: str) -> bytes:
         """The member's bytes; only the first ones if it is large and begins neither like an image nor like JSON."""
@@ -184,7 +194,7 @@ class FileReader:
             if not (head.startswith(_BEGINNINGS) or head.lstrip(BLANK).startswith(b"{")):
                 return head
         with opened.open(member) as file:
-            return file.read(self._max_bytes + 1)
+            return _up_to(file, self._max_bytes + 1)
 
     def _too_large(self, path: str) -> BadInputError:
         limit = f"{self._max_bytes:,} bytes, the most for --max_image_pixels: raise that, if the file is an image"

@@ -209,6 +209,7 @@ if __name__ == "__main__":
     # Beam pickles what is defined here: it must be found in this module, not in __main__.
     from beam_pipelines.metadata.transform_fn import main as run
 
-    run(sys.argv[1])
+    if len(sys.argv) <= 2 or sys.stdin.readline():  # nothing comes if there is no data set in the end
+        run(sys.argv[1])
     sys.stdout.flush()
     os._exit(0)  # all is written; TensorFlow's own way out takes its time, and can crash on it

@@ -106,7 +106,8 @@ def conform_image(image: np.ndarray, geometry: Geometry, resize: str) -> np.ndar
     """uint8[H, W, 3] -> uint8[h, w, 3]; the padding repeats the edge, so that it does not shift the moments much."""
     if image.shape[:2] == geometry.inner == geometry.size:
         return image
-    return np.pad(_resize_image(image, geometry, resize), (*geometry.padding, (0, 0)), mode="edge")
+    inner = _resize_image(image, geometry, resize)
+    return inner if geometry.inner == geometry.size else np.pad(inner, (*geometry.padding, (0, 0)), mode="edge")
 
 
 def conform_mask(ids: np.ndarray, table: LabelTable, geometry: Geometry) -> np.ndarray:
@@ -116,8 +117,8 @@ def conform_mask(ids: np.ndarray, table: LabelTable, geometry: Geometry) -> np.n
     left, top, right, bottom = geometry.box
     rows = top + _nearest(bottom - top, geometry.inner[0])
     columns = left + _nearest(right - left, geometry.inner[1])
-    mask = table.train_id_of[ids[np.ix_(rows, columns)]].astype(np.uint8)
-    return np.pad(mask, geometry.padding, constant_values=IGNORE)
+    mask = table.train_id_of[ids.take(rows, axis=0).take(columns, axis=1)].astype(np.uint8)
+    return mask if geometry.inner == geometry.size else np.pad(mask, geometry.padding, constant_values=IGNORE)
 
 
 def count_minus_ones(ids: np.ndarray, table: LabelTable) -> int:
@@ -129,10 +130,12 @@ def count_minus_ones(ids: np.ndarray, table: LabelTable) -> int:
 
 def check_ids(ids: np.ndarray, table: LabelTable) -> None:
     """Raises BadInputError, with the ids, if `ids` (uint8 or uint16) has ids that the table does not name."""
-    if ids.dtype == np.uint8:
-        present = np.frombuffer(ids.tobytes().translate(None, _known_bytes(table)), np.uint8)
-    else:
+    if ids.dtype != np.uint8:
         present = ids[table.train_id_of[ids] == UNKNOWN]
+    elif _are_in_first_run(ids, table):
+        return
+    else:
+        present = np.frombuffer(ids.tobytes().translate(None, _known_bytes(table)), np.uint8)
     if present.size:
         unknown, counts = np.unique(present, return_counts=True)
         shown = ", ".join(f"{value} ({count:,} px)" for value, count in list(zip(unknown, counts, strict=True))[:20])
@@ -180,6 +183,16 @@ def _mean_of_blocks(image: np.ndarray, down: int, across: int) -> np.ndarray:
 def _nearest(source: int, target: int) -> np.ndarray:
     """The index of the source pixel that contains the center of each target pixel; exact, in integers."""
     return (2 * np.arange(target) + 1) * source // (2 * target)
+
+
+def _are_in_first_run(ids: np.ndarray, table: LabelTable) -> bool:
+    """Whether all ids, uint8, are known by what is cheap to find, the largest: most tables name 0 to n, and maybe 255,
+    after which 0 follows.
+    """
+    known = table.train_id_of[:256] != UNKNOWN
+    first = np.uint8(known[IGNORE])
+    run = 256 if known.all() else int(np.argmin(np.roll(known, first)))
+    return bool((ids + first if first else ids).max(initial=0) < run)
 
 
 def _known_bytes(table: LabelTable) -> bytes:

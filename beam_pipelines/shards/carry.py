@@ -11,8 +11,8 @@ from beam_pipelines.contract import record, tfrecord
 from beam_pipelines.contract.index import Example
 from beam_pipelines.contract.manifest import Shard
 from beam_pipelines.contract.normalization import Normalization
-from beam_pipelines.contract.pictures import decode_png
 from beam_pipelines.contract.pixel import CHANNELS
+from beam_pipelines.contract.png import decode_png
 from beam_pipelines.contract.record import RAW_DTYPES, Record, is_normalized
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import storage

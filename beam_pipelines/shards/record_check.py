@@ -11,8 +11,8 @@ from beam_pipelines.contract import record
 from beam_pipelines.contract.labels import IGNORE
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.contract.moments import Moments
-from beam_pipelines.contract.pictures import decode_png
 from beam_pipelines.contract.pixel import CHANNELS, LEVELS
+from beam_pipelines.contract.png import decode_png
 from beam_pipelines.contract.record import RAW_DTYPES, Record
 from beam_pipelines.pixels.measure import class_pixels_of, moments_of
 from beam_pipelines.pixels.normalize import Normalizer

@@ -10,16 +10,53 @@ from pathlib import Path
 
 import apache_beam as beam
 import pytest
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
 
 from beam_pipelines import runners
 from beam_pipelines.errors import BuildError, without_worker_tracebacks
+from beam_pipelines.options import parse_build, pipeline_options
 from beam_pipelines.verify import main as verify
 from tests.support.builds import make_uneven, run_module
 from tests.support.handmade import write_dataset
 
 PROCESSES = ("--runner=FnApiRunner", "--direct_num_workers=2", "--direct_running_mode=multi_processing")
+
+
+@pytest.mark.parametrize(
+    ("cores", "pairs", "pair_seconds", "mode"),
+    [
+        *((cores, 10**6, 0.030, "multi_threading") for cores in (1, 2, 8, 16)),
+        (64, 10**6, 0.030, "multi_processing"),
+        (64, 3475, 0.030, "multi_threading"),  # done before processes have started
+        (64, 10**6, 1.0, "multi_threading"),  # of pictures that large the lock is held for next to nothing
+        (2, 10**6, 0.003, "multi_processing"),
+        (8, 10**6, 0.003, "multi_processing"),
+        (8, 700, 0.003, "multi_threading"),
+        (8, 10**6, 0.0001, "multi_processing"),
+        (1, 10**6, 0.0001, "multi_threading"),
+    ],
+)
+def test_processes_run_where_threads_would_wait_for_the_lock(cores, pairs, pair_seconds, mode) -> None:
+    assert runners.running_mode(cores, pairs, pair_seconds) == mode
+
+
+@pytest.mark.parametrize(
+    ("given", "mode"),
+    [
+        ([], "multi_processing"),
+        (["--runner=FnApiRunner"], "multi_processing"),
+        (["--direct_num_workers=3"], "multi_threading"),
+        (["--direct_running_mode=in_memory"], "in_memory"),
+        (["--runner=PrismRunner"], "in_memory"),  # Beam's default, which Prism does not read
+    ],
+)
+def test_what_the_user_says_of_workers_holds(given, mode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runners, "cores", lambda: 64)
+    arguments = parse_build(given).beam_args
+    options = pipeline_options(arguments)
+    runners.choose_mode(options, arguments, pairs=10**6, pair_seconds=0.03)
+    assert options.view_as(DirectOptions).direct_running_mode == mode
 
 
 def pipeline_of(work: Callable[[int], object], *options: str) -> beam.Pipeline:

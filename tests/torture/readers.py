@@ -194,6 +194,26 @@ def images() -> Reader:
     )
 
 
+def png_decoders() -> Reader:
+    """By every way to decode them, which have to agree."""
+    from tests.support.png_decoders import agree, outcome
+
+    def read(data: bytes, _: Path) -> bytes:
+        found = outcome(data)
+        if not agree(data):
+            raise AssertionError("the decoders differ")
+        if isinstance(found, tuple):
+            raise ValueError(found)
+        return found.tobytes()
+
+    rgb = [np.random.default_rng(0).integers(0, 256, size).astype(np.uint8) for size in ((9, 7, 3), (1, 1, 3))]
+    samples = [_saved(Image.fromarray(pixels), compress_level=level) for pixels in rgb for level in (0, 6)]
+    samples += [_saved(Image.fromarray(rgb[0]), dpi=(72, 72)), _saved(Image.linear_gradient("L").convert("RGB"))]
+    samples += [_saved(Image.fromarray(rgb[0]).convert(mode)) for mode in ("L", "P", "1", "LA", "RGBA")]
+    samples.append(_saved(Image.fromarray(rgb[0][..., 0].astype(np.uint16) * 257)))
+    return Reader(samples, mutations.mutate_png, read, (ValueError,))
+
+
 def masks() -> Reader:
     from beam_pipelines.contract.labels import BUILTIN_TABLES
     from beam_pipelines.pixels.mask_readings import MaskReading, all_ways
@@ -402,6 +422,7 @@ READERS: dict[str, Callable[[], Reader]] = {
     "regions": regions,
     "pair lists": pair_lists,
     "image": images,
+    "png decoders": png_decoders,
     "mask": masks,
     "zip": zips,
     "receipt": receipts,

@@ -17,7 +17,7 @@ from beam_pipelines.contract.index import HEAT_MAP, ClassPlace, Example, Index
 from beam_pipelines.contract.labels import IGNORE
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.contract.moments import Moments
-from beam_pipelines.contract.pictures import decode_png
+from beam_pipelines.contract.png import decode_png
 from beam_pipelines.contract.schema import SchemaError
 from tests.support.builds import build, make_uneven, no_transform
 

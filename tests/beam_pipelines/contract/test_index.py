@@ -12,7 +12,7 @@ from beam_pipelines.contract import index, record, tfrecord
 from beam_pipelines.contract.index import Example, Index
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.contract.moments import Moments
-from beam_pipelines.contract.pictures import decode_png
+from beam_pipelines.contract.png import decode_png
 from beam_pipelines.contract.schema import SchemaError
 from beam_pipelines.contract.seal import sealed, unsealed
 from tests.support.builds import build, make_uneven, no_transform

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from PIL import Image
 
-from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE
+from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE, UNKNOWN
 from beam_pipelines.options.parser import ASPECTS
 from beam_pipelines.pixels import filters
 from beam_pipelines.pixels.conform import (
@@ -309,6 +309,16 @@ def test_unknown_ids_are_named_with_their_counts() -> None:
     expected = ("conform", "unknown_ids", "2 ids are not in table camvid11: 12 (1,497 px), 200 (3 px)")
     assert refused(noise(mask.shape), mask) == expected
     assert refused(noise(mask.shape), mask.astype(np.uint16)) == expected
+
+
+@pytest.mark.parametrize("name", sorted(BUILTIN_TABLES))
+def test_each_of_256_ids_is_known_or_not_as_the_table_says(name: str) -> None:
+    table = BUILTIN_TABLES[name]()
+    named = np.flatnonzero(table.train_id_of[:256] != UNKNOWN).astype(np.uint8)
+    check_ids(named.reshape(1, -1), table)
+    for value in {*range(256)} - {*named.tolist()}:
+        with pytest.raises(BadInputError, match=rf"1 ids are not in table {name}.*: {value} \(1 px\)"):
+            check_ids(np.array([[*named, value]], np.uint8), table)
 
 
 def test_unknown_ids_of_16_bits_are_named_with_their_counts() -> None:

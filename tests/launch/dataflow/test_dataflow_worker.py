@@ -38,7 +38,7 @@ def test_a_worker_installs_the_pixel_path_only(worker: Path, tmp_path: Path) -> 
     code = "import importlib.metadata, json; print(json.dumps(importlib.metadata.requires('street-scenes')))"
     found = json.loads(run_worker(worker, "-c", code, cwd=tmp_path).stdout)
     needed = {re.match(r"[\w-]+", line)[0] for line in found if "extra ==" not in line}  # type: ignore[index]
-    assert needed == {"google-crc32c", "imagecodecs", "msgspec", "numpy", "pillow", "pycocotools", "xxhash"}
+    assert needed == {"google-crc32c", "imagecodecs", "imgread", "msgspec", "numpy", "pillow", "pycocotools", "xxhash"}
 
 
 def test_every_function_of_the_graph_unpickles_on_a_worker_without_tensorflow(job: apiclient.Job, worker: Path) -> None:
@@ -58,6 +58,7 @@ def test_every_function_of_the_graph_unpickles_on_a_worker_without_tensorflow(jo
         "beam_pipelines",
         "google_crc32c",
         "imagecodecs",
+        "imgread",
         "msgspec",
         "numpy",
         "pycocotools",

@@ -41,7 +41,7 @@ def test_the_sdist_names_beam_and_tensorflow_only_under_extras(sdist: Path) -> N
     assert metadata["Name"] == "street-scenes"
     requires = metadata.get_all("Requires-Dist") or []
     always = {re.split(r"[^\w-]", line)[0] for line in requires if "extra" not in line}
-    assert always == {"google-crc32c", "imagecodecs", "msgspec", "numpy", "pillow", "pycocotools", "xxhash"}
+    assert always == {"google-crc32c", "imagecodecs", "imgread", "msgspec", "numpy", "pillow", "pycocotools", "xxhash"}
     assert any(line.startswith("apache-beam") and 'extra == "pipelines"' in line for line in requires)
     added = start.requirements_of(requires, start.EXTRAS)
     assert {re.split(r"[^\w-]", line)[0] for line in added} >= {"keras", "tensorflow", "rich", "cloudml-hypertune"}
