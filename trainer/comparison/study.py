@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -110,8 +111,6 @@ class Study:
 
     @property
     def command(self) -> str:
-        import shlex
-
         return shlex.join(["python", "-m", "trainer.compare", *self.argv])
 
     def to_json(self) -> dict[str, Any]:
