@@ -60,8 +60,7 @@ def run(settings: EvaluateSettings) -> int:
     from trainer.inference import model_file
 
     console = Console(soft_wrap=True)
-    home = os.path.dirname(model_file.find_model(settings.model)) or "."
-    report = settings.output or f"{home}/report-{settings.split}"
+    report = settings.output or f"{_home(settings)}/report-{settings.split}"
     if settings.files is None:
         score(settings, str(settings.dataset), report, console)
         return 0
@@ -103,18 +102,19 @@ def score(settings: EvaluateSettings, dataset: str, folder: str, console: Consol
     console.print(f"{Sizes.of(split.manifest, description, settings.views)}", highlight=False)
     evaluation = _evaluate(settings, model, description, split, strategy, console)
     print_scores(evaluation, console)
-    home = os.path.dirname(model_file.find_model(settings.model)) or "."
+    home, is_kept = _home(settings), settings.dataset is not None or settings.keep_dataset is not None
+    rows, config = journal.read_rows(home), journal.read_config(home)
     report.write_report(
-        folder,
-        evaluation,
-        split,
-        model,
-        description=description,
-        rows=journal.read_rows(home),
-        config=journal.read_config(home),
-        is_kept=settings.dataset is not None or settings.keep_dataset is not None,
+        folder, evaluation, split, model, description=description, rows=rows, config=config, is_kept=is_kept
     )
     console.print(f"report: {folder}", highlight=False, markup=False)
+
+
+def _home(settings: EvaluateSettings) -> str:
+    """The folder of the model file: that of a run, if a run made it."""
+    from trainer.inference.model_file import find_model
+
+    return os.path.dirname(find_model(settings.model)) or "."
 
 
 def _evaluate(

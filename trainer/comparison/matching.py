@@ -69,8 +69,8 @@ def _order(first: Run, other: Run, both: str) -> np.ndarray:
 def _gap(ours: Sequence[str], theirs: Sequence[str]) -> str:
     """How two lists of names differ, by their first names that only one has."""
     only = [
-        next((name for name in these if name not in set(those)), None)
-        for these, those in ((ours, theirs), (theirs, ours))
+        next((name for name in these if name not in those), None)
+        for these, those in ((ours, {*theirs}), (theirs, {*ours}))
     ]
     if only == [None, None]:
         return f"{len(ours):,} and {len(theirs):,}, in another order or number"

@@ -95,6 +95,8 @@ def _chart(each: Comparison, found: Study, within: tuple[float, float]) -> Chart
         what="difference of IoU in percentage points",
         tones=[_TONES[kind] for kind in kinds],
         table=_scores_table(each, found),
+        dots="difference",
+        signed=True,
         within=within,
         note="Point: the difference. Bar: its 95 % interval, colored by the adjusted p-value.",
     )

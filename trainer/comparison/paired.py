@@ -26,7 +26,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from trainer.comparison.estimate import Estimate
-from trainer.comparison.scores import draws_of, scores_of, weighted
+from trainer.comparison.scores import scores_of, weighted
+from trainer.evaluation.metrics import draw_images, limits_of
 
 SAMPLES = 2000
 PERMUTATIONS = 9999
@@ -59,10 +60,9 @@ def paired_interval(
     found = [
         scores_of(weighted(draws, b)) - scores_of(weighted(draws, a))
         for rows in _portions(samples)
-        for draws in [draws_of(len(a), rows, generator)]
+        for draws in [draw_images(len(a), rows, generator)]
     ]
-    levels = ((1 - confidence) / 2, (1 + confidence) / 2)
-    return np.stack([_quantiles(column, levels) for column in np.concatenate(found).T])
+    return np.stack([limits_of(column, confidence) for column in np.concatenate(found).T])
 
 
 def permutation_p(a: np.ndarray, b: np.ndarray, *, seed: int, permutations: int = PERMUTATIONS) -> np.ndarray:
@@ -89,8 +89,3 @@ def _portions(rows: int) -> Iterator[int]:
     yield from [_AT_ONCE] * (rows // _AT_ONCE)
     if rows % _AT_ONCE:
         yield rows % _AT_ONCE
-
-
-def _quantiles(values: np.ndarray, levels: tuple[float, float]) -> np.ndarray:
-    known = values[~np.isnan(values)]
-    return np.quantile(known, levels) if known.size else np.full(2, np.nan)

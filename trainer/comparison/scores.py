@@ -37,8 +37,3 @@ def weighted(weights: np.ndarray, parts: np.ndarray) -> np.ndarray:
     """Sums of the parts float64[N, 2, C] of N images, each times its weight: float64[S, N] -> float64[S, 2, C]."""
     sums: np.ndarray = (weights @ parts.reshape(len(parts), -1)).reshape(len(weights), *parts.shape[1:])
     return sums
-
-
-def draws_of(images: int, samples: int, generator: np.random.Generator) -> np.ndarray:
-    """How often each image is in each sample of as many images, drawn with replacement: float64[samples, images]."""
-    return generator.multinomial(images, np.full(images, 1 / images), samples).astype(np.float64)

@@ -27,8 +27,9 @@ import math
 import numpy as np
 
 from trainer.comparison.estimate import Estimate
-from trainer.comparison.scores import draws_of, scores_of, weighted
+from trainer.comparison.scores import scores_of, weighted
 from trainer.comparison.significance import t_limit, t_tails
+from trainer.evaluation.metrics import draw_images
 
 SAMPLES = 1000
 _ALL = 20_000  # ways to give runs to sides that are all tried; of more, as many are drawn
@@ -92,7 +93,7 @@ def _run_terms(a: np.ndarray, b: np.ndarray) -> list[tuple[np.ndarray, int]]:
 
 def _image_variance(a: np.ndarray, b: np.ndarray, seed: int) -> np.ndarray:
     """Of the difference, over samples of images: float64[1 + C]. Samples without an IoU of a class are left out."""
-    draws = draws_of(a.shape[1], SAMPLES, np.random.default_rng(seed))
+    draws = draw_images(a.shape[1], SAMPLES, np.random.default_rng(seed))
     means = [np.mean([scores_of(weighted(draws, run)) for run in side], axis=0) for side in (a, b)]
     found = means[1] - means[0]
     return np.array([_variance(column[~np.isnan(column)]) for column in found.T])

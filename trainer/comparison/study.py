@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from trainer.comparison.runs import Run
 from trainer.comparison.scores import MEAN, scores_of
 from trainer.comparison.several import compare_several, labels_p
 from trainer.comparison.significance import holm
+from trainer.evaluation.metrics import plain
 
 CLEAR = 0.05  # an adjusted p-value below it is called a difference
 
@@ -110,8 +112,6 @@ class Study:
 
     @property
     def command(self) -> str:
-        import shlex
-
         return shlex.join(["python", "-m", "trainer.compare", *self.argv])
 
     def to_json(self) -> dict[str, Any]:
@@ -202,12 +202,12 @@ def _run_json(run: Run) -> dict[str, Any]:
 def _comparison_json(each: Comparison, class_names: Sequence[str]) -> dict[str, Any]:
     rows = [
         {
-            "a": _plain(estimate.a[place]),
-            "b": _plain(estimate.b[place]),
-            "difference": _plain(estimate.difference[place]),
-            "interval_95": [_plain(limit) for limit in estimate.interval[place]],
-            "p": _plain(estimate.p[place]),
-            "p_adjusted": _plain(each.adjusted[place]),
+            "a": plain(estimate.a[place]),
+            "b": plain(estimate.b[place]),
+            "difference": plain(estimate.difference[place]),
+            "interval_95": [plain(limit) for limit in estimate.interval[place]],
+            "p": plain(estimate.p[place]),
+            "p_adjusted": plain(each.adjusted[place]),
         }
         for estimate in [each.estimate]
         for place in range(1 + len(class_names))
@@ -228,9 +228,5 @@ def _comparison_json(each: Comparison, class_names: Sequence[str]) -> dict[str, 
 
 
 def _named(names: Sequence[str], scores: np.ndarray) -> dict[str, Any]:
-    values = [_plain(score) for score in scores]
+    values = [plain(score) for score in scores]
     return {"mean_iou": values[MEAN], "class_iou": dict(zip(names, values[1:], strict=True))}
-
-
-def _plain(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from trainer.evaluation.metrics import draw_images, limits_of
+from trainer.evaluation.metrics import draw_images, limits_of, plain
 
 BINS = 15
 _UNIT = 3000  # sums of confidences are in 1/3000: the middle of each of 1,500 levels is a whole number
@@ -74,11 +74,13 @@ class Calibration:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON file, with None for NaN."""
-        rows = zip(self.pixels.tolist(), _plain(self.confidence), _plain(self.accuracy), strict=True)
+        rows = zip(self.pixels.tolist(), self.confidence, self.accuracy, strict=True)
         return {
-            "error": _plain(np.array([self.error]))[0],
-            "overconfidence": _plain(np.array([self.overconfidence]))[0],
-            "bins": [{"pixels": pixels, "confidence": mean, "accuracy": share} for pixels, mean, share in rows],
+            "error": plain(self.error),
+            "overconfidence": plain(self.overconfidence),
+            "bins": [
+                {"pixels": pixels, "confidence": plain(mean), "accuracy": plain(share)} for pixels, mean, share in rows
+            ],
         }
 
     def _mean_of(self, sums: np.ndarray) -> np.ndarray:
@@ -102,9 +104,6 @@ def error_interval(bins: np.ndarray, *, seed: int, samples: int = 1000) -> np.nd
     Args:
       bins: integer[N, BINS, 3], of each image.
     """
-    drawn = draw_images(len(bins), seed, samples) @ bins.reshape(len(bins), -1).astype(np.float64)
+    draws = draw_images(len(bins), samples, np.random.default_rng(seed))
+    drawn = draws @ bins.reshape(len(bins), -1).astype(np.float64)
     return limits_of(expected_error(drawn.reshape(samples, BINS, 3)))
-
-
-def _plain(values: np.ndarray) -> list[float | None]:
-    return [None if np.isnan(value) else float(value) for value in values]

@@ -13,6 +13,7 @@ import tensorflow as tf
 from beam_pipelines.contract.errors import UserError
 from trainer.data.batches import evaluation_batches
 from trainer.data.dataset import Split, share_of, steps_of_epoch
+from trainer.evaluation.calibration import bins_of_levels
 from trainer.evaluation.evaluated import Evaluation
 from trainer.evaluation.measures import measure
 from trainer.evaluation.results import ImageResults
@@ -136,6 +137,7 @@ class Evaluator:
         """The images of this host in a step: position -> (file name, what was measured)."""
         positions, names = self._gather(batches["position"]), self._gather(batches["name"])
         columns = {key: self._listed(values) for key, values in found.items()}
+        columns["calibration"] = [bins_of_levels(levels) for levels in columns.pop("levels")]  # a 67th of their size
         rows = {
             int(position): (
                 bytes(name).rstrip(b"\0").decode(errors="replace"),

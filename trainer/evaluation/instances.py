@@ -19,7 +19,7 @@ from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE, LabelTable
 from trainer.data.dataset import Split
 from trainer.data.training_set import read_index
 from trainer.evaluation.instance_files import OBJECTS, InstanceFiles, InstancesError
-from trainer.evaluation.metrics import Scores
+from trainer.evaluation.metrics import Scores, plain
 from trainer.inference.submission import label_ids_of
 
 # Average pixels of an object: cityscapesScripts, evaluation/evalPixelLevelSemanticLabeling.py, `args.avgClassSize`.
@@ -78,10 +78,10 @@ class InstanceScores:
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON file, with None for NaN."""
         return {
-            "mean": _plain(self.mean_class_iou),
-            "mean_category": _plain(self.mean_category_iou),
-            "class_iou": {name: _plain(iou) for name, iou in self.class_iou.items()},
-            "category_iou": {name: _plain(iou) for name, iou in self.category_iou.items()},
+            "mean": plain(self.mean_class_iou),
+            "mean_category": plain(self.mean_category_iou),
+            "class_iou": {name: plain(iou) for name, iou in self.class_iou.items()},
+            "category_iou": {name: plain(iou) for name, iou in self.category_iou.items()},
         }
 
 
@@ -192,7 +192,3 @@ def _weighted_iou(counts: np.ndarray, confusion: np.ndarray) -> np.ndarray:
 def _mean(values: Iterable[float]) -> float:
     known = [value for value in values if not np.isnan(value)]
     return float(np.mean(known)) if known else float("nan")
-
-
-def _plain(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

@@ -94,9 +94,9 @@ class Scores:
         names = [row.name for row in self.labels.classes]
         return {
             "pixels": int(self.confusion.sum()),
-            **{metric.name: _plain(metric.of(self)) for metric in METRICS},
-            "class_iou": {name: _plain(iou) for name, iou in zip(names, self.class_iou, strict=True)},
-            "category_iou": {name: _plain(iou) for name, iou in self.category_iou.items()},
+            **{metric.name: plain(metric.of(self)) for metric in METRICS},
+            "class_iou": {name: plain(iou) for name, iou in zip(names, self.class_iou, strict=True)},
+            "category_iou": {name: plain(iou) for name, iou in self.category_iou.items()},
             "absent": list(self.absent),
             "confusion": self.confusion.tolist(),
         }
@@ -139,7 +139,7 @@ class Intervals:
 
     def to_json(self, labels: LabelTable) -> dict[str, Any]:
         """Plain values for a JSON file, with None for NaN."""
-        pairs = [[_plain(limit) for limit in pair] for pair in (self.mean_iou, *self.class_iou)]
+        pairs = [[plain(limit) for limit in pair] for pair in (self.mean_iou, *self.class_iou)]
         return {
             "mean_iou": pairs[0],
             "class_iou": {row.name: pair for row, pair in zip(labels.classes, pairs[1:], strict=True)},
@@ -175,7 +175,7 @@ def bootstrap_of_counts(
     """`bootstrap_interval` of integers [N, C]: the correct, true and predicted pixels of each image and class."""
     if samples < 1 or not 0 <= confidence < 1:
         raise ValueError(f"samples {samples}, confidence {confidence}: expected at least 1, and at least 0 and below 1")
-    draws = draw_images(len(hits), seed, samples)
+    draws = draw_images(len(hits), samples, np.random.default_rng(seed))
     hits, truth, shown = (draws @ part.astype(np.float64) for part in (hits, truth, shown))  # exact: below 2^53
     ious = iou_of_counts(hits, truth, shown)
     limits = [limits_of(column, confidence) for column in (_row_means(ious), *ious.T)]
@@ -184,13 +184,14 @@ def bootstrap_of_counts(
 
 def share_interval(hits: np.ndarray, pixels: np.ndarray, *, seed: int, samples: int = 1000) -> np.ndarray:
     """float64[2]: the 95 % limits of the share that integers [N], summed over images, are of others; as above."""
-    drawn = draw_images(len(hits), seed, samples) @ np.stack([hits, pixels], axis=-1).astype(np.float64)
+    draws = draw_images(len(hits), samples, np.random.default_rng(seed))
+    drawn = draws @ np.stack([hits, pixels], axis=-1).astype(np.float64)
     return limits_of(_divide(drawn[:, 0], drawn[:, 1]))
 
 
-def draw_images(images: int, seed: int, samples: int) -> np.ndarray:
-    """How often each of the images is drawn in each sample, with replacement: float64[samples, images]."""
-    return np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), samples).astype(np.float64)
+def draw_images(images: int, samples: int, generator: np.random.Generator) -> np.ndarray:
+    """How often each image is in each sample of as many images, drawn with replacement: float64[samples, images]."""
+    return generator.multinomial(images, np.full(images, 1 / images), samples).astype(np.float64)
 
 
 def limits_of(values: np.ndarray, confidence: float = 0.95) -> np.ndarray:
@@ -235,5 +236,6 @@ def _share(part: float, whole: int) -> float:
     return float(part) / float(whole) if whole else math.nan
 
 
-def _plain(value: float) -> float | None:
+def plain(value: float) -> float | None:
+    """For a JSON file: None for NaN."""
     return None if math.isnan(value) else float(value)

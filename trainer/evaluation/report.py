@@ -5,6 +5,7 @@ TensorFlow and matplotlib are imported when a report is written, so that `--help
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -36,6 +37,8 @@ def write_report(
     is_kept: bool = True,
 ) -> None:
     """Writes `FILES` to `folder`, local or gs://, and replaces those of an earlier report. See `Report`."""
+    import tensorflow as tf
+
     from trainer.files import make_folder, write_whole
 
     report = Report(
@@ -47,9 +50,11 @@ def write_report(
         config=config or {},
         is_kept=is_kept,
     )
+    made = {name: file.make(report) for name, file in FILES.items()}
     make_folder(folder)
-    for name, file in FILES.items():
-        content = file.make(report)
+    with contextlib.suppress(tf.errors.NotFoundError):
+        tf.io.gfile.remove(f"{folder}/{_LAST}")  # that of an earlier report would say that this one is complete
+    for name, content in made.items():
         if content is not None:
             write_whole(f"{folder}/{name}", content)
 
@@ -135,7 +140,8 @@ class ReportFile:
     make: Callable[[Report], bytes | None]
 
 
-# In the order in which they are written. metrics.json is last: a report that has it is complete.
+_LAST = "metrics.json"
+# In the order in which they are written: a report that has the last one is complete.
 FILES: Mapping[str, ReportFile] = {
     "class_iou.png": ReportFile("IoU of each class, with 95 % intervals", _picture(_class_iou)),
     "category_iou.png": ReportFile("IoU of each category", _picture(_category_iou)),
@@ -150,5 +156,5 @@ FILES: Mapping[str, ReportFile] = {
         lambda report: report.evaluation.images.to_bytes(report.evaluation.labels),
     ),
     "index.html": ReportFile("all of it as a page, with more images and suspected label errors", _page),
-    "metrics.json": ReportFile("all scores, the confusion matrix, the data set and the model", _metrics),
+    _LAST: ReportFile("all scores, the confusion matrix, the data set and the model", _metrics),
 }

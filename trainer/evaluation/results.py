@@ -11,7 +11,6 @@ import numpy as np
 
 from beam_pipelines.contract.errors import UserError
 from beam_pipelines.contract.labels import LabelTable
-from trainer.evaluation.calibration import bins_of_levels
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, section 2.5.1
 
@@ -29,7 +28,8 @@ class ImageResults:
       confusions: int64[N, C, C], one matrix for each image; rows are the truth.
       near: int64[N, C, C], of the pixels near a boundary between true classes.
       boundary: int64[N, C, 3], intersection, truth and prediction of Boundary IoU.
-      calibration: int64[N, BINS, 3], pixels, correct pixels and sum of confidences; see `bins_of_levels`.
+      calibration: int64[N, BINS, 3], pixels, correct pixels and sum of confidences; see
+        `trainer.evaluation.calibration.bins_of_levels`.
       brightness: float32[N], the mean luma, 0..255.
       suspects: int64[N], pixels of suspected label errors; see `trainer.evaluation.suspects`.
     """
@@ -44,16 +44,10 @@ class ImageResults:
 
     @classmethod
     def of_rows(cls, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> ImageResults:
-        """Of the images that `measure` measured, one row for each."""
+        """Of the images that `measure` measured, one row for each, with `calibration` in place of `levels`."""
         stacked = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
-        levels, color = stacked.pop("levels"), stacked.pop("color").astype(np.float64)
-        brightness = color @ _LUMA
-        return cls(
-            filenames=tuple(names),
-            calibration=bins_of_levels(levels),
-            brightness=brightness.astype(np.float32),
-            **stacked,
-        )
+        brightness = stacked.pop("color").astype(np.float64) @ _LUMA
+        return cls(filenames=tuple(names), brightness=brightness.astype(np.float32), **stacked)
 
     @property
     def suspect_shares(self) -> np.ndarray:

@@ -5,7 +5,6 @@ A new kind of slice is a row of `KINDS`.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from beam_pipelines.contract.labels import LabelTable
-from trainer.evaluation.metrics import bootstrap_of_counts, counts_of, iou_of_counts, mean_over_classes
+from trainer.evaluation.metrics import bootstrap_of_counts, counts_of, iou_of_counts, mean_over_classes, plain
 from trainer.evaluation.results import ImageResults
 
 # What in a file name tells where it was taken: its folder, or what the name in it begins with.
@@ -48,8 +47,7 @@ class Slice:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON file, with None for NaN."""
-        plain = [None if math.isnan(value) else value for value in (self.iou, *self.interval)]
-        return vars(self) | {"iou": plain[0], "interval": plain[1:]}
+        return vars(self) | {"iou": plain(self.iou), "interval": [plain(limit) for limit in self.interval]}
 
 
 def slices_of(images: ImageResults, labels: LabelTable) -> list[Slice]:
@@ -98,7 +96,7 @@ def _by_class_size(images: ImageResults, labels: LabelTable) -> Iterator[Slice]:
         for word, chosen in zip(("small", "medium", "large"), np.array_split(order, _THIRDS), strict=True):
             most = 100 * shares[chosen[-1], column]
             counts = [part[chosen][:, [column]] for part in (hits, truth, shown)]
-            yield _of_counts("class size", f"{word}: up to {most:.3g} % of the image", counts, row.name)
+            yield _of_counts("class size", f"{word}: up to {most:.3g} % of the valid pixels", counts, row.name)
 
 
 def _by_boundary(images: ImageResults, labels: LabelTable) -> Iterator[Slice]:

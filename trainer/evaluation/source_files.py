@@ -20,6 +20,7 @@ from beam_pipelines.contract.labels import BUILTIN_TABLES, LabelTable
 
 _SECONDS = 40.0  # that a build may take to clean up after it is stopped
 _LISTED = 10
+_REJECTED_BYTES = 2**30
 _REJECTED = "rejected.jsonl"  # in the folder of a data set: a line of JSON for each pair that is left out
 
 
@@ -99,11 +100,13 @@ def _run(command: list[str]) -> int:
 
 def _rejected(path: str) -> Iterator[str]:
     """A line for each of the first pairs that were left out, and their number."""
+    from trainer.files import read_bytes
+
     try:
-        with open(path, encoding="utf-8") as file:
-            pairs = [json.loads(line) for line in file]
-    except (OSError, ValueError):  # a bucket, or a build that did not come that far and has said why
+        lines = read_bytes(path, _REJECTED_BYTES).decode().split("\n")
+    except FileNotFoundError:  # the build did not come that far, and has said why
         return
+    pairs = [json.loads(line) for line in lines if line]
     for pair in pairs[:_LISTED]:
         yield f"not scored: {pair['key']}, {pair['reason']}: {pair['detail']}"
     if len(pairs) > _LISTED:

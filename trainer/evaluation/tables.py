@@ -68,15 +68,17 @@ def slice_rows(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
 
 def more_scores(evaluation: Evaluation) -> dict[str, Any]:
     """Boundary IoU, calibration, slices and scores of objects as plain values for a JSON file, with None for NaN."""
+    from trainer.evaluation.metrics import plain
+
     names = [row.name for row in evaluation.labels.classes]
     limits, accuracy = (
-        [_plain(limit) for limit in pair] for pair in (evaluation.calibration_interval, evaluation.accuracy_interval)
+        [plain(limit) for limit in pair] for pair in (evaluation.calibration_interval, evaluation.accuracy_interval)
     )
     return {
         "pixel_accuracy_interval_95": accuracy,
         "boundary_iou": {
-            "mean": _plain(evaluation.mean_boundary_iou),
-            "class_iou": {name: _plain(iou) for name, iou in zip(names, evaluation.boundary_iou, strict=True)},
+            "mean": plain(evaluation.mean_boundary_iou),
+            "class_iou": {name: plain(iou) for name, iou in zip(names, evaluation.boundary_iou, strict=True)},
             "interval_95": evaluation.boundary_intervals.to_json(evaluation.labels),
         },
         "calibration": {**evaluation.calibration.to_json(), "interval_95": limits},
@@ -111,7 +113,3 @@ def csv_of(rows: Iterable[Mapping[str, Any]]) -> bytes:
     writer.writeheader()
     writer.writerows({key: "" if value != value else value for key, value in row.items()} for row in listed)
     return text.getvalue().encode()
-
-
-def _plain(value: float) -> float | None:
-    return None if value != value else float(value)

@@ -43,9 +43,8 @@ def _views(model: keras.Model, images: tf.Tensor, scale: float, views: Views) ->
     """The logits of the images at `scale`, and with `flip` of their mirror images, resized and mirrored back."""
     sides = sides_of(images)
     seen = images if scale == 1 else tf.image.resize(images, [_scaled(side, scale) for side in sides])
-    seen = (
-        tf.concat([seen, tf.reverse(seen, [2])], axis=0) if views.flip else seen
-    )  # in one batch, so that the model is traced once
+    if views.flip:  # in one batch, so that the model is traced once
+        seen = tf.concat([seen, tf.reverse(seen, [2])], axis=0)
     logits = predict_whole(model, seen) if views.window is None else predict_windows(model, seen, views)
     logits = logits if scale == 1 else tf.image.resize(logits, sides)
     if not views.flip:

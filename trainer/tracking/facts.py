@@ -95,10 +95,14 @@ def write_record(folder: str, tracker: str, record: Record) -> None:
 
 
 def metrics_of(row: Mapping[str, Any]) -> dict[str, float]:
-    """`train/loss`, `val/mean_iou`, `val/class_iou/road`: the numbers of a row, by their names in a tracker."""
-    split, plain = row["split"], ("loss", "mean_iou", "learning_rate", "images_per_second", "epoch")
+    """`train/loss`, `val/mean_iou`, `val/class_iou/road`: the numbers of a row, by their names in a tracker.
+
+    Each row has `epoch`, as the last one: who has it has the whole row.
+    """
+    split, plain = row["split"], ("loss", "mean_iou", "learning_rate", "images_per_second")
     found = {f"{split}/{name}": row.get(name) for name in plain}
     found |= {f"{split}/class_iou/{name}": value for name, value in (row.get("class_iou") or {}).items()}
+    found[f"{split}/epoch"] = row["epoch"]
     return {name: float(value) for name, value in found.items() if value is not None}
 
 

@@ -77,7 +77,7 @@ class RunInMlflow:
             self._client.set_tag(self._id, _CHANGED, json.dumps(changed))
 
     def correct(self, record: Record) -> None:
-        """By the metric that is the last of each row."""
+        """By `epoch`, which is the last metric of each row."""
         history = {split: self._client.get_metric_history(self._id, f"{split}/epoch") for split in ("train", "val")}
         record.steps = {split: max(each.step for each in found) for split, found in history.items() if found}
         record.files = record.files if record.steps else ""  # another store than before

@@ -120,17 +120,19 @@ def intervals(
     what: str,
     tones: Sequence[str],
     table: Table,
-    dots: str = "difference",
+    dots: str,
+    signed: bool,
     within: tuple[float, float] | None = None,
     note: str = "",
 ) -> Chart:
-    """A point for each label on a bar from its lower to its upper limit: a difference from 0, or a share.
+    """A point for each label on a bar from its lower to its upper limit.
 
     Args:
       values: of the points; NaN for none.
       limits: the bars of each group, in the color of `tones`; None for a label that belongs to another group.
       what: what the axis of the values shows.
-      dots: what the points are; shares if it is not "difference".
+      dots: what the points are.
+      signed: whether they are differences from 0, which are shown with their sign; else they are shares.
       within: what the axis shows at least; None for what is needed.
     """
     groups = [
@@ -138,7 +140,6 @@ def intervals(
         | {"grouped": False, "barThickness": 11, "borderWidth": 0}
         for (name, bars), tone in zip(limits.items(), tones, strict=True)
     ]
-    signed = dots == "difference"
     sets = [_dots(dots, values), *groups, *([_zero_line(len(labels))] if signed else [])]
     across = {"title": _title(what)} | ({"suggestedMin": within[0], "suggestedMax": within[1]} if within else {})
     scales = {"x": across, "y": {"type": "category", "ticks": {"autoSkip": False}, "grid": {"display": False}}}

@@ -63,6 +63,8 @@ def test_intervals_have_a_point_and_the_bar_of_their_group() -> None:
         what="points",
         tones=["green", "series-6"],
         table=Table(["class", "points"], [["a", "2"]]),
+        dots="difference",
+        signed=True,
         within=(-2, 4),
     )
     points, better, unclear, zero = chart.config["data"]["datasets"]

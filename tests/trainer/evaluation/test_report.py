@@ -301,3 +301,12 @@ def test_scores_of_nothing_are_reported(tmp_path: Path, split: Split, model: ker
     assert {path.name for path in tmp_path.iterdir()} == WITHOUT_ROWS - {"images.png"}
     assert {row["mean_iou"] for row in read_csv(tmp_path / "per_image.csv")} == {""}
     assert "absent" in printed(nothing)
+
+
+def test_half_a_report_over_a_whole_one_does_not_look_whole(tmp_path: Path, split: Split, model: keras.Model):
+    (tmp_path / "metrics.json").write_text("{}")
+    (tmp_path / "index.html").mkdir()
+    with pytest.raises(tf.errors.OpError):
+        write_report(str(tmp_path), evaluation_of(np.zeros((2, 11, 11), np.int64)), split, model)
+    assert (tmp_path / "images.npz").exists()
+    assert not (tmp_path / "metrics.json").exists()

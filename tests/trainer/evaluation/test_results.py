@@ -10,7 +10,6 @@ import pytest
 from beam_pipelines.contract.labels import BUILTIN_TABLES
 from tests.support.results import results_of
 from trainer.evaluation.calibration import BINS
-from trainer.evaluation.measures import CONFIDENCE_LEVELS
 from trainer.evaluation.results import ImageResults, ResultsError, read_results
 
 CAMVID = BUILTIN_TABLES["camvid11"]()
@@ -34,14 +33,13 @@ def test_results_of_the_rows_of_images():
         "confusions": np.eye(3, dtype=np.int64),
         "near": np.zeros((3, 3), np.int64),
         "boundary": np.zeros((3, 3), np.int64),
-        "levels": np.ones((2, CONFIDENCE_LEVELS), np.int64),
+        "calibration": np.ones((BINS, 3), np.int64),
         "suspects": np.int64(5),
         "color": np.array([180, 40, 200], np.float32),
     }
     found = ImageResults.of_rows(["a", "ü/b"], [row, row])
     assert found.filenames == ("a", "ü/b")
     assert found.calibration.shape == (2, BINS, 3)
-    assert found.calibration[..., 0].sum(axis=1).tolist() == [2 * CONFIDENCE_LEVELS] * 2
     np.testing.assert_allclose(found.brightness, 0.299 * 180 + 0.587 * 40 + 0.114 * 200, rtol=1e-6)
 
 

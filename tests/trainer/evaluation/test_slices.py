@@ -68,7 +68,7 @@ def test_thirds_by_the_size_of_a_class(images: ImageResults):
     sky = [each for each in found if each.of_class == "sky"]
     truth, valid = images.confusions[:, 0].sum(axis=1), images.confusions.sum(axis=(1, 2))
     small = np.argsort(truth / valid, kind="stable")[:4]
-    assert sky[0].name == f"small: up to {100 * (truth / valid)[small].max():.3g} % of the image"
+    assert sky[0].name == f"small: up to {100 * (truth / valid)[small].max():.3g} % of the valid pixels"
     scores = Scores(confusion=images.confusions[small].sum(axis=0), labels=CAMVID)
     assert sky[0].iou == pytest.approx(scores.class_iou[0], rel=1e-12)
     assert sum(each.pixels for each in sky) == truth.sum()

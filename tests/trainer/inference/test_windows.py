@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.color_model import describe
+from tests.support.matrix import standing_for
 from tests.support.picture_files import saved
 from tests.support.tiny import tiny
 from trainer.inference.logits import predict_logits
@@ -88,8 +89,9 @@ def traced(model: keras.Model, views: Views, *sides: int | None) -> Any:
     return tf.function(lambda images: predict_logits(model, images, views), signature, autograph=False)
 
 
-@pytest.mark.parametrize("overlap", [0, 0.5])
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    ("size", "overlap"), standing_for([*zip(SIZES, (0.5, 0) * 3, strict=True)], itertools.product(SIZES, (0, 0.5)))
+)
 def test_windows_are_averaged_as_by_a_plain_loop(model: keras.Model, size: tuple[int, int], overlap: float) -> None:
     images, views = normalized(size), Views(window=WINDOW, overlap=overlap)
     expected = by_loop(model, images, WINDOW, overlap)
@@ -170,7 +172,7 @@ def test_one_window_gives_the_bits_of_the_whole_image(sides: tuple[int | None, i
     "make",
     [
         lambda: tiny(CLASSES, (None, None, 3)),
-        pytest.param(u2netp, marks=pytest.mark.slow),
+        pytest.param(u2netp, marks=pytest.mark.torture),
         pytest.param(deeplabv3plus, marks=pytest.mark.slow),
     ],
     ids=["tiny", "u2netp", "deeplabv3plus"],

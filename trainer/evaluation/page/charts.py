@@ -52,6 +52,7 @@ def _shares(title: str, names: Sequence[str], values: np.ndarray, limits: np.nda
         tones=TONES[:1],
         table=Table([what, title, "95 % interval"], rows),
         dots=title,
+        signed=False,
         within=(0, 1),
         note=f"The first {_MOST} of {len(names)}; the table has all." if len(names) > _MOST else "",
     )
