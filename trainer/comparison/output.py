@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from beam_pipelines.contract.readable_json import render
 from trainer.comparison.options import CompareSettings
-from trainer.comparison.runs import ComparisonError
+from trainer.comparison.runs import METRICS, ComparisonError
 from trainer.comparison.study import Study
 from trainer.files import DamagedFileError, make_folder, names_in, read_bytes, write_whole
 
@@ -24,13 +24,22 @@ def folder_of(settings: CompareSettings) -> str:
 
 
 def check_free(folder: str, settings: CompareSettings, reports: Sequence[str]) -> None:
-    """Refuses a folder with files of the same names, unless they are of the same reports.
+    """Refuses a folder with files of the same names, unless they are of the same reports, or --overwrite is set.
 
     Raises:
-      ComparisonError: there are such files.
+      ComparisonError: there are such files, or files of that name that no comparison has written: these are never
+        replaced.
     """
-    there = sorted({NUMBERS, PAGE} & {*names_in(folder)})
-    if not there or settings.overwrite or _reports_in(f"{folder}/{NUMBERS}") == [*reports]:
+    names = {*names_in(folder)}
+    if METRICS in names:
+        raise ComparisonError(f"{folder} is the folder of a report, whose page would be lost: choose another --output")
+    there = sorted({NUMBERS, PAGE} & names)
+    compared = _reports_in(f"{folder}/{NUMBERS}") if there else None
+    if there and compared is None:
+        raise ComparisonError(
+            f"{folder} already contains {' and '.join(there)}, not of a comparison: choose another --output"
+        )
+    if not there or settings.overwrite or compared == [*reports]:
         return
     raise ComparisonError(
         f"{folder} already contains {' and '.join(there)}, not of these runs: choose another --output, or replace "

@@ -237,10 +237,19 @@ def test_another_comparison_is_not_replaced(runs: Path, capsys: pytest.CaptureFi
     assert "already contains comparison.json and index.html" in capsys.readouterr().err
     assert (runs / "comparison" / "comparison.json").read_bytes() == before
     assert main([*second, "--overwrite"]) == 0
-    (runs / "mine").mkdir()
-    (runs / "mine" / "index.html").write_text("mine")
-    assert main([*second, f"--output={runs}/mine"]) == 1
-    assert (runs / "mine" / "index.html").read_text() == "mine"
+
+
+def test_a_page_of_something_else_is_never_replaced(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report, mine = runs / "base" / "report-val", runs / "mine"
+    mine.mkdir()
+    for folder, told in ((mine, "index.html, not of a comparison"), (report, "the folder of a report")):
+        (folder / "index.html").write_text("mine")
+        assert main([f"{runs}/base", f"{runs}/better", f"--output={folder}", "--overwrite"]) == 1
+        shown = capsys.readouterr().err
+        assert told in shown
+        assert shown.endswith("choose another --output\n")
+        assert (folder / "index.html").read_text() == "mine"
+        assert not (folder / "comparison.json").exists()
 
 
 @pytest.mark.parametrize(
