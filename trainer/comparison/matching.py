@@ -33,11 +33,14 @@ def _matched(first: Run, other: Run) -> Run:
     both = f"{first.report} and {other.report} can't be compared"
     if other.metrics["split"] != first.metrics["split"]:
         raise ComparisonError(
-            f"{both}: one is of split {first.metrics['split']}, the other of {other.metrics['split']}; choose one with "
-            "--split"
+            f"{both}: one is of split {first.metrics['split']}, the other of {other.metrics['split']}; name "
+            "reports of one split, or runs with --split"
         )
     if other.class_names != first.class_names:
-        raise ComparisonError(f"{both}: they have other classes, {_gap(first.class_names, other.class_names)}")
+        raise ComparisonError(
+            f"{both}: they have other classes, {_gap(first.class_names, other.class_names)}; "
+            "compare models that were trained with one label table"
+        )
     if other.fingerprint != first.fingerprint:
         raise ComparisonError(
             f"{both}: they are of the data sets {_dataset(first)} and {_dataset(other)}; evaluate both models on "

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from trainer import arguments
 
+DEFAULT_SPLIT = "val"
+
 
 @dataclass(frozen=True, kw_only=True)
 class CompareSettings:
@@ -16,13 +18,14 @@ class CompareSettings:
 
     Attributes:
       argv: the command line.
+      split: None for DEFAULT_SPLIT of runs, and any of reports.
       output: None for a folder beside the first run.
     """
 
     runs: tuple[str, ...] = ()
     a: tuple[str, ...] = ()
     b: tuple[str, ...] = ()
-    split: str = "val"
+    split: str | None = None
     output: str | None = None
     overwrite: bool = False
     verbose: bool = False
@@ -65,7 +68,10 @@ def compare_parser() -> argparse.ArgumentParser:
             metavar="RUN,...",
             help=f"runs of one setting, such as seeds, compared with those of --{other}",
         )
-    parser.add_argument("--split", default="val", help="split whose reports are compared (default: %(default)s)")
+    parser.add_argument(
+        "--split",
+        help=f"split whose reports are compared (default: {DEFAULT_SPLIT}, or that of a report that is named)",
+    )
     parser.add_argument(
         "--output",
         type=arguments.folder,
