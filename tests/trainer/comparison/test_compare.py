@@ -22,6 +22,7 @@ from tests.support.results import results_of
 from trainer import evaluate
 from trainer.compare import main
 from trainer.comparison.runs import names_of
+from trainer.comparison.wording import points
 from trainer.data.dataset import read_manifest
 from trainer.inference.model_file import Description, save_model
 
@@ -86,7 +87,9 @@ def test_reports_of_trainer_evaluate(tmp_path: Path, capsys: pytest.CaptureFixtu
         save_model(f"{run}/best.keras", model, Description.of("deeplabv3plus", manifest, step=seed))
         assert evaluate.main([f"--model={run}", f"--dataset={dataset}", "--split=train"]) == 0
     again = tmp_path / "elsewhere" / "flipped"
-    assert evaluate.main([f"--model={run}", f"--dataset={dataset}", "--split=train", "--flip", f"--output={again}"]) == 0
+    assert (
+        evaluate.main([f"--model={run}", f"--dataset={dataset}", "--split=train", "--flip", f"--output={again}"]) == 0
+    )
     beside, elsewhere = (json.loads((each / "metrics.json").read_text()) for each in (run / "report-train", again))
     assert (beside["run"], elsewhere["run"]) == (None, str(run))
     assert main([f"{tmp_path}/run0", f"{tmp_path}/run1", "--split=train"]) == 0
@@ -136,8 +139,14 @@ def test_other_views_are_told(runs: Path, capsys: pytest.CaptureFixture[str]) ->
     edit(runs / "better" / "report-val" / "metrics.json", flip=True)
     assert main([f"{runs}/base", f"{runs}/better"]) == 0
     shown = capsys.readouterr().out
-    assert "scored with other flip, which is a part of the difference: base false, better true." in shown
+    assert "scored with different flipping: base off, better on; that is part of the difference." in shown
     assert shown.count("note: ") == 2
+    edit(runs / "base" / "report-val" / "metrics.json", window=[256, 128], overlap=0.25, flip=True)
+    assert main([f"{runs}/base", f"{runs}/better"]) == 0
+    shown = capsys.readouterr().out
+    told = "different windows: base windows of 256x128 with overlap 0.25, better whole images; that is part of"
+    assert told in shown
+    assert shown.count("note: ") == 2, "one for window and overlap"
 
 
 def test_models_that_are_not_in_the_folder_of_a_run(runs: Path) -> None:
@@ -319,6 +328,13 @@ def test_wrong_arguments(argv: list[str], told: str, capsys: pytest.CaptureFixtu
         main(argv)
     assert stopped.value.code == 2
     assert told in capsys.readouterr().err
+
+
+def test_a_difference_has_a_sign_unless_it_is_zero() -> None:
+    assert [points(value) for value in (0.012, -0.012, 0.0, -0.0, -0.0004, 0.0004)] == [
+        *("+1.2", "\N{MINUS SIGN}1.2"),
+        *("0.0", "0.0", "0.0", "0.0"),
+    ]
 
 
 def test_names_are_the_shortest_that_differ() -> None:
