@@ -19,7 +19,7 @@ class CompareSettings:
     Attributes:
       argv: the command line.
       split: None for DEFAULT_SPLIT of runs, and any of reports.
-      output: None for a folder beside the first run.
+      output: None for a folder beside the first run or report.
     """
 
     runs: tuple[str, ...] = ()
@@ -74,9 +74,9 @@ def compare_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--output",
-        type=arguments.folder,
+        type=arguments.output_folder,
         metavar="DIR",
-        help="folder to write to, local or gs:// (default: comparison beside the first run)",
+        help="folder to write to, local or gs:// (default: comparison beside the first run or report)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace another comparison in the output folder")
     arguments.add_verbose(parser)

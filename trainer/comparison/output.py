@@ -18,7 +18,7 @@ _BYTES = 2**28
 
 
 def folder_of(settings: CompareSettings) -> str:
-    """`--output`, or `comparison` beside the first run."""
+    """`--output`, or `comparison` beside the first run or report."""
     first = settings.sides[0][0]
     return settings.output or os.path.join(os.path.dirname(first), "comparison")
 

@@ -321,6 +321,7 @@ def test_a_page_of_something_else_is_never_replaced(runs: Path, capsys: pytest.C
         (["a", "--b=b"], "name runs either"),
         (["--a=a,b"], "set --b, too"),
         (["--a=a,b", "--b=c,b"], "b is named twice"),
+        (["a", "b", f"--output={__file__}"], "is no folder, so nothing can be written to it: choose another --output"),
     ],
 )
 def test_wrong_arguments(argv: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
