@@ -47,6 +47,18 @@ def folder(text: str) -> str:
     return place(text).rstrip("/") or "/"
 
 
+def output_folder(text: str) -> str:
+    """As `folder`, where a folder is or can be: no local file is at its path or above it."""
+    there = path = folder(text)
+    while "://" not in path and there and not os.path.lexists(there):
+        there = os.path.dirname(there)
+    if "://" not in path and there and not os.path.isdir(there):
+        raise argparse.ArgumentTypeError(
+            f"{there} is no folder, so nothing can be written to it: choose another --output"
+        )
+    return path
+
+
 def folders(text: str) -> tuple[str, ...]:
     """A,B: folders; or one, whose name may have commas."""
     parts = [text] if os.path.isdir(os.path.expanduser(text)) else text.split(",")

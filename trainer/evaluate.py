@@ -105,7 +105,15 @@ def score(settings: EvaluateSettings, dataset: str, folder: str, console: Consol
     home, is_kept = _home(settings), settings.dataset is not None or settings.keep_dataset is not None
     rows, config = journal.read_rows(home), journal.read_config(home)
     report.write_report(
-        folder, evaluation, split, model, description=description, rows=rows, config=config, is_kept=is_kept
+        folder,
+        evaluation,
+        split,
+        model,
+        description=description,
+        rows=rows,
+        config=config,
+        run=_run_elsewhere(home, folder),
+        is_kept=is_kept,
     )
     console.print(f"report: {folder}", highlight=False, markup=False)
 
@@ -115,6 +123,17 @@ def _home(settings: EvaluateSettings) -> str:
     from trainer.inference.model_file import find_model
 
     return os.path.dirname(find_model(settings.model)) or "."
+
+
+def _run_elsewhere(home: str, folder: str) -> str | None:
+    """`home`, whatever the working folder; None for a report right in it, since both may be moved together."""
+    from trainer.files import is_local
+
+    above = os.path.dirname(folder.rstrip("/"))
+    if not is_local(home):
+        return None if above == home else home
+    is_inside = is_local(folder) and os.path.realpath(above) == os.path.realpath(home)
+    return None if is_inside else os.path.abspath(home)
 
 
 def _evaluate(

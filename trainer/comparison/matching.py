@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from trainer.comparison.runs import ComparisonError, Run
-from trainer.inference.views import WHOLE
+from trainer.inference.views import shown
 
 FEW_IMAGES = 20
 FEW_RUNS = 4  # a side: with fewer, no permutation of runs gives p below 5 %
@@ -33,11 +33,14 @@ def _matched(first: Run, other: Run) -> Run:
     both = f"{first.report} and {other.report} can't be compared"
     if other.metrics["split"] != first.metrics["split"]:
         raise ComparisonError(
-            f"{both}: one is of split {first.metrics['split']}, the other of {other.metrics['split']}; choose one with "
-            "--split"
+            f"{both}: one is of split {first.metrics['split']}, the other of {other.metrics['split']}; name "
+            "reports of one split, or runs with --split"
         )
     if other.class_names != first.class_names:
-        raise ComparisonError(f"{both}: they have other classes, {_gap(first.class_names, other.class_names)}")
+        raise ComparisonError(
+            f"{both}: they have other classes, {_gap(first.class_names, other.class_names)}; "
+            "compare models that were trained with one label table"
+        )
     if other.fingerprint != first.fingerprint:
         raise ComparisonError(
             f"{both}: they are of the data sets {_dataset(first)} and {_dataset(other)}; evaluate both models on "
@@ -118,14 +121,32 @@ def cautions(sides: Sequence[Sequence[Run]]) -> Iterator[str]:
     if len(runs[0].filenames) < FEW_IMAGES:
         yield f"Only {len(runs[0].filenames)} images: intervals of fewer than {FEW_IMAGES} are too narrow."
     yield from (
-        f"The runs were scored with other {name}, which is a part of the difference: {told}."
+        f"The runs were scored with different {name}: {told}; that is part of the difference."
         for name, told in _differing_views(runs)
     )
 
 
 def _differing_views(runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
-    """What the model saw of an image, where that differs: its name in metrics.json, and the value of each run."""
-    for name, default in {**vars(WHOLE), "size": None}.items():
-        values = {run.name: json.dumps(run.metrics.get(name, default)) for run in runs}
-        if len(set(values.values())) > 1:
-            yield name, ", ".join(f"{run} {value}" for run, value in values.items())
+    """What the model saw of an image, where that differs: what it is, and how it was in each run."""
+    seen = {run.name: _seen(run.metrics) for run in runs}
+    for name in _seen({}):
+        if len({each[name] for each in seen.values()}) > 1:
+            yield name, ", ".join(f"{run} {each[name]}" for run, each in seen.items())
+
+
+def _seen(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """Of a metrics.json, whose earlier versions have only some of it."""
+    window, overlap = metrics.get("window"), metrics.get("overlap", 0)
+    windows = "whole images" if window is None else f"windows of {shown(window)}"
+    return {
+        "scales": " and ".join(f"{scale:g}" for scale in metrics.get("scales", [1])),
+        "flipping": "on" if metrics.get("flip") else "off",
+        "windows": f"{windows} with overlap {overlap:g}" if overlap else windows,
+        "sizes": _size_words(metrics["size"]["seen"]) if metrics.get("size") else "unknown",
+    }
+
+
+def _size_words(seen: Sequence[int | None] | None) -> str:
+    if seen is None:
+        return "each image as it is"
+    return f"images of {shown(seen)}" if None not in seen else f"images with a height of {seen[0]}"

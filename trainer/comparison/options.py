@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from trainer import arguments
 
+DEFAULT_SPLIT = "val"
+
 
 @dataclass(frozen=True, kw_only=True)
 class CompareSettings:
@@ -16,13 +18,14 @@ class CompareSettings:
 
     Attributes:
       argv: the command line.
-      output: None for a folder beside the first run.
+      split: None for DEFAULT_SPLIT of runs, and any of reports.
+      output: None for a folder beside the first run or report.
     """
 
     runs: tuple[str, ...] = ()
     a: tuple[str, ...] = ()
     b: tuple[str, ...] = ()
-    split: str = "val"
+    split: str | None = None
     output: str | None = None
     overwrite: bool = False
     verbose: bool = False
@@ -65,12 +68,15 @@ def compare_parser() -> argparse.ArgumentParser:
             metavar="RUN,...",
             help=f"runs of one setting, such as seeds, compared with those of --{other}",
         )
-    parser.add_argument("--split", default="val", help="split whose reports are compared (default: %(default)s)")
+    parser.add_argument(
+        "--split",
+        help=f"split whose reports are compared (default: {DEFAULT_SPLIT}, or that of a report that is named)",
+    )
     parser.add_argument(
         "--output",
-        type=arguments.folder,
+        type=arguments.output_folder,
         metavar="DIR",
-        help="folder to write to, local or gs:// (default: comparison beside the first run)",
+        help="folder to write to, local or gs:// (default: comparison beside the first run or report)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace another comparison in the output folder")
     arguments.add_verbose(parser)

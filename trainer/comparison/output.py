@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from beam_pipelines.contract.readable_json import render
 from trainer.comparison.options import CompareSettings
-from trainer.comparison.runs import ComparisonError
+from trainer.comparison.runs import METRICS, ComparisonError
 from trainer.comparison.study import Study
 from trainer.files import DamagedFileError, make_folder, names_in, read_bytes, write_whole
 
@@ -18,19 +18,28 @@ _BYTES = 2**28
 
 
 def folder_of(settings: CompareSettings) -> str:
-    """`--output`, or `comparison` beside the first run."""
+    """`--output`, or `comparison` beside the first run or report."""
     first = settings.sides[0][0]
     return settings.output or os.path.join(os.path.dirname(first), "comparison")
 
 
 def check_free(folder: str, settings: CompareSettings, reports: Sequence[str]) -> None:
-    """Refuses a folder with files of the same names, unless they are of the same reports.
+    """Refuses a folder with files of the same names, unless they are of the same reports, or --overwrite is set.
 
     Raises:
-      ComparisonError: there are such files.
+      ComparisonError: there are such files, or files of that name that no comparison has written: these are never
+        replaced.
     """
-    there = sorted({NUMBERS, PAGE} & {*names_in(folder)})
-    if not there or settings.overwrite or _reports_in(f"{folder}/{NUMBERS}") == [*reports]:
+    names = {*names_in(folder)}
+    if METRICS in names:
+        raise ComparisonError(f"{folder} is the folder of a report, whose page would be lost: choose another --output")
+    there = sorted({NUMBERS, PAGE} & names)
+    compared = _reports_in(f"{folder}/{NUMBERS}") if there else None
+    if there and compared is None:
+        raise ComparisonError(
+            f"{folder} already contains {' and '.join(there)}, not of a comparison: choose another --output"
+        )
+    if not there or settings.overwrite or compared == [*reports]:
         return
     raise ComparisonError(
         f"{folder} already contains {' and '.join(there)}, not of these runs: choose another --output, or replace "

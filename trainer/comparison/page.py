@@ -120,11 +120,11 @@ def _scores_table(each: Comparison, found: Study) -> Table:
 
 
 def _within(comparisons: Sequence[Comparison]) -> tuple[float, float]:
-    """What all charts show, in percentage points: all intervals, and 0."""
+    """What all charts show, in percentage points: all intervals, and 0; no difference is beyond 100."""
     limits = np.concatenate([each.estimate.interval.ravel() for each in comparisons])
     low, high = 100 * min(0.0, np.nanmin(limits, initial=0.0)), 100 * max(0.0, np.nanmax(limits, initial=0.0))
     edge = max(0.5, _EDGE * (high - low))
-    return math.floor(low - edge), math.ceil(high + edge)
+    return max(-100, math.floor(low - edge)), min(100, math.ceil(high + edge))
 
 
 def _summary(found: Study) -> Table:

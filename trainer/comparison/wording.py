@@ -14,8 +14,11 @@ def percent(score: float) -> str:
 
 
 def points(difference: float) -> str:
-    """The difference of two scores in percentage points: +1.2."""
-    return "" if math.isnan(difference) else f"{100 * difference:+.1f}".replace("-", MINUS)
+    """The difference of two scores in percentage points: +1.2, or 0.0."""
+    if math.isnan(difference):
+        return ""
+    text = f"{100 * difference:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", MINUS)
 
 
 def interval(limits: Sequence[float]) -> str:

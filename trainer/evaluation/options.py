@@ -40,7 +40,7 @@ class EvaluateSettings:
 
 _OUTPUT = Option(
     "output",
-    type=arguments.place,
+    type=arguments.output_folder,
     metavar="DIR",
     help="folder to write the report to, local or gs:// (default: report-SPLIT beside the model)",
     aliases=("report",),

@@ -34,6 +34,7 @@ def write_report(
     description: Description | None = None,
     rows: Sequence[Mapping[str, Any]] = (),
     config: Mapping[str, Any] | None = None,
+    run: str | None = None,
     is_kept: bool = True,
 ) -> None:
     """Writes `FILES` to `folder`, local or gs://, and replaces those of an earlier report. See `Report`."""
@@ -48,6 +49,7 @@ def write_report(
         description=description,
         rows=rows,
         config=config or {},
+        run=run,
         is_kept=is_kept,
     )
     made = {name: file.make(report) for name, file in FILES.items()}
@@ -109,6 +111,7 @@ def _metrics(report: Report) -> bytes:
             "fingerprint": manifest.fingerprint,
         },
         "model": None if description is None else {**description.to_json(), "labels": description.labels.name},
+        "run": report.run,
         **evaluation.views.to_json(),
         "size": report.sizes.to_json(),
         "loss": evaluation.loss if math.isfinite(evaluation.loss) else None,

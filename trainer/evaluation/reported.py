@@ -26,6 +26,7 @@ class Report:
       description: what the model was trained on; None if unknown.
       rows: the rows of the run's metrics.jsonl; empty if there are none.
       config: the content of the run's config.json; empty if there is none.
+      run: the folder of the model, if the report is not in it: where rows and config come from.
       is_kept: whether the data set is there after the evaluation.
     """
 
@@ -35,6 +36,7 @@ class Report:
     description: Description | None
     rows: Sequence[Mapping[str, Any]]
     config: Mapping[str, Any]
+    run: str | None = None
     is_kept: bool = True
 
     @property

@@ -22,6 +22,7 @@ from tests.support.results import results_of
 from trainer import evaluate
 from trainer.compare import main
 from trainer.comparison.runs import names_of
+from trainer.comparison.wording import points
 from trainer.data.dataset import read_manifest
 from trainer.inference.model_file import Description, save_model
 
@@ -85,6 +86,12 @@ def test_reports_of_trainer_evaluate(tmp_path: Path, capsys: pytest.CaptureFixtu
         run.mkdir()
         save_model(f"{run}/best.keras", model, Description.of("deeplabv3plus", manifest, step=seed))
         assert evaluate.main([f"--model={run}", f"--dataset={dataset}", "--split=train"]) == 0
+    again = tmp_path / "elsewhere" / "flipped"
+    assert (
+        evaluate.main([f"--model={run}", f"--dataset={dataset}", "--split=train", "--flip", f"--output={again}"]) == 0
+    )
+    beside, elsewhere = (json.loads((each / "metrics.json").read_text()) for each in (run / "report-train", again))
+    assert (beside["run"], elsewhere["run"]) == (None, str(run))
     assert main([f"{tmp_path}/run0", f"{tmp_path}/run1", "--split=train"]) == 0
     found = numbers(tmp_path / "comparison")
     assert found["images"] == EXAMPLES
@@ -132,8 +139,14 @@ def test_other_views_are_told(runs: Path, capsys: pytest.CaptureFixture[str]) ->
     edit(runs / "better" / "report-val" / "metrics.json", flip=True)
     assert main([f"{runs}/base", f"{runs}/better"]) == 0
     shown = capsys.readouterr().out
-    assert "scored with other flip, which is a part of the difference: base false, better true." in shown
+    assert "scored with different flipping: base off, better on; that is part of the difference." in shown
     assert shown.count("note: ") == 2
+    edit(runs / "base" / "report-val" / "metrics.json", window=[256, 128], overlap=0.25, flip=True)
+    assert main([f"{runs}/base", f"{runs}/better"]) == 0
+    shown = capsys.readouterr().out
+    told = "different windows: base windows of 256x128 with overlap 0.25, better whole images; that is part of"
+    assert told in shown
+    assert shown.count("note: ") == 2, "one for window and overlap"
 
 
 def test_models_that_are_not_in_the_folder_of_a_run(runs: Path) -> None:
@@ -147,9 +160,56 @@ def test_models_that_are_not_in_the_folder_of_a_run(runs: Path) -> None:
     assert "No run has a metrics.jsonl" in page
 
 
+def test_a_report_elsewhere_tells_its_run(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    reports = [shutil.copytree(runs / name / "report-val", runs / "reports" / name) for name in ("base", "better")]
+    for report in reports:
+        edit(report / "metrics.json", run=str(runs / report.name))
+    assert main([str(report) for report in reports]) == 0
+    assert numbers(runs / "reports" / "comparison")["settings"] == {"learning_rate": {"base": "0.7", "better": "0.8"}}
+    assert "No run has a metrics.jsonl" not in (runs / "reports" / "comparison" / "index.html").read_text()
+    (reports[0] / "images.npz").unlink()
+    assert main([str(report) for report in reports]) == 1
+    cure = f"`python -m trainer.evaluate --model={runs}/base --dataset=out/scenes --split=val --output={reports[0]}`"
+    assert cure in capsys.readouterr().err
+
+
+def test_a_report_is_named_from_the_folder_of_its_run(
+    runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(runs / "base")
+    assert main(["report-val", "../better"]) == 0
+    assert numbers(runs / "base" / "comparison")["settings"] == {
+        "learning_rate": {"report-val": "0.7", "better": "0.8"}
+    }
+    Path("report-val/images.npz").unlink()
+    assert main(["report-val", "../better"]) == 1
+    cure = "`python -m trainer.evaluate --model=. --dataset=out/scenes --split=val --output=report-val`"
+    assert cure in capsys.readouterr().err
+
+
+def test_the_split_of_a_named_report(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    reports = [f"{runs}/{name}/report-val" for name in ("base", "better")]
+    for report in reports:
+        edit(Path(report, "metrics.json"), split="train")
+    assert main(reports) == 0, "without --split, whatever they are of"
+    assert main([*reports, "--split=val"]) == 1
+    assert f"{reports[0]} is a report of split train, not of val: leave --split out" in capsys.readouterr().err
+
+
+def test_one_report_in_two_spellings_is_refused(
+    runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(runs)
+    shutil.copytree("base", "copy")
+    Path("link").symlink_to("base")
+    for other in ("./base", "base/report-val", "link", "copy"):
+        assert main(["base", other]) == 1, other
+        assert "name each run once" in capsys.readouterr().err
+
+
 def test_one_image_is_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name in ("a", "b"):
-        write_run(tmp_path / name, CAMVID, confusions_of(np.random.default_rng(0), 1, 11, 0.5))
+    for name, share in (("a", 0.5), ("b", 0.6)):
+        write_run(tmp_path / name, CAMVID, confusions_of(np.random.default_rng(0), 1, 11, share))
     assert main([f"{tmp_path}/a", f"{tmp_path}/b"]) == 1
     assert "needs 2 or more" in capsys.readouterr().err
 
@@ -212,7 +272,7 @@ EVALUATE = "better --dataset=out/scenes --split=val`"
             lambda report: edit(report / "metrics.json", dataset={"folder": "b", "fingerprint": "0" * 64}),
             ["the data sets out/scenes (5f5f5f5f5f5f) and b (000000000000)", "evaluate both"],
         ),
-        (with_other_classes, ["other classes, 11 and 7: 'building' only in the first", "'flat' only in the other"]),
+        (with_other_classes, ["11 and 7: 'building' only in the first", "'flat' only in the other; compare models"]),
         (with_fewer_images, ["other images, 30 and 29: 'image-0029' only in the first"]),
         (with_more_pixels, ["true pixels of 30 images differ", "another size", "same options"]),
     ],
@@ -237,10 +297,19 @@ def test_another_comparison_is_not_replaced(runs: Path, capsys: pytest.CaptureFi
     assert "already contains comparison.json and index.html" in capsys.readouterr().err
     assert (runs / "comparison" / "comparison.json").read_bytes() == before
     assert main([*second, "--overwrite"]) == 0
-    (runs / "mine").mkdir()
-    (runs / "mine" / "index.html").write_text("mine")
-    assert main([*second, f"--output={runs}/mine"]) == 1
-    assert (runs / "mine" / "index.html").read_text() == "mine"
+
+
+def test_a_page_of_something_else_is_never_replaced(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report, mine = runs / "base" / "report-val", runs / "mine"
+    mine.mkdir()
+    for folder, told in ((mine, "index.html, not of a comparison"), (report, "the folder of a report")):
+        (folder / "index.html").write_text("mine")
+        assert main([f"{runs}/base", f"{runs}/better", f"--output={folder}", "--overwrite"]) == 1
+        shown = capsys.readouterr().err
+        assert told in shown
+        assert shown.endswith("choose another --output\n")
+        assert (folder / "index.html").read_text() == "mine"
+        assert not (folder / "comparison.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -252,6 +321,7 @@ def test_another_comparison_is_not_replaced(runs: Path, capsys: pytest.CaptureFi
         (["a", "--b=b"], "name runs either"),
         (["--a=a,b"], "set --b, too"),
         (["--a=a,b", "--b=c,b"], "b is named twice"),
+        (["a", "b", f"--output={__file__}"], "is no folder, so nothing can be written to it: choose another --output"),
     ],
 )
 def test_wrong_arguments(argv: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -259,6 +329,13 @@ def test_wrong_arguments(argv: list[str], told: str, capsys: pytest.CaptureFixtu
         main(argv)
     assert stopped.value.code == 2
     assert told in capsys.readouterr().err
+
+
+def test_a_difference_has_a_sign_unless_it_is_zero() -> None:
+    assert [points(value) for value in (0.012, -0.012, 0.0, -0.0, -0.0004, 0.0004)] == [
+        *("+1.2", "\N{MINUS SIGN}1.2"),
+        *("0.0", "0.0", "0.0", "0.0"),
+    ]
 
 
 def test_names_are_the_shortest_that_differ() -> None:

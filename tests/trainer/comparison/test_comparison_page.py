@@ -63,6 +63,23 @@ def test_names_are_text(browser: Chrome, page: Path) -> None:
     assert SCRIPT in text
 
 
+def test_ticks_are_within_100_points_with_the_minus_of_the_tables(browser: Chrome, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for name, share in (("good", 1.0), ("bad", 0.0)):
+        confusions = confusions_of(generator, 30, 11, share)
+        if name == "bad":  # nothing correct
+            confusions = np.roll(confusions * 0 + confusions.sum(2)[..., np.newaxis] * np.eye(11, dtype=int), 1, 2)
+        write_run(tmp_path / name, CAMVID, confusions)
+    assert main([f"{tmp_path}/good", f"{tmp_path}/bad"]) == 0
+    browsers.show(browser, tmp_path / "comparison" / "index.html", width=390)
+    ticks = """return Chart.getChart(document.querySelector("canvas")).scales.x.ticks.map((tick) => tick.label)"""
+    labels = browser.execute_script(ticks)
+    assert labels[0] == "\N{MINUS SIGN}100"
+    tallest = """return Math.max(...[...document.querySelectorAll("#compared [aria-label=Models] tbody tr")].map(
+        (row) => row.getBoundingClientRect().height))"""
+    assert browser.execute_script(tallest) < 200, "pixels: the path of a report has a few lines"
+
+
 def test_tips_tell_differences_and_intervals(browser: Chrome, page: Path) -> None:
     browsers.show(browser, page)
     tip = """const chart = Chart.getChart(document.querySelector("canvas"));

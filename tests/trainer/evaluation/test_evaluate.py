@@ -169,15 +169,17 @@ def test_too_little_memory_is_said_with_what_to_do(
     assert capsys.readouterr().err.endswith("Set --batch_per_replica=1 or fewer views (--scales, --flip)\n")
 
 
-def test_a_report_that_cannot_be_written_is_a_sentence(
-    run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("below", ["", "/report"])
+def test_a_report_that_cannot_be_written_is_told_before_the_work(
+    below: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    (tmp_path / "file").touch()
-    arguments = [f"--model={run}", f"--dataset={data}", "--split=train", f"--output={tmp_path / 'file'}"]
-    assert main(arguments) == 1
-    (said,) = capsys.readouterr().err.splitlines()
-    assert said.startswith("error: a file can't be read or written: ")
-    assert "file" in said
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(SystemExit) as stopped:
+        main(["--model=run", "--dataset=data", f"--output={file}{below}"])
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.endswith(f"{file} is no folder, so nothing can be written to it: choose another --output")
 
 
 @pytest.mark.parametrize(

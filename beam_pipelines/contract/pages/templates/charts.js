@@ -20,14 +20,15 @@ function themed(config) {
   return withNumbers(copy);
 }
 
-// Numbers in axes and tips as in the tables: with few digits, in percent, or with their sign.
+// Numbers in axes and tips as in the tables: with few digits, in percent, or with their sign, and a minus as wide as +.
 function withNumbers(config) {
   const style = config.percent ? { style: "percent", maximumFractionDigits: 2 } : config.signed ? { signDisplay: "exceptZero", maximumFractionDigits: 2 } : { maximumSignificantDigits: 4 };
-  const format = new Intl.NumberFormat("en", style);
+  const numbers = new Intl.NumberFormat("en", style);
+  const format = (number) => numbers.format(number).replace("-", "\u2212");
   const axis = config.options.indexAxis === "y" ? "x" : "y";
   const scale = (config.options.scales[axis] ??= {});
-  scale.ticks = { ...scale.ticks, callback: (number) => format.format(number) };
-  const shown = (item) => Array.isArray(item.raw) ? item.raw.map(format.format).join(" to ") : format.format(item.parsed[axis]);
+  scale.ticks = { ...scale.ticks, callback: (number) => format(number) };
+  const shown = (item) => Array.isArray(item.raw) ? item.raw.map(format).join(" to ") : format(item.parsed[axis]);
   const label = (item) => ` ${item.dataset.label}: ${shown(item)}`;
   const named = (item) => item.dataset.label && item.raw !== null;
   config.options.plugins = { ...config.options.plugins, tooltip: { callbacks: { label }, filter: named } };
