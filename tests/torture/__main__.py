@@ -8,9 +8,11 @@ python -m tests.torture --only=image --seed=0 --case=17     one case of a reader
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -22,19 +24,20 @@ from tests.torture.readers import READERS
 from tests.torture.run import KINDS, LOST, OUTSIDE, TIMEOUT, UNTYPED, WRONG, Result
 from tests.torture.tortures import CASES, KILLS, TORTURES, result_of
 
-COLUMNS = {
-    "torture": lambda name, result: name,
-    "cases": lambda _, result: f"{result.tried:,}",
-    "right": lambda _, result: f"{result.equal:,}",
-    "read as other": lambda _, result: f"{result.other:,}",
-    "typed error": lambda _, result: f"{result.refused:,}",
-    **{
-        kind: lambda _, result, kind=kind: f"{result.failed(kind):,}"
-        for kind in (WRONG, UNTYPED, TIMEOUT, OUTSIDE, LOST)
-    },
-    "worst s": lambda _, result: f"{result.worst_s:,.2f}",
-    "of case": lambda _, result: str(result.worst_case),
-    "MB": lambda _, result: f"{result.peak_mb:,}",
+
+def _failed(kind: str, result: Result) -> str:
+    return f"{result.failed(kind):,}"
+
+
+COLUMNS: dict[str, Callable[[Result], str]] = {
+    "cases": lambda result: f"{result.tried:,}",
+    "right": lambda result: f"{result.equal:,}",
+    "read as other": lambda result: f"{result.other:,}",
+    "typed error": lambda result: f"{result.refused:,}",
+    **{kind: functools.partial(_failed, kind) for kind in (WRONG, UNTYPED, TIMEOUT, OUTSIDE, LOST)},
+    "worst s": lambda result: f"{result.worst_s:,.2f}",
+    "of case": lambda result: str(result.worst_case),
+    "MB": lambda result: f"{result.peak_mb:,}",
 }
 
 
@@ -72,10 +75,9 @@ def replay(name: str, seed: int, case: int) -> int:
 
 
 def print_results(results: dict[str, Result], console: Console) -> None:
-    name, *figures = COLUMNS
-    table = Table(Column(name, no_wrap=True), *figures)
+    table = Table(Column("torture", no_wrap=True), *COLUMNS)
     for name, result in results.items():
-        table.add_row(*(shown(name, result) for shown in COLUMNS.values()))
+        table.add_row(name, *(shown(result) for shown in COLUMNS.values()))
     console.print(table)
     for name, result in results.items():
         for kind in KINDS:

@@ -122,8 +122,9 @@ class Running:
         own = {"PYTHONPATH": str(PROJECT), "TMPDIR": str(scratch), "TF_CPP_MIN_LOG_LEVEL": "2"}
         self._scratch, self._errors = scratch, scratch.with_suffix(".errors")
         with self._errors.open("w") as errors:
-            settings = {"cwd": place, "env": {**os.environ, **own, **environment}}
-            self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, **settings)
+            self._process = subprocess.Popen(
+                command, stdout=subprocess.DEVNULL, stderr=errors, cwd=place, env={**os.environ, **own, **environment}
+            )
         self._began, self._peak_mb = time.monotonic(), 0
 
     def wait(self, seconds: float) -> bool:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.torture.readers import READERS, Reader
 from tests.torture import kills, tortures
+from tests.torture.readers import READERS, Reader
 from tests.torture.run import LOST, OUTSIDE, TIMEOUT, UNTYPED, WRONG, Result, torture
 from tests.torture.sandbox import Sandbox
 from tests.torture.trained import OF_RUNS
@@ -75,7 +75,7 @@ WRITER = """
 import os, sys, time
 from pathlib import Path
 folder = Path(sys.argv[1])
-time.sleep(0.3)
+time.sleep(0.2)
 exec(sys.argv[2], {"folder": folder})
 (folder / "new").write_text("whole")
 os.replace(folder / "new", folder / "made")
@@ -83,7 +83,7 @@ os.replace(folder / "new", folder / "made")
 
 
 def killed_writer(folder: Path, fault: str) -> Result:
-    """Of 3 kills of a program that does what `fault` says before it writes."""
+    """Of 2 kills of a program that does what `fault` says before it writes."""
     folder.mkdir()
     (folder / "undisturbed").mkdir()
     (folder / "in").mkdir()
@@ -95,8 +95,8 @@ def killed_writer(folder: Path, fault: str) -> Result:
     def command(output: Path) -> list[str]:
         return ["-c", WRITER, str(output), fault]
 
-    victim = kills.Victim(command, None, folder / "undisturbed", 0.3, assert_same, lambda *_: [])
-    return kills.torture(victim, Sandbox(folder), seed=0, kills=3)
+    victim = kills.Victim(command, None, folder / "undisturbed", 0.2, assert_same, lambda *_: [])
+    return kills.torture(victim, Sandbox(folder), seed=0, kills=2)
 
 
 @pytest.mark.parametrize(
@@ -114,8 +114,8 @@ def killed_writer(folder: Path, fault: str) -> Result:
 def test_the_harness_tells_what_kills_did(fault: str, kind: str | None, tmp_path: Path) -> None:
     result = killed_writer(tmp_path / "sandbox", fault)
     assert {failure.kind for failure in result.failures} == ({kind} if kind else set())
-    assert result.tried == 3
-    assert kind or result.equal == 3
+    assert result.tried == 2
+    assert kind or result.equal == 2
 
 
 ALWAYS = ("two builders",)

@@ -12,7 +12,6 @@ from tests.torture import disturbed, kills
 from tests.torture.readers import READERS
 from tests.torture.run import Result, torture
 
-
 CASES, KILLS = "cases", "kills"  # options: how many of each reader, and of whole commands
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import shutil
 import tempfile
 import zipfile
@@ -59,19 +58,23 @@ def results() -> Reader:
 
 
 def comparisons() -> Reader:
-    """What a comparison reads of a run: one of the files of its folder is damaged."""
+    """A comparison with a run that has a damaged file in its folder, and its page."""
+    from trainer.comparison import output
     from trainer.comparison.runs import ComparisonError, read_runs
+    from trainer.comparison.study import study
 
-    def read(data: bytes, path: Path) -> list[Any]:
-        run = path.with_suffix(".run")
-        shutil.rmtree(run, ignore_errors=True)
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            archive.extractall(run)
-        (found,) = read_runs([str(run)], "val")
-        rest = json.dumps([found.metrics, found.config, list(found.rows)])
-        return [found.filenames, found.class_names, found.confusions.tobytes(), rest]
+    sound = _zipped_run()
 
-    return Reader([_zipped_run()], _with_one_damaged, read, (ComparisonError,), slowness=10)
+    def read(data: bytes, path: Path) -> str:
+        folders = [path.with_suffix(".runs") / name for name in ("a", "b")]
+        shutil.rmtree(folders[0].parent, ignore_errors=True)
+        for folder, files in zip(folders, (sound, data), strict=True):
+            with zipfile.ZipFile(io.BytesIO(files)) as archive:
+                archive.extractall(folder)
+        output.write(str(path.with_suffix(".comparison")), study(read_runs([*map(str, folders)], "val"), [1, 1]))
+        return path.with_suffix(".comparison").joinpath("comparison.json").read_text()
+
+    return Reader([sound], _with_one_damaged, read, (ComparisonError,), slowness=100)
 
 
 def export_notes() -> Reader:

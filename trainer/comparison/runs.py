@@ -96,7 +96,7 @@ def _read_run(path: str, name: str, split: str) -> Run:
         raise ComparisonError(f"{path}: there is no such folder; name the folder of a run, or of a report")
     is_report = METRICS in names_in(path)
     home, report = (os.path.dirname(path), path) if is_report else (path, f"{path}/report-{split}")
-    config = read_config(home)
+    config = _config(home)
     again = _evaluate_again(home, report, config, split)
     metrics = _metrics(report, again)
     filenames, class_names, confusions = _images(report, again)
@@ -114,6 +114,12 @@ def _read_run(path: str, name: str, split: str) -> Run:
     )
 
 
+def _config(home: str) -> dict[str, Any]:
+    """The content of config.json; empty if its parts are no objects, since it is only shown."""
+    config = read_config(home)
+    return config if all(isinstance(config.get(part, {}), dict) for part in ("config", "identity")) else {}
+
+
 def _evaluate_again(home: str, report: str, config: Mapping[str, Any], split: str) -> str:
     """The cure for a report that can't be used."""
     dataset = config.get("config", {}).get("dataset", "DIR")
@@ -124,12 +130,25 @@ def _evaluate_again(home: str, report: str, config: Mapping[str, Any], split: st
 def _metrics(report: str, again: str) -> dict[str, Any]:
     try:
         value: dict[str, Any] = json.loads(read_bytes(f"{report}/{METRICS}", _JSON_BYTES))
-        _ = value["dataset"]["fingerprint"], value["split"], value["model"], value["confusion"]
+        _check_metrics(value)
     except FileNotFoundError as error:
         raise ComparisonError(f"{report} has no {METRICS}, so there is no complete report: {again}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ComparisonError(f"{report}/{METRICS} is damaged, or of another version: {again}") from error
     return value
+
+
+def _check_metrics(value: Any) -> None:
+    """Raises KeyError or TypeError if what is compared or shown is missing, or is of another type."""
+    _check_types(value, {"dataset": dict, "split": str, "model": dict | None, "confusion": list})
+    _check_types(value["dataset"], {"fingerprint": str})
+    _check_types({"step": None, **(value["model"] or {})}, {"step": int | None})
+
+
+def _check_types(value: Any, kinds: Mapping[str, Any]) -> None:
+    wrong = [name for name, kind in kinds.items() if not isinstance(value[name], kind)]
+    if wrong:
+        raise TypeError(f"{wrong[0]} is {str(value[wrong[0]])[:80]}")
 
 
 def _images(report: str, again: str) -> tuple[tuple[str, ...], tuple[str, ...], np.ndarray]:
