@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.torture import kills, tortures
+from tests.torture.__main__ import main
 from tests.torture.readers import READERS, Reader
-from tests.torture.run import LOST, OUTSIDE, TIMEOUT, UNTYPED, WRONG, Result, torture
+from tests.torture.run import KINDS, LOST, OUTSIDE, TIMEOUT, UNTYPED, WRONG, Failure, Result, torture
 from tests.torture.sandbox import Sandbox
 from tests.torture.trained import OF_RUNS
 from tests.torture.worker import damaged, tried
@@ -118,11 +119,41 @@ def test_the_harness_tells_what_kills_did(fault: str, kind: str | None, tmp_path
     assert kind or result.equal == 2
 
 
+def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr("sys.argv", ["torture", *arguments])
+    return main()
+
+
+def test_the_table_has_a_row_of_each_torture(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_main(monkeypatch, "--only=tfrecord", "--only=manifest", "--cases=20") == 0
+    rows = [line.split("│")[1:-1] for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    assert [row[0].strip() for row in rows[-2:]] == ["tfrecord", "manifest"]
+    for row in rows[-2:]:
+        tried, equal, other, refused, *failed = map(int, row[1:10])
+        assert tried == equal + other + refused == 20
+        assert failed == [0] * 5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_may_not_be_is_told_and_is_the_exit_code(
+    kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = Result(tried=2, equal=1, failures=[Failure(2, kind, "a: the first"), Failure(3, kind, "a: the second")])
+    row = tortures.Torture(lambda *_: result, tortures.KILLS)
+    monkeypatch.setattr("tests.torture.tortures.TORTURES", {**tortures.TORTURES, "plan": row})
+    assert run_main(monkeypatch, "--only=plan") == 1
+    assert f"plan: 2 x {kind}: a: the first (case 2)\n" in capsys.readouterr().out
+
+
 ALWAYS = ("two builders",)
-NEEDS_TENSORFLOW = [name for name in OF_RUNS if name not in OWN]
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
+# Connections that were reset, which Google's client leaves to the garbage collector.
+@pytest.mark.filterwarnings("ignore:.*<socket.socket:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
     "name",
     [
