@@ -6,6 +6,7 @@ Each may end with a typed error; started again without what disturbed it, it has
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import shutil
@@ -24,23 +25,46 @@ from tests.torture import mutations, pictures
 from tests.torture.run import WRONG, Failure, Result
 from tests.torture.sandbox import Ended, Sandbox
 
-# Someone else takes the space after the build has looked how much there is.
+# Someone else takes the space when a file of this name is about to be written.
 _LESS_SPACE = """
-import os, sys
+import os, re, sys
 from pathlib import Path
-from beam_pipelines import builder
 from beam_pipelines.build import main
+from beam_pipelines.files import storage
 
-def take(*_):
-    ballast, room = Path(sys.argv[1]), int(sys.argv[2])
-    disk = os.statvfs(ballast.parent)
-    ballast.write_bytes(bytes(max(0, disk.f_bavail * disk.f_frsize - room)))
+ballast, stage, room, *arguments = sys.argv[1:]
+writing = storage.writing
 
-builder._check_space = take
-sys.exit(main(sys.argv[3:]))
+def write_without_space(path, *more):
+    if re.search(stage, path) and not os.path.exists(ballast):
+        disk = os.statvfs(Path(ballast).parent)
+        Path(ballast).write_bytes(bytes(max(0, disk.f_bavail * disk.f_frsize - int(room))))
+    return writing(path, *more)
+
+storage.writing = write_without_space
+sys.exit(main([*arguments, "--direct_num_workers=1"]))
 """
+# What a build writes, from the first file to the last.
+STAGES = (
+    "_build/journal.json",
+    "_build/recipe.json",
+    "_build/pairing.jsonl",
+    "_build/plan.jsonl",
+    "_build/staged/train-0",
+    "_build/staged/val-0",
+    "out/train-0",
+    "out/val-0",
+    "out/index/",
+    "out/rejected.jsonl",
+    "out/plan.jsonl",
+    "out/card/",
+    "out/croissant.json",
+    "out/metadata_files.json",
+    "_build/published.json",
+    "out/dataset.json",
+)
 _WHOLE_S = 8  # of a build of these pictures, about
-_SPARE = 3  # times the data set that a build takes at most, with what is staged
+_ROOMS = (0, 4096, 65536)  # bytes that are left
 _KINDS: tuple[int | str, ...] = (429, 503, 403, 404, "cut request", "cut answer", "lose answer")
 _REQUESTS = (
     "GET /storage/.*/o[?].*prefix",
@@ -60,18 +84,17 @@ _REQUESTS = (
 
 
 def torture_disks(seed: int, cases: int, folder: Path) -> Result:
-    """The disk fills up at another place of the build in each case: the room goes from none to enough."""
+    """The disk fills up at each of `STAGES`, in their order, as often as there are cases."""
     sandbox = _prepared(folder, "disk/out")
     size = sum(path.stat().st_size for path in (folder / pictures.UNDISTURBED).rglob("*") if path.is_file())
     result, random = Result(), Random(seed)
-    ballast = folder / "disk" / "ballast"
-    arguments = _arguments(sandbox)
-    with small_disk(folder / "disk", 3 * _SPARE * size):
-        for case in range(cases):
+    ballast, arguments = folder / "disk" / "ballast", _arguments(sandbox)
+    with small_disk(folder / "disk", 4 * size):
+        for stage in itertools.islice(itertools.cycle(STAGES), cases):
             sandbox.begin()
-            room = int(_SPARE * size * (case + random.random()) / cases)
-            disturbed = sandbox.run(["-c", _LESS_SPACE, str(ballast), str(room), *arguments[2:]])
-            ballast.unlink(missing_ok=True)
+            room = str(random.choice(_ROOMS))
+            disturbed = sandbox.run(["-c", _LESS_SPACE, str(ballast), stage, room, *arguments[2:]])
+            ballast.unlink()  # else the stage is none
             _settle(sandbox, result, arguments, disturbed)
         shutil.rmtree(sandbox.output)
     return result
