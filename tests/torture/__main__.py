@@ -20,6 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 from rich.console import Console
 from rich.table import Column, Table
 
+from tests.support.small_disks import NoRightToMountError
 from tests.torture.readers import READERS
 from tests.torture.run import KINDS, LOST, OUTSIDE, TIMEOUT, UNTYPED, WRONG, Result
 from tests.torture.tortures import CASES, KILLS, TORTURES, result_of
@@ -56,7 +57,11 @@ def main() -> int:
         return replay(names[0], args.seed, args.case)
     results, console = {}, Console(width=132)
     for name in names:
-        results[name] = result_of(name, args.seed, vars(args))
+        try:
+            results[name] = result_of(name, args.seed, vars(args))
+        except NoRightToMountError as error:
+            console.print(f"{name}: skipped, {error}", markup=False, highlight=False)
+            continue
         print_results({name: results[name]}, console)
     if len(results) > 1:
         print_results(results, console)
