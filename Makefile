@@ -39,8 +39,8 @@ else
 	PIPELINE_PYTHON=$(CURDIR)/$(BIN)/python .venv-oldest/bin/python -m pytest tests/trainer tests/beam_pipelines/contract
 endif
 
-# A hundred thousand damaged inputs for every reader, builds that are killed, and what the tests leave out of long
-# products of cases: an hour and more.
+# A hundred thousand damaged inputs for every reader, commands that are killed or disturbed, and what the tests leave
+# out of long products of cases: hours.
 torture: .venv/installed
 	$(BIN)/python -m pytest -m torture
 	$(BIN)/python -m tests.torture

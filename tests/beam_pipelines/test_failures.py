@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.support.builds import BESIDE_SHARDS, PROJECT, build, digests, make_uneven, published, run_module
+from tests.support.small_disks import NoRightToMountError, small_disk
 
 ARGUMENTS = ("--labels=camvid11", "--image_size=native", "--image_encoding=uint8")
 
@@ -175,10 +176,10 @@ def test_the_claim_of_a_killed_build_does_not_outlive_it(source: Path, tmp_path:
 
 
 def test_too_little_space_is_told_before_the_work(
-    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], small_disk: Path
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], full_soon: Path
 ) -> None:
     pictures = make_uneven(tmp_path / "in", train=40, val=4, size=(128, 256))
-    output = small_disk / "out"
+    output = full_soon / "out"
     arguments = (f"--input={pictures}", f"--output={output}", "--labels=camvid11", "--image_size=native")
     assert build(*arguments) == 1
     fails(
@@ -192,25 +193,22 @@ def test_too_little_space_is_told_before_the_work(
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def full_soon(tmp_path: Path) -> Iterator[Path]:
     """A file system of 4 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"no right to mount a small disk: {mounted.stderr.decode().strip()}")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    with contextlib.ExitStack() as mounted:
+        try:
+            folder = mounted.enter_context(small_disk(tmp_path / "disk", 4 * 2**20))
+        except NoRightToMountError as error:
+            pytest.skip(str(error))
+        yield folder
 
 
 def test_a_disk_that_fills_up_ends_the_build_and_the_same_command_goes_on_when_there_is_space(
-    tmp_path: Path, small_disk: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, full_soon: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The space goes to someone else while the build runs: the check at its start can't foresee that."""
     pictures = make_uneven(tmp_path / "in", train=24, val=4, size=(96, 160))
-    output, ballast = small_disk / "out", small_disk / "ballast"
+    output, ballast = full_soon / "out", full_soon / "ballast"
     arguments = (f"--input={pictures}", f"--output={output}", *ARGUMENTS, "--shards=train=8,val=2")
     with monkeypatch.context() as patch:
         patch.setattr("beam_pipelines.builder._check_space", lambda *_: ballast.write_bytes(bytes(3_300_000)))

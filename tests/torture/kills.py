@@ -1,84 +1,144 @@
-"""A build that is killed at random moments, again and again, ends with the bytes of one that never was."""
+"""Commands that are killed at random moments, again and again, end with the bits of those that never were."""
 
 from __future__ import annotations
 
 import hashlib
-import shutil
-import signal
-import subprocess
-import sys
-import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
 
-import numpy as np
-from PIL import Image
+from beam_pipelines.contract.manifest import Manifest
+from tests.support.runs import RESUMED, TINY, assert_same
+from tests.torture import pictures
+from tests.torture.run import LOST, WRONG, Failure, Result
+from tests.torture.sandbox import Ended, Sandbox, digests_below
 
-from tests.torture.run import PROJECT, Result
+
+@dataclass(frozen=True)
+class Victim:
+    """What is killed.
+
+    Attributes:
+      command: what writes to a folder.
+      before: the folder that its output is a copy of when it starts; None for nothing.
+      undisturbed: what the end is compared with, by `assert_same`.
+      seconds: of an undisturbed command.
+      lost: given the folder after a kill, and the digests of its files after the kill before: what is lost.
+    """
+
+    command: Callable[[Path], Sequence[str]]
+    before: Path | None
+    undisturbed: Path
+    seconds: float
+    assert_same: Callable[[Path, Path], None]
+    lost: Callable[[Path, Mapping[str, str]], list[str]]
 
 
 def torture_builds(seed: int, kills: int, folder: Path) -> Result:
-    """Builds that are killed in the time that an undisturbed one takes, `kills` of them ("refused"), and started again.
+    sandbox = Sandbox(folder)
+    seconds = pictures.prepare(sandbox, *pictures.ONE_SIZE).seconds
 
-    Each build that ends must have the bytes of the undisturbed one ("equal"); then the next one starts from nothing.
+    def command(output: Path) -> list[str]:
+        return pictures.command(sandbox.source, output, *pictures.ONE_SIZE)
+
+    undisturbed = folder / pictures.UNDISTURBED
+    victim = Victim(command, None, undisturbed, seconds, pictures.assert_same_build, _lost_shards)
+    return torture(victim, sandbox, seed, kills)
+
+
+def torture_updates(seed: int, kills: int, folder: Path) -> Result:
+    sandbox = Sandbox(folder)
+    pictures.prepare(sandbox, *pictures.UNEVEN, uneven=True)
+    before, updated = folder / pictures.UNDISTURBED, folder / "updated"
+    pictures.change(sandbox.source)
+
+    def command(output: Path) -> list[str]:
+        return pictures.command(sandbox.source, output, *pictures.UNEVEN, "--update")
+
+    seconds = _undisturbed(Sandbox(folder, (updated.name,)), command, before).seconds
+    victim = Victim(command, before, updated, seconds, pictures.assert_same_build, _lost_of_listed)
+    return torture(victim, sandbox, seed, kills)
+
+
+def torture_training(seed: int, kills: int, folder: Path) -> Result:
+    sandbox = Sandbox(folder)
+    options = ("--labels=camvid11", "--image_size=96x128", "--no_transform_fn", "--shards=train=4,val=2")
+    pictures.prepare(sandbox, *options, train=18, val=6)
+    dataset, undisturbed = folder / pictures.UNDISTURBED, folder / "trained"
+
+    def command(output: Path) -> list[str]:
+        return ["-m", "tests.support.tiny", f"--dataset={dataset}", f"--output={output}", *TINY, *RESUMED]
+
+    seconds = _undisturbed(Sandbox(folder, (undisturbed.name,)), command, None).seconds
+    victim = Victim(command, None, undisturbed, seconds, assert_same, lambda *_: [])
+    return torture(victim, sandbox, seed, kills)
+
+
+def _undisturbed(sandbox: Sandbox, command: Callable[[Path], Sequence[str]], before: Path | None) -> Ended:
+    sandbox.begin(before)
+    ended = sandbox.run(command(sandbox.output))
+    if ended.code:
+        raise RuntimeError(f"the undisturbed command ended with {ended.code}: {ended.errors[-2000:]}")
+    return ended
+
+
+def torture(victim: Victim, sandbox: Sandbox, seed: int, kills: int) -> Result:
+    """Starts the victim and kills it in the time that an undisturbed one takes, until `kills` of them were killed.
+
+    One that ends before ends a series: all its kills are right if its end is the undisturbed one, and the next series
+    starts from the beginning. The last series is ended without a kill.
     """
-    random, result = Random(seed), Result()
-    _write_pictures(folder / "in", random)
-    began = time.monotonic()
-    expected = _build(folder, folder / "undisturbed")
-    whole = time.monotonic() - began
-    while result.refused < kills and not result.failures:
-        process = subprocess.Popen(_command(folder, folder / "killed"), cwd=PROJECT, **_QUIET)
-        try:
-            process.wait(random.uniform(0.1 * whole, whole))
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-        result.tried += 1
-        if process.returncode == -signal.SIGKILL:
-            result.refused += 1
-        else:
-            _compare(folder, expected, result)
-    began = time.monotonic()
-    _compare(folder, expected, result)
-    result.worst_s = time.monotonic() - began
+    sandbox.close()
+    random, result, series = Random(seed), Result(), 0
+    sandbox.begin(victim.before)
+    seen: Mapping[str, str] = {}
+    while result.tried < kills and not result.failures:
+        running = sandbox.start(victim.command(sandbox.output))
+        if running.wait(random.uniform(0.1, 1) * victim.seconds):
+            sandbox.check(result, running.end())
+            _end(victim, sandbox, result, series)
+            series, seen = 0, {}
+            continue
+        ended = running.kill()
+        result.tried, series = result.tried + 1, series + 1
+        sandbox.check(result, ended)
+        result.failures += [Failure(result.tried, LOST, name) for name in victim.lost(sandbox.output, seen)]
+        seen = digests_below(sandbox.output)
+    if series:
+        _end(victim, sandbox, result, series)
     return result
 
 
-def _compare(folder: Path, expected: dict[str, str], result: Result) -> None:
-    """Ends the build that was killed before, compares its shards, and deletes them."""
-    found = _build(folder, folder / "killed")
-    if found == expected:
-        result.equal += 1
+def _end(victim: Victim, sandbox: Sandbox, result: Result, series: int) -> None:
+    """Lets what was killed before go on to its end, compares it, and begins anew."""
+    ended = sandbox.run(victim.command(sandbox.output))
+    sandbox.check(result, ended)
+    if ended.code != 0:
+        result.failures.append(ended.failure(result.tried))
     else:
-        result.failures.append((result.tried, f"other bytes: {sorted(set(found.items()) ^ set(expected.items()))[:4]}"))
-    shutil.rmtree(folder / "killed", ignore_errors=True)
+        try:
+            victim.assert_same(sandbox.output, victim.undisturbed)
+            result.equal += series
+        except AssertionError as error:
+            result.failures.append(Failure(result.tried, WRONG, " ".join(str(error).split())[:300]))
+    sandbox.begin(victim.before)
 
 
-_QUIET: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+def _lost_shards(output: Path, seen: Mapping[str, str]) -> list[str]:
+    """Shards that were finished at the kill before and are not now."""
+    now = digests_below(output)
+    return [
+        name for name in seen if name.count("/") == 0 and name.endswith(".tfrecord") and now.get(name) != seen[name]
+    ]
 
 
-def _command(folder: Path, output: Path) -> list[str]:
-    recipe = ("--labels=camvid11", "--image_size=96x128", "--shards=train=12,val=4")
-    return [sys.executable, "-m", "beam_pipelines.build", f"--input={folder / 'in'}", f"--output={output}", *recipe]
+def _lost_of_listed(output: Path, _: Mapping[str, str]) -> list[str]:
+    """Shards of the data set, whichever of the two it is now, that are not whole."""
+    splits = Manifest.from_json((output / "dataset.json").read_bytes()).splits
+    shards = [shard for each in splits.values() for shard in each]
+    return [shard.file for shard in shards if not _is_whole(output / shard.file, shard.sha256)]
 
 
-def _build(folder: Path, output: Path) -> dict[str, str]:
-    """SHA-256 of each shard of a finished build."""
-    done = subprocess.run(_command(folder, output), cwd=PROJECT, capture_output=True, text=True)
-    if done.returncode:
-        return {"": f"ended with {done.returncode}: {done.stderr[-300:]}"}
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in output.glob("*.tfrecord")}
-
-
-def _write_pictures(folder: Path, random: Random) -> None:
-    rng = np.random.default_rng(random.randrange(2**32))
-    for split, count in (("train", 120), ("val", 24)):
-        for kind in ("images", "masks"):
-            (folder / kind / split).mkdir(parents=True)
-        for index in range(count):
-            name = f"{split}/{split}_{index:04d}.png"
-            Image.fromarray(rng.integers(0, 256, (96, 128, 3)).astype(np.uint8)).save(folder / "images" / name)
-            mask = np.kron(rng.integers(0, 12, (12, 16)), np.ones((8, 8))).astype(np.uint8)
-            Image.fromarray(mask).save(folder / "masks" / name)
+def _is_whole(path: Path, digest: str) -> bool:
+    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == digest

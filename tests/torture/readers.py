@@ -9,8 +9,8 @@ import os
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +18,11 @@ import numpy as np
 from PIL import Image
 
 from tests.torture import mutations
-from tests.torture.mutations import Mutation
+from tests.torture.reader import Reader
+from tests.torture.trained import OF_RUNS
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 MAX_PIXELS = 10_000
-
-
-@dataclass(frozen=True)
-class Reader:
-    """`read` gets bytes and a path that may be written to; what it returns is compared by `==`."""
-
-    samples: Sequence[bytes]
-    damage: Mutation
-    read: Callable[[bytes, Path], Any]
-    refusals: tuple[type[Exception], ...]
-    slowness: int = 1  # a case in so many is tried
 
 
 def manifest() -> Reader:
@@ -346,38 +336,13 @@ def rejected_lines() -> Reader:
     return Reader([_rejected().to_json().encode()], mutations.mutate_json, read, (SchemaError,))
 
 
-def models() -> Reader:
-    import keras
-    import tensorflow as tf
-
-    from beam_pipelines.contract.labels import BUILTIN_TABLES
-    from trainer.inference.model_file import Description, ModelFileError, load_model, save_model
-
-    description = Description.from_json(
-        {"labels": BUILTIN_TABLES["camvid11"]().to_json(), "mean": (0.5,) * 3, "std": (0.2,) * 3, "size": (8, 8)}
-        | {"model": "u2netp", "step": 1, "mean_iou": None, "dataset": "0" * 64}
-    )
-    inputs = keras.Input((8, 8, 3))
-    model = keras.Model(inputs, keras.layers.Conv2D(11, 1)(inputs))
-    path = Path("/tmp/torture.keras")
-    save_model(str(path), model, description)
-    sample = path.read_bytes()
-    path.unlink()
-
-    def read(data: bytes, path: Path) -> list[bytes]:
-        loaded, _ = load_model(_written(data, path.with_suffix(".keras")))
-        return [tf.convert_to_tensor(weight).numpy().tobytes() for weight in loaded.weights]
-
-    return Reader([sample], mutations.mutate_zip, read, (ModelFileError,), slowness=500)
-
-
 def fault() -> Reader:
     """Does what `TORTURE_FAULT` says at case 3 of seed 0: what the harness itself is tested with."""
     from tests.torture.worker import damaged
 
-    def read(data: bytes, _: Path) -> bytes:
+    def read(data: bytes, path: Path) -> bytes:
         if data == faulty:
-            exec(os.environ["TORTURE_FAULT"], {"os": os, "time": time})
+            exec(os.environ["TORTURE_FAULT"], {"os": os, "time": time, "path": path})
         return b""
 
     reader = Reader([b"sample"], lambda _, random: random.randbytes(8), read, (ValueError,))
@@ -431,7 +396,7 @@ READERS: dict[str, Callable[[], Reader]] = {
     "statistics": statistics,
     "plan": plans,
     "rejected line": rejected_lines,
-    "model": models,
+    **OF_RUNS,
 }
 ALL = {**READERS, "fault": fault}
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -10,35 +12,66 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 PROJECT = Path(__file__).parent.parent.parent
-TIMEOUT = 20.0  # seconds of one case
+CASE_S = 20.0  # seconds that one case may take
+
+
+class Failure(NamedTuple):
+    """What may never happen: the number of the case, one of `KINDS`, and what was told."""
+
+    case: int
+    kind: str
+    told: str
+
+
+WRONG, UNTYPED, TIMEOUT = "wrong", "untyped error", "timeout"  # of a case
+OUTSIDE, LOST, MEMORY = "outside", "lost", "memory"  # besides
+KINDS = (WRONG, UNTYPED, TIMEOUT, OUTSIDE, LOST, MEMORY)
 
 
 @dataclass
 class Result:
-    """What came of the cases of one reader. `failures` are (case, what happened)."""
+    """What came of the cases of one torture: right ("equal"), read as something else, which damage may be, refused by
+    a typed error, or a failure.
+    """
 
     tried: int = 0
     equal: int = 0
     other: int = 0
     refused: int = 0
-    failures: list[tuple[int, str]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
     worst_s: float = 0.0
     worst_case: int = 0
     peak_mb: int = 0
 
+    def failed(self, kind: str) -> int:
+        return sum(failure.kind == kind for failure in self.failures)
+
     def add(self, tally: dict[str, Any]) -> None:
         for name in ("tried", "equal", "other", "refused"):
             setattr(self, name, getattr(self, name) + tally[name])
-        self.failures += [(case, told) for case, told in tally["failures"]]
+        self.failures += [Failure(*failure) for failure in tally["failures"]]
         self.peak_mb = max(self.peak_mb, tally["peak_mb"])
-        if tally["worst_s"] > self.worst_s:
-            self.worst_s, self.worst_case = tally["worst_s"], tally["worst_case"]
+        self.took(tally["worst_case"], tally["worst_s"])
+
+    def took(self, case: int, seconds: float) -> None:
+        if seconds > self.worst_s:
+            self.worst_s, self.worst_case = seconds, case
 
 
-def torture(reader: str, seed: int, start: int, stop: int, timeout: float = TIMEOUT) -> Result:
+def peak_mb(process: int | str = "self") -> int:
+    """Of this program alone: `ru_maxrss` also has what the process held that started it. 0 for one that has ended."""
+    try:
+        told = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024 if process == "self" else 0
+    found = re.search(r"VmHWM:\s+(\d+)", told)
+    return int(found[1]) // 1024 if found else 0
+
+
+def torture(reader: str, seed: int, start: int, stop: int, timeout: float = CASE_S) -> Result:
     """Cases `start` to `stop` of the reader."""
     result, skipped = Result(), []  # type: tuple[Result, list[int]]
     with tempfile.TemporaryDirectory() as folder:
@@ -61,7 +94,7 @@ def torture(reader: str, seed: int, start: int, stop: int, timeout: float = TIME
                 if case in skipped or (end == "ended with 1" and case == start_before):
                     told = (Path(folder) / "errors").read_text()[-2000:]
                     raise RuntimeError(f"the worker of {reader!r} {end} at case {case}: {told}")
-                result.failures.append((case, end))
+                result.failures.append(Failure(case, TIMEOUT if end.startswith("hung") else UNTYPED, end))
                 result.tried += 1
                 skipped.append(case)
     return result

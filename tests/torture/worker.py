@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import resource
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from pathlib import Path
 from random import Random
 
 from tests.torture.readers import ALL, Reader
+from tests.torture.run import OUTSIDE, UNTYPED, peak_mb
 
 FLUSH = 250
 MEMORY = 2**30  # bytes of address space that reading may take on top of what the process has when it starts
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str]) -> None:
     seed, start, stop, *skipped = map(int, numbers)
     reader = ALL[name]()
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
-        path = Path(folder) / "input"
+        path = _place(Path(folder))
         expected = [reader.read(sample, path) for sample in reader.samples]
         _limit_memory()
         at = os.open(progress, os.O_WRONLY)
@@ -72,15 +72,28 @@ def main(arguments: Sequence[str]) -> None:
                 _try(reader, expected, name, seed, case, path, tally)
             if (case + 1 - start) % FLUSH == 0 or case + 1 == stop:
                 tally["next"] = case + 1
-                tally["peak_mb"] = _peak_mb()
+                tally["failures"] += [[case, OUTSIDE, f"{name} was written"] for name in _outside(Path(folder))]
+                tally["peak_mb"] = peak_mb()
                 print(json.dumps(tally), flush=True)
                 tally = _empty()
 
 
-def _peak_mb() -> int:
-    """Of this program alone: `ru_maxrss` also has what the process held that started it."""
-    found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text(encoding="utf-8"))
-    return int(found[1]) // 1024 if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+def _place(folder: Path) -> Path:
+    """-> what a reader may write to, with any suffix. Its temporary files are looked at, too."""
+    scratch = folder / "deep" / "scratch"
+    scratch.mkdir(parents=True)
+    tempfile.tempdir = str(scratch)
+    return folder / "deep" / "input"
+
+
+def _outside(folder: Path) -> list[str]:
+    """The files below `folder` that are not the input, and deletes them."""
+    found = [path for path in folder.rglob("*") if path.is_file()]
+    names = {path: str(path.relative_to(folder)) for path in found}
+    outside = [path for path in found if not names[path].startswith("deep/input")]
+    for path in outside:
+        path.unlink()
+    return [names[path] for path in outside]
 
 
 def _empty() -> dict:
@@ -92,7 +105,7 @@ def _count(tally: dict, result: str, case: int, seconds: float) -> None:
     if result in tally:
         tally[result] += 1
     else:
-        tally["failures"].append([case, result])
+        tally["failures"].append([case, UNTYPED, result])
     if seconds > tally["worst_s"]:
         tally |= {"worst_s": seconds, "worst_case": case}
 

@@ -143,9 +143,15 @@ def _read_run(path: str, name: str, split: str | None) -> Run:
         filenames=filenames,
         class_names=class_names,
         confusions=confusions,
-        config=read_config(home) if is_known else {},
+        config=_config(home) if is_known else {},
         rows=read_rows(home) if is_known else (),
     )
+
+
+def _config(home: str) -> dict[str, Any]:
+    """The content of config.json; empty if its parts are no objects, since it is only shown."""
+    config = read_config(home)
+    return config if all(isinstance(config.get(part, {}), dict) for part in ("config", "identity")) else {}
 
 
 def _names_if_there(home: str) -> set[str]:
@@ -170,7 +176,7 @@ def _evaluate_again(home: str, report: str, metrics: Mapping[str, Any]) -> str:
       metrics: with the split, and what is known of the rest.
     """
     names, split = _names_if_there(home), metrics["split"]
-    config = read_config(home) if CONFIG in names else {}
+    config = _config(home) if CONFIG in names else {}
     dataset = metrics.get("dataset", {}).get("folder") or config.get("config", {}).get("dataset", "DIR")
     model = home if {CONFIG, BEST} & names else "MODEL"
     options = {"model": model, "dataset": dataset, "split": split}
@@ -182,12 +188,30 @@ def _evaluate_again(home: str, report: str, metrics: Mapping[str, Any]) -> str:
 def _metrics(report: str, again: str) -> dict[str, Any]:
     try:
         value: dict[str, Any] = json.loads(read_bytes(f"{report}/{METRICS}", _JSON_BYTES))
-        _ = value["dataset"]["fingerprint"], value["split"], value["model"], value["confusion"]
+        _check_metrics(value)
     except FileNotFoundError as error:
         raise ComparisonError(f"{report} has no {METRICS}, so there is no complete report: {again}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ComparisonError(f"{report}/{METRICS} is damaged, or of another version: {again}") from error
     return value
+
+
+def _check_metrics(value: Any) -> None:
+    """Raises KeyError or TypeError if what is compared or shown is missing, or is of another type."""
+    _check_types(value, {"dataset": dict, "split": str, "model": dict | None, "confusion": list})
+    _check_types(value["dataset"], {"fingerprint": str})
+    _check_types({"step": None, **(value["model"] or {})}, {"step": int | None})
+    _check_types({"run": None, **value}, {"run": str | None})
+
+
+def _check_types(value: Any, kinds: Mapping[str, Any]) -> None:
+    wrong = [name for name, kind in kinds.items() if not isinstance(value[name], kind)]
+    if wrong:
+        raise TypeError(f"{wrong[0]} is {str(value[wrong[0]])[:80]}")
+
+
+def _images(report: str, again: str) -> tuple[tuple[str, ...], tuple[str, ...], np.ndarray]:
+    """-> names of the images, names of the classes, confusions."""
 
 
 def _images(report: str, again: str) -> tuple[tuple[str, ...], tuple[str, ...], np.ndarray, str]:

@@ -254,6 +254,13 @@ def with_other_classes(report: Path) -> None:
     edit(report / "metrics.json", confusion=confusions.sum(0).tolist())
 
 
+@pytest.mark.parametrize("part", ["config", "identity"])
+def test_a_config_of_another_form_is_left_out(runs: Path, part: str, capsys: pytest.CaptureFixture[str]) -> None:
+    edit(runs / "better" / "config.json", **{part: [1]})
+    assert main([f"{runs}/base", f"{runs}/better"]) == 0
+    assert "better is better" in capsys.readouterr().out
+
+
 EVALUATE = "better --dataset=out/scenes --split=val`"
 
 
@@ -264,6 +271,8 @@ EVALUATE = "better --dataset=out/scenes --split=val`"
         (lambda report: shutil.rmtree(report), ["no metrics.json", EVALUATE]),
         (lambda report: (report / "metrics.json").unlink(), ["no metrics.json", EVALUATE]),
         (lambda report: (report / "metrics.json").write_text("{}"), ["metrics.json is damaged", EVALUATE]),
+        (lambda report: edit(report / "metrics.json", model=["unet"]), ["metrics.json is damaged", EVALUATE]),
+        (lambda report: edit(report / "metrics.json", model={"step": "x"}), ["metrics.json is damaged", EVALUATE]),
         (lambda report: (report / "images.npz").unlink(), ["no images.npz, which earlier versions", EVALUATE]),
         (lambda report: (report / "images.npz").write_bytes(b"PK"), ["images.npz is damaged", EVALUATE]),
         (of_another_evaluation, ["images.npz and metrics.json are not of one evaluation", EVALUATE]),
