@@ -3,10 +3,14 @@
     python tests/benchmarks/train.py --rounds 3
     python tests/benchmarks/train.py --image_size 256x512 --models u2netp deeplabv3plus --precision mixed_bfloat16
 
-The pipeline builds the embedded scenes. For each model three ways take turns in every round:
+The pipeline builds the embedded scenes. For each model four ways take turns in every round:
   shards    the trainer's own updates on batches from the shards: read, shuffled and augmented
   constant  the same updates on one batch that stays in memory
+  fit       keras.Model.fit on batches from the same shards, with the same loss, optimizer and augmentation
   bare      the model's forward and backward pass alone on that batch: no optimizer, no scores, no loop
+What fit does not do: confusion counts of the predictions, a check that gradients are finite, sums over accumulated
+batches. Neither way writes checkpoints or validates. Fit sets its iterator up in each round, and a first batch that
+warms up is not counted.
 Figures are medians over the rounds, in updates per second; a ratio is of two ways in the same round.
 """
 
@@ -43,6 +47,7 @@ from trainer.training.steps import TrainSteps
 PROJECT = Path(__file__).parent.parent.parent
 AUGMENTED = {row.option.name: row.option.default for row in AUGMENTATIONS}  # as a run does by itself
 OPTIONS: dict[str, dict[str, Any]] = {"u2netp": {}, "u2net": {}, "deeplabv3plus": {"backbone": "xception65"}}
+RATIOS = (("shards", "constant"), ("shards", "fit"), ("constant", "bare"))
 
 
 def main() -> None:
@@ -51,11 +56,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=args.scratch) as scratch:
         split = build(Path(scratch), args)
         print(f"{devices()[0].name}, TensorFlow {tf.__version__}, {args.image_size}, batches of {args.batch}")
-        print("model | shards, updates/s | constant | bare | shards / constant | constant / bare")
+        print(
+            "model | shards, updates/s | constant | fit | bare | "
+            + " | ".join(f"{way} / {other}" for way, other in RATIOS)
+        )
         for name in args.models:
             rounds = measure(name, split, args)
             speeds = [f"{statistics.median(each[way] for each in rounds):.3f}" for way in rounds[0]]
-            print(" | ".join([name, *speeds, ratio(rounds, "shards", "constant"), ratio(rounds, "constant", "bare")]))
+            print(" | ".join([name, *speeds, *(ratio(rounds, *pair) for pair in RATIOS)]))
 
 
 def parse() -> argparse.Namespace:
@@ -81,39 +89,79 @@ def build(scratch: Path, args: argparse.Namespace) -> Split:
 def measure(name: str, split: Split, args: argparse.Namespace) -> list[dict[str, float]]:
     """Updates per second of each way, in each round but the first, which compiles."""
     strategy = make_strategy("one")
-    size = tuple(map(int, args.image_size.split("x")))
+    shards = batches_of(split, args)
+    batch = next(iter(shards))
+    constant = tf.data.Dataset.from_tensors(batch).repeat()
     with strategy.scope():
-        model = models.build(name, num_classes=split.manifest.labels.num_classes, options=OPTIONS[name])
-        optimizer = build_optimizer(name="sgd", learning_rate=1e-4)
-        if args.precision == "mixed_float16":
-            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-        optimizer.build(model.trainable_variables)
+        learner = new_learner(name, split, args.precision)
         batches = Batches(replicas=1, per_replica=args.batch)
-        learner, pixels = Learner(model=model, optimizer=optimizer), size[0] * size[1] * batches.global_batch
+        pixels = int(tf.size(batch["mask"]))
         steps = TrainSteps(learner, SegmentationLoss(), strategy, batches, pixels=pixels)
-    moments = split.manifest.moments
-    shards = training_batches(
+    ways: dict[str, Callable[[], float]] = {}
+    for way, source in {"shards": shards, "constant": constant}.items():
+        ways[way] = functools.partial(seconds, functools.partial(steps, iterate(strategy, source), args.steps))
+    ways["fit"] = fit(new_learner(name, split, args.precision), shards, args.steps)
+    ways["bare"] = functools.partial(seconds, bare(learner.model, batch, args.steps))
+    rounds = [{way: args.steps / take() for way, take in ways.items()} for _ in range(args.rounds + 1)]
+    return rounds[1:]
+
+
+def batches_of(split: Split, args: argparse.Namespace) -> tf.data.Dataset:
+    """Batches from the shards: read, shuffled and augmented."""
+    height, width = map(int, args.image_size.split("x"))
+    return training_batches(
         TrainingSet((split,)),
         Epochs(seed=0, batch=args.batch, steps=split.examples // args.batch, shuffle_mib=256),
         start=(0, 0),
         cache_mib=0,
-        augment=make_augment(Target((size[0], size[1]), moments.normalization), AUGMENTED),
+        augment=make_augment(Target((height, width), split.manifest.moments.normalization), AUGMENTED),
     )
-    batch = next(iter(shards))
-    sources = {
-        "shards": iterate(strategy, shards),
-        "constant": iterate(strategy, tf.data.Dataset.from_tensors(batch).repeat()),
-    }
-    ways: dict[str, Callable[[], Any]] = {
-        name: functools.partial(steps, source, args.steps) for name, source in sources.items()
-    }
-    ways["bare"] = bare(model, batch, args.steps)
-    rounds = [{way: args.steps / seconds(take) for way, take in ways.items()} for _ in range(args.rounds + 1)]
-    return rounds[1:]
+
+
+def new_learner(name: str, split: Split, precision: str) -> Learner:
+    model = models.build(name, num_classes=split.manifest.labels.num_classes, options=OPTIONS[name])
+    optimizer = build_optimizer(name="sgd", learning_rate=1e-4)
+    if precision == "mixed_float16":
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    optimizer.build(model.trainable_variables)
+    return Learner(model=model, optimizer=optimizer)
 
 
 def iterate(strategy: tf.distribute.Strategy, batches: tf.data.Dataset) -> Iterator[Any]:
     return iter(strategy.distribute_datasets_from_function(lambda _: batches))
+
+
+class Clock(keras.callbacks.Callback):
+    """The seconds from the end of the first batch of a `fit` to the end of its last."""
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if batch == 0:
+            self.start = time.perf_counter()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self.seconds = time.perf_counter() - self.start
+
+
+def fit(learner: Learner, batches: tf.data.Dataset, steps: int) -> Callable[[], float]:
+    """A function that takes updates with `keras.Model.fit` and returns the seconds of `steps` of them."""
+    loss, clock = SegmentationLoss(), Clock()
+    outputs = models.as_list(learner.model.outputs)
+
+    class Fitted(keras.Model):
+        """Keras would call a loss for each output; this one takes all of them at once."""
+
+        def compute_loss(self, x: Any, y: Any, y_pred: Any, *unused: Any, **training: Any) -> tf.Tensor:
+            return mean_loss(*loss(y, models.as_list(y_pred)))
+
+    model = Fitted(learner.model.inputs, outputs)
+    model.compile(optimizer=learner.optimizer, jit_compile=False)
+    pairs = batches.map(lambda batch: (batch["image"], batch["mask"]))
+
+    def take() -> float:
+        model.fit(pairs, steps_per_epoch=steps + 1, shuffle=False, verbose=0, callbacks=[clock])
+        return clock.seconds
+
+    return take
 
 
 def bare(model: keras.Model, batch: dict[str, tf.Tensor], steps: int) -> Callable[[], Any]:

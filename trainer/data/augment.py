@@ -29,7 +29,8 @@ class Operation(Protocol):
         """-> (image, mask).
 
         Args:
-          image: float32[h, w, 3], normalized.
+          image: float32[h, w, 3], normalized; the first operation may get it as `records.Unnormalized`, of which it
+            should take only the pixels that it needs.
           mask: uint8[h, w].
           seed: int64[2].
           focus: float32[2], a point (y, x), as fractions of height and width, that a crop contains; -1 or None for

@@ -15,7 +15,7 @@ from trainer.data.dataset import Split
 from trainer.data.mixture import alternation
 from trainer.data.order import Leaf, Order, files_of
 from trainer.data.pipeline import CORES, untuned
-from trainer.data.records import parser, pixel_parser
+from trainer.data.records import lazy_parser, pixel_parser
 from trainer.data.training_set import TrainingSet, read_places
 
 _BATCHES_AHEAD = 2  # AUTOTUNE would hold ten or more, which is no faster and leaves the processor's cache
@@ -119,23 +119,21 @@ def _examples(
     split, seed = order.split, order.seed
     is_small = split.examples * split.example_bytes <= cache_mib * _MIB
     leaf, fetch = _cached(split) if is_small else (_streamed_leaf(split), tf.identity)
-    parse = parser(split.manifest, normalization)
+    parse = lazy_parser(split.manifest, normalization)
 
-    def load(
-        epoch: tf.Tensor, position: tf.Tensor, drawn: tuple[tf.Tensor, tf.Tensor, tf.Tensor]
-    ) -> dict[str, tf.Tensor]:
-        element, time, focus = drawn
+    def load(epoch: tf.Tensor, numbered: tuple[tf.Tensor, tuple[tf.Tensor, ...]]) -> dict[str, tf.Tensor]:
+        position, (element, time, focus) = numbered
         example = parse(fetch(element))
         ignored = tf.cast(position >= split.examples, tf.uint8) * IGNORE  # a padding example
         image, mask = example["image"], tf.maximum(example["mask"], ignored)
         if augment is not None:
             image, mask = augment(image, mask, example_seed(seed, epoch, example["filename"], time), focus)
-        return {"image": image, "mask": mask}
+        return {"image": tf.convert_to_tensor(image), "mask": mask}
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         skipped = tf.where(epoch == start[0], tf.cast(start[1], tf.int64), 0)
         numbered = order.epoch(epoch, leaf).enumerate().skip(skipped)
-        return numbered.map(lambda position, drawn: (epoch, position, drawn))
+        return tf.data.Dataset.zip((tf.data.Dataset.from_tensors(epoch).repeat(), numbered))
 
     epochs = tf.data.Dataset.range(start[0], _ENDLESS)
     return epochs.flat_map(one_epoch).map(load, num_parallel_calls=CORES, deterministic=True)

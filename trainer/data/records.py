@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -15,32 +16,68 @@ from beam_pipelines.contract.normalization import Normalization
 Parse = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
 
+class Unnormalized:
+    """An image that is normalized where it is taken: `image[rows, columns]` is float32[h, w, 3], normalized, and so is
+    the whole image where TensorFlow needs a tensor.
+
+    A crop then costs what its own pixels cost, with the same bits as a crop of the normalized image.
+    """
+
+    def __init__(self, stored: tf.Tensor, normalize: Callable[[tf.Tensor], tf.Tensor]) -> None:
+        self._stored, self._normalize = stored, normalize
+
+    def __getitem__(self, window: tuple[slice, slice]) -> tf.Tensor:
+        return self._normalize(self._stored[window])
+
+    def __tf_tensor__(self, dtype: tf.DType | None = None, name: str | None = None) -> tf.Tensor:
+        return tf.convert_to_tensor(self._normalize(self._stored), dtype, name=name)
+
+
 def parser(manifest: Manifest, normalization: Normalization | None = None) -> Parse:
     """A function: serialized record -> `image` float32[H, W, 3], normalized; `mask` uint8[H, W]; `filename`.
 
     Args:
       normalization: of the images that the function returns; None for that of the data set.
     """
+    parse_lazily = lazy_parser(manifest, normalization)
+
+    def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+        example = parse_lazily(serialized)
+        return example | {"image": tf.convert_to_tensor(example["image"])}
+
+    return parse
+
+
+def lazy_parser(
+    manifest: Manifest, normalization: Normalization | None = None
+) -> Callable[[tf.Tensor], dict[str, Any]]:
+    """As `parser`, but `image` is `Unnormalized`."""
     parse_stored = _stored_parser(manifest)
+    normalize = _normalizer(manifest, normalization or manifest.moments.normalization)
+
+    def parse(serialized: tf.Tensor) -> dict[str, Any]:
+        example = parse_stored(serialized)
+        return example | {"image": Unnormalized(example["image"], normalize)}
+
+    return parse
+
+
+def _normalizer(manifest: Manifest, normalization: Normalization) -> Callable[[tf.Tensor], tf.Tensor]:
+    """A function: pixels as a data set stores them, [h, w, 3] -> float32[h, w, 3], normalized."""
     own = manifest.moments.normalization
-    normalization = normalization or own
     shift, factor = normalization.shift_and_factor()
     scale, offset = (numbers.astype(np.float32) for numbers in own.change_to(normalization))
 
-    def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-        example = parse_stored(serialized)
-        image = tf.cast(example["image"], tf.float32)
-        if not manifest.pixels.normalized:
-            return example | {"image": normalized(image)}
-        return example | {"image": image if own == normalization else image * scale + offset}
-
-    def normalized(image: tf.Tensor) -> tf.Tensor:
+    def normalize(stored: tf.Tensor) -> tf.Tensor:
+        image = tf.cast(stored, tf.float32)
+        if manifest.pixels.normalized:
+            return image if own == normalization else image * scale + offset
         shape = tf.shape(image)
         # Repeating three numbers for a whole row is much faster.
         rows = tf.reshape(image, [shape[0], -1]) - tf.tile(shift, shape[1:2])
         return tf.reshape(rows * tf.tile(factor, shape[1:2]), shape)
 
-    return parse
+    return normalize
 
 
 def pixel_parser(manifest: Manifest) -> Parse:

@@ -39,6 +39,7 @@ from trainer.data.batches import Epochs, evaluation_batches, files_of_batch, tra
 from trainer.data.corrupt import check_framing, diagnosis, without_corrupt
 from trainer.data.dataset import Split, open_dataset, open_split, share_of, steps_of_epoch
 from trainer.data.manifest import DatasetError
+from trainer.data.records import lazy_parser, parser
 from trainer.data.training_set import TrainingSet
 
 BATCH, STEPS = 6, 8  # the last batch has two padding examples
@@ -145,6 +146,22 @@ def test_every_encoding_gives_the_same_normalized_pictures_in_stored_order(
         assert example["filename"].decode() == sample.filename
         np.testing.assert_allclose(example["image"], image, rtol=0, atol=1e-3)
         np.testing.assert_array_equal(example["mask"], sample.mask)
+
+
+@pytest.mark.parametrize("normalization", [None, NORMALIZATION])
+@pytest.mark.parametrize("image_format", record.IMAGE_FORMATS)
+def test_a_crop_that_is_normalized_is_a_crop_of_the_normalized_image(
+    folders: dict[str, str], image_format: str, normalization: Normalization | None
+) -> None:
+    split = open_split(folders[image_format], "train")
+    serialized = next(iter(tf.data.TFRecordDataset(split.paths())))
+    whole = parser(split.manifest, normalization)(serialized)["image"]
+    image = lazy_parser(split.manifest, normalization)(serialized)["image"]
+    window = (slice(1, 3), slice(2, 7))
+    np.testing.assert_array_equal(image[window], whole[window], strict=True)
+    np.testing.assert_array_equal(tf.reverse(image, [1]), tf.reverse(whole, [1]), strict=True)
+    with pytest.raises(ValueError, match="float32"):
+        tf.convert_to_tensor(image, tf.uint8)
 
 
 @pytest.mark.parametrize("image_format", ["raw_float32", "raw_uint8"])
