@@ -210,10 +210,6 @@ def _check_types(value: Any, kinds: Mapping[str, Any]) -> None:
         raise TypeError(f"{wrong[0]} is {str(value[wrong[0]])[:80]}")
 
 
-def _images(report: str, again: str) -> tuple[tuple[str, ...], tuple[str, ...], np.ndarray]:
-    """-> names of the images, names of the classes, confusions."""
-
-
 def _images(report: str, again: str) -> tuple[tuple[str, ...], tuple[str, ...], np.ndarray, str]:
     """-> names of the images, names of the classes, confusions, SHA-256 of the file."""
     try:
