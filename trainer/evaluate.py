@@ -52,20 +52,24 @@ def run(settings: EvaluateSettings) -> int:
 
     Raises:
       SourceFilesError, ModelFileError: see `trainer.evaluation.source_files.build`; and as `score`.
+      SubmissionError: `--instances` needs other classes than the model has.
     """
     from rich.console import Console
 
     from trainer.evaluation import source_files
     from trainer.files import make_folder
     from trainer.inference import model_file
+    from trainer.inference.submission import label_ids_of
 
     console = Console(soft_wrap=True)
+    labels = model_file.read_description(settings.model).labels
+    if settings.instances:
+        label_ids_of(labels, "--instances")  # before the work, which may take long
     report = settings.output or f"{_home(settings)}/report-{settings.split}"
     if settings.files is None:
         score(settings, str(settings.dataset), report, console)
         return 0
     make_folder(report)  # before the build, which may take long
-    labels = model_file.read_description(settings.model).labels
     with source_files.folder_for(settings.keep_dataset) as folder:
         code = source_files.build(folder, settings.split, settings.files, labels, console)
         if code == 0:

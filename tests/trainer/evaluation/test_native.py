@@ -267,6 +267,8 @@ def test_what_is_missing_is_told_before_the_build(
     rows = tuple(replace(row, source_ids=(row.train_id + 50,)) for row in CITYSCAPES.classes)
     other = describe(labels=LabelTable(name="mine", labels=rows))
     save_model(str(tmp_path / "best.keras"), make_color_model(other), other)
+    assert main([f"--model={tmp_path}", f"--input={tmp_path}", f"--instances={tmp_path}/absent"]) == 1
+    assert "error: --instances needs a model of Cityscapes' 19 classes, with their " in capsys.readouterr().err
     assert main([f"--model={tmp_path}", f"--input={tmp_path}"]) == 1
     assert "the label table of the model, 'mine', is not built in: set --labels" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "apache_beam", None)
