@@ -280,6 +280,7 @@ def test_the_printed_table_says_all(evaluation: Evaluation):
     assert f"mean category IoU       {100 * scores.mean_category_iou:.1f} %\n" in text
     assert f"pixel accuracy          {100 * scores.pixel_accuracy:.1f} %\n" in text
     assert f"frequency-weighted IoU  {100 * scores.frequency_weighted_iou:.1f} %\n" in text
+    assert re.search(r"calibration error +[\d.]+ %, \[[\d., ]+\], (over|under)confident\n", text)
     assert "left out" not in text
 
 
