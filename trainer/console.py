@@ -51,12 +51,14 @@ def run_command(
     verbose: bool = False,
     less_memory: str = "Use less memory",
     hosts: int = 1,
+    stopped: str = "stopped",
 ) -> int:
     """Imports TensorFlow, calls `work`, and returns its exit code; see `beam_pipelines.contract.errors.exit_code_of`.
 
     Args:
       check: raises errors that can be found without TensorFlow, whose import takes seconds.
       less_memory, hosts: see `trainer.errors.explain`.
+      stopped: what to print if a signal stops `work`.
     """
 
     def import_and_work() -> int:
@@ -70,7 +72,7 @@ def run_command(
 
         return errors.explain(error, less_memory, hosts)
 
-    return exit_code_of(import_and_work, verbose=verbose, explain=explain)
+    return exit_code_of(import_and_work, verbose=verbose, explain=explain, stopped=stopped)
 
 
 def import_tensorflow(verbose: bool = False) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from trainer.console import LINE_SECONDS, SIGNALS, run_command, run_main  # nothing slow: signals are handled after this
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
     from rich.console import Console
 
+    from beam_pipelines.contract.labels import LabelTable
     from trainer.data.dataset import Split
     from trainer.evaluation.evaluated import Evaluation
     from trainer.evaluation.options import EvaluateSettings
@@ -41,7 +42,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             check_local(settings.dataset, {"split": [settings.split]})
 
-    return run_command(lambda: run(settings), check=check, verbose=settings.verbose, less_memory=f"{less}{views}")
+    return run_command(
+        lambda: run(settings),
+        check=check,
+        verbose=settings.verbose,
+        less_memory=f"{less}{views}",
+        stopped="stopped" if settings.keep_dataset is None else "stopped; run the same command again to continue",
+    )
 
 
 def run(settings: EvaluateSettings) -> int:
@@ -52,22 +59,35 @@ def run(settings: EvaluateSettings) -> int:
 
     Raises:
       SourceFilesError, ModelFileError: see `trainer.evaluation.source_files.build`; and as `score`.
+      SubmissionError: `--instances` needs other classes than the model has.
     """
     from rich.console import Console
 
-    from trainer.evaluation import source_files
-    from trainer.files import make_folder
+    from trainer.files import made_folder
     from trainer.inference import model_file
+    from trainer.inference.submission import label_ids_of
 
     console = Console(soft_wrap=True)
+    labels = model_file.read_description(settings.model).labels
+    if settings.instances:
+        label_ids_of(labels, "--instances")  # before the work, which may take long
     report = settings.output or f"{_home(settings)}/report-{settings.split}"
-    if settings.files is None:
+    with made_folder(report):  # before the work, so that a folder that can't be written is reported at once
+        if settings.files is not None:
+            return _score_files(settings, settings.files, labels, report, console)
         score(settings, str(settings.dataset), report, console)
         return 0
-    make_folder(report)  # before the build, which may take long
-    labels = model_file.read_description(settings.model).labels
+
+
+def _score_files(
+    settings: EvaluateSettings, files: Mapping[str, str], labels: LabelTable, report: str, console: Console
+) -> int:
+    """-> the exit code of the build."""
+    from trainer.evaluation import source_files
+
+    shows_all = settings.keep_dataset is not None or settings.verbose
     with source_files.folder_for(settings.keep_dataset) as folder:
-        code = source_files.build(folder, settings.split, settings.files, labels, console)
+        code = source_files.build(folder, settings.split, files, labels, console, shows_all)
         if code == 0:
             score(settings, folder, report, console)
     return code
@@ -88,7 +108,6 @@ def score(settings: EvaluateSettings, dataset: str, folder: str, console: Consol
     from trainer.evaluation import report
     from trainer.evaluation.printed import print_scores
     from trainer.evaluation.sizes import Sizes
-    from trainer.files import make_folder
     from trainer.inference import model_file
     from trainer.training import devices, journal
 
@@ -98,7 +117,6 @@ def score(settings: EvaluateSettings, dataset: str, folder: str, console: Consol
     with strategy.scope():
         model, description = model_file.load_model(settings.model)
         model_file.check_labels(description, split.manifest, dataset)
-    make_folder(folder)  # before the work, so that a folder that can't be written is reported at once
     console.print(f"{Sizes.of(split.manifest, description, settings.views)}", highlight=False)
     evaluation = _evaluate(settings, model, description, split, strategy, console)
     print_scores(evaluation, console)

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -71,6 +71,22 @@ def make_folder(folder: str) -> None:
     if folder.rstrip("/") != bucket:
         with contextlib.suppress(tf.errors.AlreadyExistsError):
             tf.io.gfile.mkdir(folder)
+
+
+@contextlib.contextmanager
+def made_folder(folder: str) -> Iterator[None]:
+    """Makes a folder as `make_folder` does. What it made of local folders, and is empty in the end, is removed."""
+    missing, above = [], folder.rstrip("/") or "/"
+    while is_local(folder) and above and not os.path.lexists(above):
+        missing.append(above)
+        above = os.path.dirname(above)
+    try:
+        make_folder(folder)
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            for each in missing:
+                os.rmdir(each)
 
 
 def make_parent(path: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from trainer.files import files_below, is_folder, names_in, read_bytes
+from trainer.files import files_below, is_folder, made_folder, names_in, read_bytes
 
 
 @pytest.fixture
@@ -55,3 +56,15 @@ def test_a_folder_that_can_not_be_read_is_not_taken_for_an_empty_one(
     finally:
         os.seteuid(user)
         (tmp_path / "closed").chmod(0o755)
+
+
+def test_a_folder_that_stays_empty_goes_with_what_was_made_above_it(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    for folder in (tmp_path / "mine", tmp_path / "new" / "deep"):
+        with contextlib.suppress(KeyboardInterrupt), made_folder(f"{folder}/"):
+            assert folder.is_dir()
+            raise KeyboardInterrupt
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    with made_folder(str(tmp_path / "new" / "deep")):
+        (tmp_path / "new" / "deep" / "report").touch()
+    assert (tmp_path / "new" / "deep" / "report").exists()

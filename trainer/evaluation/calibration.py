@@ -68,9 +68,14 @@ class Calibration:
 
     @property
     def overconfidence(self) -> float:
-        """Mean confidence minus accuracy: above 0 if the model is surer than it is right; NaN without pixels."""
+        """Mean confidence minus accuracy: above 0 if the model is overconfident; NaN without pixels."""
         pixels, correct, confidence = self.bins.sum(axis=0)
         return float((confidence / _UNIT - correct) / pixels) if pixels else float("nan")
+
+    @property
+    def tendency(self) -> str:
+        """The sign of `overconfidence` in a word."""
+        return "overconfident" if self.overconfidence > 0 else "underconfident"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON file, with None for NaN."""

@@ -1,4 +1,4 @@
-"""Instance-weighted IoU of Cityscapes (iIoU): each object of a class counts the same, however large it is.
+"""Instance-weighted IoU of Cityscapes (iIoU): each object of a class counts about the same, however large it is.
 
 As `csEvalPixelLevelSemanticLabeling` of cityscapesScripts counts it (evaluation/evalPixelLevelSemanticLabeling.py:
 `evaluatePair`, `getInstanceIouScoreForLabel`, `getInstanceIouScoreForCategory`): true positives and false negatives of
@@ -34,6 +34,10 @@ CLASS_SIZES: Mapping[str, float] = {
     "bicycle": 4672.3249222261,
 }
 _IDS = 2**16
+WEIGHTING = (
+    "the pixels of an object are weighted by the average object size of its class over its own size, so that each "
+    "object counts about the same"
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -18,7 +18,7 @@ class Outliers:
 
     @functools.cached_property
     def limit(self) -> float:
-        """The third quartile and 1.5 interquartile ranges (Tukey 1977, "Exploratory Data Analysis", section 2D): a few
+        """The third quartile plus 1.5 interquartile ranges (Tukey 1977, "Exploratory Data Analysis", section 2D): a few
         extreme values do not change it.
         """
         first, third = np.quantile(self.values, (0.25, 0.75))

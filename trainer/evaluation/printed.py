@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trainer.evaluation.evaluated import Evaluation
+from trainer.evaluation.instances import WEIGHTING
 from trainer.evaluation.metrics import METRICS
 
 
@@ -45,15 +46,11 @@ def _summary(evaluation: Evaluation) -> Iterator[str]:
     values.append(
         ("boundary IoU", evaluation.mean_boundary_iou, f", {_interval(evaluation.boundary_intervals.mean_iou)}")
     )
-    tendency = "surer" if calibration.overconfidence > 0 else "less sure"
-    note = (
-        ""
-        if math.isnan(calibration.error)
-        else f", {_interval(evaluation.calibration_interval)}, {tendency} than right"
-    )
+    limits = _interval(evaluation.calibration_interval)
+    note = "" if math.isnan(calibration.error) else f", {limits}, {calibration.tendency}"
     values.append(("calibration error", calibration.error, note))
     if evaluation.instances is not None:
-        values.append(("iIoU", evaluation.instances.mean_class_iou, ", objects of a class weighted by their size"))
+        values.append(("iIoU", evaluation.instances.mean_class_iou, f", {WEIGHTING}"))
         values.append(("category iIoU", evaluation.instances.mean_category_iou, ""))
     width = max(len(title) for title, _, _ in values)
     for title, value, note in values:

@@ -12,6 +12,7 @@ import tensorflow as tf
 from beam_pipelines.contract.pictures import PictureError
 from trainer.errors import refusal
 
+_INDEXED = (".m4v", ".mov", ".mp4")  # their index may be at the end
 TYPES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 _TICKS = 1_000_000  # of FFmpeg's clock in a second
 _SLACK = 0.5  # seconds by which the sound of an intact file may be longer
@@ -30,7 +31,7 @@ def frames_of(path: str, *, every: int, max_pixels: int) -> Iterator[tuple[int, 
 
     number, end = 0, 0.0
     try:
-        with tf.io.gfile.GFile(path, "rb") as file, av.open(file, options={"err_detect": "explode"}) as container:
+        with tf.io.gfile.GFile(path, "rb") as file, _opened(file, path) as container:
             stream = _stream(container, max_pixels)
             for number, frame in enumerate(container.decode(stream), 1):
                 _check(frame)
@@ -42,6 +43,20 @@ def frames_of(path: str, *, every: int, max_pixels: int) -> Iterator[tuple[int, 
         raise PictureError("unreadable", str(refusal(error) or error.message)) from error
     except av.FFmpegError as error:
         raise PictureError("damaged", f"{_after(number)}{error.strerror}") from error
+
+
+def _opened(file: tf.io.gfile.GFile, path: str) -> Any:
+    """The container that a file is. Raises PictureError if it is none."""
+    import av
+
+    if not file.size():
+        raise PictureError("empty_file", "the file has no bytes")
+    try:
+        return av.open(file, options={"err_detect": "explode"})
+    except av.FFmpegError as error:
+        index = "; an mp4 whose download stopped lacks its index" if path.lower().endswith(_INDEXED) else ""
+        told = f"the file is not a video that can be read ({error.strerror}{index}): copy or download it again"
+        raise PictureError("not_a_video", told) from error
 
 
 def _stream(container: Any, max_pixels: int) -> Any:
@@ -76,10 +91,15 @@ def _check_complete(container: Any, stream: Any, number: int, end: float) -> Non
     if not number:
         raise PictureError("no_video", "the file has no frame")
     if number < stream.frames:
-        raise PictureError("truncated", f"{_after(number)}the file ends, which says that it has {stream.frames:,}")
+        raise PictureError(
+            "truncated", f"the video ends after frame {number:,}, before its stated {stream.frames:,} frames"
+        )
     lasts = (container.duration or 0) / _TICKS
     if not stream.frames and lasts - end > _SLACK:
-        raise PictureError("truncated", f"{_after(number)}at {end:.1f} s, the file ends, which says {lasts:.1f} s")
+        raise PictureError(
+            "truncated",
+            f"the video ends after frame {number:,} ({end:.1f} s), before its stated length of {lasts:.1f} s",
+        )
 
 
 def _after(number: int) -> str:

@@ -100,7 +100,8 @@ class _Prediction:
         tried = self._segmented + self._skipped
         kept = f", {self._kept:,} kept as they were (--overwrite replaces them)" if self._kept else ""
         counted = f"{self._segmented:,} of {tried + self._kept:,} images segmented, {self._skipped:,} skipped{kept}"
-        print(f"{self._settings.output}: {counted}; {tried / (time.monotonic() - started):.1f} images/s")
+        rate = f"; {tried / (time.monotonic() - started):.1f} images/s" if self._segmented else ""
+        print(f"{self._settings.output}: {counted}{rate}")
         return Outcome(self._segmented, self._skipped, self._kept)
 
     def _progress(self, pictures: list[Picture]) -> Progress:
@@ -148,16 +149,16 @@ class _Prediction:
     def _frames(self, video: Picture) -> Iterator[Loaded]:
         """The frames of a video, as far as it can be read."""
         assert isinstance(video, Video)
-        settings = self._settings
+        settings, has_frames = self._settings, False
         found = frames_of(video.path, every=settings.every, max_pixels=settings.max_image_pixels)
         try:
             for number, image in _one_in_advance(self._readers, found):
                 settings.views.check_windows(image.shape[:2])
-                frame = video.frame(number)
+                has_frames, frame = True, video.frame(number)
                 if not self._keeps(frame):
                     yield frame, image
         except (PictureError, ViewsError) as error:
-            self._skip(video, f"{error}; what follows is skipped")
+            self._skip(video, f"{error}; {'what follows is ' if has_frames else ''}skipped")
 
     def _keeps(self, picture: Picture) -> bool:
         """Whether all files of an image are there; counts it if so."""

@@ -170,10 +170,9 @@ def parse_export(argv: Sequence[str] | None = None) -> ExportSettings:
     parser = export_parser()
     values = vars(parser.parse_args(argv))
     views = take_views(parser, values)
-    suffix = SUFFIXES.get(values["format"], "")
-    if not values["output"].endswith(suffix):
-        parser.error(f"argument --output: {values['output']} does not end in {suffix}")
-    if suffix and views.window is not None:
+    if problem := _wrong_name(values["output"], values["format"]):
+        parser.error(f"argument --output: {problem}")
+    if values["format"] in SUFFIXES and views.window is not None:
         parser.error(
             f"argument --window: not possible with --format={values['format']}; leave it out, or set "
             f"--format={SAVED_MODEL}"
@@ -184,6 +183,16 @@ def parse_export(argv: Sequence[str] | None = None) -> ExportSettings:
     if "split" in given and values["dataset"] is None:
         parser.error("argument --split: has no effect without --dataset; leave it out, or set --dataset=DIR")
     return ExportSettings(views=views, **values)
+
+
+def _wrong_name(output: str, form: str) -> str | None:
+    """What is wrong with the name of the output in a format; None if nothing is."""
+    if form in SUFFIXES:
+        return None if output.endswith(SUFFIXES[form]) else f"{output} does not end in {SUFFIXES[form]}"
+    meant = [name for name, suffix in SUFFIXES.items() if output.endswith(suffix)]
+    if not meant:
+        return None
+    return f"{output} is the name of a file, and a SavedModel is a folder: set --format={meant[0]}, or another name"
 
 
 def export_parser() -> argparse.ArgumentParser:

@@ -34,7 +34,7 @@ def label_ids_of(labels: LabelTable, option: str) -> np.ndarray:
             f"{title}: {', '.join(names)}" for title, names in (("foreign", wrong), ("missing", missing)) if names
         ]
         raise SubmissionError(
-            f"{option} needs a model of the {len(official)} classes of Cityscapes, with their names and ids; the "
+            f"{option} needs a model of Cityscapes' {len(official)} classes, with their names and ids; the "
             f"model's label table {labels.name!r} has others ({'; '.join(listed)}): leave out {name}, or "
             "train on a data set that is built with --labels=cityscapes19"
         )

@@ -58,7 +58,7 @@ class Record:
 
 
 class TrackedRun(Protocol):
-    """The run in a tracker. Whatever its library raises is raised."""
+    """The run in a tracker. Whatever its library raises is raised, or told in a TrackingError."""
 
     place: str  # where people find it
 

@@ -5,14 +5,16 @@ Through the client alone: the functions of `mlflow` end runs when the process en
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
+from trainer.tracking import TrackingError
 from trainer.tracking.facts import About, Record, Rows, metrics_of
 
 _KEY = "street_scenes.run"  # the tag by which a run is found that was made just before it was killed
@@ -22,9 +24,35 @@ _OUTCOMES = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 _PARAMETERS = 100  # in a request
 
 
-class RunInMlflow:
-    """See `TrackedRun`. MLflow itself tells which rows it has, so that none is there twice."""
+@contextlib.contextmanager
+def _told_shortly() -> Iterator[None]:
+    """Turns whatever MLflow raises into a TrackingError that names its address, and the first cause alone."""
+    try:
+        yield
+    except Exception as error:
+        import mlflow
 
+        raise TrackingError(f"MLFLOW_TRACKING_URI={mlflow.get_tracking_uri()}: {_cause_of(error)}") from error
+
+
+def _cause_of(error: Exception) -> str:
+    if schemes := getattr(error, "supported_uri_schemes", None):
+        return f"MLflow has no store of this kind: it takes {', '.join(f'{name}:' for name in schemes if name)}"
+    first: BaseException = error
+    while cause := first.__cause__ or first.__context__:
+        first = cause
+    if isinstance(first, OSError) and first.strerror:
+        return first.strerror
+    return (str(error).strip().splitlines() or [""])[0] or type(error).__name__
+
+
+class RunInMlflow:
+    """See `TrackedRun`. MLflow itself tells which rows it has, so that none is there twice.
+
+    Each public method raises TrackingError, whatever MLflow raises.
+    """
+
+    @_told_shortly()
     def __init__(self, about: About, record: Record) -> None:
         import mlflow
 
@@ -76,12 +104,14 @@ class RunInMlflow:
         if changed:
             self._client.set_tag(self._id, _CHANGED, json.dumps(changed))
 
+    @_told_shortly()
     def correct(self, record: Record) -> None:
         """By `epoch`, which is the last metric of each row."""
         history = {split: self._client.get_metric_history(self._id, f"{split}/epoch") for split in ("train", "val")}
         record.steps = {split: max(each.step for each in found) for split, found in history.items() if found}
         record.files = record.files if record.steps else ""  # another store than before
 
+    @_told_shortly()
     def log(self, rows: Rows) -> None:
         from mlflow.entities import Metric
 
@@ -95,11 +125,13 @@ class RunInMlflow:
         if batch:
             self._client.log_batch(self._id, metrics=batch)
 
+    @_told_shortly()
     def keep(self, files: Mapping[str, str]) -> None:
         for name, path in files.items():
             folder = str(PurePosixPath(name).parent)
             self._client.log_artifact(self._id, path, None if folder == "." else folder)
 
+    @_told_shortly()
     def end(self, outcome: str) -> None:
         self._client.set_terminated(self._id, _OUTCOMES[outcome])
 

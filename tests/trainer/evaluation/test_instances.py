@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE
+from tests.support.builds import PROJECT
 from trainer.evaluation.instance_files import InstanceFiles, InstancesError
-from trainer.evaluation.instances import CLASS_SIZES, InstanceCounter
+from trainer.evaluation.instances import CLASS_SIZES, WEIGHTING, InstanceCounter
 from trainer.evaluation.metrics import Scores
 from trainer.inference.submission import SubmissionError
 
@@ -93,6 +94,10 @@ def test_the_average_sizes_are_those_of_the_official_script(official: Any):
     assert set(sizes) - set(CLASS_SIZES) == {"caravan", "trailer"}, "which are ignored"
 
 
+def test_the_readme_says_what_is_weighted_as_the_command_does():
+    assert WEIGHTING in (PROJECT / "trainer" / "README.md").read_text()
+
+
 def test_files_are_found_in_a_folder_or_by_a_pattern(tmp_path: Path):
     ids = draw(0)[1]
     fine = save(tmp_path / "gtFine" / "val" / "a" / "a_1_gtFine_instanceIds.png", ids)
@@ -129,5 +134,7 @@ def test_files_that_do_not_fit_are_named(tmp_path: Path):
     for place in (tmp_path / "nothing", f"{tmp_path}/nothing/*.png"):
         with pytest.raises(InstancesError, match=r"there are no files \*_instanceIds.png: set their folder"):
             InstanceFiles(str(place))
-    with pytest.raises(SubmissionError, match=r"--instances needs a model of the 19 classes .* leave out --instances"):
+    with pytest.raises(
+        SubmissionError, match=r"--instances needs a model of Cityscapes' 19 classes, .* leave out --instances"
+    ):
         InstanceCounter(InstanceFiles(str(tmp_path)), BUILTIN_TABLES["camvid11"]())

@@ -123,6 +123,9 @@ def test_a_calibrated_model_has_no_error_and_a_sure_one_has_what_it_is_wrong():
     found = Calibration(bins_of_levels(levels))
     assert found.error == found.overconfidence == pytest.approx(0.3, abs=1 / CONFIDENCE_LEVELS)
     assert found.accuracy[-1] == 0.7
+    assert found.tendency == "overconfident"
+    levels[:, -1], levels[:, 0] = 0, (3000, 7000)
+    assert Calibration(bins_of_levels(levels)).tendency == "underconfident"
     assert np.isnan(found.accuracy[:-1]).all()
     assert found.to_json()["bins"][0] == {"pixels": 0, "confidence": None, "accuracy": None}
 

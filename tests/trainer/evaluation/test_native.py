@@ -32,6 +32,7 @@ from trainer.data.dataset import open_split
 from trainer.evaluate import main
 from trainer.evaluation.evaluator import evaluate
 from trainer.evaluation.options import FILES_OPTIONS, parse_evaluate
+from trainer.evaluation.source_files import telling_lines
 from trainer.inference.model_file import load_model, save_model
 from trainer.inference.views import WHOLE, Views
 
@@ -218,12 +219,19 @@ def test_images_of_several_sizes_are_scored_each_at_its_own(tmp_path: Path, capf
         "--labels=cityscapes_train_ids",
     ]
     arguments = [f"--model={tmp_path}/best.keras", f"--input={tmp_path}/in", *files]
-    assert main([*arguments, f"--keep_dataset={tmp_path}/kept"]) == 1
+    assert main([*arguments]) == 1
     said = capfd.readouterr()
+    assert said.out.startswith("found 3 pairs in ")
+    assert not [word for word in ("plan", "predicted size") if word in said.out], "of a data set that is removed"
+    assert not (tmp_path / "report-val").exists()
     assert "not scored: bad, not_an_image: " in said.out
     assert "error: 1 of 3 pairs were rejected" in said.err
     assert main([*arguments, "--max_rejects=50%", f"--keep_dataset={tmp_path}/kept"]) == 0
-    assert "at a height of 40, as in training, and is scored at the size of each mask" in capfd.readouterr().out
+    shown = capfd.readouterr().out.splitlines(keepends=True)
+    assert any("at a height of 40, as in training, and is scored at the size of each mask" in line for line in shown)
+    assert any(line.startswith("next: python -m beam_pipelines.verify ") for line in shown)
+    told = [*telling_lines(shown)]
+    assert [line.split()[0] for line in told] == ["found", "layout", "ignored", "warning:"]
     found = metrics_of(tmp_path / "report-val")
     assert found["size"] == {"seen": [40, None], "scored": None}
     assert found["pixels"] == sum(mask.size for mask in ids.values())
@@ -267,6 +275,8 @@ def test_what_is_missing_is_told_before_the_build(
     rows = tuple(replace(row, source_ids=(row.train_id + 50,)) for row in CITYSCAPES.classes)
     other = describe(labels=LabelTable(name="mine", labels=rows))
     save_model(str(tmp_path / "best.keras"), make_color_model(other), other)
+    assert main([f"--model={tmp_path}", f"--input={tmp_path}", f"--instances={tmp_path}/absent"]) == 1
+    assert "error: --instances needs a model of Cityscapes' 19 classes, with their " in capsys.readouterr().err
     assert main([f"--model={tmp_path}", f"--input={tmp_path}"]) == 1
     assert "the label table of the model, 'mine', is not built in: set --labels" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "apache_beam", None)
@@ -275,18 +285,30 @@ def test_what_is_missing_is_told_before_the_build(
 
 
 @reads_files
-def test_a_stopped_evaluation_leaves_nothing(run: Path, scenes: Path, tmp_path: Path):
-    scratch = tmp_path / "tmp"
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [((), "stopped\n"), (("--keep_dataset=kept",), "stopped; run the same command again to continue\n")],
+    ids=["temporary", "kept"],
+)
+def test_a_stopped_evaluation_leaves_nothing(
+    options: tuple[str, ...], told: str, run: Path, scenes: Path, tmp_path: Path
+):
+    scratch, report = tmp_path / "tmp", tmp_path / "new" / "report"
     scratch.mkdir()
-    command = [sys.executable, "-m", "trainer.evaluate", f"--model={run}", f"--input={scenes}", f"--output={tmp_path}"]
+    options = tuple(option.replace("=", f"={tmp_path}/") for option in options)
+    arguments = [f"--model={run}", f"--input={scenes}", f"--output={report}", *options]
+    command = [sys.executable, "-m", "trainer.evaluate", *arguments]
     environment = os.environ | {"TMPDIR": str(scratch)}
-    with subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=PROJECT, env=environment, **pipes) as process:
         while not list(scratch.glob("beam_pipelines-*")):  # the build has begun
             assert process.poll() is None
             time.sleep(0.05)
         (child,) = psutil.Process(process.pid).children()
         process.send_signal(signal.SIGTERM)
-        process.communicate()
+        _, said = process.communicate()
+    assert said == told
+    assert not report.parent.exists()
     assert process.returncode == 128 + signal.SIGTERM
     assert not child.is_running()
     assert not list(scratch.iterdir())

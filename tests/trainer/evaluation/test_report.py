@@ -21,6 +21,7 @@ from PIL import Image
 from rich.console import Console
 
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE
+from tests.support.builds import PROJECT
 from tests.support.handmade import SHARDS, make_sample, write_dataset
 from tests.support.results import results_of
 from trainer.data.dataset import Split, open_dataset, open_split
@@ -33,6 +34,7 @@ from trainer.evaluation.metrics import METRICS, Scores, bootstrap_interval
 from trainer.evaluation.printed import print_scores
 from trainer.evaluation.report import FILES, write_report
 from trainer.evaluation.results import read_results
+from trainer.evaluation.slices import KINDS
 from trainer.inference.model_file import Description
 from trainer.inference.views import Views
 
@@ -154,6 +156,20 @@ def test_the_results_of_each_image_are_kept(folder: Path, evaluation: Evaluation
     np.testing.assert_array_equal(found.confusions, evaluation.images.confusions)
     assert found.filenames == evaluation.images.filenames
     assert (found.brightness > 0).all()
+
+
+def test_the_readme_says_what_the_files_hold(folder: Path):
+    said = (PROJECT / "trainer" / "README.md").read_text()
+    with np.load(folder / "images.npz") as file:
+        arrays = {name: file[name] for name in file.files}
+    letters = {len(arrays["filenames"]): "N", len(CAMVID.classes): "C"}
+    for name, array in arrays.items():
+        shape = ", ".join(letters.get(size, str(size)) for size in array.shape)
+        kind = "str" if array.dtype.kind == "U" else array.dtype.name
+        assert f"| `{name}` | `{kind}[{shape}]`, " in said
+    (columns,) = re.findall(r"`slices.csv` has a row for each, with the columns (.*):", said)
+    assert re.findall(r"`(.*?)`", columns) == list(read_csv(folder / "slices.csv")[0])
+    assert all(f"\n| `{kind}` | " in said for kind in KINDS)
 
 
 def test_the_files_are_named_where_people_look_for_them(capsys: pytest.CaptureFixture[str]):
@@ -280,6 +296,7 @@ def test_the_printed_table_says_all(evaluation: Evaluation):
     assert f"mean category IoU       {100 * scores.mean_category_iou:.1f} %\n" in text
     assert f"pixel accuracy          {100 * scores.pixel_accuracy:.1f} %\n" in text
     assert f"frequency-weighted IoU  {100 * scores.frequency_weighted_iou:.1f} %\n" in text
+    assert re.search(r"calibration error +[\d.]+ %, \[[\d., ]+\], (over|under)confident\n", text)
     assert "left out" not in text
 
 

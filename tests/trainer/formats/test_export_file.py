@@ -273,12 +273,15 @@ def test_a_damaged_record_is_named(model: Path, scenes: Path, tmp_path: Path, ca
         ),
         (["--format=onnx", "--output=a.onnx", "--split=val"], "--split: has no effect without --dataset"),
         (["--format=onnx", "--output=a.onnx", "--window=8x8"], "--window: not possible with --format=onnx"),
+        (["--output=a.onnx"], "a.onnx is the name of a file, and a SavedModel is a folder: set --format=onnx"),
+        (["--output=a.tflite"], "set --format=litert, or another name"),
         (["--format=tflite", "--output=a"], "invalid choice: 'tflite'"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(options: list[str], message: str, capsys: Capture) -> None:
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as ended:
         main(["--model=run", *options])
+    assert ended.value.code == 2
     assert message in capsys.readouterr().err
 
 

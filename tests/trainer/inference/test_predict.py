@@ -275,7 +275,7 @@ def test_a_model_of_other_classes_makes_no_submission(
 ) -> None:
     assert submit(labels, tmp_path)[0] == 1
     said = capsys.readouterr().err
-    assert said.startswith("error: --as=cityscapes_submission needs a model of the 19 classes of Cityscapes")
+    assert said.startswith("error: --as=cityscapes_submission needs a model of Cityscapes' 19 classes")
     assert "--labels=cityscapes19" in said
     assert f"the model's label table {labels.name!r} has others" in said
     assert not [*(tmp_path / "out").iterdir()]

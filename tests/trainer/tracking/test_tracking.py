@@ -238,6 +238,26 @@ def test_rows_that_were_tracked_just_before_a_kill_are_not_tracked_again(
     assert again.info.status == "KILLED"
 
 
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("http://127.0.0.1:9", "http://127.0.0.1:9: Connection refused; training goes on"),
+        ("foo://bar", "foo://bar: MLflow has no store of this kind: it takes file:, databricks:, "),
+    ],
+)
+def test_a_wrong_address_is_told_by_its_variable_and_first_cause(
+    address: str, told: str, tmp_path: Path, said: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr(follower, "STOP_SECONDS", 100.0)  # a busy machine is no failure
+    with make_follower(tmp_path, said) as lost:
+        lost.follow(ROWS)
+    first, _ = said.getvalue().splitlines()
+    assert first.startswith(f"--track=mlflow: MLFLOW_TRACKING_URI={told}")
+    assert len(first) < 300
+
+
 @pytest.fixture
 def deaf_server() -> Iterator[str]:
     """Takes connections and never answers."""

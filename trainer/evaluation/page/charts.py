@@ -17,7 +17,7 @@ from trainer.evaluation.series import thin_points_of
 from trainer.evaluation.slices import Slice
 
 _MOST = 40  # bars of a chart
-_IDEAL = "as sure as right"
+_IDEAL = "perfectly calibrated"
 
 
 def class_charts(evaluation: Evaluation) -> list[Chart]:

@@ -86,13 +86,12 @@ def values_of(report: Report, files: Mapping[str, str]) -> dict[str, Any]:
 def _figures(evaluation: Evaluation) -> list[tuple[str, str, str]]:
     """(title, value, its interval)."""
     calibration = evaluation.calibration
-    tendency = "surer than right" if calibration.overconfidence > 0 else "less sure than right"
     limits = interval(evaluation.calibration_interval)
     return [
         ("Mean IoU", percent(evaluation.scores.mean_iou), interval(evaluation.intervals.mean_iou)),
         ("Boundary IoU", percent(evaluation.mean_boundary_iou), interval(evaluation.boundary_intervals.mean_iou)),
         ("Pixel accuracy", percent(evaluation.scores.pixel_accuracy), interval(evaluation.accuracy_interval)),
-        ("Calibration error", percent(calibration.error), f"{limits}, {tendency}" if limits else ""),
+        ("Calibration error", percent(calibration.error), f"{limits}, {calibration.tendency}" if limits else ""),
     ]
 
 
