@@ -68,12 +68,12 @@ def run(settings: EvaluateSettings) -> int:
     from trainer.inference.submission import label_ids_of
 
     console = Console(soft_wrap=True)
-    labels = model_file.read_description(settings.model).labels
-    if settings.instances:
-        label_ids_of(labels, "--instances")  # before the work, which may take long
+    if settings.instances:  # before the work, which may take long
+        label_ids_of(model_file.read_description(settings.model).labels, "--instances")
     report = settings.output or f"{_home(settings)}/report-{settings.split}"
     with made_folder(report):  # before the work, so that a folder that can't be written is reported at once
         if settings.files is not None:
+            labels = model_file.read_description(settings.model).labels
             return _score_files(settings, settings.files, labels, report, console)
         score(settings, str(settings.dataset), report, console)
         return 0

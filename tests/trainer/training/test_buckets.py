@@ -245,9 +245,12 @@ LOGIN = (
 
 def test_what_is_refused_is_named_in_a_sentence(dataset: Path, front: Front) -> None:
     data, shut, full = "--dataset=gs://street/data", "gs://street/shut", "gs://street/full/checkpoints"
+    report = "--output=gs://street/report"  # else the model is looked for first, as the report is written beside it
     cases = {
-        ("evaluate", "--model=x", "--dataset=gs://nobody/data"): "gs://nobody/data has no dataset.json: there is no ",
-        ("evaluate", "--model=x", "--dataset=gs://street/login"): f"gs://street/login/dataset.json: {LOGIN}",
+        ("evaluate", "--model=x", report, "--dataset=gs://nobody/data"): (
+            "gs://nobody/data has no dataset.json: there is no "
+        ),
+        ("evaluate", "--model=x", report, "--dataset=gs://street/login"): f"gs://street/login/dataset.json: {LOGIN}",
         ("evaluate", f"--model={shut}", data): f"{shut}: {FORBIDDEN}",
         (
             "export",
