@@ -50,3 +50,9 @@ def test_the_probe_of_what_is_borrowed_can_fail() -> None:
     lines = ("import test_decode", "from conftest import PROJECT", "    from tests.trainer.test_steps import Training")
     assert borrowed("\n".join(lines)) == ["test_decode", "conftest", "tests.trainer.test_steps"]
     assert not borrowed("from tests.support.builds import build\nimport testing_tools")
+
+
+def test_files_of_tests_have_names_of_their_own() -> None:
+    """Their folders are no packages, so pytest can't import two of one name."""
+    names = [path.name for path in TEST_FILES if path.name.startswith("test_")]
+    assert sorted(names) == sorted(set(names))

@@ -201,7 +201,7 @@ def deeplabv3plus() -> keras.Model:
     ("make", "size"),
     [
         (tiny_model, SIZE),
-        pytest.param(u2netp, (40, 72), marks=pytest.mark.slow),
+        pytest.param(u2netp, (40, 72), marks=pytest.mark.torture),
         pytest.param(deeplabv3plus, (64, 96), marks=pytest.mark.slow),
     ],
 )
