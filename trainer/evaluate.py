@@ -63,6 +63,7 @@ def run(settings: EvaluateSettings) -> int:
     """
     from rich.console import Console
 
+    from trainer.evaluation.report import check_folder
     from trainer.files import made_folder
     from trainer.inference import model_file
     from trainer.inference.submission import label_ids_of
@@ -71,6 +72,7 @@ def run(settings: EvaluateSettings) -> int:
     if settings.instances:  # before the work, which may take long
         label_ids_of(model_file.read_description(settings.model).labels, "--instances")
     report = settings.output or f"{_home(settings)}/report-{settings.split}"
+    check_folder(report)
     with made_folder(report):  # before the work, so that a folder that can't be written is reported at once
         if settings.files is not None:
             labels = model_file.read_description(settings.model).labels

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from beam_pipelines.contract.errors import UserError
 from trainer.evaluation.reported import Report
 from trainer.evaluation.tables import class_rows, csv_of, image_rows, more_scores, slice_rows
 
@@ -23,6 +24,21 @@ if TYPE_CHECKING:
     from trainer.data.dataset import Split
     from trainer.evaluation.evaluated import Evaluation
     from trainer.inference.model_file import Description
+
+
+class ReportError(UserError, ValueError):
+    """A report that can't be written; the message says how to fix it."""
+
+
+def check_folder(folder: str) -> None:
+    """Raises ReportError if `write_report` would replace files that are not of a report: one begins with the first of
+    `FILES`.
+    """
+    from trainer.files import names_in
+
+    there = FILES.keys() & set(names_in(folder))
+    if there and next(iter(FILES)) not in there:
+        raise ReportError(f"{folder} has {min(there)}, which is not of a report: choose another --output")
 
 
 def write_report(

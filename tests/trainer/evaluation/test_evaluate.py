@@ -90,6 +90,20 @@ def test_the_command_on_two_devices_prints_only_what_is_meant_to_be_read(run: Pa
     assert one == two
 
 
+@pytest.mark.parametrize("name", ["index.html", "metrics.json"])
+def test_files_that_are_not_of_a_report_are_never_replaced(
+    run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / name).write_text("mine")
+    arguments = [f"--model={run}", f"--dataset={data}", "--split=train", f"--output={folder}"]
+    assert main(arguments) == 1
+    message = f"error: {folder} has {name}, which is not of a report: choose another --output\n"
+    assert capsys.readouterr().err == message
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {name: "mine"}
+
+
 def test_a_data_set_with_another_normalization_is_seen_as_the_model_knows_it(run: Path, data: Path, tmp_path: Path):
     """The same pictures among others have other moments; scores of those pictures alone must not change."""
     more = write_dataset(tmp_path / "more", "png", (5,))
