@@ -13,14 +13,14 @@ import tensorflow as tf
 
 from beam_pipelines.contract.labels import IGNORE
 
-_SHARE_OF_DIAGONAL = 0.02
+SHARE_OF_DIAGONAL = 0.02
 
 
 def reach_of(height: Any, width: Any) -> tf.Tensor:
     """How far from a boundary a pixel is near, in pixels, int32, at least 1."""
     sides = tf.cast(tf.stack([height, width]), tf.float32)
     diagonal = tf.sqrt(tf.reduce_sum(sides * sides))
-    return tf.maximum(1, tf.cast(tf.round(_SHARE_OF_DIAGONAL * diagonal), tf.int32))
+    return tf.maximum(1, tf.cast(tf.round(SHARE_OF_DIAGONAL * diagonal), tf.int32))
 
 
 def reach_in(ids: tf.Tensor) -> tf.Tensor:

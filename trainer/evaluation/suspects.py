@@ -12,10 +12,11 @@ from __future__ import annotations
 import tensorflow as tf
 
 from beam_pipelines.contract.labels import IGNORE
-from trainer.evaluation.boundaries import grown, reach_in
+from trainer.evaluation.boundaries import SHARE_OF_DIAGONAL, grown, reach_in
 
 IMPOSSIBLE = 0.01  # probability of a label up to which it is suspected
 _PART_OF_REACH = 3  # of what is near a boundary: two thirds of a percent of the diagonal
+SIDE_OF_DIAGONAL = 2 * SHARE_OF_DIAGONAL / _PART_OF_REACH  # of a square, about
 
 
 def suspect_regions(mask: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:

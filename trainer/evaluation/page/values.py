@@ -19,7 +19,7 @@ from trainer.evaluation.page.pictures import VIEWS, ranked_pictures, suspect_pic
 from trainer.evaluation.page.slices import class_sizes_of, kinds_of
 from trainer.evaluation.page.wording import NONE, interval, percent, views_words
 from trainer.evaluation.reported import Report
-from trainer.evaluation.suspects import IMPOSSIBLE, side_of
+from trainer.evaluation.suspects import IMPOSSIBLE, SIDE_OF_DIAGONAL, side_of
 
 _PACKAGE = "trainer.evaluation"
 _IN_MATRIX = 40  # classes
@@ -136,7 +136,7 @@ def _matrix(evaluation: Evaluation) -> Matrix:
 
 def _square(report: Report) -> str:
     """The side of the smallest suspected label error, in words."""
-    share = "1.3 % of the diagonal"
+    share = f"about {100 * SIDE_OF_DIAGONAL:.1f} % of the diagonal"
     scored = report.sizes.scored
     return share if scored is None else f"{int(side_of(reach_of(*scored)))} pixels ({share})"
 
