@@ -1,265 +1,203 @@
-"""How fast the build is, as a ratio to a reference in the same run; prints JSON.
+"""How fast the build is and what it costs, beside another way to build the same pictures; prints JSON.
 
-    python tests/benchmarks/build.py --pairs 512 --source ../shared/data/cityscapes_sample
-    python tests/benchmarks/build.py --pairs 128 --against notebook
-    python tests/benchmarks/build.py --runner=PrismRunner --prism_location=.runners/2.77.0/prism
+    python -m tests.benchmarks.build --pairs 512 --source ../shared/data/cityscapes_sample
+    python -m tests.benchmarks.build --pairs 128 --against tfds --image_encoding png --price 0.05
+    python -m tests.benchmarks.build --against checkout --checkout ../earlier --direct_running_mode=multi_processing
+    python -m tests.benchmarks.build --runner=PrismRunner --prism_location=.runners/2.77.0/prism
 
 Every option that it does not know goes to the real command.
 
-The source's pairs (a Cityscapes tree) are linked under new names until there are enough. The real command and the
-reference run in turn, each in a process of its own. References:
+The source's pairs (a Cityscapes tree) are linked under new names until there are enough. The real command and the other
+way run in every round, each in a process of its own; every second round begins with the other. The other ways:
   bare      the same decoder, resize, histograms, normalization and writing on a pool of threads: no Beam, no staging
             (all images stay in memory between the passes), no receipts
   notebook  the way it is done by hand: Pillow into float arrays, NumPy mean and std, a second decode, one
             tf.io.TFRecordWriter
+  tfds      a builder of TensorFlow Datasets, as its users write one: one thread, Pillow, one pass, no normalization
+  checkout  the same command from another checkout of this project, in the same environment; its shards must have the
+            same bytes
+
+CPU seconds are those of the command and all processes that it starts. Of them the pipeline's are what more pairs add:
+each round also builds a few pairs, and what a line through both builds has for none is fixed. Wall seconds of the
+pipeline are those that the command prints. A reference counts both from its first picture on. A vCPU second is a second
+of a core, whether it computes or not: wall seconds times cores.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import importlib.util
 import json
 import os
 import re
 import shutil
-import statistics
-import subprocess
 import sys
 import tempfile
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
+from tests.benchmarks import rates, usage
+from tests.benchmarks.checkouts import check_code, check_same, environment
+from tests.benchmarks.rates import Part, Run
+from tests.benchmarks.references import ENCODINGS
+from tests.benchmarks.sources import PROJECT, default_source, link_pairs
+from tests.support.builds import digests
 
-from beam_pipelines.inputs import sample_scenes
-
-PROJECT = Path(__file__).parent.parent.parent
-REAL_SCENES = PROJECT.parent / "shared" / "data" / "cityscapes_sample"
 CORES = len(os.sched_getaffinity(0))
+FEW = 4
+CHECKOUT = "checkout"
 
 
-def main() -> None:
-    args = parse()
-    if args.reference:
-        seconds = {"bare": run_bare, "notebook": run_notebook}[args.reference](Path(args.source), args)
-        print(json.dumps({"seconds": seconds}))
-        return
-    with tempfile.TemporaryDirectory(dir=args.scratch) as scratch:
-        source = link_pairs(
-            Path(args.source) if args.source else default_source(Path(scratch)), Path(scratch), args.pairs
-        )
-        rounds = [run_round(source, Path(scratch), args) for _ in range(args.rounds)]
-    print(json.dumps(summary(rounds, args), indent=2))
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse(argv)
+    with tempfile.TemporaryDirectory(dir=args.scratch) as folder:
+        scratch = Path(folder)
+        source = args.source or default_source(scratch)
+        trees = {count: link_pairs(source, scratch / f"pairs{count}", count) for count in (args.pairs, FEW)}
+        ours, others = measure(trees, scratch, args)
+    print(json.dumps(summary(ours, others, args), indent=2))
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--pairs", type=int, default=512)
-    parser.add_argument("--source", help="a Cityscapes tree (default: the real sample beside the project, else drawn)")
-    parser.add_argument("--against", choices=["bare", "notebook"], default="bare")
+    parser.add_argument(
+        "--source", type=Path, help="a Cityscapes tree (default: the real sample beside the project, else drawn)"
+    )
+    parser.add_argument("--against", choices=[*ENCODINGS, CHECKOUT], default="bare")
+    parser.add_argument("--checkout", type=Path, help="folder of another checkout, for --against checkout")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--image_size", default="256x512")
-    parser.add_argument("--image_encoding", default="float32", choices=["float32", "float16"])
+    parser.add_argument("--image_encoding", default="float32", choices=["float32", "float16", "uint8", "png"])
     parser.add_argument("--runner", default="DirectRunner")
-    parser.add_argument("--scratch", help="where to write (default: the system's temporary folder)")
-    parser.add_argument("--reference", choices=["bare", "notebook"], help=argparse.SUPPRESS)  # in the child process
-    args, beam_args = parser.parse_known_args()
-    args.beam_args = beam_args
+    parser.add_argument("--price", type=float, help="dollars for an hour of a vCPU: also prints what images cost")
+    parser.add_argument("--scratch", type=Path, help="where to write (default: the system's temporary folder)")
+    args, args.beam_args = parser.parse_known_args(argv)
+    if problem := problem_with(args):
+        parser.error(problem)
     return args
 
 
-def default_source(scratch: Path) -> Path:
-    if REAL_SCENES.is_dir():
-        return REAL_SCENES
-    for key in sample_scenes.list_scenes({"train": 8}):
-        for name, data in sample_scenes.draw_scene_files(key).items():
-            (scratch / "drawn" / name).parent.mkdir(parents=True, exist_ok=True)
-            (scratch / "drawn" / name).write_bytes(data)
-    return scratch / "drawn"
+def problem_with(args: argparse.Namespace) -> str | None:
+    if args.pairs <= FEW or args.rounds < 1:
+        return f"--pairs {args.pairs} --rounds {args.rounds}: it takes {FEW + 1} pairs and a round to measure"
+    if (args.against == CHECKOUT) != bool(args.checkout):
+        return "--against checkout and --checkout=DIR need each other"
+    encodings = ENCODINGS.get(args.against)
+    if encodings and args.image_encoding not in encodings:
+        return (
+            f"--against {args.against} has no {args.image_encoding}; choose --image_encoding {' or '.join(encodings)}"
+        )
+    if args.against == "tfds" and not importlib.util.find_spec("tensorflow_datasets"):
+        return "--against tfds needs tensorflow-datasets, which is not installed: pip install -e '.[dev]'"
+    return None
 
 
-def link_pairs(source: Path, scratch: Path, count: int) -> Path:
-    """A tree of `count` pairs, links to the files of `source`."""
-    images = sorted(source.glob("leftImg8bit/train/*/*_leftImg8bit.png"))
-    for index in range(count):
-        image = images[index % len(images)]
-        mask = Path(str(image).replace("leftImg8bit", "gtFine")[: -len("gtFine.png")] + "gtFine_labelIds.png")
-        for kind, file, end in (("leftImg8bit", image, "leftImg8bit"), ("gtFine", mask, "gtFine_labelIds")):
-            link = scratch / "source" / kind / "train" / "city" / f"city_{index:06d}_000019_{end}.png"
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(file.resolve(strict=True))
-    return scratch / "source"
+def measure(trees: Mapping[int, Path], scratch: Path, args: argparse.Namespace) -> tuple[list[Run], list[Run]]:
+    """Our runs and the other's, one of each for every round.
+
+    Raises:
+      SystemExit: a command failed, or the other checkout builds other bytes.
+    """
+    ours: Callable[[], Run] = functools.partial(measure_build, PROJECT, trees, scratch, args)
+    other: Callable[[], Run] = functools.partial(measure_reference, trees[args.pairs], scratch, args)
+    if args.against == CHECKOUT:
+        other = functools.partial(measure_build, args.checkout, trees, scratch, args)
+    warm_up(trees[FEW], scratch, args)
+    found: dict[Callable[[], Run], list[Run]] = {ours: [], other: []}
+    for number in range(args.rounds):
+        for way in (ours, other) if number % 2 == 0 else (other, ours):
+            found[way].append(way())
+        if args.against == CHECKOUT:
+            check_same(found[ours][-1].shards, found[other][-1].shards, args.checkout)
+    return found[ours], found[other]
 
 
-def run_round(source: Path, scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
-    return run_command(source, scratch / "built", args) | {"reference_seconds": run_reference(source, scratch, args)}
+def warm_up(few: Path, scratch: Path, args: argparse.Namespace) -> None:
+    """Builds a few pairs: a fresh checkout has no compiled modules yet, and other bytes are told before hours go by."""
+    check_code(PROJECT)
+    built = build(PROJECT, few, scratch, args)
+    if args.against == CHECKOUT:
+        check_code(args.checkout)
+        check_same(built.shards, build(args.checkout, few, scratch, args).shards, args.checkout)
 
 
-def run_command(source: Path, output: Path, args: argparse.Namespace) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Built:
+    """One build, whose data set is deleted again."""
+
+    usage: usage.Usage
+    pipeline_seconds: float
+    megabytes: float
+    shards: dict[str, str]  # file -> SHA-256
+
+
+def measure_build(checkout: Path, trees: Mapping[int, Path], scratch: Path, args: argparse.Namespace) -> Run:
+    few = build(checkout, trees[FEW], scratch, args).usage
+    built = build(checkout, trees[args.pairs], scratch, args)
+    whole = Part(built.usage.seconds, built.usage.cpu_seconds)
+    fixed = rates.fixed_cpu_seconds(args.pairs, whole.cpu_seconds, FEW, few.cpu_seconds)
+    figures = built.usage.memory | {
+        "transform_fn_cpu_seconds": built.usage.transform_fn_cpu_seconds,
+        "dataset_mb": built.megabytes,
+    }
+    return Run(whole, Part(built.pipeline_seconds, whole.cpu_seconds - fixed), figures, built.shards)
+
+
+def build(checkout: Path, source: Path, scratch: Path, args: argparse.Namespace) -> Built:
     """The real command; its closing lines say how long the pipeline took."""
+    output = scratch / "built"
     command = [sys.executable, "-m", "beam_pipelines.build", f"--input={source}", f"--output={output}"]
     command += [f"--image_size={args.image_size}", f"--image_encoding={args.image_encoding}", f"--runner={args.runner}"]
-    start = time.perf_counter()
-    process = subprocess.Popen([*command, *args.beam_args], cwd=PROJECT, stdout=subprocess.PIPE, text=True)
-    peaks: dict[str, float] = {}
-    watch = threading.Thread(target=watch_memory, args=(process.pid, peaks))
-    watch.start()
-    printed, _ = process.communicate()
-    watch.join()
-    total = time.perf_counter() - start
-    if process.returncode:
-        raise SystemExit(f"the build failed:\n{printed}")
-    pipeline = float(re.search(r"of which the pipeline ([\d.]+) s", printed)[1])  # type: ignore[index]
-    written = sum(path.stat().st_size for path in output.glob("*.tfrecord"))
+    used = usage.run([*command, *args.beam_args], checkout, environment(checkout))
+    took = re.search(r"of which the pipeline ([\d.]+) s", used.printed)
+    if took is None:
+        raise SystemExit(f"{checkout}: the build does not say how long its pipeline took:\n{used.printed}")
+    megabytes = sum(path.stat().st_size for path in output.glob("*.tfrecord")) / 1e6
+    built = Built(used, float(took[1]), megabytes, digests(output))
     shutil.rmtree(output)
-    return {"pipeline_seconds": pipeline, "fixed_seconds": total - pipeline, "bytes": written, **peaks}
+    return built
 
 
-def watch_memory(pid: int, peaks: dict[str, float]) -> None:
-    """Highest resident memory of the command's process, and of the process that makes the transform_fn; in MB.
-
-    The kernel keeps each process's peak (VmHWM), so that looking now and then misses nothing but the end.
-    """
-    while True:
-        try:
-            process = psutil.Process(pid)
-            for each in (process, *process.children(recursive=True)):
-                name = (
-                    "transform_fn_peak_rss_mb"
-                    if "beam_pipelines.metadata.transform_fn" in each.cmdline()
-                    else "peak_rss_mb"
-                )
-                status = Path(f"/proc/{each.pid}/status").read_text()
-                peak = re.search(r"VmHWM:\s+(\d+)", status)
-                if peak:
-                    peaks[name] = max(peaks.get(name, 0.0), int(peak[1]) * 1024 / 1e6)
-            if process.status() == psutil.STATUS_ZOMBIE:
-                return
-        except (psutil.NoSuchProcess, OSError):
-            return
-        time.sleep(0.05)
-
-
-def run_reference(source: Path, scratch: Path, args: argparse.Namespace) -> float:
-    command = [sys.executable, __file__, f"--reference={args.against}", f"--source={source}", f"--scratch={scratch}"]
+def measure_reference(source: Path, scratch: Path, args: argparse.Namespace) -> Run:
+    command = [sys.executable, "-m", "tests.benchmarks.references", args.against]
+    command += [f"--source={source}", f"--scratch={scratch}"]
     command += [f"--image_size={args.image_size}", f"--image_encoding={args.image_encoding}"]
-    printed = subprocess.run(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True, check=True).stdout
-    return float(json.loads(printed.splitlines()[-1])["seconds"])
+    used = usage.run(command, PROJECT, environment(PROJECT))
+    return Run(
+        Part(used.seconds, used.cpu_seconds), Part(**json.loads(used.printed.splitlines()[-1])), dict(used.memory)
+    )
 
 
-def run_bare(source: Path, args: argparse.Namespace) -> float:
-    """Seconds of a plain loop over the same functions, on one thread for each core."""
-    import numpy as np
-
-    from beam_pipelines.contract import record
-    from beam_pipelines.contract.moments import Moments
-    from beam_pipelines.files.reader import FileReader
-    from beam_pipelines.inputs.sources import find_pairs
-    from beam_pipelines.options import parse_build
-    from beam_pipelines.pixels.conform import Sample
-    from beam_pipelines.pixels.mask_readings import PLAIN
-    from beam_pipelines.pixels.measure import class_pixels_of, moments_of
-    from beam_pipelines.pixels.normalize import Normalizer
-    from beam_pipelines.shards.finish import normalized
-    from beam_pipelines.shards.stage import ShardWriter, prepare, to_record
-
-    options = [f"--input={source}", "--output=none", f"--image_size={args.image_size}"]
-    recipe = parse_build([*options, f"--image_encoding={args.image_encoding}"]).recipe
-    pairs = find_pairs(recipe, recipe.input).pairs
-
-    def decode(own: Any) -> Any:
-        reader = FileReader(8 * recipe.max_image_pixels)
-        samples, moments, counts = [], Moments.zero(), np.zeros(256, np.int64)
-        for pair in own:
-            sample = prepare(pair, recipe, reader, PLAIN)
-            assert isinstance(sample, Sample), sample
-            moments, counts = moments + moments_of(sample.image), counts + class_pixels_of(sample.mask)
-            samples.append(sample)
-        return samples, moments
-
-    def write(path: Path, samples: Any, normalizer: Normalizer) -> None:
-        with open(path, "wb") as file:
-            writer = ShardWriter(file)
-            for sample in samples:
-                staged = to_record(sample, "raw_uint8", recipe.mask_format)
-                writer.write(record.encode(normalized(staged, normalizer, recipe.image_format)))
-
-    with tempfile.TemporaryDirectory(dir=args.scratch) as folder:
-        start = time.perf_counter()
-        with ThreadPoolExecutor(CORES) as pool:
-            decoded = list(pool.map(decode, [pairs[index::CORES] for index in range(CORES)]))
-            moments = sum((moments for _, moments in decoded), Moments.zero())
-            normalizer = Normalizer(moments.normalization, args.image_encoding)
-            paths = [Path(folder) / f"{index}.tfrecord" for index in range(CORES)]
-            list(pool.map(write, paths, [samples for samples, _ in decoded], [normalizer] * CORES))
-        return time.perf_counter() - start
-
-
-def run_notebook(source: Path, args: argparse.Namespace) -> float:
-    """Seconds of what a notebook does; the import of TensorFlow is not counted."""
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    import numpy as np
-    import tensorflow as tf
-    from PIL import Image
-
-    from beam_pipelines.contract.labels import BUILTIN_TABLES
-
-    height, width = map(int, args.image_size.split("x"))
-    train_ids = BUILTIN_TABLES["cityscapes19"]().train_id_of
-
-    def load(path: Path) -> Any:
-        return np.asarray(Image.open(path).resize((width, height), Image.Resampling.BOX), np.float32) / 255
-
-    def feature(value: bytes) -> Any:
-        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-
-    images = sorted(source.glob("leftImg8bit/*/*/*.png"))
-    masks = [
-        Path(str(path).replace("leftImg8bit/", "gtFine/").replace("_leftImg8bit", "_gtFine_labelIds"))
-        for path in images
-    ]
-    with tempfile.TemporaryDirectory(dir=args.scratch) as folder:
-        start = time.perf_counter()
-        total, squares = np.zeros(3), np.zeros(3)
-        for path in images:
-            image = load(path)
-            total += image.mean((0, 1))
-            squares += (image**2).mean((0, 1))
-        mean = total / len(images)
-        std = np.sqrt(squares / len(images) - mean**2)
-        with tf.io.TFRecordWriter(f"{folder}/train.tfrecord") as writer:
-            for image_path, mask_path in zip(images, masks, strict=True):
-                image = ((load(image_path) - mean) / std).astype(np.float32)
-                ids = np.asarray(Image.open(mask_path).resize((width, height), Image.Resampling.NEAREST))
-                mask = train_ids[ids].astype(np.uint8)
-                features = {"image": feature(image.tobytes()), "mask": feature(mask.tobytes())}
-                writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
-        return time.perf_counter() - start
-
-
-def summary(rounds: list[dict[str, Any]], args: argparse.Namespace) -> dict[str, Any]:
-    """Medians over the rounds. `ratio` is the pipeline's speed over the reference's."""
-    median = {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}
-    seconds, reference = median["pipeline_seconds"], median["reference_seconds"]
-    return {
+def summary(ours: list[Run], others: list[Run], args: argparse.Namespace) -> dict[str, Any]:
+    """Medians over the rounds; ratios are of two ways in the same round."""
+    parts = {name: [[getattr(run, name) for run in runs] for runs in (ours, others)] for name in ("pipeline", "whole")}
+    found = {
         "pairs": args.pairs,
         "image_size": args.image_size,
         "image_encoding": args.image_encoding,
         "runner": args.runner,
+        "options": args.beam_args,
         "cores": CORES,
-        "against": args.against,
-        "ratio": round(reference / seconds, 3),
-        "pipeline_img_per_s": round(args.pairs / seconds, 1),
-        "reference_img_per_s": round(args.pairs / reference, 1),
-        "pipeline_seconds": [round(each["pipeline_seconds"], 2) for each in rounds],
-        "reference_seconds": [round(each["reference_seconds"], 2) for each in rounds],
-        "fixed_seconds": round(median["fixed_seconds"], 2),
-        "peak_rss_mb": round(median["peak_rss_mb"]),
-        "transform_fn_peak_rss_mb": round(median["transform_fn_peak_rss_mb"]),
-        "dataset_mb": round(median["bytes"] / 1e6),
+        "against": str(args.checkout) if args.against == CHECKOUT else args.against,
+        "ratio": {name: rates.ratios(own, other) for name, (own, other) in parts.items()},
+        "build": rates.described(ours, args.pairs, CORES),
+        "other": rates.described(others, args.pairs, CORES),
     }
+    if args.against == CHECKOUT:
+        found["shards"] = "the same bytes in all rounds"
+    if args.price is not None:
+        found["cost"] = {
+            "dollars": f"vCPU seconds (wall seconds x {CORES} cores) / 3600 x {args.price} for an hour of a vCPU",
+            "build": rates.cost(ours, args.pairs, CORES, args.price),
+            "other": rates.cost(others, args.pairs, CORES, args.price),
+        }
+    return found
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ from beam_pipelines.recipe import Recipe
 from beam_pipelines.shards.contents import Contents
 from beam_pipelines.shards.finish import normalized
 from beam_pipelines.shards.stage import ShardWriter, file_reader, prepare, to_record
-from tests.benchmarks.build import default_source
+from tests.benchmarks.sources import default_source
 
 Times = dict[str, float]
 WHOLE = "prepare a pair"  # all steps that are indented below it
