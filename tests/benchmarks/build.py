@@ -77,7 +77,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--runner", default="DirectRunner")
     parser.add_argument("--price", type=float, help="dollars for an hour of a vCPU: also prints what images cost")
     parser.add_argument("--scratch", type=Path, help="where to write (default: the system's temporary folder)")
-    args, args.beam_args = parser.parse_known_args(argv)
+    args, beam_args = parser.parse_known_args(argv)
+    args.beam_args = beam_args
     if problem := problem_with(args):
         parser.error(problem)
     return args

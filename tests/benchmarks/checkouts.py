@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -26,7 +25,7 @@ def check_code(checkout: Path) -> None:
         raise SystemExit(f"{checkout}: its commands would run {file}; take that out of PYTHONPATH")
 
 
-def check_same(ours: Mapping[str, str], others: Mapping[str, str], checkout: Path) -> None:
+def check_same(ours: dict[str, str], others: dict[str, str], checkout: Path) -> None:
     """Raises SystemExit unless both have the same shards, of the same bytes."""
     if not ours:
         raise SystemExit("there are no shards to compare")
