@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import re
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +18,8 @@ import psutil
 POLL_SECONDS = 0.1
 TRANSFORM_FN = "beam_pipelines.metadata.transform_fn"  # the process that makes it has memory and CPU of its own
 UNSEEN = 0.2  # CPU seconds by which looks at processes and the kernel's sum may differ
+ORPHAN_SECONDS = 10.0
+PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 
 
 @dataclass(frozen=True)
@@ -47,37 +51,62 @@ class Seen:
 def run(command: Sequence[str], cwd: Path, env: Mapping[str, str]) -> Usage:
     """Runs a command to its end.
 
-    The kernel adds the CPU of a process to that of its parent when the parent waits for it, so a descendant that
-    nobody waited for would be missing.
+    The kernel adds the CPU of a process to that of its parent when the parent waits for it. Descendants that nobody
+    waited for, as Prism, come to this process when the command ends, and are waited for here.
 
     Raises:
-      SystemExit: the command failed, or has such a descendant.
+      SystemExit: the command failed, left a process that goes on, or used CPU that is not counted.
     """
-    start = time.perf_counter()
-    process = subprocess.Popen(command, cwd=cwd, env=env, stdout=subprocess.PIPE, text=True)
     seen = Seen()
-    watch = threading.Thread(target=look_until_end, args=(process.pid, seen))
-    watch.start()
-    assert process.stdout is not None
-    with process.stdout:
-        printed = process.stdout.read()
-    _, status, used = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    watch.join()
+    with adopted_orphans():
+        start = time.perf_counter()
+        process = subprocess.Popen(command, cwd=cwd, env=env, stdout=subprocess.PIPE, text=True)
+        watch = threading.Thread(target=look_until_end, args=(process.pid, seen))
+        watch.start()
+        assert process.stdout is not None
+        with process.stdout:
+            printed = process.stdout.read()
+        _, status, used = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        watch.join()
+        counted = used.ru_utime + used.ru_stime + sum(wait_for_orphan(pid) for pid, _ in seen.cpu_seconds)
     if process.returncode:
         raise SystemExit(f"`{' '.join(command)}` in {cwd} exited with {process.returncode}:\n{printed}")
-    counted = used.ru_utime + used.ru_stime
-    check_counted(counted, sum(seen.cpu_seconds.values()), command)
+    check_counted(counted, sum(seen.cpu_seconds.values()))
     return Usage(seconds, counted, printed, seen.transform_fn_cpu_seconds(), seen.memory)
 
 
-def check_counted(counted: float, seen: float, command: Sequence[str]) -> None:
+@contextlib.contextmanager
+def adopted_orphans() -> Iterator[None]:
+    """During the block, descendants whose parents end become children of this process."""
+    library = ctypes.CDLL(None, use_errno=True)
+    if library.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+    try:
+        yield
+    finally:
+        library.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
+def wait_for_orphan(pid: int) -> float:
+    """CPU seconds of a process that came to this one; 0 if its own parent has waited for it."""
+    deadline = time.monotonic() + ORPHAN_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            ended, _, used = os.wait4(pid, os.WNOHANG)
+        except ChildProcessError:
+            return 0.0
+        if ended:
+            return used.ru_utime + used.ru_stime
+        time.sleep(POLL_SECONDS)
+    raise SystemExit(f"process {pid} goes on {ORPHAN_SECONDS:.0f} s after the command that it belongs to has ended")
+
+
+def check_counted(counted: float, seen: float) -> None:
+    """Raises SystemExit if processes used more CPU than is counted."""
     if seen > counted + UNSEEN:
-        raise SystemExit(
-            f"`{' '.join(command)}`: its processes were seen to use {seen:.1f} s of CPU, and {counted:.1f} s are "
-            "counted: it did not wait for one of them"
-        )
+        raise SystemExit(f"processes were seen to use {seen:.1f} s of CPU, of which {counted:.1f} s are counted")
 
 
 def look_until_end(pid: int, seen: Seen) -> None:
