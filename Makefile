@@ -59,7 +59,7 @@ docs: .venv/installed
 	$(BIN)/python tests/support/option_tables.py
 
 benchmark: .venv/installed
-	$(BIN)/python tests/benchmarks/build.py
+	$(BIN)/python -m tests.benchmarks.build
 	$(BIN)/python tests/benchmarks/duplicates.py --beam
 	$(BIN)/python tests/benchmarks/evaluate.py
 	$(BIN)/python tests/benchmarks/inference.py
