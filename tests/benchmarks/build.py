@@ -54,7 +54,7 @@ CHECKOUT = "checkout"
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
     with tempfile.TemporaryDirectory(dir=args.scratch) as folder:
-        scratch = Path(folder)
+        scratch = Path(folder).resolve()
         source = args.source or default_source(scratch)
         trees = {count: link_pairs(source, scratch / f"pairs{count}", count) for count in (args.pairs, FEW)}
         ours, others = measure(trees, scratch, args)
@@ -94,6 +94,8 @@ def problem_with(args: argparse.Namespace) -> str | None:
         return (
             f"--against {args.against} has no {args.image_encoding}; choose --image_encoding {' or '.join(encodings)}"
         )
+    if encodings and not re.fullmatch(r"\d+x\d+", args.image_size):
+        return f"--against {args.against} has no --image_size {args.image_size}; choose HEIGHTxWIDTH"
     if args.against == "tfds" and not importlib.util.find_spec("tensorflow_datasets"):
         return "--against tfds needs tensorflow-datasets, which is not installed: pip install -e '.[dev]'"
     return None

@@ -128,6 +128,8 @@ def test_options_that_are_not_known_go_to_the_command() -> None:
         (["--pairs=4"], "it takes 5 pairs and a round to measure"),
         (["--against=checkout"], "need each other"),
         (["--checkout=earlier"], "need each other"),
+        (["--image_size=native"], "bare has no --image_size native; choose HEIGHTxWIDTH"),
+        (["--against=tfds"], "needs tensorflow-datasets, which is not installed: pip install -e '.[dev]'"),
         (
             ["--against=notebook", "--image_encoding=float16"],
             "notebook has no float16; choose --image_encoding float32",
@@ -135,8 +137,9 @@ def test_options_that_are_not_known_go_to_the_command() -> None:
     ],
 )
 def test_options_that_can_not_be_measured_are_refused(
-    given: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    given: list[str], told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)  # as if it were not installed
     with pytest.raises(SystemExit):
         build.parse(given)
     assert told in capsys.readouterr().err
@@ -146,7 +149,9 @@ def test_options_that_can_not_be_measured_are_refused(
 def test_a_build_is_measured(tmp_path: Path) -> None:
     source = drawn(tmp_path / "drawn", [(32, 64), (48, 64)])  # two sizes: no transform_fn, which takes seconds
     tree = link_pairs(source, tmp_path / "tree", 6)
-    built = build.build(PROJECT, tree, tmp_path, build.parse(["--image_size=native"]))
+    built = build.build(
+        PROJECT, tree, tmp_path, build.parse(["--against=checkout", "--checkout=.", "--image_size=native"])
+    )
     assert built.megabytes > 6 * 32 * 64 * 12 / 1e6
     assert built.shards
     assert 0 < built.pipeline_seconds < built.usage.seconds
