@@ -19,6 +19,7 @@ from beam_pipelines.contract import png
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import cloud, lease, storage, workspace
+from beam_pipelines.files.recipe_check import finished_build, write_recipe
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.graph import build_dataset
 from beam_pipelines.inputs.sources import Found, Source
@@ -69,14 +70,18 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
         _check_space(plan, recipe, place)
         if settings.overwrite:  # only when there is something to put in its place
             _check_pairing(plan.found, settings, "The first of them are listed above; nothing was deleted")
+        place = ownership.take(place)
+        if settings.overwrite:
             ownership.clear(place)
+        if before:
+            _check_same(before, place)
         _prepare(plan, before, settings, place, console)
         watcher = progress.Watcher(place, plan.decoded, recipe, plan.estimate)
         runners.choose_mode(beam_options, settings.beam_args, watcher.images, plan.estimate.pair_seconds)
         with TransformProcess(place) as transform:
             if tidying.begins_early(settings, plan.estimate.build_seconds(watcher.images, cores())):
                 transform.start()
-            took = execute(make_pipeline(settings, beam_options, started), watcher, settings, console)
+            took = execute(make_pipeline(settings, place, beam_options, started), watcher, settings, console)
             if took is None:
                 return 0
             manifest = _published_now(place)
@@ -87,9 +92,17 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
     return 0
 
 
+def _check_same(before: Manifest, place: Workspace) -> None:
+    """Raises BuildError if an earlier build has published while an update of the data set `before` was planned."""
+    now = workspace.read_manifest(place)
+    if now is None or now.to_json() != before.to_json():
+        raise BuildError(f"another build has written {place.manifest} meanwhile; run the same command again")
+
+
 def _published_now(place: Workspace) -> Manifest:
     """The manifest that the pipeline has written."""
     lease.check(place.lease)
+    place.check()
     manifest = workspace.read_manifest(place)
     if manifest is None:
         raise BuildError(f"the pipeline ended without {place.manifest}; its log (--verbose) tells the reason")
@@ -98,7 +111,7 @@ def _published_now(place: Workspace) -> Manifest:
 
 def _forecast(settings: BuildSettings, place: Workspace, console: Console, opened: list[Source]) -> int:
     """Prints the plan of a build or an update, and what it will take."""
-    before = workspace.finished_build(place, settings.recipe) if settings.update else None
+    before = finished_build(place, settings.recipe) if settings.update else None
     plan = make_plan(settings.recipe, place, console, opened, before)
     report.print_forecast(plan.chosen, plan.estimate, cores(), console)
     return 0
@@ -118,18 +131,20 @@ def _before(settings: BuildSettings, place: Workspace, console: Console) -> Mani
     return found
 
 
-def make_pipeline(settings: BuildSettings, beam_options: PipelineOptions, started: float) -> beam.Pipeline:
+def make_pipeline(
+    settings: BuildSettings, place: Workspace, beam_options: PipelineOptions, started: float
+) -> beam.Pipeline:
     """The pipeline of the build, before it is run. `started` is the time.time() at which the command began."""
     pipeline = beam.Pipeline(options=beam_options)
     limits = Limits(settings.max_rejects, settings.max_leaks)
-    build_dataset(pipeline, settings.recipe, Workspace(settings.output), limits, started)
+    build_dataset(pipeline, settings.recipe, place, limits, started)
     return pipeline
 
 
 def _published(place: Workspace, recipe: Recipe, console: Console) -> Manifest | None:
     """The manifest of a build that only has to be cleaned up; None if a part of the data set has to be built again."""
     has_ended = not storage.exists(place.journal)
-    manifest = workspace.finished_build(place, recipe, check_sizes=has_ended)
+    manifest = finished_build(place, recipe, check_sizes=has_ended)
     if manifest is None or has_ended or workspace.update_is_unpublished(place):
         return manifest
     damaged = leftovers.damaged_files(manifest, place)
@@ -168,6 +183,7 @@ def _leave(before: Manifest, settings: BuildSettings, place: Workspace, console:
     """Ends an update for which there is nothing to do, and deletes what a stopped one has written."""
     check_published_leaks(before, settings.max_leaks)
     if workspace.update_is_unpublished(place):
+        place = ownership.take(place)
         ownership.start_update(place, [], tidying.files_of(before))
         card.write_missing(before, place)  # a stopped update may have replaced the statistics
     ownership.finish(place)
@@ -204,7 +220,7 @@ def _prepare(
             write_rejected([], place, place.rejected)
             listed = f"{place.rejected} lists each with its reason"
         _check_pairing(plan.found, settings, listed)
-    workspace.write_recipe(place, settings.recipe)
+    write_recipe(place, settings.recipe)
     if damaged := leftovers.forget_damaged(plan.shards, settings.recipe, place):
         console.print(leftovers.made_again(damaged), highlight=False)
     write_plan(place, publish_documents(place, plan.shards))

@@ -20,6 +20,10 @@ class BuildError(UserError):
     """An error that the user can fix. The message says what was found and what to do."""
 
 
+class ReplacedBuildError(BuildError):
+    """What a build is told that is not finished when another one takes its folder, or deletes what it has written."""
+
+
 def as_build_error(error: BaseException) -> BuildError | None:
     """The BuildError that `error` is or quotes; None if it is a fault of the program.
 

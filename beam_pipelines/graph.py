@@ -22,9 +22,10 @@ from beam_pipelines.shards import duplicate_search, plan
 from beam_pipelines.shards.duplicate_search import LISTED, Duplicate, Findings, Picture
 from beam_pipelines.shards.finish import finish_shard
 from beam_pipelines.shards.plan import ShardReference
-from beam_pipelines.shards.publish import Limits, WrittenShard, publish
+from beam_pipelines.shards.publish import Limits, publish
 from beam_pipelines.shards.receipts import StagedShard
 from beam_pipelines.shards.stage import file_reader, stage_shard
+from beam_pipelines.shards.written import WrittenShard
 
 METRICS = "beam_pipelines"
 
@@ -114,7 +115,7 @@ class FinishShards(beam.PTransform):
 
     def expand(self, staged: beam.PCollection[StagedShard]) -> beam.PCollection[WrittenShard]:
         if not self._recipe.normalized:
-            return staged | "AsWritten" >> beam.Map(lambda shard: WrittenShard.of(shard, shard.shard))
+            return staged | "AsWritten" >> beam.Map(lambda shard: WrittenShard.of(shard, shard.shard, shard.crc32c))
         finish = FinishShardFn(self._recipe, self._workspace)
         return staged | "Normalize" >> beam.ParDo(finish, beam.pvalue.AsSingleton(self._moments))
 
@@ -240,7 +241,7 @@ class FinishShardFn(beam.DoFn):
         self._bytes = Metrics.counter(METRICS, "written_bytes")
 
     def process(self, staged: StagedShard, moments: Moments) -> Iterator[WrittenShard]:
-        shard = finish_shard(staged, moments, self._recipe, self._workspace)
-        self._images.inc(shard.examples)
-        self._bytes.inc(shard.bytes)
-        yield WrittenShard.of(staged, shard)
+        written = finish_shard(staged, moments, self._recipe, self._workspace)
+        self._images.inc(written.shard.examples)
+        self._bytes.inc(written.shard.bytes)
+        yield written

@@ -13,7 +13,8 @@ from beam_pipelines.card import files as card
 from beam_pipelines.contract import index
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.errors import BuildError
-from beam_pipelines.files import lease, storage, workspace
+from beam_pipelines.files import lease, storage
+from beam_pipelines.files.recipe_check import finished_build
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.metadata import libraries
 from beam_pipelines.metadata.transform_process import TransformProcess
@@ -28,7 +29,7 @@ _MOST_SECONDS = 120.0  # for which a process with TensorFlow waits for the pipel
 def complete(settings: BuildSettings, place: Workspace) -> Manifest | None:
     """The manifest, if there is nothing left to do. Only reads, and so needs no lease."""
     has_ended = not storage.exists(place.journal)
-    manifest = workspace.finished_build(place, settings.recipe, check_sizes=has_ended)
+    manifest = finished_build(place, settings.recipe, check_sizes=has_ended)
     if manifest is None or not has_ended or not _describes_itself(manifest, place):
         return None
     is_done = not settings.transform_fn or not manifest.pixels.uniform or leftovers.transform_is_whole(place)
@@ -65,6 +66,7 @@ def tidy(
     if settings.transform_fn:
         _write_transform(manifest, place, console, transform)
     lease.check(place.lease)
+    place.check()
     _keep_plan(manifest, place, of_update=before is not None)
     ownership.finish(place, is_last)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 TRANSFORM_FOLDERS = ("transform_fn", "transformed_metadata")  # the names that tensorflow-transform looks for
 TRANSFORM_FILES = f"{TRANSFORM_FOLDERS[0]}/files.json"
 TRANSFORM_GRAPH = f"{TRANSFORM_FOLDERS[0]}/saved_model.pb"
@@ -24,12 +26,24 @@ REFUSED = (f"{BUILD}/rejected.jsonl", f"{BUILD}/duplicates.jsonl")  # the lists 
 POLYGONS = f"{BUILD}/polygons.jsonl"
 PUBLISHED = f"{BUILD}/published.json"
 LEASE = f"{BUILD}/lease"
+TOKENS = f"{BUILD}/token"  # of the build that may write here; see `Workspace`
 STAGED = f"{BUILD}/staged"
 FINISHED = f"{BUILD}/finished"
 TEMPORARIES = f"{BUILD}/temporary"
 SCRATCH = f"{BUILD}/scratch"  # temporary files of TensorFlow
 DATAFLOW = f"{BUILD}/dataflow"  # what a remote service keeps for itself
 _RECEIPT = ".json"  # after the name of the shard
+_TOKEN = re.compile(rf"{TOKENS}/[0-9a-f]{{32}}")
+
+
+def token_file(token: str) -> str:
+    """The name of the file that stands for the token, 32 hexadecimal digits."""
+    return f"{TOKENS}/{token}"
+
+
+def is_token(name: str) -> bool:
+    """Whether the file `name`, below the data set's folder, stands for a token."""
+    return _TOKEN.fullmatch(name) is not None
 
 
 def staged_receipt(file: str) -> str:

@@ -10,15 +10,15 @@ import os
 import re
 import stat
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import BinaryIO
 
 import google_crc32c
-from apache_beam.io.filesystem import BeamIOError, CompressionTypes
+from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from beam_pipelines.errors import BuildError
-from beam_pipelines.files import cloud, listing
+from beam_pipelines.files import cloud, listing, objects
 from beam_pipelines.files.refusals import (
     cannot_read,
     cannot_write,
@@ -120,6 +120,14 @@ def sizes(folder: str) -> dict[str, int]:
     return dict(list_files(folder))
 
 
+def states(folder: str) -> dict[str, tuple[int, int | None]]:
+    """Path below `folder` -> (bytes, CRC-32C) of all files there; None for the CRC-32C of a local file."""
+    if not folder.startswith("gs://"):
+        return {name: (size, None) for name, size in sizes(folder).items()}
+    with cloud.errors(folder):
+        return {name: (size, crc) for name, size, crc in objects.list_states(folder)}
+
+
 def crc32c_of(path: str) -> int:
     """CRC-32C of a file: computed for a local file, taken from the metadata of an object."""
     with cloud.errors(path):
@@ -168,9 +176,11 @@ def write(path: str, data: bytes, temporary: str | None = None) -> None:
 
 
 @contextlib.contextmanager
-def writing(path: str, temporary: str | None = None) -> Iterator[BinaryIO]:
+def writing(path: str, temporary: str | None = None, confirm: Callable[[], None] = lambda: None) -> Iterator[BinaryIO]:
     """A stream to a temporary file, which is renamed to `path` if the block ends without an error; a local file is
     flushed to the disk first. The temporary name begins with `temporary`, by default with `path`.
+
+    confirm: called between the two, with the temporary file complete; if it raises an error, nothing is renamed.
 
     Raises:
       BuildError: the disk is full, the folder can't be written, the bucket does not exist.
@@ -183,6 +193,7 @@ def writing(path: str, temporary: str | None = None) -> Iterator[BinaryIO]:
                 if is_local(path):
                     file.flush()
                     os.fsync(file.fileno())
+            confirm()
             if is_local(path):
                 os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
             FileSystems.rename([temporary], [path])
@@ -272,20 +283,14 @@ def _flush_folder(folder: str) -> None:
 
 
 def _delete_objects(paths: Sequence[str]) -> None:
-    """Deletes objects of one bucket in batches; Beam would list and delete them one by one."""
+    """Deletes objects of one bucket."""
     if not paths:
         return
     with cloud.errors(paths[0]):
-        if not paths[0].startswith("gs://"):
+        if paths[0].startswith("gs://"):
+            objects.delete(paths)
+        else:
             FileSystems.delete([_escaped(path) for path in paths])
-            return
-        from apache_beam.io.gcp.gcsio import GcsIO
-        from apache_beam.options.pipeline_options import PipelineOptions
-
-        answers = GcsIO(pipeline_options=PipelineOptions([])).delete_batch(list(paths))
-        refused = {path: status for path, status in answers if status}
-        if refused:
-            raise BeamIOError("objects can't be deleted", refused)
 
 
 def _escaped(path: str) -> str:

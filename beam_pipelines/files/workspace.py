@@ -1,13 +1,13 @@
-"""The data set's folder: its layout, and what a build finds there when it starts."""
+"""The data set's folder: its layout, who may write there, and whose files are found there."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import msgspec
 
@@ -15,9 +15,8 @@ from beam_pipelines.contract import index, manifest
 from beam_pipelines.contract.manifest import Manifest, ManifestError
 from beam_pipelines.contract.schema import Digest
 from beam_pipelines.contract.seal import decoded, sealed, unsealed
-from beam_pipelines.errors import BuildError
-from beam_pipelines.files import names, storage
-from beam_pipelines.recipe import DEFAULTS, Recipe
+from beam_pipelines.errors import BuildError, ReplacedBuildError
+from beam_pipelines.files import cloud, names, storage
 from beam_pipelines.rejects import FILE_NAME as REJECTED
 
 _BEGINNING = 200  # bytes in which a manifest names its format version
@@ -25,9 +24,17 @@ _BEGINNING = 200  # bytes in which a manifest names its format version
 
 @dataclass(frozen=True)
 class Workspace:
-    """Paths below the data set's folder `root`. A receipt is written after its shard, and holds what was counted."""
+    """Paths below the data set's folder `root`. A receipt is written after its shard, and holds what was counted.
+
+    With the `token` of a build, which a file in `_build` stands for, files are written for that build only: a worker
+    that was cut off writes nothing any more when another build has taken the folder (`ownership.take`). That one first
+    deletes the tokens of others and then all temporary files; a file is renamed only if the token is still there when
+    its temporary file is complete. So either no token is found, or nothing that could be renamed. Only a request to
+    rename that is on its way to the storage at that moment, and `delete` between looking and deleting, come through.
+    """
 
     root: str
+    token: str = ""
 
     @property
     def manifest(self) -> str:
@@ -120,10 +127,34 @@ class Workspace:
         """The last file of the transform_fn to be written."""
         return storage.join(self.root, names.TRANSFORM_GRAPH)
 
-    def writing(self, path: str) -> contextlib.AbstractContextManager[BinaryIO]:
-        """`storage.writing`, with the temporary file in `_build`."""
+    def check(self) -> None:
+        """Raises ReplacedBuildError if the workspace has a token that is no longer that of the folder."""
+        if not self.token:
+            return
+        path = storage.join(self.root, names.token_file(self.token))
+        try:
+            with cloud.errors(path), storage.open_read(path):
+                return  # opened: whether it exists, a network file system may know from long ago
+        except (FileNotFoundError, NotADirectoryError):
+            raise ReplacedBuildError(
+                f"another build has taken {self.root}, or has cleared it up, since this one began: this one ends, and "
+                "writes nothing more; to go on with it, run its command again when no other build is writing there"
+            ) from None
+
+    @contextlib.contextmanager
+    def writing(self, path: str) -> Iterator[BinaryIO]:
+        """`storage.writing`, with the temporary file in `_build`.
+
+        Raises:
+          ReplacedBuildError: see `check`; the file is as it was.
+        """
         below = path.removeprefix(storage.join(self.root, ""))
-        return storage.writing(path, storage.join(self.root, names.TEMPORARIES, below))
+        try:
+            with storage.writing(path, storage.join(self.root, names.TEMPORARIES, below), self.check) as file:
+                yield file
+        except BuildError:
+            self.check()  # the other build has deleted what was to be renamed
+            raise
 
     def write(self, path: str, data: bytes) -> None:
         """`storage.write`, with the temporary file in `_build`."""
@@ -134,6 +165,12 @@ class Workspace:
         """Writes the file `path` with the bytes of the file `source`."""
         with storage.open_read(source) as read, self.writing(path) as file:
             shutil.copyfileobj(read, file)
+
+    def delete(self, path: str) -> None:
+        """Deletes a file, if there is one. Raises ReplacedBuildError; see `check`."""
+        if storage.exists(path):
+            self.check()
+            storage.delete([path])
 
     def final(self, file: str) -> str:
         return storage.join(self.root, file)
@@ -236,70 +273,3 @@ def manifest_is_damaged(workspace: Workspace) -> bool:
             return True
         return False
     return digest.strip() != now
-
-
-def finished_build(workspace: Workspace, recipe: Recipe, check_sizes: bool = True) -> Manifest | None:
-    """The manifest of a finished build of the same recipe; None if there is no finished build.
-
-    Raises:
-      BuildError: the folder holds a data set of another recipe, finished or not; or, with `check_sizes`, a shard is
-        missing or has another size.
-    """
-    try:
-        found = None if manifest_is_damaged(workspace) else read_manifest(workspace)
-    except ManifestError as error:
-        ours = "--overwrite deletes it and builds again"
-        cure = ours if manifest_is_ours(workspace) else "move it away, or choose another --output"
-        raise BuildError(f"{error}. {cure}") from error
-    if found is None:
-        _refuse_other_recipe(workspace, recipe)
-        return None
-    if found.fingerprint != recipe.fingerprint:
-        different = _differences(dict(found.recipe), recipe)
-        raise BuildError(
-            f"{workspace.root} holds a finished data set of another recipe ({different}): "
-            "choose another --output, or --overwrite to delete it first"
-        )
-    if not check_sizes:
-        return found
-    there = storage.sizes(workspace.root)
-    for shard in (shard for shards in found.splits.values() for shard in shards):
-        if there.get(shard.file) != shard.bytes:
-            raise BuildError(
-                f"{workspace.final(shard.file)} is missing or has another size than the {shard.bytes:,} bytes in "
-                f"{manifest.FILE_NAME}: restore it, or build again with --overwrite"
-            )
-    return found
-
-
-def write_recipe(workspace: Workspace, recipe: Recipe) -> None:
-    """Records the recipe of an unfinished build."""
-    value = {"fingerprint": recipe.fingerprint, "recipe": recipe.to_json()}
-    workspace.write(workspace.recipe, sealed(json.dumps(value, indent=2)))
-
-
-class RecipeFields(msgspec.Struct, forbid_unknown_fields=True):
-    """A recipe as `write_recipe` writes it."""
-
-    fingerprint: Digest
-    recipe: dict[str, Any]
-
-
-def _refuse_other_recipe(workspace: Workspace, recipe: Recipe) -> None:
-    found = decoded(RecipeFields, storage.read_bytes(workspace.recipe), workspace.recipe)
-    if found is None:
-        return  # a damaged one is written again; receipts have the digest of their plan
-    if found.fingerprint != recipe.fingerprint:
-        raise BuildError(
-            f"{workspace.root} holds an unfinished build of another recipe "
-            f"({_differences(found.recipe, recipe)}): finish it with its own command, "
-            "choose another --output, or --overwrite to delete it first"
-        )
-
-
-def _differences(found: dict[str, object], recipe: Recipe) -> str:
-    """The options that differ, as `name: found, not given`."""
-    ours = {**DEFAULTS, **json.loads(json.dumps(recipe.to_json()))}
-    theirs = {**DEFAULTS, **json.loads(json.dumps(found))}
-    different = [f"{name}: {theirs.get(name)}, not {ours[name]}" for name in ours if theirs.get(name) != ours[name]]
-    return "; ".join(different) or "the label table has other rows"

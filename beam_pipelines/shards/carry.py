@@ -37,7 +37,7 @@ def staged_whole(plan: ShardPlan, source: Shard, workspace: Workspace) -> Staged
     if len(index.examples) != source.examples:
         raise BuildError(f"{workspace.index(source.file)} is not the index of {source.file}: restore it")
     shard = source if plan.is_kept else replace(source, file=plan.file)
-    return StagedShard.of(index, written, plan_digest=plan.digest, shard=shard, crc32c=0, rejected=(), source=source)
+    return StagedShard.of(index, written, plan_digest=plan.digest, shard=shard, crc32c=None, rejected=(), source=source)
 
 
 def carried(plan: ShardPlan, source: Shard, workspace: Workspace) -> Iterator[tuple[Example, Record]]:

@@ -48,7 +48,7 @@ class DuplicateLine(msgspec.Struct, forbid_unknown_fields=True):
 def write_duplicates(findings: Findings, workspace: Workspace, path: str) -> None:
     """Writes the list `path`, a line for each pair that is listed; no file if there is none."""
     if not findings.listed:
-        storage.delete([path])  # of a try that was refused
+        workspace.delete(path)  # of a run of the same pipeline that failed
     else:
         lines = (msgspec.json.encode(DuplicateLine.of(pair)) + b"\n" for pair in findings.listed)
         workspace.write(path, b"".join(lines))

@@ -34,13 +34,8 @@ from beam_pipelines.files.names import (
     is_receipt,
     names_of_shard,
 )
-from beam_pipelines.files.workspace import (
-    RecipeFields,
-    Workspace,
-    manifest_is_ours,
-    read_manifest,
-    transform_is_ours,
-)
+from beam_pipelines.files.recipe_check import RecipeFields
+from beam_pipelines.files.workspace import Workspace, manifest_is_ours, read_manifest, transform_is_ours
 from beam_pipelines.rejects import FILE_NAME as REJECTED
 from beam_pipelines.rejects import Rejected
 from beam_pipelines.shards import plan

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from beam_pipelines.contract import index, manifest
 from beam_pipelines.errors import BuildError
@@ -29,10 +31,13 @@ from beam_pipelines.files.names import (
     SCRATCH,
     STAGED,
     TEMPORARIES,
+    TOKENS,
     TRANSFORM_FILES,
     TRANSFORM_FOLDERS,
     TRANSFORM_GRAPH,
+    is_token,
     names_of_shard,
+    token_file,
 )
 from beam_pipelines.files.workspace import Workspace, journal_is_ours
 from beam_pipelines.rejects import FILE_NAME as REJECTED
@@ -41,7 +46,7 @@ from beam_pipelines.shards.own_files import is_of_earlier_version, listed, names
 _OF_OTHERS = (f"{DATAFLOW}/", f"{SCRATCH}/")  # whatever these folders hold
 _OF_BUILD = (RECIPE, PLAN, PAIRING, POLYGONS, PUBLISHED, PREVIOUS, *REFUSED)
 _LAST = (JOURNAL, LEASE)  # a lease alone is no build
-_FOLDERS = (BUILD, TEMPORARIES, STAGED, FINISHED, index.FOLDER, CARD_FOLDER, *TRANSFORM_FOLDERS)
+_FOLDERS = (BUILD, TEMPORARIES, TOKENS, STAGED, FINISHED, index.FOLDER, CARD_FOLDER, *TRANSFORM_FOLDERS)
 _TRANSFORM = (TRANSFORM_GRAPH, TRANSFORM_FILES)  # files of every transform_fn
 _NAMED = 3  # names in a message ...
 _TO_MOVE = 100  # ... of files that the user has to move
@@ -69,6 +74,17 @@ def claim(workspace: Workspace, overwrite: bool) -> None:
         f"{workspace.root} holds files in {BUILD} that no build wrote ({_some(sorted(there))}): choose another "
         f"--output, or move the folder {BUILD} away"
     )
+
+
+def take(workspace: Workspace) -> Workspace:
+    """Takes the folder for a new build. -> the workspace of that build, the only one that files are written for from
+    now on: the workers of earlier ones may still run. See `Workspace`.
+    """
+    taken = replace(workspace, token=uuid.uuid4().hex)
+    storage.remove(workspace.root, _tokens(workspace))
+    workspace.write(storage.join(workspace.root, token_file(taken.token)), b"")
+    storage.remove(workspace.root, _temporaries(workspace))
+    return taken
 
 
 def refuse_foreign(workspace: Workspace, files: Iterable[str]) -> None:
@@ -124,7 +140,7 @@ def start(workspace: Workspace, files: Sequence[str]) -> None:
     write_journal(workspace, [*dict.fromkeys([*old, *keep])])
     storage.remove(workspace.root, [PREVIOUS, PUBLISHED])  # of a build that this one does not go on with
     stale = [name for name in old if name not in {*files, REJECTED}]
-    storage.remove(workspace.root, [*stale, *_of_shards(stale), *_temporaries(workspace)])
+    storage.remove(workspace.root, [*stale, *_of_shards(stale)])
     write_journal(workspace, keep)
 
 
@@ -132,9 +148,9 @@ def start_update(workspace: Workspace, files: Sequence[str], live: Collection[st
     """The same for an update of the data set that has the shards and indexes `live`, of which nothing is deleted."""
     old = [*listed(workspace), DUPLICATES]
     write_journal(workspace, [*dict.fromkeys([*old, *files, *CARD])])
-    storage.remove(workspace.root, [PUBLISHED])
+    storage.remove(workspace.root, [PUBLISHED, *REFUSED])
     stale = [name for name in old if _is_of_shard(name) and name not in {*files, *live}]
-    storage.remove(workspace.root, [*stale, *_of_shards(stale), *_temporaries(workspace)])
+    storage.remove(workspace.root, [*stale, *_of_shards(stale)])
     write_journal(workspace, [*dict.fromkeys([*(name for name in old if name not in stale), *files, *CARD])])
 
 
@@ -144,17 +160,18 @@ def _is_of_shard(name: str) -> bool:
 
 
 def clear(workspace: Workspace) -> None:
-    """Deletes what earlier builds wrote, the manifest first. The journal and the lease are kept."""
+    """Deletes what earlier builds wrote, the manifest first. The journal, the token and the lease are kept."""
     names = listed(workspace)
     earlier = _temporaries_of_earlier_version(workspace, names)
     write_journal(workspace, names)
-    in_build = [*earlier, *_of_shards(names), *_OF_BUILD, *_temporaries(workspace), *_of_scratch(workspace)]
+    in_build = [*earlier, *_of_shards(names), *_OF_BUILD, *_of_scratch(workspace)]
     storage.remove(workspace.root, [manifest.FILE_NAME] if manifest.FILE_NAME in names else [])
     storage.remove(workspace.root, [*names, *in_build])
 
 
 def finish(workspace: Workspace, is_last: bool = True) -> None:
     """Deletes everything that is not needed after the build; but for the lease, unless it `is_last`."""
+    storage.remove(workspace.root, _tokens(workspace))  # before it is seen what its workers could still rename
     in_build = [*_of_shards(listed(workspace)), *_OF_BUILD, *_temporaries(workspace), *_of_scratch(workspace)]
     if storage.is_local(workspace.root):
         storage.prune(storage.join(workspace.root, TEMPORARIES))
@@ -198,11 +215,13 @@ def add_to_journal(workspace: Workspace, names: Sequence[str]) -> None:
 
 
 def _comes_before_the_journal(workspace: Workspace, name: str) -> bool:
-    """Whether a build that was killed before it wrote the journal may have left this file."""
+    """Whether this file may be there without the journal: left by a build that was killed before it wrote that, or by
+    a worker that was killed after it was deleted.
+    """
     if name == LEASE:
         text = storage.read_bytes(workspace.lease) or b""
         return not text.strip(b"\0 \n") or lease.is_lease(text)
-    return storage.final_name(name) == f"{TEMPORARIES}/{JOURNAL}"
+    return is_token(name) or _is_temporary(name)
 
 
 def _of_shards(files: Iterable[str]) -> Iterator[str]:
@@ -212,9 +231,16 @@ def _of_shards(files: Iterable[str]) -> Iterator[str]:
             yield from names_of_shard(file)
 
 
+def _tokens(workspace: Workspace) -> list[str]:
+    return list(filter(is_token, names_in_build(workspace)))
+
+
 def _temporaries(workspace: Workspace) -> list[str]:
-    there = storage.sizes(storage.join(workspace.root, TEMPORARIES))
-    return [f"{TEMPORARIES}/{name}" for name in there if storage.final_name(name)]
+    return list(filter(_is_temporary, names_in_build(workspace)))
+
+
+def _is_temporary(name: str) -> bool:
+    return name.startswith(f"{TEMPORARIES}/") and storage.final_name(name) is not None
 
 
 def _temporaries_of_earlier_version(workspace: Workspace, names: Iterable[str]) -> list[str]:

@@ -6,15 +6,14 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TypeVar
 
 import numpy as np
 
-from beam_pipelines.contract import index
 from beam_pipelines.contract.labels import IGNORE
-from beam_pipelines.contract.manifest import Manifest, PixelFormat, Shard, Update
+from beam_pipelines.contract.manifest import Manifest, PixelFormat, Update
 from beam_pipelines.contract.moments import Moments
 from beam_pipelines.contract.schema import SchemaError
 from beam_pipelines.contract.seal import sealed, unsealed
@@ -27,32 +26,11 @@ from beam_pipelines.shards.duplicate_search import Findings
 from beam_pipelines.shards.leaks import check_leaks, write_duplicates
 from beam_pipelines.shards.previous import Previous, read_previous
 from beam_pipelines.shards.receipts import StagedShard
+from beam_pipelines.shards.written import WrittenShard
 from beam_pipelines.wording import rounded_up
 
 _KEPT = "Shards without a bad pair are kept, unless the command has --overwrite"
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class WrittenShard:
-    """A final shard with what publishing needs: `rejected` counts its rejected pairs by reason, and `minus_ones` and
-    `repairs` are the sums over its samples.
-    """
-
-    split: str
-    shard: Shard
-    heights: tuple[int, int]
-    widths: tuple[int, int]
-    rejected: Mapping[str, int]
-    index_bytes: int
-    minus_ones: int = 0
-    repairs: Mapping[str, int] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, staged: StagedShard, shard: Shard) -> WrittenShard:
-        reasons = Counter(rejected.reason for rejected in staged.rejected)
-        counts = (dict(reasons), staged.index_bytes, staged.minus_ones, staged.repairs)
-        return cls(staged.split, shard, staged.heights, staged.widths, *counts)
 
 
 @dataclass(frozen=True)
@@ -82,10 +60,12 @@ def publish(
       statistics: the text of the card's `statistics.json`.
 
     Raises:
-      BuildError: more pairs were rejected, or more examples leak, than `limits` allow, a shard is missing, or the lease
-        was lost (only the process that holds the lease notices that, a remote worker does not).
+      BuildError: more pairs were rejected, or more examples leak, than `limits` allow, a shard is missing or was
+        changed, the lease was lost (only the process that holds the lease notices that, a remote worker does not), or
+        another build has taken the folder (ReplacedBuildError).
     """
     lease.check(workspace.lease)
+    workspace.check()
     written = sorted(written, key=lambda shard: shard.shard.file)
     previous = read_previous(workspace)
     of_rejected, of_duplicates = workspace.refused if previous else (workspace.rejected, workspace.duplicates)
@@ -98,7 +78,7 @@ def publish(
         )
     write_duplicates(findings, workspace, of_duplicates)
     check_leaks(findings, examples, limits.leaks, recipe, workspace, of_duplicates)
-    _check_shards(written, workspace)
+    _check_files(written, previous, workspace)
     manifest = _manifest(written, moments, class_pixels, findings, recipe, rejected, started)
     if previous:  # the lists in their place belong to the data set before, until the manifest is written
         manifest = updated(manifest, previous)
@@ -210,18 +190,30 @@ def check_rejects(rejected: Counter[str], examples: int, max_rejects: float, lis
         )
 
 
-def _check_shards(written: Sequence[WrittenShard], workspace: Workspace) -> None:
-    there = storage.sizes(workspace.root)
-    of_shards = {shard.shard.file: shard.shard.bytes for shard in written}
-    of_indexes = {index.file_name(shard.shard.file): shard.index_bytes for shard in written}
-    for file, expected in (of_shards | of_indexes).items():
-        found = there.get(file)
-        if found != expected:
-            state = "is missing" if found is None else f"has {found:,} bytes"
-            raise BuildError(
-                f"{workspace.final(file)} {state}, and {expected:,} bytes were written: "
-                "another program changed the folder; run the same command again"
-            )
+def _check_files(written: Sequence[WrittenShard], previous: Previous | None, workspace: Workspace) -> None:
+    """Raises BuildError if a shard or an index is missing, or is not as it was written."""
+    there, kept = storage.states(workspace.root), previous.shards if previous else {}
+    for shard in written:
+        is_kept = shard.shard.file in kept
+        cure = "restore it, or build again with --overwrite" if is_kept else "run the same command again"
+        for file, (size, crc) in shard.files.items():
+            difference = _difference(workspace.final(file), size, crc, *there.get(file, (None, None)))
+            if difference:
+                raise BuildError(
+                    f"{workspace.final(file)} {difference}, and {size:,} bytes were written: another program changed "
+                    f"the folder; {cure}"
+                )
+
+
+def _difference(path: str, size: int, crc: int | None, found: int | None, found_crc: int | None) -> str | None:
+    """How a file differs from what was written. The storage of a bucket knows the CRC-32C of its objects; local shards
+    are told by their sizes only, since reading all of them would take long.
+    """
+    if found != size:
+        return "is missing" if found is None else f"has {found:,} bytes"
+    if found_crc is None and not path.endswith(".tfrecord"):
+        found_crc = storage.crc32c_of(path)
+    return None if crc is None or found_crc in (None, crc) else "has other bytes"
 
 
 def _pixel_format(written: Sequence[WrittenShard], recipe: Recipe) -> PixelFormat:

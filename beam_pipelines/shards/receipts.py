@@ -29,13 +29,13 @@ _PLAIN = ("plan_digest", "split", "crc32c", "index_bytes", "index_crc32c", "heig
 class StagedShard:
     """A shard whose pairs are decoded and counted. `class_pixels` is int64[256], the pixels of each train id; `heights`
     and `widths` are (least, largest); `crc32c` is that of the file, `index_bytes` and `index_crc32c` are of its index.
-    `source` is the finished shard that an update may leave as it is.
+    `source` is the finished shard that an update may leave as it is; its `crc32c` is not known.
     """
 
     plan_digest: str
     split: str
     shard: Shard
-    crc32c: int
+    crc32c: int | None
     index_bytes: int
     index_crc32c: int
     moments: Moments

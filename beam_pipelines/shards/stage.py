@@ -112,7 +112,11 @@ def stage_shard(
 
     A shard that an earlier run staged is not staged again, and one that an update takes over as a whole needs no
     staging.
+
+    Raises:
+      BuildError: a file can't be read or written, or another build has taken the folder (ReplacedBuildError).
     """
+    workspace.check()  # before hours of work
     if plan.source and plan.is_whole:
         return staged_whole(plan, plan.source, workspace)
     done = _staged_before(plan, recipe, workspace)

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from beam_pipelines import builder, graph, planner
-from beam_pipelines.files import workspace
+from beam_pipelines.files.recipe_check import finished_build
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.options import BuildSettings, pipeline_options
 from beam_pipelines.report import readable
@@ -28,7 +28,7 @@ def print_preview(settings: DataflowSettings, started: float, console: Console) 
     place = Workspace(settings.build.output)
     console.print(f"dry run: nothing is submitted, and nothing is written to {place.root}", highlight=False)
     build, opened = planner.settled(settings.build)
-    before = workspace.finished_build(place, build.recipe) if build.update else None
+    before = finished_build(place, build.recipe) if build.update else None
     plan = planner.make_plan(build.recipe, place, console, opened, before)
     job = dry_run(build, started)
     _print_command(settings.command, console)
@@ -43,7 +43,7 @@ def print_preview(settings: DataflowSettings, started: float, console: Console) 
 def dry_run(build: BuildSettings, started: float) -> apiclient.Job:
     """Beam's own dry run: the job that would be submitted, with its files on this machine."""
     beam_options = pipeline_options([*build.beam_args, "--dry_run=True"])
-    return builder.make_pipeline(build, beam_options, started).run().job
+    return builder.make_pipeline(build, Workspace(build.output), beam_options, started).run().job
 
 
 def steps(pipeline: protos.Pipeline) -> Iterator[tuple[str, str]]:

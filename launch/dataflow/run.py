@@ -8,7 +8,8 @@ import apache_beam as beam
 from rich.console import Console
 
 from beam_pipelines import builder, progress, report, runners
-from beam_pipelines.files import cloud, workspace
+from beam_pipelines.files import cloud
+from beam_pipelines.files.recipe_check import finished_build
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.options import BuildSettings, pipeline_options
 from beam_pipelines.recipe import input_paths
@@ -39,7 +40,7 @@ def run(settings: DataflowSettings, started: float) -> int:
             f"a job is still writing to {place.root}: wait for it to end, or cancel it at {job.record.page}"
         )
     if job:
-        workspace.finished_build(place, build.recipe)  # raises for another recipe
+        finished_build(place, build.recipe)  # raises for another recipe
         if not settings.wait:
             return _leave(job.record, console)
         job.follow(build.recipe.normalized, console)
@@ -52,7 +53,7 @@ def run(settings: DataflowSettings, started: float) -> int:
 
 def _preview(settings: DataflowSettings, place: Workspace, started: float, console: Console) -> int:
     replaced = settings.build.overwrite or settings.build.update
-    if not replaced and workspace.finished_build(place, settings.build.recipe):
+    if not replaced and finished_build(place, settings.build.recipe):
         console.print(f"{place.root} is already complete: without --dry_run no job would start", highlight=False)
     print_preview(settings, started, console)
     return 0

@@ -26,9 +26,9 @@ from beam_pipelines.pixels.mask_repairs import distinct, nearest_colors, repaire
 from beam_pipelines.pixels.masks import DecodedMask, read_mask
 from beam_pipelines.pixels.stored_masks import StoredMask, open_mask, stored_mask
 from beam_pipelines.rejects import BadInputError
-from beam_pipelines.shards.publish import WrittenShard
 from beam_pipelines.shards.receipts import StagedShard
 from beam_pipelines.shards.survey import check_table, decide
+from beam_pipelines.shards.written import WrittenShard
 from tests.support.builds import SHOWN, build, make_uneven, no_transform
 from tests.support.picture_files import gray_png, saved
 
@@ -268,4 +268,4 @@ def test_receipts_of_masks_without_repairs_are_as_before() -> None:
     assert "repairs" not in staged.to_json()
     repaired_once = replace(staged, repairs={"shift": 3, "nearest_color": 2})
     found = StagedShard.from_json(repaired_once.to_json(), "receipt")
-    assert WrittenShard.of(found, found.shard).repairs == {"nearest_color": 2, "shift": 3}
+    assert WrittenShard.of(found, found.shard, found.crc32c).repairs == {"nearest_color": 2, "shift": 3}
