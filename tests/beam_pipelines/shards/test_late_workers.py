@@ -1,0 +1,272 @@
+"""Workers of a build that come back when another one has taken the folder: they write nothing into it any more."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from beam_pipelines import builder
+from beam_pipelines.errors import ReplacedBuildError
+from beam_pipelines.files import storage
+from beam_pipelines.files.workspace import Workspace
+from beam_pipelines.shards.previous import read_previous
+from tests.support.builds import build, digests, download, make_flat
+from tests.support.faulty_storage import Front
+from tests.support.killed_builds import DAMAGES, FIRST
+from tests.support.late_workers import begin, cut_off, paused_everywhere
+from tests.support.matrix import standing_for
+
+pytestmark = pytest.mark.usefixtures("without_transform")
+
+KINDS = ("other recipe", "changed input", "update")
+ENCODINGS = ("float32", "uint8", "png")
+MOMENTS = ("begun", "staged", "published")
+EACH_ONCE = [
+    ("other recipe", "uint8", "begun"),
+    ("other recipe", "float32", "published"),
+    ("changed input", "png", "staged"),
+    ("update", "float32", "begun"),
+]
+
+
+def command(source: Path, output: object, encoding: str, *more: str, size: str = "16x32") -> tuple[str, ...]:
+    options = ("--labels=camvid11", f"--image_size={size}", "--shards=train=2,val=1", "--direct_num_workers=1")
+    return (f"--input={source}", f"--output={output}", f"--image_encoding={encoding}", *options, *more)
+
+
+def paint(source: Path, name: str, value: int) -> None:
+    """Makes the picture, or another one, one color."""
+    image = np.full((32, 64, 3), value, np.uint8)
+    Image.fromarray(image).save(source / "images" / "train" / f"{name}.png")
+    Image.fromarray(image[..., 0] % 12).save(source / "masks" / "train" / f"{name}.png")
+
+
+def everything(dataset: Path) -> dict[str, str]:
+    """The digest of every file, and the text of the manifest without `timing`."""
+    files = {str(path.relative_to(dataset)): path for path in sorted(dataset.rglob("*")) if path.is_file()}
+    digests = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
+    manifest = json.loads((dataset / "dataset.json").read_text())
+    del manifest["timing"]
+    return digests | {"dataset.json": json.dumps(manifest)}
+
+
+class Scenes:
+    """A build that was begun in `output`, and another one that is to take the folder from it."""
+
+    def __init__(self, folder: Path, kind: str, encoding: str) -> None:
+        self.output, self._alone = folder / "out", folder / "alone"
+        source = make_flat(folder / "in", train=4, val=2)
+        self._source, self._encoding, self._more = source, encoding, ["--update"] if kind == "update" else []
+        if kind == "update":
+            assert build(*command(source, self.output, encoding)) == 0
+            shutil.copytree(self.output, self._alone)
+            paint(source, "train_0001", 7)
+            paint(source, "added", 8)
+        self.begun = begin(*self._command(self.output, size="8x16" if kind == "other recipe" else "16x32"))
+        if kind == "other recipe":
+            self._more.append("--overwrite")
+        else:
+            paint(source, "train_0002", 9)
+            paint(source, "added", 10)
+
+    def _command(self, output: Path, size: str = "16x32") -> tuple[str, ...]:
+        return command(self._source, output, self._encoding, *self._more, size=size)
+
+    def build(self) -> int:
+        return build(*self._command(self.output))
+
+    def undisturbed(self) -> dict[str, str]:
+        assert build(*self._command(self._alone)) == 0
+        return everything(self._alone)
+
+
+@contextlib.contextmanager
+def coming_back(moment: str, late: Callable[[], None]) -> Iterator[None]:
+    """Calls `late` when a build in the block has begun or staged its shards, or after the block."""
+    execute = builder.execute
+
+    def begun(*given):
+        late()
+        return execute(*given)
+
+    def staged(place: Workspace):
+        late()
+        return read_previous(place)
+
+    with pytest.MonkeyPatch.context() as patch:
+        if moment == "begun":
+            patch.setattr(builder, "execute", begun)
+        if moment == "staged":
+            patch.setattr("beam_pipelines.shards.publish.read_previous", staged)
+        yield
+    if moment == "published":
+        late()
+
+
+@pytest.mark.parametrize(
+    ("kind", "encoding", "moment"), standing_for(EACH_ONCE, itertools.product(KINDS, ENCODINGS, MOMENTS))
+)
+def test_workers_that_come_back_change_nothing(tmp_path: Path, kind: str, encoding: str, moment: str) -> None:
+    """Each was paused amid its pictures, or after it looked whether it may rename a file, and before it did that."""
+    scenes, told = Scenes(tmp_path, kind, encoding), list[BaseException | None]()
+
+    def come_back() -> None:
+        told.extend(worker.go_on() for worker in workers)
+        for plan in scenes.begun.plans:
+            with pytest.raises(ReplacedBuildError):
+                scenes.begun.stage(plan)
+
+    with cut_off():
+        workers = scenes.begun.workers()
+        with coming_back(moment, come_back):
+            assert scenes.build() == 0
+    assert len(told) == len(workers) >= 8
+    for error in told:
+        assert isinstance(error, ReplacedBuildError), error
+        assert re.match(f"another build has taken {scenes.output}, or has cleared it up, since this one", str(error))
+    assert everything(scenes.output) == scenes.undisturbed()
+
+
+def test_a_whole_job_that_nobody_canceled_changes_nothing(tmp_path: Path) -> None:
+    """It runs as the other build begins, and reads that one's plan."""
+    scenes, told = Scenes(tmp_path, "other recipe", "uint8"), list[object]()
+
+    def run() -> None:
+        with pytest.raises(Exception, match="ReplacedBuildError: another build has taken") as caught:
+            scenes.begun.pipeline.run().wait_until_finish()
+        told.append(caught.value)
+
+    with coming_back("begun", run):
+        assert scenes.build() == 0
+    assert told
+    assert everything(scenes.output) == scenes.undisturbed()
+
+
+def die_amid(path: str, place: Workspace) -> None:
+    """Leaves what a worker leaves that is killed while it writes a file."""
+    folder = Path(place.root, "_build", "temporary")
+    before = {*folder.rglob("*.tmp")}
+    with contextlib.suppress(KeyError), place.writing(path) as file:
+        file.write(b"half of it")
+        file.flush()
+        (temporary,) = {*folder.rglob("*.tmp")} - before
+        raise KeyError
+    temporary.write_bytes(b"half of it")
+
+
+def test_what_a_worker_leaves_that_died_neither_stays_nor_stops_a_build(tmp_path: Path) -> None:
+    """It died when the build that had taken its folder had ended, and had deleted `_build`."""
+    source, output = make_flat(tmp_path / "in", train=4, val=2), tmp_path / "out"
+    arguments, place = command(source, output, "uint8"), Workspace(str(output))
+    assert build(*arguments) == 0
+    whole = everything(output)
+    for option in ("--overwrite", "--update"):
+        for path in (place.final(FIRST), place.index(FIRST), place.staged_receipt(FIRST)):
+            die_amid(path, place)
+        assert len([*(output / "_build").rglob("*.tmp")]) == 3
+        assert build(*arguments) == 0, "it is complete"
+        assert build(*arguments, option) == 0
+        assert everything(output) == whole
+        assert not (output / "_build").exists()
+
+
+@pytest.mark.parametrize("name", ["mine.tmp", "temporary/mine.tmp", "token/mine", "temporary/a.0123456789abc.tmp"])
+def test_files_of_others_in_its_place_are_no_workers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    source, path = make_flat(tmp_path / "in", train=4, val=2), tmp_path / "out" / "_build" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("mine")
+    assert build(*command(source, tmp_path / "out", "uint8")) == 1
+    assert f"_build/{name}" in capsys.readouterr().err
+    assert path.read_text() == "mine"
+
+
+# --- what is damaged all the same is found at publishing
+
+
+@contextlib.contextmanager
+def damaged_before_publishing(path: str) -> Iterator[list[bytes]]:
+    """-> what was there before."""
+    sound: list[bytes] = []
+
+    def damage() -> None:
+        sound.append(storage.read_bytes(path) or b"")
+        storage.write(path, DAMAGES["flipped"](sound[0]))
+
+    with coming_back("staged", damage):
+        yield sound
+
+
+def test_other_bytes_of_the_same_length_are_not_published(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, output = make_flat(tmp_path / "in", train=4, val=2), tmp_path / "out"
+    arguments, path = command(source, output, "float32"), Workspace(str(output)).index(FIRST)
+    with damaged_before_publishing(path) as sound:
+        assert build(*arguments) == 1
+    assert capsys.readouterr().err == (
+        f"error: {path} has other bytes, and {Path(path).stat().st_size:,} bytes were written: another program changed "
+        "the folder; run the same command again\n"
+    )
+    assert not (output / "dataset.json").exists()
+    assert build(*arguments) == 0
+    assert Path(path).read_bytes() == sound[0]
+
+
+def test_an_index_that_is_damaged_in_an_update_is_written_again(tmp_path: Path) -> None:
+    """That of a shard which is normalized again, and has no receipt of its staging."""
+    source, output, alone = make_flat(tmp_path / "in", train=4, val=2), tmp_path / "out", tmp_path / "alone"
+    assert build(*command(source, output, "float32")) == 0
+    shutil.copytree(output, alone)
+    paint(source, "added", 8)
+    with damaged_before_publishing(Workspace(str(output)).index("train-00002-of-00002.tfrecord")):
+        assert build(*command(source, output, "float32", "--update")) == 1
+    for folder in (output, alone):
+        assert build(*command(source, folder, "float32", "--update")) == 0
+    assert everything(output) == everything(alone)
+
+
+# --- a bucket
+
+
+def test_in_a_bucket_workers_that_come_back_change_nothing(tmp_path: Path, bucket: str, front: Front) -> None:
+    source, output = make_flat(tmp_path / "in", train=4, val=2), f"{bucket}/late/out"
+    begun = begin(*command(source, output, "uint8", size="8x16"))
+    with cut_off():
+        workers = paused_everywhere(lambda _: begun.stage(begun.plans[0]))
+        asked = len(front.lines)
+        begun.stage(begun.plans[1])
+        lines = front.lines[asked:]
+        assert build(*command(source, output, "uint8", "--overwrite")) == 0
+        errors = [worker.go_on() for worker in workers]
+    assert len(errors) == 3
+    assert all(isinstance(error, ReplacedBuildError) for error in errors), errors
+    assert build(*command(source, tmp_path / "alone", "uint8")) == 0
+    made, alone = download(output, tmp_path / "made"), tmp_path / "alone"
+    assert everything(made).keys() == everything(alone).keys()
+    assert digests(made) == digests(alone)
+    looks = [line for line in lines if "/_build/token/" in line]
+    assert len(looks) == 4, "before the work, and for each of three files"
+
+
+def test_in_a_bucket_the_checksums_of_shards_are_compared(
+    tmp_path: Path, bucket: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = f"{bucket}/damaged/out"
+    arguments, path = command(make_flat(tmp_path / "in", train=4, val=2), output, "uint8"), f"{output}/{FIRST}"
+    with damaged_before_publishing(path) as sound:
+        assert build(*arguments) == 1
+    assert f"{FIRST} has other bytes, and" in capsys.readouterr().err
+    assert not storage.exists(f"{output}/dataset.json")
+    assert build(*arguments) == 0
+    assert f"building again what an earlier run left damaged (other bytes 1): {FIRST}" in capsys.readouterr().out
+    assert storage.read_bytes(path) == sound[0]

@@ -1,0 +1,167 @@
+"""Builds whose launcher has gone, and workers of theirs that were cut off and come back when another build is there."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+import pytest
+from apache_beam.io.filesystems import FileSystems
+from rich.console import Console
+
+from beam_pipelines import builder
+from beam_pipelines.card.indexes import statistics_of_shard
+from beam_pipelines.card.statistics import Statistics
+from beam_pipelines.card.statistics_file import to_json
+from beam_pipelines.contract.moments import Moments
+from beam_pipelines.files import names, storage
+from beam_pipelines.files.workspace import Workspace
+from beam_pipelines.options import parse_build
+from beam_pipelines.recipe import Recipe
+from beam_pipelines.shards.duplicate_search import Findings
+from beam_pipelines.shards.finish import finish_shard
+from beam_pipelines.shards.plan import ShardPlan, read_plan
+from beam_pipelines.shards.publish import Limits, publish
+from beam_pipelines.shards.receipts import StagedShard
+from beam_pipelines.shards.stage import file_reader, stage_shard
+from beam_pipelines.shards.written import WrittenShard
+
+_PATIENCE = 60  # seconds, for a step of a worker
+_RENAMED = 4  # files of a data set without duplicates: the rejected pairs, statistics, digest and manifest
+
+
+class Worker(threading.Thread):
+    """Does `work`, which gets this worker and may call `pause`. It is paused before its `renames`-th renaming, too."""
+
+    def __init__(self, work: Callable[[Worker], object], renames: int = 0) -> None:
+        super().__init__(daemon=True)
+        self._work, self._renames = work, renames
+        self._at_rest, self._released = threading.Event(), threading.Event()
+        self.is_paused = False
+        self.error: BaseException | None = None
+        self.start()
+        assert self._at_rest.wait(_PATIENCE)
+
+    def run(self) -> None:
+        try:
+            self._work(self)
+        except BaseException as error:
+            self.error = error
+        self._at_rest.set()
+
+    def pause(self) -> None:
+        """Until `go_on`, the first time that it is called."""
+        self.is_paused = True
+        self._at_rest.set()
+        assert self._released.wait(_PATIENCE)
+
+    def before_renaming(self) -> None:
+        self._renames -= 1
+        if self._renames == 0:
+            self.pause()
+
+    def go_on(self) -> BaseException | None:
+        """-> the error with which it ends."""
+        self._released.set()
+        self.join(_PATIENCE)
+        assert not self.is_alive()
+        return self.error
+
+
+@contextlib.contextmanager
+def cut_off() -> Iterator[None]:
+    """Workers are paused between looking whether they may rename a file, and renaming it."""
+    rename = FileSystems.rename
+
+    def late(sources: list[str], targets: list[str]) -> None:
+        worker = threading.current_thread()
+        if isinstance(worker, Worker):
+            worker.before_renaming()
+        rename(sources, targets)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FileSystems, "rename", staticmethod(late))
+        yield
+
+
+def paused_everywhere(work: Callable[[Worker], object]) -> list[Worker]:
+    """Workers that do the same, paused before the first renaming, the second and so on; another one does it whole."""
+    workers: list[Worker] = []
+    for renames in itertools.count(1):
+        worker = Worker(work, renames)
+        if not worker.is_paused:
+            assert worker.error is None, worker.error
+            return workers
+        workers.append(worker)
+    raise AssertionError
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A build that was planned and that nobody waits for; its pipeline has not run."""
+
+    recipe: Recipe
+    place: Workspace
+    plans: Sequence[ShardPlan]
+    pipeline: beam.Pipeline
+
+    def stage(self, plan: ShardPlan, on_pair: Callable[..., None] = lambda *_: None) -> StagedShard:
+        with contextlib.closing(file_reader(self.recipe)) as reader:
+            return stage_shard(plan, self.recipe, self.place, reader, on_pair)
+
+    def finish(self, staged: StagedShard, moments: Moments) -> WrittenShard:
+        if not self.recipe.normalized:
+            return WrittenShard.of(staged, staged.shard, staged.crc32c)
+        return finish_shard(staged, moments, self.recipe, self.place)
+
+    def publish(self, staged: Sequence[StagedShard], written: Sequence[WrittenShard], moments: Moments) -> None:
+        classes = self.recipe.labels.num_classes
+        pixels = defaultdict[str, Any](int)
+        statistics = defaultdict[str, Statistics](lambda: Statistics.zero(classes))
+        for shard, each in zip(staged, written, strict=True):
+            pixels[shard.split] = pixels[shard.split] + shard.class_pixels
+            statistics[shard.split] += statistics_of_shard(each.shard.file, self.place, classes)
+        counted = (dict(pixels), to_json(statistics), Findings())
+        publish(written, moments, *counted, self.recipe, self.place, Limits(0, 1), time.time())
+
+    def moments_of(self, staged: Sequence[StagedShard]) -> Moments:
+        of_split = (shard.moments for shard in staged if shard.split == self.recipe.moments_split)
+        return sum(of_split, Moments.zero())
+
+    def workers(self) -> list[Worker]:
+        """Stages and finishes all shards, and leaves a worker amid the pictures of a shard, and before each renaming
+        for a shard and for the data set.
+        """
+        first = next(plan for plan in self.plans if not plan.is_whole and not plan.source)
+        workers = [Worker(lambda worker: self.stage(first, lambda *_: worker.pause()))]
+        workers += paused_everywhere(lambda _: self.stage(first))
+        staged = [self.stage(plan) for plan in self.plans]
+        moments = self.moments_of(staged)
+        workers += paused_everywhere(lambda _: self.finish(staged[0], moments))
+        written = [self.finish(shard, moments) for shard in staged]
+        publishing = [
+            Worker(lambda _: self.publish(staged, written, moments), renames) for renames in range(1, _RENAMED + 1)
+        ]
+        assert all(worker.is_paused for worker in publishing), [worker.error for worker in publishing]
+        return [*workers, *publishing]
+
+
+def begin(*arguments: object) -> Begun:
+    """Begins the build that the command with these arguments makes."""
+    settings = parse_build([*map(str, arguments), "--no_transform_fn"])
+    pipelines = []
+
+    def leave(pipeline: beam.Pipeline, *_: object) -> None:
+        pipelines.append(pipeline)
+
+    assert builder.build(settings, time.time(), Console(quiet=True), leave) == 0
+    (token,) = storage.sizes(storage.join(settings.output, names.TOKENS))
+    place = Workspace(settings.output, token)
+    return Begun(settings.recipe, place, [*read_plan(place.plan)], *pipelines)
