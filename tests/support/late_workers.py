@@ -13,7 +13,6 @@ from typing import Any
 
 import apache_beam as beam
 import pytest
-from apache_beam.io.filesystems import FileSystems
 from rich.console import Console
 
 from beam_pipelines import builder
@@ -34,15 +33,17 @@ from beam_pipelines.shards.stage import file_reader, stage_shard
 from beam_pipelines.shards.written import WrittenShard
 
 _PATIENCE = 60  # seconds, for a step of a worker
-_RENAMED = 4  # files of a data set without duplicates: the rejected pairs, statistics, digest and manifest
+_LOOKS = 5  # of publishing: at its beginning, and for the rejected pairs, statistics, digest and manifest
 
 
 class Worker(threading.Thread):
-    """Does `work`, which gets this worker and may call `pause`. It is paused before its `renames`-th renaming, too."""
+    """Does `work`, which gets this worker and may call `pause`. It is also paused when it has seen for the `looks`-th
+    time that the folder is that of its build.
+    """
 
-    def __init__(self, work: Callable[[Worker], object], renames: int = 0) -> None:
+    def __init__(self, work: Callable[[Worker], object], looks: int = 0) -> None:
         super().__init__(daemon=True)
-        self._work, self._renames = work, renames
+        self._work, self._looks = work, looks
         self._at_rest, self._released = threading.Event(), threading.Event()
         self.is_paused = False
         self.error: BaseException | None = None
@@ -62,9 +63,9 @@ class Worker(threading.Thread):
         self._at_rest.set()
         assert self._released.wait(_PATIENCE)
 
-    def before_renaming(self) -> None:
-        self._renames -= 1
-        if self._renames == 0:
+    def has_looked(self) -> None:
+        self._looks -= 1
+        if self._looks == 0:
             self.pause()
 
     def go_on(self) -> BaseException | None:
@@ -77,25 +78,25 @@ class Worker(threading.Thread):
 
 @contextlib.contextmanager
 def cut_off() -> Iterator[None]:
-    """Workers are paused between looking whether they may rename a file, and renaming it."""
-    rename = FileSystems.rename
+    """Workers are paused between looking whether they may write, and writing: before a file is begun or renamed."""
+    check = Workspace.check
 
-    def late(sources: list[str], targets: list[str]) -> None:
+    def late(place: Workspace) -> None:
+        check(place)
         worker = threading.current_thread()
         if isinstance(worker, Worker):
-            worker.before_renaming()
-        rename(sources, targets)
+            worker.has_looked()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FileSystems, "rename", staticmethod(late))
+        patch.setattr(Workspace, "check", late)
         yield
 
 
 def paused_everywhere(work: Callable[[Worker], object]) -> list[Worker]:
-    """Workers that do the same, paused before the first renaming, the second and so on; another one does it whole."""
+    """Workers that do the same, paused after the first look, the second and so on; another one does it whole."""
     workers: list[Worker] = []
-    for renames in itertools.count(1):
-        worker = Worker(work, renames)
+    for looks in itertools.count(1):
+        worker = Worker(work, looks)
         if not worker.is_paused:
             assert worker.error is None, worker.error
             return workers
@@ -136,8 +137,8 @@ class Begun:
         return sum(of_split, Moments.zero())
 
     def workers(self) -> list[Worker]:
-        """Stages and finishes all shards, and leaves a worker amid the pictures of a shard, and before each renaming
-        for a shard and for the data set.
+        """Stages and finishes all shards, and leaves a worker amid the pictures of a shard, and at each place where one
+        has looked whether it may write.
         """
         first = next(plan for plan in self.plans if not plan.is_whole and not plan.source)
         workers = [Worker(lambda worker: self.stage(first, lambda *_: worker.pause()))]
@@ -146,9 +147,7 @@ class Begun:
         moments = self.moments_of(staged)
         workers += paused_everywhere(lambda _: self.finish(staged[0], moments))
         written = [self.finish(shard, moments) for shard in staged]
-        publishing = [
-            Worker(lambda _: self.publish(staged, written, moments), renames) for renames in range(1, _RENAMED + 1)
-        ]
+        publishing = [Worker(lambda _: self.publish(staged, written, moments), looks + 1) for looks in range(_LOOKS)]
         assert all(worker.is_paused for worker in publishing), [worker.error for worker in publishing]
         return [*workers, *publishing]
 
