@@ -46,6 +46,7 @@ sys.exit(main([*arguments, "--direct_num_workers=1"]))
 """
 # What a build writes, from the first file to the last.
 STAGES = (
+    "_build/token/",
     "_build/journal.json",
     "_build/recipe.json",
     "_build/pairing.jsonl",
@@ -72,6 +73,8 @@ _REQUESTS = (
     "GET /download/.*/masks/",
     "(POST|PUT) /upload/.*/_build/lease",
     "(POST|PUT) /upload/.*/plan.jsonl",
+    "(POST|PUT) /upload/.*/_build/token/",
+    "GET /storage/.*/_build/token/",
     "GET /download/.*/plan.jsonl",
     "(POST|PUT) /upload/.*/staged/",
     "GET /download/.*/staged/",

@@ -16,9 +16,10 @@ import pytest
 from PIL import Image
 
 from beam_pipelines import builder
-from beam_pipelines.errors import ReplacedBuildError
+from beam_pipelines.errors import BuildError, ReplacedBuildError
 from beam_pipelines.files import storage
 from beam_pipelines.files.workspace import Workspace
+from beam_pipelines.shards import ownership
 from beam_pipelines.shards.previous import read_previous
 from tests.support.builds import build, digests, download, make_flat
 from tests.support.faulty_storage import Front
@@ -150,6 +151,31 @@ def test_a_whole_job_that_nobody_canceled_changes_nothing(tmp_path: Path) -> Non
         assert scenes.build() == 0
     assert told
     assert everything(scenes.output) == scenes.undisturbed()
+
+
+def test_what_a_late_worker_would_delete_stays(tmp_path: Path) -> None:
+    """The list of duplicates, if it found none, and the receipt of a staged shard that it can't read."""
+    of_late, path = ownership.take(Workspace(str(tmp_path))), tmp_path / "duplicates.jsonl"
+    of_late.delete(str(path))
+    of_late.write(str(path), b"late")
+    of_late.delete(str(path))
+    assert not path.exists()
+    place = ownership.take(Workspace(str(tmp_path)))
+    place.write(str(path), b"ours")
+    with pytest.raises(ReplacedBuildError):
+        of_late.delete(str(path))
+    assert path.read_bytes() == b"ours"
+
+
+def test_an_error_of_a_build_that_has_its_folder_stays_what_it_was(tmp_path: Path) -> None:
+    place = ownership.take(Workspace(str(tmp_path)))
+    (tmp_path / "dataset.json").mkdir()
+    with pytest.raises(BuildError, match="directory") as caught:
+        place.write(place.manifest, b"{}")
+    assert type(caught.value) is BuildError
+    ownership.take(Workspace(str(tmp_path)))
+    with pytest.raises(ReplacedBuildError):
+        place.write(place.manifest, b"{}")
 
 
 def die_amid(path: str, place: Workspace) -> None:
