@@ -44,6 +44,7 @@ class Worker(threading.Thread):
     def __init__(self, work: Callable[[Worker], object], looks: int = 0) -> None:
         super().__init__(daemon=True)
         self._work, self._looks = work, looks
+        self.is_at_its_beginning = looks == 1
         self._at_rest, self._released = threading.Event(), threading.Event()
         self.is_paused = False
         self.error: BaseException | None = None
