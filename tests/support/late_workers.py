@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
+import json
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from beam_pipelines import builder
@@ -27,6 +32,7 @@ from beam_pipelines.recipe import Recipe
 from beam_pipelines.shards.duplicate_search import Findings
 from beam_pipelines.shards.finish import finish_shard
 from beam_pipelines.shards.plan import ShardPlan, read_plan
+from beam_pipelines.shards.previous import read_previous
 from beam_pipelines.shards.publish import Limits, publish
 from beam_pipelines.shards.receipts import StagedShard
 from beam_pipelines.shards.stage import file_reader, stage_shard
@@ -165,3 +171,48 @@ def begin(*arguments: object) -> Begun:
     (token,) = storage.sizes(storage.join(settings.output, names.TOKENS))
     place = Workspace(settings.output, token)
     return Begun(settings.recipe, place, [*read_plan(place.plan)], *pipelines)
+
+
+def command(source: Path, output: object, encoding: str, *more: str, size: str = "16x32") -> tuple[str, ...]:
+    options = ("--labels=camvid11", f"--image_size={size}", "--shards=train=2,val=1", "--direct_num_workers=1")
+    return (f"--input={source}", f"--output={output}", f"--image_encoding={encoding}", *options, *more)
+
+
+def paint(source: Path, name: str, value: int) -> None:
+    """Makes the picture, or another one, one color."""
+    image = np.full((32, 64, 3), value, np.uint8)
+    Image.fromarray(image).save(source / "images" / "train" / f"{name}.png")
+    Image.fromarray(image[..., 0] % 12).save(source / "masks" / "train" / f"{name}.png")
+
+
+def everything(dataset: Path) -> dict[str, str]:
+    """The digest of every file, and the text of the manifest without `timing`."""
+    files = {str(path.relative_to(dataset)): path for path in sorted(dataset.rglob("*")) if path.is_file()}
+    digests = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
+    manifest = json.loads((dataset / "dataset.json").read_text())
+    del manifest["timing"]
+    return digests | {"dataset.json": json.dumps(manifest)}
+
+
+@contextlib.contextmanager
+def coming_back(moment: str, late: Callable[[], None]) -> Iterator[None]:
+    """Calls `late` when a build in the block has begun or staged its shards, or after the block."""
+    execute = builder.execute
+
+    def begun(*given):
+        late()
+        return execute(*given)
+
+    def staged(place: Workspace):
+        if not isinstance(threading.current_thread(), Worker):
+            late()
+        return read_previous(place)
+
+    with pytest.MonkeyPatch.context() as patch:
+        if moment == "begun":
+            patch.setattr(builder, "execute", begun)
+        if moment == "staged":
+            patch.setattr("beam_pipelines.shards.publish.read_previous", staged)
+        yield
+    if moment == "published":
+        late()

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
-import json
 import re
 import shutil
-import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from beam_pipelines import builder
 from beam_pipelines.errors import BuildError, ReplacedBuildError
-from beam_pipelines.files import storage
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.shards import ownership
-from beam_pipelines.shards.previous import read_previous
 from tests.support.builds import build, digests, download, make_flat
 from tests.support.faulty_storage import Front
-from tests.support.killed_builds import DAMAGES, FIRST
-from tests.support.late_workers import Worker, begin, cut_off, paused_everywhere
+from tests.support.killed_builds import FIRST
+from tests.support.late_workers import (
+    Worker,
+    begin,
+    coming_back,
+    command,
+    cut_off,
+    everything,
+    paint,
+    paused_everywhere,
+)
 from tests.support.matrix import standing_for
 
 pytestmark = pytest.mark.usefixtures("without_transform")
@@ -39,27 +39,6 @@ EACH_ONCE = [
     ("changed input", "png", "staged"),
     ("update", "float32", "begun"),
 ]
-
-
-def command(source: Path, output: object, encoding: str, *more: str, size: str = "16x32") -> tuple[str, ...]:
-    options = ("--labels=camvid11", f"--image_size={size}", "--shards=train=2,val=1", "--direct_num_workers=1")
-    return (f"--input={source}", f"--output={output}", f"--image_encoding={encoding}", *options, *more)
-
-
-def paint(source: Path, name: str, value: int) -> None:
-    """Makes the picture, or another one, one color."""
-    image = np.full((32, 64, 3), value, np.uint8)
-    Image.fromarray(image).save(source / "images" / "train" / f"{name}.png")
-    Image.fromarray(image[..., 0] % 12).save(source / "masks" / "train" / f"{name}.png")
-
-
-def everything(dataset: Path) -> dict[str, str]:
-    """The digest of every file, and the text of the manifest without `timing`."""
-    files = {str(path.relative_to(dataset)): path for path in sorted(dataset.rglob("*")) if path.is_file()}
-    digests = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
-    manifest = json.loads((dataset / "dataset.json").read_text())
-    del manifest["timing"]
-    return digests | {"dataset.json": json.dumps(manifest)}
 
 
 class Scenes:
@@ -90,30 +69,6 @@ class Scenes:
     def undisturbed(self) -> dict[str, str]:
         assert build(*self._command(self._alone)) == 0
         return everything(self._alone)
-
-
-@contextlib.contextmanager
-def coming_back(moment: str, late: Callable[[], None]) -> Iterator[None]:
-    """Calls `late` when a build in the block has begun or staged its shards, or after the block."""
-    execute = builder.execute
-
-    def begun(*given):
-        late()
-        return execute(*given)
-
-    def staged(place: Workspace):
-        if not isinstance(threading.current_thread(), Worker):
-            late()
-        return read_previous(place)
-
-    with pytest.MonkeyPatch.context() as patch:
-        if moment == "begun":
-            patch.setattr(builder, "execute", begun)
-        if moment == "staged":
-            patch.setattr("beam_pipelines.shards.publish.read_previous", staged)
-        yield
-    if moment == "published":
-        late()
 
 
 @pytest.mark.parametrize(
@@ -155,6 +110,21 @@ def test_a_whole_job_that_nobody_canceled_changes_nothing(tmp_path: Path) -> Non
         assert scenes.build() == 0
     assert told
     assert everything(scenes.output) == scenes.undisturbed()
+
+
+def test_a_worker_of_the_build_itself_writes_nothing_when_that_has_ended(tmp_path: Path) -> None:
+    source, output, workers = make_flat(tmp_path / "in", train=4, val=2), tmp_path / "out", list[Worker]()
+
+    def be_late() -> None:
+        (token,) = (output / "_build" / "token").iterdir()
+        place = Workspace(str(output), token.name)
+        workers.append(Worker(lambda _: place.write(place.final(FIRST), b"late"), looks=1))
+
+    with cut_off(), coming_back("staged", be_late):
+        assert build(*command(source, output, "uint8")) == 0
+    before = everything(output)
+    assert [type(worker.go_on()) for worker in workers] == [ReplacedBuildError]
+    assert everything(output) == before
 
 
 def test_what_a_late_worker_would_delete_stays(tmp_path: Path) -> None:
@@ -222,52 +192,6 @@ def test_files_of_others_in_its_place_are_no_workers(
     assert path.read_text() == "mine"
 
 
-# --- what is damaged all the same is found at publishing
-
-
-@contextlib.contextmanager
-def damaged_before_publishing(path: str) -> Iterator[list[bytes]]:
-    """-> what was there before."""
-    sound: list[bytes] = []
-
-    def damage() -> None:
-        sound.append(storage.read_bytes(path) or b"")
-        storage.write(path, DAMAGES["flipped"](sound[0]))
-
-    with coming_back("staged", damage):
-        yield sound
-
-
-def test_other_bytes_of_the_same_length_are_not_published(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source, output = make_flat(tmp_path / "in", train=4, val=2), tmp_path / "out"
-    arguments, path = command(source, output, "float32"), Workspace(str(output)).index(FIRST)
-    with damaged_before_publishing(path) as sound:
-        assert build(*arguments) == 1
-    assert capsys.readouterr().err == (
-        f"error: {path} has other bytes, and {Path(path).stat().st_size:,} bytes were written: another program changed "
-        "the folder; run the same command again\n"
-    )
-    assert not (output / "dataset.json").exists()
-    assert build(*arguments) == 0
-    assert Path(path).read_bytes() == sound[0]
-
-
-def test_an_index_that_is_damaged_in_an_update_is_written_again(tmp_path: Path) -> None:
-    """That of a shard which is normalized again, and has no receipt of its staging."""
-    source, output, alone = make_flat(tmp_path / "in", train=4, val=2), tmp_path / "out", tmp_path / "alone"
-    assert build(*command(source, output, "float32")) == 0
-    shutil.copytree(output, alone)
-    paint(source, "added", 8)
-    with damaged_before_publishing(Workspace(str(output)).index("train-00002-of-00002.tfrecord")):
-        assert build(*command(source, output, "float32", "--update")) == 1
-    for folder in (output, alone):
-        assert build(*command(source, folder, "float32", "--update")) == 0
-    assert everything(output) == everything(alone)
-
-
-# --- a bucket
-
-
 def test_in_a_bucket_workers_that_come_back_change_nothing(tmp_path: Path, bucket: str, front: Front) -> None:
     source, output = make_flat(tmp_path / "in", train=4, val=2), f"{bucket}/late/out"
     begun = begin(*command(source, output, "uint8", size="8x16"))
@@ -286,17 +210,3 @@ def test_in_a_bucket_workers_that_come_back_change_nothing(tmp_path: Path, bucke
     assert digests(made) == digests(alone)
     looks = [line for line in lines if "/_build/token/" in line]
     assert len(looks) == 4, "before the work, and for each of three files"
-
-
-def test_in_a_bucket_the_checksums_of_shards_are_compared(
-    tmp_path: Path, bucket: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    output = f"{bucket}/damaged/out"
-    arguments, path = command(make_flat(tmp_path / "in", train=4, val=2), output, "uint8"), f"{output}/{FIRST}"
-    with damaged_before_publishing(path) as sound:
-        assert build(*arguments) == 1
-    assert f"{FIRST} has other bytes, and" in capsys.readouterr().err
-    assert not storage.exists(f"{output}/dataset.json")
-    assert build(*arguments) == 0
-    assert f"building again what an earlier run left damaged (other bytes 1): {FIRST}" in capsys.readouterr().out
-    assert storage.read_bytes(path) == sound[0]
