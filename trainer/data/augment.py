@@ -30,7 +30,8 @@ class Operation(Protocol):
 
         Args:
           image: float32[h, w, 3], normalized; the first operation may get it as `records.Unnormalized`, of which it
-            should take only the pixels that it needs.
+            should take only the pixels that it needs. Or uint8[h, w, 3], pixels before normalization, if the operation
+            only moves pixels.
           mask: uint8[h, w].
           seed: int64[2].
           focus: float32[2], a point (y, x), as fractions of height and width, that a crop contains; -1 or None for
@@ -48,10 +49,15 @@ class Target:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """A row of the table: `make` turns the value of `option` into an operation, or None if it would change nothing."""
+    """A row of the table: `make` turns the value of `option` into an operation, or None if it would change nothing.
+
+    Attributes:
+      only_moves: whether the operation of a value computes no colors, so that it takes pixels before normalization.
+    """
 
     option: Option
     make: Callable[[Any, Target], Operation | None]
+    only_moves: Callable[[Any], bool]
 
 
 def random_scale(limits: tuple[float, float], target: Target) -> Operation:
@@ -64,11 +70,12 @@ def random_scale(limits: tuple[float, float], target: Target) -> Operation:
     from trainer.data import geometry
 
     least, most = limits
+    take = geometry.crop if least == most == 1 else geometry.cut
 
     def operation(image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor, focus: tf.Tensor | None = None) -> Pair:
         numbers = tf.random.stateless_uniform([3], seed)
         zoom = least * (most / least) ** numbers[0]
-        return geometry.cut(image, mask, geometry.window_of(tf.shape(mask), target.size, zoom, numbers[1:], focus))
+        return take(image, mask, geometry.window_of(tf.shape(mask), target.size, zoom, numbers[1:], focus))
 
     return operation
 
@@ -116,6 +123,7 @@ AUGMENTATIONS = (
             aliases=("scale",),
         ),
         random_scale,
+        only_moves=lambda limits: limits[0] == limits[1] == 1,
     ),
     Augmentation(
         Option(
@@ -125,10 +133,12 @@ AUGMENTATIONS = (
             help="largest random change of brightness, contrast and saturation; hue changes by a tenth of it",
         ),
         random_color,
+        only_moves=lambda strength: not strength,
     ),
     Augmentation(
         Option("flip", type=arguments.number(0, most=1), default=0.5, help="probability of a horizontal flip"),
         random_flip,
+        only_moves=lambda probability: True,
     ),
 )
 
@@ -155,6 +165,11 @@ def make_augment(target: Target, values: Mapping[str, Any]) -> Operation:
     return augment
 
 
+def only_moves(values: Mapping[str, Any]) -> bool:
+    """Whether augmentation with these values computes no colors. It then takes uint8 images, too, if none is padded."""
+    return all(row.only_moves(values[row.option.name]) for row in AUGMENTATIONS)
+
+
 def make_center_crop(size: tuple[int, int]) -> Operation:
     """Crops an image to (height, width) `size`, at its center or around the focus, and pads a smaller image.
 
@@ -168,6 +183,6 @@ def make_center_crop(size: tuple[int, int]) -> Operation:
         del seed
         middle = tf.constant([0.5, 0.5])
         window = geometry.window_of(tf.shape(mask), size, tf.constant(1.0), middle, focus)
-        return geometry.pad(*geometry.cut(image, mask, window), size, middle)
+        return geometry.pad(*geometry.crop(image, mask, window), size, middle)
 
     return crop

@@ -15,7 +15,7 @@ from trainer.data.dataset import Split
 from trainer.data.mixture import alternation
 from trainer.data.order import Leaf, Order, files_of
 from trainer.data.pipeline import CORES, untuned
-from trainer.data.records import lazy_parser, pixel_parser
+from trainer.data.records import lazy_parser, pixel_parser, stored_parser
 from trainer.data.training_set import TrainingSet, read_places
 
 _BATCHES_AHEAD = 2  # AUTOTUNE would hold ten or more, which is no faster and leaves the processor's cache
@@ -77,7 +77,13 @@ class _Part:
 
 @tf.autograph.experimental.do_not_convert
 def training_batches(
-    training: TrainingSet, epochs: Epochs, *, start: tuple[int, int], cache_mib: float, augment: Operation | None
+    training: TrainingSet,
+    epochs: Epochs,
+    *,
+    start: tuple[int, int],
+    cache_mib: float,
+    augment: Operation | None,
+    normalized: bool = True,
 ) -> tf.data.Dataset:
     """Endless batches {image float32[batch, h, w, 3], mask uint8[batch, h, w]} from (epoch, step) `start` on.
 
@@ -86,12 +92,16 @@ def training_batches(
     epoch has the share of each, exactly; unless sampling is class-uniform, each example of a data set is drawn once
     before any is drawn again.
 
+    Args:
+      normalized: False leaves normalization to the caller, see `records.normalize`: images are uint8 then, a quarter of
+        the bytes. The data sets have to store pixels, and the augmentation has to take them.
+
     Raises:
       DatasetError: a data set has no image in an epoch; or sampling is class-uniform, and the index of a shard is
         missing or damaged.
     """
     parts = epochs.parts(training)
-    normalization = training.manifest.moments.normalization
+    normalization = training.manifest.moments.normalization if normalized else None
     turns = alternation([part.count for part in parts])
     done = np.bincount(turns[: start[1] * epochs.batch], minlength=len(parts))
     streams = [
@@ -113,19 +123,22 @@ def _mixed(streams: list[tf.data.Dataset], turns: np.ndarray, position: int) -> 
 
 
 def _examples(
-    order: Order, start: tuple[int, int], normalization: Normalization, cache_mib: float, augment: Operation | None
+    order: Order,
+    start: tuple[int, int],
+    normalization: Normalization | None,
+    cache_mib: float,
+    augment: Operation | None,
 ) -> tf.data.Dataset:
-    """Endless {image, mask}, from (epoch, position) `start` on."""
+    """Endless {image, mask}, from (epoch, position) `start` on; images as stored if there is no normalization."""
     split, seed = order.split, order.seed
     is_small = split.examples * split.example_bytes <= cache_mib * _MIB
     leaf, fetch = _cached(split) if is_small else (_streamed_leaf(split), tf.identity)
-    parse = lazy_parser(split.manifest, normalization)
+    parse = lazy_parser(split.manifest, normalization) if normalization else stored_parser(split.manifest)
 
     def load(epoch: tf.Tensor, numbered: tuple[tf.Tensor, tuple[tf.Tensor, ...]]) -> dict[str, tf.Tensor]:
         position, (element, time, focus) = numbered
         example = parse(fetch(element))
-        ignored = tf.cast(position >= split.examples, tf.uint8) * IGNORE  # a padding example
-        image, mask = example["image"], tf.maximum(example["mask"], ignored)
+        image, mask = example["image"], _ignored_if(position >= split.examples, example["mask"])
         if augment is not None:
             image, mask = augment(image, mask, example_seed(seed, epoch, example["filename"], time), focus)
         return {"image": tf.convert_to_tensor(image), "mask": mask}
@@ -166,11 +179,16 @@ def evaluation_batches(split: Split, batch: int, batches: int | None = None) -> 
 
     def load(position: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         example = parse(serialized)
-        mask = tf.maximum(example["mask"], tf.cast(position < 0, tf.uint8) * IGNORE)
-        return example | {"mask": mask, "position": position}
+        return example | {"mask": _ignored_if(position < 0, example["mask"]), "position": position}
 
     loaded = numbered.map(load, num_parallel_calls=CORES, deterministic=True)
     return untuned(loaded.batch(batch, drop_remainder=True).prefetch(_BATCHES_AHEAD))
+
+
+def _ignored_if(is_padding: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """The mask of a padding example is IGNORE everywhere; any other one is not even copied."""
+    mask_or_none: tf.Tensor = tf.cond(is_padding, lambda: tf.ones_like(mask) * IGNORE, lambda: mask)
+    return mask_or_none
 
 
 def files_of_batch(training: TrainingSet, epochs: Epochs, at: tuple[int, int]) -> list[str]:

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from beam_pipelines.contract.labels import IGNORE
 
-Pair = tuple[tf.Tensor, tf.Tensor]  # image float32[h, w, 3], normalized; mask uint8[h, w], train ids
+Pair = tuple[tf.Tensor, tf.Tensor]  # image float32[h, w, 3], normalized, or uint8; mask uint8[h, w], train ids
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,14 @@ class Span:
     def nearest(self) -> tf.Tensor:
         """int32[resized]: the nearest source pixel of each resized pixel, without rounding errors."""
         return self.start + (2 * tf.range(self.resized) + 1) * self.taken // (2 * self.resized)
+
+
+def crop(image: tf.Tensor, mask: tf.Tensor, window: tuple[Span, Span]) -> Pair:
+    """Crops the window (rows, columns) of a pair, whose pixels keep their type; what `cut` gives where nothing is
+    resized.
+    """
+    rows, columns = (slice(span.start, span.start + span.taken) for span in window)
+    return image[rows, columns], mask[rows, columns]
 
 
 def cut(image: tf.Tensor, mask: tf.Tensor, window: tuple[Span, Span]) -> Pair:

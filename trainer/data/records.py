@@ -52,12 +52,12 @@ def lazy_parser(
     manifest: Manifest, normalization: Normalization | None = None
 ) -> Callable[[tf.Tensor], dict[str, Any]]:
     """As `parser`, but `image` is `Unnormalized`."""
-    parse_stored = _stored_parser(manifest)
-    normalize = _normalizer(manifest, normalization or manifest.moments.normalization)
+    parse_stored = stored_parser(manifest)
+    change = _normalizer(manifest, normalization or manifest.moments.normalization)
 
     def parse(serialized: tf.Tensor) -> dict[str, Any]:
         example = parse_stored(serialized)
-        return example | {"image": Unnormalized(example["image"], normalize)}
+        return example | {"image": Unnormalized(example["image"], change)}
 
     return parse
 
@@ -68,16 +68,23 @@ def _normalizer(manifest: Manifest, normalization: Normalization) -> Callable[[t
     shift, factor = normalization.shift_and_factor()
     scale, offset = (numbers.astype(np.float32) for numbers in own.change_to(normalization))
 
-    def normalize(stored: tf.Tensor) -> tf.Tensor:
+    def change(stored: tf.Tensor) -> tf.Tensor:
+        if not manifest.pixels.normalized:
+            return normalize(stored, shift, factor)
         image = tf.cast(stored, tf.float32)
-        if manifest.pixels.normalized:
-            return image if own == normalization else image * scale + offset
-        shape = tf.shape(image)
-        # Repeating three numbers for a whole row is much faster.
-        rows = tf.reshape(image, [shape[0], -1]) - tf.tile(shift, shape[1:2])
-        return tf.reshape(rows * tf.tile(factor, shape[1:2]), shape)
+        return image if own == normalization else image * scale + offset
 
-    return normalize
+    return change
+
+
+def normalize(pixels: tf.Tensor, shift: Any, factor: Any) -> tf.Tensor:
+    """uint8[..., h, w, 3] -> float32[..., h, w, 3]: (pixel - shift) * factor, with float32[3] each. The bits of a pixel
+    depend on nothing else.
+    """
+    shape = tf.shape(pixels)
+    # Repeating three numbers for a whole row is much faster.
+    rows = tf.reshape(tf.cast(pixels, tf.float32), tf.concat([shape[:-2], [-1]], 0)) - tf.tile(shift, shape[-2:-1])
+    return tf.ensure_shape(tf.reshape(rows * tf.tile(factor, shape[-2:-1]), shape), pixels.shape)
 
 
 def pixel_parser(manifest: Manifest) -> Parse:
@@ -87,7 +94,7 @@ def pixel_parser(manifest: Manifest) -> Parse:
     They are exact for all encodings: float16 holds a normalized pixel to less than a tenth of a level.
     """
     normalization = manifest.moments.normalization
-    parse = _stored_parser(manifest)
+    parse = stored_parser(manifest)
 
     def parse_pixels(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         example = parse(serialized)
@@ -99,7 +106,7 @@ def pixel_parser(manifest: Manifest) -> Parse:
     return parse_pixels
 
 
-def _stored_parser(manifest: Manifest) -> Parse:
+def stored_parser(manifest: Manifest) -> Parse:
     """As `beam_pipelines.contract.record.parse`, for the records of a data set."""
     pixels = manifest.pixels
     return functools.partial(

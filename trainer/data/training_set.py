@@ -40,6 +40,11 @@ class TrainingSet:
     def examples(self) -> int:
         return sum(split.examples for split in self.splits)
 
+    @property
+    def has_pixels(self) -> bool:
+        """Whether all data sets store pixels before normalization, uint8."""
+        return not any(split.manifest.pixels.normalized for split in self.splits)
+
     def share_of(self, pipelines: int, number: int) -> TrainingSet:
         """What input pipeline `number` of `pipelines` reads. Raises DatasetError: see `dataset.share_of`."""
         return replace(self, splits=tuple(share_of(split, pipelines, number) for split in self.splits))

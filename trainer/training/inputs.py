@@ -9,9 +9,10 @@ from typing import Any
 import tensorflow as tf
 from rich.console import Console
 
+from beam_pipelines.contract.normalization import Normalization
 from trainer.config import TrainConfig
 from trainer.data import corrupt, dataset
-from trainer.data.augment import Operation, Target, make_augment, make_center_crop
+from trainer.data.augment import Operation, Target, make_augment, make_center_crop, only_moves
 from trainer.data.batches import Epochs, files_of_batch, training_batches
 from trainer.data.dataset import Split
 from trainer.data.manifest import common_size
@@ -39,6 +40,20 @@ class Inputs:
         height, width = self.image_size
         return height * width * self.batches.global_batch
 
+    @property
+    def normalization(self) -> Normalization | None:
+        """What the device normalizes uint8 images with, or None where the batches have normalized ones: because data
+        sets store these, or because augmentation computes or pads colors, which takes floats.
+        """
+        options = self.config.data
+        is_computed = options.augment and not only_moves(options.augmentations)
+        height, width = self.image_size
+        sizes = [(split.manifest.pixels.height, split.manifest.pixels.width) for split in self.train.splits]
+        is_padded = any((rows or 0) < height or (columns or 0) < width for rows, columns in sizes)
+        if is_computed or is_padded or not self.train.has_pixels:
+            return None
+        return self.train.manifest.moments.normalization
+
     def batches_from(self, step: int) -> Iterable[Any]:
         """The distributed batches from update `step` on; each element has a batch for each replica."""
         epoch, within = divmod(step, self.plan.steps_per_epoch)
@@ -51,6 +66,7 @@ class Inputs:
                 start=(epoch, within * parts),
                 cache_mib=self.config.data.cache_mib,
                 augment=self._augment(),
+                normalized=self.normalization is None,
             )
 
         batches: Iterable[Any] = self.strategy.distribute_datasets_from_function(pipeline)

@@ -164,6 +164,7 @@ def _make_loop(
             inputs.strategy,
             inputs.batches,
             pixels=inputs.pixels,
+            normalization=inputs.normalization,
             xla=inputs.config.machine.xla,
         )
     state = State(inputs.train.manifest.labels.num_classes)

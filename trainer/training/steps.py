@@ -19,6 +19,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from beam_pipelines.contract.normalization import Normalization
+from trainer.data.records import normalize
 from trainer.evaluation.measures import confusion
 from trainer.models import as_list
 from trainer.objective.losses import SegmentationLoss, mean_loss
@@ -53,6 +55,7 @@ class TrainSteps:
     Args:
       pixels: approximate number of pixels in a global batch. Dividing by this constant keeps float16 gradients small
         until the exact weight of the batch is known.
+      normalization: of batches whose images are uint8: they are normalized where they are computed with, in float32.
       xla: compile the forward and backward pass with XLA.
     """
 
@@ -64,11 +67,17 @@ class TrainSteps:
         batches: Batches,
         *,
         pixels: int,
+        normalization: Normalization | None = None,
         xla: bool = False,
     ) -> None:
         model, optimizer = learner.model, learner.optimizer
         self._model, self._optimizer, self._averages = model, optimizer, learner.averages
         self._loss, self._strategy, self._batches = loss, strategy, batches
+        # Tensors, not constants: those of a model's first layer could be multiplied with constants beforehand, which
+        # changes rounding. For the same reason, XLA does not compile the normalization.
+        self._shift_and_factor = (
+            None if normalization is None else [*map(tf.constant, normalization.shift_and_factor())]
+        )
         self._scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
         self._pixels = float(pixels)
         self._weights = model.trainable_variables
@@ -117,11 +126,18 @@ class TrainSteps:
 
     @tf.autograph.experimental.do_not_convert
     def _add_batch(self, batch: dict[str, tf.Tensor]) -> None:
-        gradients, sums, confusion = self._backward(batch["image"], batch["mask"])
+        gradients, sums, confusion = self._backward(self._normalized(batch["image"]), batch["mask"])
         for total, gradient in zip(self._gradients, gradients, strict=True):
             total.assign_add(gradient)
         self._sums.assign_add(sums)
         self._confusion.assign_add(confusion)
+
+    def _normalized(self, images: tf.Tensor) -> tf.Tensor:
+        if images.dtype != tf.uint8:
+            return images
+        if self._shift_and_factor is None:
+            raise ValueError("the images are uint8: pass the normalization of the data set to TrainSteps")
+        return normalize(images, *self._shift_and_factor)
 
     def _gradients_of(self, images: tf.Tensor, masks: tf.Tensor) -> tuple[Sequence[tf.Tensor], tf.Tensor, tf.Tensor]:
         """-> the gradients of the scaled loss sum; loss and weight sum, float32[2]; the confusion, int64[C, C]."""

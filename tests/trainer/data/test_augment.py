@@ -219,6 +219,17 @@ def test_without_scale_and_flip_a_picture_of_the_size_stays_as_it_is_and_a_flip_
     assert 0 < flips < 20
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.tuples(*[st.integers(1, 9)] * 3), st.tuples(*[st.integers(1, 9)] * 3))
+def test_a_mask_has_the_nearest_pixel_of_each_row_and_column(
+    vertical: tuple[int, int, int], horizontal: tuple[int, int, int]
+) -> None:
+    spans = [Span(*map(tf.constant, lengths)) for lengths in (vertical, horizontal)]
+    image, mask = make_pair((sum(vertical[:2]), sum(horizontal[:2])))
+    _, ids = cut(tf.constant(image), tf.constant(mask), (spans[0], spans[1]))
+    np.testing.assert_array_equal(ids, mask[np.ix_(spans[0].nearest(), spans[1].nearest())], strict=True)
+
+
 def test_outside_the_picture_the_image_is_the_mean_and_the_mask_is_ignored() -> None:
     image, mask = np.full((4, 6, 3), 5, np.float32), np.full((4, 6), 7, np.uint8)
     for color in (0.0, 0.4):
