@@ -186,4 +186,26 @@ def mutate_zip(data: bytes, random: Random) -> bytes:
     return bytes(damaged)
 
 
+def mutate_table(data: bytes, random: Random) -> bytes:
+    """Damage of the entries of a small table of TensorFlow, `.index` of a checkpoint, with a right checksum; or any.
+
+    The format is LevelDB's: the entries, their compression and checksum, two more blocks, and where those are.
+    """
+    if random.random() < 0.3:
+        return mutate(data, random)
+    size = _varint(data[-48:]) - 5
+    damaged = mutate(data[:size], random)[:size]
+    block = damaged + data[len(damaged) : size + 1]
+    return block + struct.pack("<I", masked_crc(block)) + data[size + 5 :]
+
+
+def _varint(data: bytes) -> int:
+    value = 0
+    for place, byte in enumerate(data):
+        value |= (byte & 0x7F) << 7 * place
+        if byte < 0x80:
+            break
+    return value
+
+
 Mutation = Callable[[bytes, Random], bytes]

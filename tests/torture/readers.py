@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from tests.torture import mutations
+from tests.torture.models import MODELS
 from tests.torture.reader import Reader
 from tests.torture.trained import OF_RUNS
 
@@ -397,6 +398,7 @@ READERS: dict[str, Callable[[], Reader]] = {
     "plan": plans,
     "rejected line": rejected_lines,
     **OF_RUNS,
+    **MODELS,
 }
 ALL = {**READERS, "fault": fault}
 

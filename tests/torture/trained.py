@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import shutil
 import tempfile
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -13,35 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from tests.torture import mutations
+from tests.torture import folders, mutations
 from tests.torture.reader import Reader
-
-
-def models() -> Reader:
-    import keras
-    import tensorflow as tf
-
-    from beam_pipelines.contract.labels import BUILTIN_TABLES
-    from trainer.inference.model_file import Description, ModelFileError, load_model, save_model
-
-    description = Description.from_json(
-        {"labels": BUILTIN_TABLES["camvid11"]().to_json(), "mean": (0.5,) * 3, "std": (0.2,) * 3, "size": (8, 8)}
-        | {"model": "u2netp", "step": 1, "mean_iou": None, "dataset": "0" * 64}
-    )
-    inputs = keras.Input((8, 8, 3))
-    model = keras.Model(inputs, keras.layers.Conv2D(11, 1)(inputs))
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "torture.keras"
-        save_model(str(path), model, description)
-        sample = path.read_bytes()
-
-    def read(data: bytes, path: Path) -> list[bytes]:
-        file = path.with_suffix(".keras")
-        file.write_bytes(data)
-        loaded, _ = load_model(str(file))
-        return [tf.convert_to_tensor(weight).numpy().tobytes() for weight in loaded.weights]
-
-    return Reader([sample], mutations.mutate_zip, read, (ModelFileError,), slowness=500)
 
 
 def results() -> Reader:
@@ -59,22 +29,21 @@ def results() -> Reader:
 
 def comparisons() -> Reader:
     """A comparison with a run that has a damaged file in its folder, and its page."""
+    from tests.support.reports import confusions_of
     from trainer.comparison import output
     from trainer.comparison.runs import ComparisonError, read_runs
     from trainer.comparison.study import study
 
-    sound = _zipped_run()
+    generator = np.random.default_rng(0)
+    first, second = (_packed_run(confusions_of(generator, 3, 11, share)) for share in (0.8, 0.9))
 
     def read(data: bytes, path: Path) -> str:
-        folders = [path.with_suffix(".runs") / name for name in ("a", "b")]
-        shutil.rmtree(folders[0].parent, ignore_errors=True)
-        for folder, files in zip(folders, (sound, data), strict=True):
-            with zipfile.ZipFile(io.BytesIO(files)) as archive:
-                archive.extractall(folder)
-        output.write(str(path.with_suffix(".comparison")), study(read_runs([*map(str, folders)], "val"), [1, 1]))
+        runs = path.with_suffix(".runs")
+        written = [folders.write(files, runs / name) for name, files in (("a", first), ("b", data))]
+        output.write(str(path.with_suffix(".comparison")), study(read_runs([*map(str, written)], "val"), [1, 1]))
         return path.with_suffix(".comparison").joinpath("comparison.json").read_text()
 
-    return Reader([sound], _with_one_damaged, read, (ComparisonError,), slowness=100)
+    return Reader([second], folders.mutate_one, read, (ComparisonError,), slowness=100)
 
 
 def export_notes() -> Reader:
@@ -118,38 +87,15 @@ def _plain(value: Any) -> Any:
     return (value.dtype.str, value.shape, value.tobytes()) if isinstance(value, np.ndarray) else value
 
 
-def _zipped_run() -> bytes:
+def _packed_run(confusions: np.ndarray) -> bytes:
     from beam_pipelines.contract.labels import BUILTIN_TABLES
     from tests.support.reports import write_run
 
     with tempfile.TemporaryDirectory() as folder:
-        run = write_run(Path(folder) / "run", BUILTIN_TABLES["camvid11"](), _confused().confusions)
-        names = sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file())
-        return _zipped({name: (run / name).read_bytes() for name in names})
-
-
-def _zipped(files: dict[str, bytes]) -> bytes:
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
-        for name, data in files.items():
-            archive.writestr(zipfile.ZipInfo(name), data)
-    return content.getvalue()
-
-
-def _with_one_damaged(data: bytes, random: Random) -> bytes:
-    """One of the files in a sound archive is damaged, by a way that fits it, or is left out."""
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        files = {name: archive.read(name) for name in archive.namelist()}
-    name = random.choice(list(files))
-    if random.random() < 0.05:
-        del files[name]
-        return _zipped(files)
-    damage = {".npz": mutations.mutate_zip, ".json": mutations.mutate_json}.get(Path(name).suffix, mutations.mutate)
-    return _zipped({**files, name: damage(files[name], random)})
+        return folders.packed_folder(write_run(Path(folder) / "run", BUILTIN_TABLES["camvid11"](), confusions))
 
 
 OF_RUNS: dict[str, Callable[[], Reader]] = {
-    "model": models,
     "results": results,
     "comparison": comparisons,
     "export note": export_notes,

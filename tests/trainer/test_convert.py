@@ -6,6 +6,7 @@ import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -18,6 +19,7 @@ from rich.console import Console
 from beam_pipelines.contract.normalization import Normalization
 from tests.support.published import as_training_leaves_it, golden, write_checkpoint
 from tests.support.pytorch_files import write_zip
+from tests.torture.mutations import mutate_table
 from trainer import convert, models
 from trainer.inference import conversion
 from trainer.inference.conversion import foreground
@@ -346,13 +348,28 @@ def read_all(path: str) -> None:
         source.read(name)
 
 
+def test_an_index_is_read_before_tensorflow_gets_it(tmp_path: Path) -> None:
+    """With right checksums and entries that are none, or of impossible shapes, which end the process there."""
+    path = write_checkpoint(tmp_path / "model.ckpt", {"a/weights": np.ones((3, 2), np.float32), "b": np.ones(1)})
+    index, told = tmp_path / "model.ckpt.index", []
+    sound = index.read_bytes()
+    for case in range(300):
+        index.write_bytes(mutate_table(sound, Random(case)))
+        try:
+            read_all(str(path))
+        except ModelError as error:
+            told.append(str(error))
+    for what in ("an entry of its index can't be read", "bytes from byte", "a checksum of its index is wrong"):
+        assert [line for line in told if what in line], what
+
+
 def test_damage_of_a_checkpoint_is_seen_when_it_is_read(tmp_path: Path) -> None:
     source = open_checkpoint(str(tiny(tmp_path / "model.ckpt")))
     assert source.read("logits/semantic/weights").sum() == 256 * 19
     data = tmp_path / "model.ckpt.data-00000-of-00001"
     data.write_bytes(data.read_bytes()[:-1] + b"\0")
     with pytest.raises(ModelError, match=r"model\.ckpt is damaged: .* can't be read .*get the files again"):
-        [source.read(name) for name in open_checkpoint(str(tmp_path)).shapes]
+        read_all(str(tmp_path))
     with pytest.raises(ModelError, match=r"is damaged: .* can't be read"):
         [source.read(name) for name in open_checkpoint(str(cut(tmp_path / "model.ckpt"))).shapes]
     with pytest.raises(ModelError, match=r"is damaged: .* can't be read"):

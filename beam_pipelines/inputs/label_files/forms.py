@@ -164,6 +164,7 @@ def _labelmap(text: str, name: str) -> LabelTable:
 
 
 def _numbers(texts: list[str], line: int) -> list[int]:
-    if not all(re.fullmatch("[0-9]{1,3}", text.strip()) and int(text) <= 255 for text in texts):
+    numbers = [text.strip() for text in texts]
+    if not all(re.fullmatch("[0-9]{1,3}", number) and int(number) <= 255 for number in numbers):
         raise FileError(line, f"a color is three whole numbers of 0 to 255, found {shown(', '.join(texts))}")
-    return [int(text) for text in texts]
+    return [int(number) for number in numbers]

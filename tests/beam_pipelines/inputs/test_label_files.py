@@ -13,6 +13,7 @@ import yaml
 from beam_pipelines.contract.labels import BUILTIN_TABLES, IGNORE, UNKNOWN, LabelTable, LabelTableError
 from beam_pipelines.files import storage
 from beam_pipelines.inputs.label_files import load_labels
+from beam_pipelines.inputs.label_files.forms import table_of
 
 STREET = """\
 name: street
@@ -235,6 +236,12 @@ def test_names_are_the_text_that_stands_there(tmp_path: Path, name: str) -> None
 def test_ids_are_whole_decimal_numbers(tmp_path: Path, number: str) -> None:
     with pytest.raises(LabelTableError, match="`ids` must be a list of integers"):
         load(tmp_path, f"classes: [{{name: road, ids: [{number}]}}]")
+
+
+def test_spaces_around_the_numbers_of_a_list_are_none_of_them() -> None:
+    """Also those that only str.strip takes for spaces."""
+    table = table_of("name,r,g,b\nroad,128\x1f, 64 ,128\u2003\n", "mine", ".csv")
+    assert table.classes[0].color == (128, 64, 128)
 
 
 @pytest.mark.parametrize("train_id", ["zero", "1.0", "true"])

@@ -8,13 +8,15 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.errors import cause_of, refusals
-from trainer.files import is_folder, names_in
+from trainer.files import is_folder, names_in, read_bytes
 from trainer.models.errors import ModelError, WeightsError
+from trainer.models.weights.checkpoint_index import check_end, read_index
 from trainer.models.weights.transfer import Source
 
 _ENDING = re.compile(r"\.(index|meta|data-\d+-of-\d+)$")
 # TensorFlow's reader has no error of its own for damage, and gives some errors as those of Python.
 _DAMAGE = (tf.errors.OpError, IndexError, MemoryError, RuntimeError, ValueError)
+_MOST_BYTES = 2**26  # of an index
 _CURE = "get the files again: all of PREFIX.index and PREFIX.data-..."
 
 
@@ -37,21 +39,22 @@ def open_checkpoint(path: str) -> Source:
     prefix = _prefix(path)
     try:
         with refusals():
+            entries = read_index(read_bytes(f"{prefix}.index", _MOST_BYTES))
             reader = tf.train.load_checkpoint(prefix)
     except tf.errors.NotFoundError as error:
         raise WeightsError(f"{prefix}: a file of the checkpoint is missing ({cause_of(error)}); {_CURE}") from error
     except _DAMAGE as error:
         raise ModelError(f"{prefix} is not a checkpoint that can be read ({cause_of(error)}); {_CURE}") from error
-    shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()}
 
     def read(name: str) -> np.ndarray:
         try:
             with refusals():
+                check_end(prefix, entries[name])
                 return np.asarray(reader.get_tensor(name))
         except _DAMAGE as error:
             raise ModelError(f"{prefix} is damaged: {name} can't be read ({cause_of(error)}); {_CURE}") from error
 
-    return Source(path=prefix, shapes=shapes, read=read)
+    return Source(path=prefix, shapes={name: entry.shape for name, entry in entries.items()}, read=read)
 
 
 def _prefix(path: str) -> str:
