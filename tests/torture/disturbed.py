@@ -44,6 +44,24 @@ def write_without_space(path, *more):
 storage.writing = write_without_space
 sys.exit(main([*arguments, "--direct_num_workers=1"]))
 """
+# A build that gives up requests after seconds instead of minutes, and whose lease lapses as soon in proportion.
+_IMPATIENT = """
+import sys
+from google.api_core.retry import retry_base
+
+initialize = retry_base._BaseRetry.__init__
+
+def hurry(self, *arguments, **options):
+    initialize(self, *arguments, **options)
+    self._initial, self._maximum, self._timeout = 0.1, 1.0, 6.0
+
+retry_base._BaseRetry.__init__ = hurry
+from beam_pipelines.build import main
+from beam_pipelines.files import lease
+
+lease.HEARTBEAT_SECONDS, lease.LAPSE_SECONDS = 3, 15
+sys.exit(main(sys.argv[1:]))
+"""
 # What a build writes, from the first file to the last.
 STAGES = (
     "_build/token/",
@@ -142,7 +160,8 @@ def torture_archives(seed: int, cases: int, folder: Path) -> Result:
 
 def torture_storage(seed: int, cases: int, folder: Path) -> Result:
     """Requests of a build in a bucket fail in each way, once or for good."""
-    sandbox = _prepared(folder, "out")
+    few = ("--shards=train=3,val=1",)  # each pair takes a dozen requests, and a request some ten milliseconds
+    sandbox = _prepared(folder, "out", *few, train=12, val=4)
     result, random = Result(), Random(seed)
     (folder / "tls").mkdir()
     with contextlib.ExitStack() as held:
@@ -154,11 +173,16 @@ def torture_storage(seed: int, cases: int, folder: Path) -> Result:
         for case in range(cases):
             sandbox.begin()
             faults = [
-                Fault(random.choice(_REQUESTS), random.choice(_KINDS), times=random.choice((1, 1, 2, None)))
+                Fault(
+                    random.choice(_REQUESTS),
+                    random.choice(_KINDS),
+                    times=random.choice((1, 1, 2, None)),
+                    skip=random.choice((0, 0, 1, 3)),
+                )
                 for _ in range(random.choice((1, 1, 3)))
             ]
             output = f"{bucket}/{case}/out"
-            arguments = ["-m", "beam_pipelines.build", f"--input={bucket}/in", f"--output={output}", *pictures.UNEVEN]
+            arguments = ["-c", _IMPATIENT, f"--input={bucket}/in", f"--output={output}", *pictures.UNEVEN, *few]
             with front.making(*faults):
                 disturbed = sandbox.run(arguments)
             again = _run_when_lapsed(sandbox, arguments)
@@ -177,10 +201,10 @@ def _run_when_lapsed(sandbox: Sandbox, arguments: Sequence[str]) -> Ended:
     return ended
 
 
-def _prepared(folder: Path, output: str) -> Sandbox:
+def _prepared(folder: Path, output: str, *options: str, train: int = 120, val: int = 24) -> Sandbox:
     sandbox = Sandbox(folder, (output,))
     if not (folder / pictures.UNDISTURBED).exists():
-        pictures.prepare(sandbox, *pictures.UNEVEN, uneven=True)
+        pictures.prepare(sandbox, *pictures.UNEVEN, *options, uneven=True, train=train, val=val)
     sandbox.close()
     return sandbox
 

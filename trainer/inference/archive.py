@@ -43,7 +43,7 @@ def read_member(path: str, name: str) -> Any:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            _check_sizes(archive)
+            _check_sizes(archive, os.path.getsize(path))
             damaged = archive.testzip()
             if damaged is not None:
                 raise ArchiveError(f"is damaged: the checksum of its {damaged} is wrong")
@@ -133,11 +133,16 @@ def _make(config: Any, held: int) -> Any:
     return model
 
 
-def _check_sizes(archive: zipfile.ZipFile) -> None:
+def _check_sizes(archive: zipfile.ZipFile, size: int) -> None:
+    """Raises ArchiveError if a member would need more memory than such a file of `size` bytes can have."""
     members = archive.infolist()
     if len(members) > _MEMBERS:
         raise ArchiveError(f"is not a .keras file of this trainer: it has {len(members):,} members")
     for member in members:
+        if member.compress_size > size:
+            raise ArchiveError(
+                f"is damaged: its {member.filename} would take {member.compress_size:,} of its {size:,} bytes"
+            )
         limit = _LIMITS.get(member.filename, _RATIO * member.compress_size + _MIB)
         if member.file_size > limit:
             raise ArchiveError(

@@ -12,6 +12,7 @@ import errno
 import json
 import math
 import os
+import re
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
@@ -29,12 +30,14 @@ from trainer.files import is_folder, make_folder, new_name, publish
 from trainer.inference import archive
 from trainer.inference.archive import ArchiveError
 from trainer.models import as_list, register_layers
+from trainer.models.layers import leaves
 
 BEST = "best.keras"  # name of the best model in the folder of a run
 _MEMBER = archive.DESCRIPTION
 _VERSION = 1
 
 
+_SCOPE = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")  # a name scope of TensorFlow, which Keras makes of names
 _CURE = "restore the file from a backup, or train the model again"
 _LOAD_FAULTS = (
     ValueError,
@@ -45,6 +48,7 @@ _LOAD_FAULTS = (
     OSError,
     RuntimeError,
     ImportError,
+    ArithmeticError,
     tf.errors.OpError,
 )
 
@@ -226,6 +230,13 @@ def _check_outputs(model: Any, description: Description, file: str) -> None:
     classes = description.labels.num_classes
     if not isinstance(model, keras.Model):
         raise ModelFileError(f"{file} contains a {type(model).__name__} instead of a model; {_CURE}")
+    run = [model, *(each for each in leaves(model) if not isinstance(each, keras.layers.InputLayer))]
+    unfit = next((each.name for each in run if not _SCOPE.fullmatch(each.name)), None)
+    if unfit is not None:
+        raise ModelFileError(f"{file} has a layer called {unfit!r}, which TensorFlow can't run; {_CURE}")
+    kinds = {each.dtype for each in as_list(model.input)} - {"float16", "bfloat16", "float32", "float64"}
+    if kinds:
+        raise ModelFileError(f"{file} takes {min(kinds)} values, but normalized images have fractions; {_CURE}")
     found = [output.shape[-1] for output in as_list(model.output)]
     if any(channels not in (None, classes) for channels in found):
         raise ModelFileError(f"{file} has {found[0]} outputs, but its {_MEMBER} describes {classes} classes; {_CURE}")

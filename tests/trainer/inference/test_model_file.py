@@ -319,6 +319,39 @@ def test_weights_that_are_cut_are_refused(saved: Path, tmp_path: Path):
     assert "is damaged" in refusal_of(path)
 
 
+def test_a_member_that_is_longer_than_the_file_is_not_read(saved: Path, tmp_path: Path):
+    """Python would ask for that much memory at once."""
+    content = bytearray(saved.read_bytes())
+    entry = content.rindex(b"PK\x01\x02")  # of the last member, the description
+    content[entry + 20 : entry + 24] = (2**31).to_bytes(4, "little")
+    path = tmp_path / "model.keras"
+    path.write_bytes(content)
+    told = f"is damaged: its {MEMBER} would take 2,147,483,648 of its {len(content):,} bytes"
+    assert told in refusal_of(path)
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in divide:RuntimeWarning")  # Keras computes a size
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"Conv2D": {"name": " "}}, "has a layer called ' ', which TensorFlow can't run"),
+        ({"InputLayer": {"dtype": "int32"}}, "takes int32 values, but normalized images have fractions"),
+        ({"Conv2D": {"strides": [0, 0]}}, "can't load it"),
+        (
+            {"InputLayer": {"batch_shape": [None, 8, 8, 3]}, "Conv2D": {"strides": [5e-324, 1]}},
+            "can't load it (cannot convert float infinity to integer)",
+        ),
+    ],
+)
+def test_a_configuration_that_is_none_is_refused(changes: dict[str, dict], told: str, saved: Path, tmp_path: Path):
+    with zipfile.ZipFile(saved) as archive:
+        config = json.loads(archive.read("config.json"))
+    for layer in config["config"]["layers"]:
+        layer["config"].update(changes.get(layer["class_name"], {}))
+    path = replaced(saved, tmp_path / "model.keras", "config.json", json.dumps(config).encode())
+    assert told in refusal_of(path)
+
+
 @pytest.mark.parametrize("member", [MEMBER, "config.json"])
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"[" * 100_000, b'{"a":' * 100_000, b"[]", b"null"])
 def test_members_that_are_no_description_are_refused(member: str, content: bytes, saved: Path, tmp_path: Path):
