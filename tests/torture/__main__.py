@@ -22,7 +22,7 @@ from rich.table import Column, Table
 
 from tests.support.small_disks import NoRightToMountError
 from tests.torture.readers import READERS
-from tests.torture.run import KINDS, LOST, OUTSIDE, TIMEOUT, UNTYPED, WRONG, Result
+from tests.torture.run import KINDS, Result
 from tests.torture.tortures import CASES, KILLS, TORTURES, result_of
 
 
@@ -35,10 +35,11 @@ COLUMNS: dict[str, Callable[[Result], str]] = {
     "right": lambda result: f"{result.equal:,}",
     "read as other": lambda result: f"{result.other:,}",
     "typed error": lambda result: f"{result.refused:,}",
-    **{kind: functools.partial(_failed, kind) for kind in (WRONG, UNTYPED, TIMEOUT, OUTSIDE, LOST)},
+    **{kind: functools.partial(_failed, kind) for kind in KINDS},
     "worst s": lambda result: f"{result.worst_s:,.2f}",
     "of case": lambda result: str(result.worst_case),
     "MB": lambda result: f"{result.peak_mb:,}",
+    "min:s": lambda result: "{}:{:02}".format(*divmod(round(result.took_s), 60)),
 }
 
 
@@ -55,7 +56,7 @@ def main() -> int:
         if names[0] not in READERS:
             parser.error(f"--case is for a reader: --only={next(iter(READERS))}")
         return replay(names[0], args.seed, args.case)
-    results, console = {}, Console(width=132)
+    results, console = {}, Console(width=144)
     for name in names:
         try:
             results[name] = result_of(name, args.seed, vars(args))

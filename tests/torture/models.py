@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,10 @@ import numpy as np
 
 from tests.torture import folders, mutations
 from tests.torture.reader import Reader
+
+
+class DamagedExportError(Exception):
+    """sha256sum says so."""
 
 
 def models() -> Reader:
@@ -61,7 +66,7 @@ def pytorch_weights() -> Reader:
         is_zip = data.startswith(b"PK") and random.random() < 0.7
         return folders.mutate_one(data, random) if is_zip else mutations.mutate(data, random)
 
-    return Reader(samples, damage, read, (ModelError, WeightsError), slowness=2)
+    return Reader(samples, damage, read, (ModelError, WeightsError))
 
 
 def tensorflow_weights() -> Reader:
@@ -81,7 +86,7 @@ def tensorflow_weights() -> Reader:
         source = open_checkpoint(f"{folders.write(data, path.with_suffix('.published'))}/model.ckpt")
         return {name: (shape, source.read(name).tobytes()) for name, shape in source.shapes.items()}
 
-    return Reader([sample], folders.mutate_one, read, (ModelError, WeightsError), slowness=2)
+    return Reader([sample], folders.mutate_one, read, (ModelError, WeightsError))
 
 
 def checkpoints() -> Reader:
@@ -149,6 +154,36 @@ def finished_runs() -> Reader:
     return Reader([sample], folders.mutate_one, read, (DamagedFileError,), slowness=20)
 
 
+def saved_models() -> Reader:
+    """An export: TensorFlow gets it only if its digests fit, as sha256sum finds, and then it does what it did."""
+    from trainer.inference.saved_model import export_model
+
+    with tempfile.TemporaryDirectory() as folder:
+        export_model(f"{folder}/export", *_small_model())
+        sample = folders.packed_folder(Path(folder) / "export")
+        expected = _served(Path(folder) / "export")
+
+    def read(data: bytes, path: Path) -> bytes:
+        export = folders.write(data, path.with_suffix(".export"))
+        command = ["sha256sum", "--check", "--strict", "--status", "assets.extra/SHA256SUMS"]
+        if subprocess.run(command, cwd=export, stderr=subprocess.DEVNULL).returncode:
+            raise DamagedExportError
+        if (found := _served(export)) != expected:
+            raise AssertionError("another model, which its digests fit")
+        return found
+
+    return Reader([sample], folders.mutate_one, read, (DamagedExportError,), slowness=50)
+
+
+def _served(export: Path) -> bytes:
+    """What a SavedModel makes of an image."""
+    import tensorflow as tf
+
+    signature = tf.saved_model.load(str(export)).signatures["tensor_probabilities"]
+    probabilities: np.ndarray = signature(images=tf.constant(_images()))["probabilities"].numpy()
+    return probabilities.tobytes()
+
+
 def _small_model() -> tuple[Any, Any]:
     """A model of one layer, and its description."""
     import keras
@@ -181,4 +216,5 @@ MODELS: dict[str, Callable[[], Reader]] = {
     "tensorflow weights": tensorflow_weights,
     "checkpoint": checkpoints,
     "finished run": finished_runs,
+    "saved model": saved_models,
 }

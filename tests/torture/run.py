@@ -34,7 +34,7 @@ KINDS = (WRONG, UNTYPED, TIMEOUT, OUTSIDE, LOST, MEMORY)
 @dataclass
 class Result:
     """What came of the cases of one torture: right ("equal"), read as something else, which damage may be, refused by
-    a typed error, or a failure.
+    a typed error, or a failure. `took_s` are the seconds of all.
     """
 
     tried: int = 0
@@ -45,6 +45,7 @@ class Result:
     worst_s: float = 0.0
     worst_case: int = 0
     peak_mb: int = 0
+    took_s: float = 0.0
 
     def failed(self, kind: str) -> int:
         return sum(failure.kind == kind for failure in self.failures)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,8 @@ TORTURES: Mapping[str, Torture] = {
 
 def result_of(name: str, seed: int, options: Mapping[str, int]) -> Result:
     """Runs one of `TORTURES`."""
-    chosen = TORTURES[name]
+    chosen, began = TORTURES[name], time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        return chosen.run(seed, options[chosen.scaled_by], Path(folder))
+        result = chosen.run(seed, options[chosen.scaled_by], Path(folder))
+    result.took_s = time.monotonic() - began
+    return result

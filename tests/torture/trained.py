@@ -43,7 +43,7 @@ def comparisons() -> Reader:
         output.write(str(path.with_suffix(".comparison")), study(read_runs([*map(str, written)], "val"), [1, 1]))
         return path.with_suffix(".comparison").joinpath("comparison.json").read_text()
 
-    return Reader([second], folders.mutate_one, read, (ComparisonError,), slowness=100)
+    return Reader([second], folders.mutate_one, read, (ComparisonError,), slowness=50)
 
 
 def export_notes() -> Reader:

@@ -208,6 +208,8 @@ def find_model(path: str) -> str:
     file = f"{path.rstrip('/')}/{BEST}" if folder else path
     if tf.io.gfile.exists(file):
         return file
+    if folder and tf.io.gfile.exists(f"{path.rstrip('/')}/saved_model.pb"):
+        raise ModelFileError(f"{path} is a SavedModel: set the {BEST}, or the folder of the run, that it was made from")
     if folder:
         raise ModelFileError(f"{path} has no {BEST}: a training run writes it after its first evaluation")
     raise ModelFileError(f"{path} does not exist: set the path of a {BEST}, or the folder of a training run")

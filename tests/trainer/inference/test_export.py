@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -187,6 +188,20 @@ def test_every_picture_is_that_of_the_pipeline_or_refused_by_its_name(loaded: An
         if not name.startswith("jpeg"):  # of which TensorFlow's pixels are a few levels off
             expected = segmenter.class_map(decode_image(case.data, MAX_IMAGE_PIXELS)[None])
             np.testing.assert_array_equal(found, expected, err_msg=name)
+
+
+def test_digests_of_all_files_lie_inside(exported: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(exported, tmp_path / "copy"))
+    check = ["sha256sum", "--check", "--strict", "--quiet", "assets.extra/SHA256SUMS"]
+    subprocess.run(check, cwd=copy, check=True)
+    sums = (copy / "assets.extra" / "SHA256SUMS").read_text().splitlines()
+    files = {str(path.relative_to(copy)) for path in copy.rglob("*") if path.is_file()}
+    assert {line.split("  ")[1] for line in sums} == files - {"assets.extra/SHA256SUMS"}
+    graph = bytearray((copy / "saved_model.pb").read_bytes())
+    graph[len(graph) // 2] ^= 1
+    (copy / "saved_model.pb").write_bytes(graph)
+    done = subprocess.run(check, cwd=copy, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "saved_model.pb: FAILED\n")
 
 
 def test_the_description_lies_inside(exported: Path, loaded: Any) -> None:

@@ -197,6 +197,9 @@ def test_a_run_is_known_by_its_folder(saved: Path, tmp_path: Path):
 
 def test_a_model_that_is_not_there_is_missed(tmp_path: Path):
     assert refusal_of(tmp_path) == f"{tmp_path} has no {BEST}: a training run writes it after its first evaluation"
+    (tmp_path / "saved_model.pb").touch()
+    told = f"{tmp_path} is a SavedModel: set the {BEST}, or the folder of the run, that it was made from"
+    assert refusal_of(tmp_path) == told
     missing = f"{tmp_path}/mine.keras"
     assert refusal_of(missing) == f"{missing} does not exist: set the path of a {BEST}, or the folder of a training run"
 
