@@ -15,6 +15,7 @@ from tests.torture.mutations import Mutation
 _DAMAGES: Mapping[str, Mutation] = {
     ".npz": mutations.mutate_zip,
     ".json": mutations.mutate_json,
+    ".jsonl": mutations.mutate_json_lines,
     ".index": mutations.mutate_table,
 }
 _LEFT_OUT = 0.05  # share of the cases in which a file is missing

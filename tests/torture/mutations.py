@@ -106,6 +106,16 @@ def mutate_json(data: bytes, random: Random) -> bytes:
         return b"{}"
 
 
+def mutate_json_lines(data: bytes, random: Random) -> bytes:
+    """One of the lines as JSON, or any damage."""
+    if random.random() < 0.3:
+        return mutate(data, random)
+    lines = data.splitlines(keepends=True)
+    place = random.randrange(len(lines))
+    lines[place] = mutate_json(lines[place], random) + b"\n"
+    return b"".join(lines)
+
+
 def _places(value: Any) -> Any:
     items: Any = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, item in list(items)[:40]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -44,6 +45,39 @@ def comparisons() -> Reader:
         return path.with_suffix(".comparison").joinpath("comparison.json").read_text()
 
     return Reader([second], folders.mutate_one, read, (ComparisonError,), slowness=50)
+
+
+def journals() -> Reader:
+    """metrics.jsonl, and what a report draws of it."""
+    from trainer.evaluation import plots
+    from trainer.evaluation.page.charts import learning_charts
+    from trainer.training.journal import parse_rows
+
+    def read(data: bytes, _: Path) -> list[str]:
+        rows = parse_rows(data)[0]
+        if rows:
+            plots.png_of(plots.learning_curves(rows))
+        return [json.dumps(rows), *map(str, learning_charts(rows))]
+
+    sample = folders.unpacked(_packed_run(_confused().confusions))["metrics.jsonl"]
+    return Reader([sample], mutations.mutate_json_lines, read, (), slowness=100)
+
+
+def recipes() -> Reader:
+    """A recipe of the user's, as the command line that it stands for."""
+    from trainer.config import expand
+    from trainer.recipes import FOLDER
+    from trainer.recipes.errors import RecipeError
+
+    def read(data: bytes, path: Path) -> list[str]:
+        file = path.with_suffix(".yaml")
+        file.write_bytes(data)
+        return list(expand([f"--recipe={file}", "--dataset=data"]).argv)
+
+    samples = [path.read_bytes() for path in sorted(FOLDER.glob("*.yaml"))]
+    return Reader(
+        [*samples, b"steps: 3\nrandom_scale: [0.5, 2]\nmodel: u2netp\n"], mutations.mutate, read, (RecipeError,), 10
+    )
 
 
 def export_notes() -> Reader:
@@ -99,4 +133,6 @@ OF_RUNS: dict[str, Callable[[], Reader]] = {
     "results": results,
     "comparison": comparisons,
     "export note": export_notes,
+    "journal": journals,
+    "recipe": recipes,
 }

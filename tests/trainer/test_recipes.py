@@ -96,6 +96,7 @@ REFUSED = {
     "epochs: 3\nsteps: 4": "not allowed with argument --",
     "momentum: 0.5\noptimizer: adamw": "--momentum: has no effect with --optimizer=adamw",
     "epochs: 3\nepochs: 4": "'epochs' occurs twice",
+    "model: [&a [x, x], &b [*a, *a], [*b, *b]]": "*a is an alias: write out its value",
     "- epochs": "expected lines of `option: value`",
     "": "expected lines of `option: value`",
     "a: [": "can't be read: ",
