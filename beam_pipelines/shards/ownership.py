@@ -78,8 +78,9 @@ def claim(workspace: Workspace, overwrite: bool) -> None:
 
 def take(workspace: Workspace) -> Workspace:
     """Takes the folder for a new build. -> the workspace of that build, the only one that files are written for from
-    now on: the workers of earlier ones may still run. See `Workspace`.
+    now on: the workers of earlier ones may still run. See `Workspace`. Raises BuildError if the lease was lost.
     """
+    lease.check(workspace.lease)  # or this would stop the build that holds it now
     taken = replace(workspace, token=uuid.uuid4().hex)
     storage.remove(workspace.root, _tokens(workspace))
     workspace.write(storage.join(workspace.root, token_file(taken.token)), b"")
@@ -138,7 +139,7 @@ def start(workspace: Workspace, files: Sequence[str]) -> None:
     """Starts the journal of a build of `files`, shards and indexes, and deletes what earlier builds wrote besides."""
     old, keep = listed(workspace), [*files, REJECTED, DUPLICATES, manifest.FILE_NAME, KEPT_PLAN, *CARD]
     write_journal(workspace, [*dict.fromkeys([*old, *keep])])
-    storage.remove(workspace.root, [PREVIOUS, PUBLISHED])  # of a build that this one does not go on with
+    storage.remove(workspace.root, [PREVIOUS, PUBLISHED, *REFUSED])  # of a build that this one does not go on with
     stale = [name for name in old if name not in {*files, REJECTED}]
     storage.remove(workspace.root, [*stale, *_of_shards(stale)])
     write_journal(workspace, keep)
@@ -172,7 +173,8 @@ def clear(workspace: Workspace) -> None:
 def finish(workspace: Workspace, is_last: bool = True) -> None:
     """Deletes everything that is not needed after the build; but for the lease, unless it `is_last`."""
     storage.remove(workspace.root, _tokens(workspace))  # before it is seen what its workers could still rename
-    in_build = [*_of_shards(listed(workspace)), *_OF_BUILD, *_temporaries(workspace), *_of_scratch(workspace)]
+    storage.remove(workspace.root, _temporaries(workspace))  # before the files that these could be renamed to
+    in_build = [*_of_shards(listed(workspace)), *_OF_BUILD, *_of_scratch(workspace)]
     if storage.is_local(workspace.root):
         storage.prune(storage.join(workspace.root, TEMPORARIES))
     # What an update started from tells what the digest, the lists and the plan belong to: these go before it, and the

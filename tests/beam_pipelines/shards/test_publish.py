@@ -13,7 +13,7 @@ from beam_pipelines.files import storage
 from beam_pipelines.files.workspace import Workspace
 from tests.support.builds import build, make_flat
 from tests.support.killed_builds import DAMAGES, FIRST
-from tests.support.late_workers import coming_back, command, everything, paint
+from tests.support.late_workers import begin, coming_back, command, everything, paint
 
 pytestmark = pytest.mark.usefixtures("without_transform")
 
@@ -56,6 +56,22 @@ def test_an_index_that_is_damaged_in_an_update_is_written_again(tmp_path: Path) 
     for folder in (output, alone):
         assert build(*command(source, folder, "float32", "--update")) == 0
     assert everything(output) == everything(alone)
+
+
+def test_lists_of_an_update_that_was_stopped_are_not_those_of_another_build(tmp_path: Path) -> None:
+    source, output = make_flat(tmp_path / "in", train=4, val=2), tmp_path / "out"
+    arguments = command(source, output, "uint8")
+    assert build(*arguments) == 0
+    whole = everything(output)
+    paint(source, "added", 8)
+    place = begin(*arguments, "--update").place
+    for path in place.refused:
+        place.write(path, b"what the update has found\n")
+    for folder in ("images", "masks"):
+        (source / folder / "train" / "added.png").unlink()
+    Path(place.manifest).write_bytes(DAMAGES["cut"](Path(place.manifest).read_bytes()))
+    assert build(*arguments) == 0
+    assert everything(output) == whole
 
 
 def test_in_a_bucket_the_checksums_of_shards_are_compared(
