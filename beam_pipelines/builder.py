@@ -182,8 +182,9 @@ def _say_changed(changes: Changes | None, console: Console) -> None:
 def _leave(before: Manifest, settings: BuildSettings, place: Workspace, console: Console) -> int:
     """Ends an update for which there is nothing to do, and deletes what a stopped one has written."""
     check_published_leaks(before, settings.max_leaks)
+    place = ownership.take(place)
+    _check_same(before, place)
     if workspace.update_is_unpublished(place):
-        place = ownership.take(place)
         ownership.start_update(place, [], tidying.files_of(before))
         card.write_missing(before, place)  # a stopped update may have replaced the statistics
     ownership.finish(place)

@@ -13,6 +13,7 @@ from beam_pipelines.card.statistics import CombineStatisticsFn
 from beam_pipelines.card.statistics_file import to_json
 from beam_pipelines.contract.manifest import Manifest
 from beam_pipelines.contract.moments import Moments
+from beam_pipelines.errors import BuildError
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.pixels.conform import Sample
 from beam_pipelines.pixels.measure import CombineClassPixelsFn, CombineMomentsFn
@@ -21,7 +22,7 @@ from beam_pipelines.rejects import Rejected
 from beam_pipelines.shards import duplicate_search, plan
 from beam_pipelines.shards.duplicate_search import LISTED, Duplicate, Findings, Picture
 from beam_pipelines.shards.finish import finish_shard
-from beam_pipelines.shards.plan import ShardReference
+from beam_pipelines.shards.plan import ShardPlan, ShardReference
 from beam_pipelines.shards.publish import Limits, publish
 from beam_pipelines.shards.receipts import StagedShard
 from beam_pipelines.shards.stage import file_reader, stage_shard
@@ -213,13 +214,19 @@ class StageShardFn(beam.DoFn):
         self._milliseconds = Metrics.distribution(METRICS, "decode_milliseconds")
 
     def process(self, reference: ShardReference) -> Iterator[StagedShard]:
-        shard = plan.read_shard(reference)
-        staged = stage_shard(shard, self._recipe, self._workspace, self._reader, self._count)
+        staged = stage_shard(self._planned(reference), self._recipe, self._workspace, self._reader, self._count)
         self._bytes.inc(staged.shard.bytes)
         yield staged
 
     def teardown(self) -> None:
         self._reader.close()
+
+    def _planned(self, reference: ShardReference) -> ShardPlan:
+        try:
+            return plan.read_shard(reference)
+        except (BuildError, FileNotFoundError):
+            self._workspace.check()  # the plan may be that of another build
+            raise
 
     def _count(self, sample: Sample | Rejected, seconds: float) -> None:
         self._milliseconds.update(round(seconds * 1000))

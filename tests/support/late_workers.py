@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from beam_pipelines import builder
+from beam_pipelines import builder, planner
 from beam_pipelines.card.indexes import statistics_of_shard
 from beam_pipelines.card.statistics import Statistics
 from beam_pipelines.card.statistics_file import to_json
@@ -196,8 +196,13 @@ def everything(dataset: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def coming_back(moment: str, late: Callable[[], None]) -> Iterator[None]:
-    """Calls `late` when a build in the block has begun or staged its shards, or after the block."""
-    execute = builder.execute
+    """Calls `late` when a build in the block has planned, begun or staged its shards, or after the block."""
+    execute, make_plan = builder.execute, planner.make_plan
+
+    def planned(*given):
+        plan = make_plan(*given)
+        late()
+        return plan
 
     def begun(*given):
         late()
@@ -209,6 +214,8 @@ def coming_back(moment: str, late: Callable[[], None]) -> Iterator[None]:
         return read_previous(place)
 
     with pytest.MonkeyPatch.context() as patch:
+        if moment == "planned":
+            patch.setattr(builder, "make_plan", planned)
         if moment == "begun":
             patch.setattr(builder, "execute", begun)
         if moment == "staged":

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from beam_pipelines.errors import BuildError, ReplacedBuildError
-from beam_pipelines.files.workspace import Workspace
+from beam_pipelines.files.workspace import Workspace, read_manifest
+from beam_pipelines.graph import StageShardFn
 from beam_pipelines.shards import ownership
+from beam_pipelines.shards.plan import list_shards
 from tests.support.builds import build, digests, download, make_flat
 from tests.support.faulty_storage import Front
 from tests.support.killed_builds import FIRST
@@ -125,6 +127,42 @@ def test_a_worker_of_the_build_itself_writes_nothing_when_that_has_ended(tmp_pat
     before = everything(output)
     assert [type(worker.go_on()) for worker in workers] == [ReplacedBuildError]
     assert everything(output) == before
+
+
+def test_a_worker_that_finds_the_plan_of_another_build_is_told_why(tmp_path: Path) -> None:
+    scenes = Scenes(tmp_path, "changed input", "uint8")
+    work, references = StageShardFn(scenes.begun.recipe, scenes.begun.place), list_shards(scenes.begun.place.plan)
+    last = list(references)[-1]
+    scenes.begun.place.write(scenes.begun.place.plan, b"[]\n")
+    with pytest.raises(BuildError, match="run the same command again, which writes the plan again"):
+        next(work.process(last))
+    ownership.take(Workspace(str(scenes.output)))
+    with pytest.raises(ReplacedBuildError):
+        next(work.process(last))
+
+
+def test_an_update_with_nothing_to_do_does_not_clear_up_one_that_published_meanwhile(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The other one knows a picture that has gone again, and publishes while this one looks for pictures."""
+    source, output = make_flat(tmp_path / "in", train=4, val=2), tmp_path / "out"
+    arguments = command(source, output, "uint8")
+    assert build(*arguments) == 0
+    paint(source, "added", 8)
+    begun = begin(*arguments, "--update")
+    staged = [begun.stage(plan) for plan in begun.plans]
+    moments = begun.moments_of(staged)
+    written = [begun.finish(shard, moments) for shard in staged]
+    for folder in ("images", "masks"):
+        (source / folder / "train" / "added.png").unlink()
+    with coming_back("planned", lambda: begun.publish(staged, written, moments)):
+        assert build(*arguments, "--update") == 1
+    assert f"another build has written {output}/dataset.json meanwhile; run the same command" in capsys.readouterr().err
+    assert build(*arguments, "--update") == 0
+    manifest = read_manifest(Workspace(str(output)))
+    assert manifest is not None
+    assert [(update.added, update.removed) for update in manifest.updates] == [(1, 0), (0, 1)]
+    assert not (output / "_build").exists()
 
 
 def test_what_a_late_worker_would_delete_stays(tmp_path: Path) -> None:
