@@ -199,9 +199,9 @@ def _copy(made: str, workspace: Workspace) -> None:
     workspace.write(workspace.transform_files, sealed(json.dumps(states)))
 
 
-def main(root: str) -> None:
-    """Writes the output of the published data set in the folder `root`."""
-    workspace = Workspace(root)
+def main(root: str, token: str = "") -> None:
+    """Writes the output of the published data set in the folder `root`, for the build that has the `token`."""
+    workspace = Workspace(root, token)
     manifest = read_manifest(workspace)
     assert manifest is not None, root
     write_transform(manifest, workspace)
@@ -212,6 +212,6 @@ if __name__ == "__main__":
     from beam_pipelines.metadata.transform_fn import main as run
 
     if len(sys.argv) <= 2 or sys.stdin.readline():  # nothing comes if there is no data set in the end
-        run(sys.argv[1])
+        run(sys.argv[1], *sys.argv[3:])
     sys.stdout.flush()
     os._exit(0)  # all is written; TensorFlow's own way out takes its time, and can crash on it

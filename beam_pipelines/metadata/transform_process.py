@@ -34,7 +34,7 @@ class TransformProcess:
     def start(self) -> None:
         """Starts the process, which imports TensorFlow and waits."""
         scratch = self._scratch.enter_context(_temporary(self._place))
-        command = [*_COMMAND, self._place.root, str(os.getpid())]
+        command = [*_COMMAND, self._place.root, str(os.getpid()), self._place.token]
         self._process = subprocess.Popen(
             command,
             env=os.environ | {"TMPDIR": scratch},
@@ -45,7 +45,11 @@ class TransformProcess:
         )
 
     def write(self) -> None:
-        """Writes the files of the published data set. Raises BuildError."""
+        """Writes the files of the published data set.
+
+        Raises:
+          BuildError: they can't be made or written, or another build has taken the folder (ReplacedBuildError).
+        """
         told = self._told() if self._process else None
         if told is None or told[0]:  # one that had to wait may have been killed meanwhile
             self.close()
@@ -54,6 +58,7 @@ class TransformProcess:
         code, errors = told
         self.close()
         if code:
+            self._place.check()
             raise BuildError(
                 f"the data set is complete, but writing its transform_fn failed; run the same command again. "
                 f"`{' '.join([*_COMMAND, self._place.root])}` exited with {code}: "

@@ -22,7 +22,11 @@ _NAMED = 3  # shards in a message
 
 
 def forget_damaged(shards: Sequence[ShardPlan], recipe: Recipe, workspace: Workspace) -> dict[str, str]:
-    """Reads each shard that has a receipt, and deletes the receipts of damaged shards. -> file -> its damage."""
+    """Reads each shard that has a receipt, and deletes the receipts of damaged shards. -> file -> its damage.
+
+    Raises:
+      BuildError: a file can't be read, or another build has taken the folder (ReplacedBuildError).
+    """
     there = storage.sizes(workspace.root)
     files = [shard.file for shard in shards]
     staged = [(file, names.staged_receipt(file)) for file in files]
@@ -34,6 +38,7 @@ def forget_damaged(shards: Sequence[ShardPlan], recipe: Recipe, workspace: Works
 
     with ThreadPoolExecutor(cores() if storage.is_local(workspace.root) else 1) as pool:
         found = {item: damage for item, damage in zip(work, pool.map(check, work), strict=True) if damage}
+    workspace.check()  # reading them may have taken hours
     storage.delete([storage.join(workspace.root, receipt) for _, receipt in found])
     return {file: damage for (file, _), damage in found.items()}
 

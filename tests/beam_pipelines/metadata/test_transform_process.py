@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import psutil
@@ -9,10 +10,11 @@ import pytest
 
 from beam_pipelines import builder, tidying
 from beam_pipelines.contract import png
-from beam_pipelines.errors import BuildError
+from beam_pipelines.errors import BuildError, ReplacedBuildError
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.metadata.transform_process import TransformProcess
 from beam_pipelines.options import parse_build
+from beam_pipelines.shards import ownership
 from tests.support.builds import build, make_flat
 
 NAME = "beam_pipelines.metadata.transform_fn"
@@ -59,6 +61,16 @@ def test_what_it_can_not_write_is_told_with_its_reason(tmp_path: Path) -> None:
     with TransformProcess(place) as transform, pytest.raises(BuildError, match=r"exited with 1: AssertionError"):
         transform.write()
     assert not waiting()
+
+
+@pytest.mark.slow
+def test_it_writes_nothing_when_another_build_has_taken_the_folder(dataset: Path, tmp_path: Path) -> None:
+    folder = Workspace(str(shutil.copytree(dataset, tmp_path / "out")))
+    place, _ = ownership.take(folder), ownership.take(folder)
+    there = {*Path(place.root).rglob("*")}
+    with TransformProcess(place) as transform, pytest.raises(ReplacedBuildError):
+        transform.write()
+    assert {*Path(place.root).rglob("*")} <= there
 
 
 @pytest.mark.parametrize(
