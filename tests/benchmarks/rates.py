@@ -82,7 +82,9 @@ def ratios(ours: Sequence[Part], others: Sequence[Part]) -> dict[str, Any]:
     both = list(zip(ours, others, strict=True))
     found = {
         "img_per_s": [per(other.seconds, own.seconds) for own, other in both],
-        "img_per_cpu_s": [per(max(other.cpu_seconds, 0), own.cpu_seconds) for own, other in both],
+        "img_per_cpu_s": [
+            per(other.cpu_seconds, own.cpu_seconds) if other.cpu_seconds > 0 else None for own, other in both
+        ],
     }
     return {
         name: {"median": rounded(median(values), 3), "rounds": [rounded(value, 3) for value in values]}

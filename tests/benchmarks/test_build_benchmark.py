@@ -90,9 +90,10 @@ def test_ratios_are_of_the_same_round() -> None:
 
 
 def test_what_is_lost_in_noise_is_no_number() -> None:
-    ours = [Part(10, -0.1), Part(10, 10)]
+    ours, others = [Part(10, -0.1), Part(10, 10)], [Part(10, 10), Part(10, -0.1)]
     assert rates.rates(ours, pairs=8, cores=2)["img_per_cpu_s"] is None
     assert rates.ratios(ours, ours)["img_per_cpu_s"] == {"median": None, "rounds": [None, 1]}
+    assert rates.ratios(ours, others)["img_per_cpu_s"] == {"median": None, "rounds": [None, None]}
 
 
 @pytest.mark.parametrize("others", [{"a": "1", "b": "0"}, {"a": "1"}, {"a": "1", "b": "2", "c": "3"}])
