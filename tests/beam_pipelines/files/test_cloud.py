@@ -21,6 +21,8 @@ import pytest
 
 from beam_pipelines.errors import BuildError
 from beam_pipelines.files import cloud, lease, storage
+from beam_pipelines.files.workspace import Workspace
+from beam_pipelines.shards import ownership
 from beam_pipelines.shards.plan import write_plan
 from beam_pipelines.verify import main as verify
 from tests.support.builds import PROJECT, build, download, file_names, make_uneven, published, upload
@@ -239,6 +241,10 @@ def test_a_build_whose_lease_another_one_took_publishes_and_deletes_nothing(
     assert not storage.exists(f"{output}/rejected.jsonl")
     assert storage.read_text(path) == (left and left.decode())
     assert len(finished(output)) == 3
+    tokens = storage.sizes(f"{output}/_build/token")
+    with pytest.raises(BuildError, match="another build is writing to"):
+        ownership.take(Workspace(output))
+    assert storage.sizes(f"{output}/_build/token") == tokens
 
 
 @contextlib.contextmanager
