@@ -17,7 +17,7 @@ from beam_pipelines.shards import ownership
 from beam_pipelines.shards.plan import list_shards
 from tests.support.builds import build, digests, download, make_flat
 from tests.support.faulty_storage import Front
-from tests.support.killed_builds import FIRST
+from tests.support.killed_builds import FIRST, killed
 from tests.support.late_workers import (
     Worker,
     begin,
@@ -216,6 +216,21 @@ def test_what_a_worker_leaves_that_died_neither_stays_nor_stops_a_build(tmp_path
         assert build(*arguments, option) == 0
         assert everything(output) == whole
         assert not (output / "_build").exists()
+
+
+def test_a_build_that_was_killed_as_it_took_the_folder_goes_on(tmp_path: Path) -> None:
+    """When it had deleted the token of the build before, and when it had a token of its own."""
+    source, output = make_flat(tmp_path / "in", train=4, val=2), tmp_path / "out"
+    begun = begin(*command(source, output, "uint8"))
+    staged = [begun.stage(plan).shard.file for plan in begun.plans]
+    before = {file: (output / file).stat().st_mtime_ns for file in staged}
+    for moment, tokens in (("files.workspace.Workspace.write", 0), ("builder._prepare", 1)):
+        with killed(f"beam_pipelines.{moment}"):
+            assert build(*command(source, output, "uint8")) == 130
+        assert len([*(output / "_build").glob("token/*")]) == tokens
+    assert build(*command(source, output, "uint8")) == 0
+    assert {file: (output / file).stat().st_mtime_ns for file in staged} == before
+    assert not (output / "_build").exists()
 
 
 @pytest.mark.parametrize("name", ["mine.tmp", "temporary/mine.tmp", "token/mine", "temporary/a.0123456789abc.tmp"])
