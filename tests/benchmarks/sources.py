@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from beam_pipelines.inputs import sample_scenes
+from tests.benchmarks.references import cityscapes_pairs
 
 PROJECT = Path(__file__).parent.parent.parent
 REAL_SCENES = PROJECT.parent / "shared" / "data" / "cityscapes_sample"
@@ -23,12 +24,11 @@ def default_source(scratch: Path) -> Path:
 
 def link_pairs(source: Path, tree: Path, count: int) -> Path:
     """`tree`, with `count` pairs that are links to the files of `source`."""
-    images = sorted(source.glob("leftImg8bit/train/*/*_leftImg8bit.png"))
-    if not images:
+    pairs = cityscapes_pairs(source, "train")
+    if not pairs:
         raise SystemExit(f"{source}: there is no leftImg8bit/train/*/*_leftImg8bit.png")
     for index in range(count):
-        image = images[index % len(images)]
-        mask = Path(str(image).replace("leftImg8bit", "gtFine")[: -len("gtFine.png")] + "gtFine_labelIds.png")
+        image, mask = pairs[index % len(pairs)]
         for kind, file, end in (("leftImg8bit", image, "leftImg8bit"), ("gtFine", mask, "gtFine_labelIds")):
             link = tree / kind / "train" / "city" / f"city_{index:06d}_000019_{end}.png"
             link.parent.mkdir(parents=True, exist_ok=True)

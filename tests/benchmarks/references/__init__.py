@@ -44,11 +44,11 @@ def _cpu_seconds() -> float:
     return sum(each.ru_utime + each.ru_stime for each in used)
 
 
-def cityscapes_pairs(source: Path) -> list[tuple[Path, Path]]:
-    """(image, mask of label ids) of all splits."""
-    images = sorted(source.glob("leftImg8bit/*/*/*_leftImg8bit.png"))
-    masks = [str(path).replace("leftImg8bit/", "gtFine/") for path in images]
+def cityscapes_pairs(source: Path, split: str = "*") -> list[tuple[Path, Path]]:
+    """(image, mask of label ids) of a split, or of all."""
+    images = sorted(source.glob(f"leftImg8bit/{split}/*/*_leftImg8bit.png"))
+    masks = source / "gtFine"
     return [
-        (image, Path(mask.replace("_leftImg8bit", "_gtFine_labelIds")))
-        for image, mask in zip(images, masks, strict=True)
+        (image, masks.joinpath(*image.parts[-3:-1], image.name.replace("_leftImg8bit", "_gtFine_labelIds")))
+        for image in images
     ]
