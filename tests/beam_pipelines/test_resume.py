@@ -164,6 +164,19 @@ def test_a_build_that_was_killed_after_publishing_is_tidied_up(tmp_path: Path) -
     assert_clean(output)
 
 
+def test_a_build_that_was_killed_before_it_deleted_its_lease_is_tidied_up(tmp_path: Path) -> None:
+    """Its last deed: nothing else tells of that build."""
+    source, output = make_uneven(tmp_path / "in", train=4, val=2), tmp_path / "out"
+    arguments = (f"--input={source}", f"--output={output}", "--labels=camvid11", "--image_size=native")
+    assert build(*arguments) == 0
+    before = states(output, "*")
+    (output / "_build").mkdir()
+    (output / "_build" / "lease").touch()
+    assert build(*arguments) == 0
+    assert not (output / "_build").exists()
+    assert states(output, "*") == before
+
+
 @pytest.mark.parametrize(("kind", "encoding"), [("staged", "uint8"), ("finished", "float32")])
 def test_a_picture_that_changes_meanwhile_gives_the_data_set_of_the_new_pictures(
     source: Path, tmp_path: Path, kind: str, encoding: str

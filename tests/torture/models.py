@@ -165,7 +165,7 @@ def saved_models() -> Reader:
 
     def read(data: bytes, path: Path) -> bytes:
         export = folders.write(data, path.with_suffix(".export"))
-        command = ["sha256sum", "--check", "--strict", "--status", "assets.extra/SHA256SUMS"]
+        command = ["sha256sum", "--check", "--strict", "--status", "SHA256SUMS"]
         if subprocess.run(command, cwd=export, stderr=subprocess.DEVNULL).returncode:
             raise DamagedExportError
         if (found := _served(export)) != expected:

@@ -15,7 +15,7 @@ size keep it, and a SavedModel refuses those of too many windows. The REST API o
 encodes names that end in `_bytes` as {"b64": "..."}; the result of `png` is also much smaller than a JSON list. An
 image that the pipeline would reject, or that TensorFlow would decode to other pixels, raises an InvalidArgumentError
 with the reason; see `beam_pipelines.contract.picture_graph`. `assets/description.json` describes the model.
-`assets.extra/SHA256SUMS` has digests of the other files, for sha256sum: TensorFlow has none of its graph.
+`SHA256SUMS` has digests of the other files, for sha256sum: TensorFlow has none of its graph.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ from trainer.inference.views import WHOLE, Views
 from trainer.inference.windows import check_window, own_size
 
 DESCRIPTION = "description.json"
-_SUMS = "assets.extra/SHA256SUMS"  # in the folder that TensorFlow leaves to others
+_SUMS = "SHA256SUMS"  # TensorFlow does not look at it
 _GRAPH = "saved_model.pb"  # without it, TensorFlow does not load a folder
 _PARTS = re.compile(
-    rf"{re.escape(_GRAPH)}|{re.escape(_SUMS)}|fingerprint\.pb|assets/{re.escape(DESCRIPTION)}|variables/variables\.(index|data-\d{{5}}-of-\d{{5}})"
+    rf"{re.escape(_GRAPH)}|{_SUMS}|fingerprint\.pb|assets/{re.escape(DESCRIPTION)}|variables/variables\.(index|data-\d{{5}}-of-\d{{5}})"
 )
 _NOTE = ".export.json"  # suffix of the folder's name: the temporary folders of `_publish_local`
 _NOTE_BYTES = 2**16
@@ -290,6 +290,5 @@ def _save(
             json.dump(description.to_json(), opened, indent=1)
         _Served(model, description, file, size, views).save(folder)
     sums = "".join(f"{sha256_of(f'{folder}/{name}')}  {name}\n" for name in files_below(folder))
-    os.makedirs(os.path.dirname(f"{folder}/{_SUMS}"))
     with open(f"{folder}/{_SUMS}", "w", encoding="ascii") as opened:
         opened.write(sums)

@@ -18,6 +18,7 @@ FILE_NAME = "metrics.jsonl"
 HYPERPARAMETER_METRIC = "mean_iou"
 _PLAIN = (bool, int, float, str)  # types of hyperparameters in TensorBoard
 _CONFIG_BYTES = 2**26
+_MOST = 2**63 - 1  # a larger whole number is none of a run, and no plot can show it
 _REMOTE_SECONDS = 30.0  # between writes to a bucket
 
 
@@ -216,7 +217,7 @@ def _is_row(row: Mapping[str, Any]) -> bool:
         row.keys() <= Row.__dataclass_fields__.keys()
         and row.get("split") in ("train", "val")
         and isinstance(row.get("step"), int)
-        and row["step"] >= 0
+        and 0 <= row["step"] <= _MOST
         and _is_number(row.get("epoch"))
         and all(value is None or _is_number(value) for value in numbers)
         and (class_iou is None or isinstance(class_iou, dict))
@@ -225,7 +226,7 @@ def _is_row(row: Mapping[str, Any]) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, float) or (type(value) is int and abs(value) <= _MOST)
 
 
 def _scalars(row: Row) -> dict[str, float]:

@@ -165,6 +165,18 @@ def test_a_last_line_that_was_cut_off_is_dropped(tmp_path: Path):
     assert steps(tmp_path) == [1, 2]
 
 
+@pytest.mark.parametrize("name", ["step", "epoch", "loss"])
+def test_a_number_that_no_plot_can_show_is_none_of_a_row(name: str, tmp_path: Path):
+    journal = open_journal(tmp_path)
+    for step in (1, 2):
+        journal.add(train_row(step))
+    journal.close()
+    first, second = lines(tmp_path)
+    row = json.dumps({**json.loads(second), name: 10**400})
+    (tmp_path / FILE_NAME).write_text(f"{first}{row}\n")
+    assert [each["step"] for each in read_rows(str(tmp_path))] == [1]
+
+
 def test_a_run_without_rows_has_none(tmp_path: Path):
     assert read_rows(str(tmp_path)) == []
     open_journal(tmp_path).close()
