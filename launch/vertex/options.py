@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from launch import arguments
 from launch.errors import LaunchError
+from launch.vertex.environment import check_environment
 from launch.vertex.machines import ACCELERATORS, DEFAULT_ACCELERATOR, choose_machine
 from launch.vertex.problems import rehearsal_problem, submission_problem
 from launch.vertex.request import TrainingJob
@@ -139,6 +140,8 @@ def parse(argv: Sequence[str] | None = None) -> VertexSettings:
     train = parse_train([*trainer_options, f"--output={args.output}"], {})
     try:
         job = _make_job(args, train, trainer_options)
+        if args.local and not args.reuse_packages:
+            check_environment(args.venv)
     except LaunchError as error:
         parser.error(str(error))
     problem = _unused_option(args, settings.given(parser, argv)) or (
@@ -254,7 +257,7 @@ def _add_rehearsal(group: argparse._ArgumentGroup) -> None:
         default="out/vertex-venv",
         type=place,
         metavar="DIR",
-        help="virtual environment for --local; created once and kept",
+        help="folder of the virtual environment for --local, of its own; created once and kept",
     )
     group.add_argument(
         "--reuse_packages",

