@@ -9,6 +9,9 @@ import argparse
 import math
 import os
 from collections.abc import Callable
+from typing import Any, NoReturn
+
+from beam_pipelines.contract.errors import unknown_option
 
 LARGEST_SCALE = 8  # memory grows with the square of the scale
 
@@ -18,6 +21,20 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         return super()._get_help_string(action) if action.default else action.help
+
+
+class Parser(argparse.ArgumentParser):
+    """Prints errors as one line; argparse would print the usage of all options first."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+    def parse_args(self, *arguments: Any) -> Any:  # type: ignore[override] # argparse has overloads
+        """As argparse's, but suggests what an unknown option was meant to be."""
+        values, unknown = self.parse_known_args(*arguments)
+        if unknown:
+            self.error(unknown_option(unknown[0], self._option_string_actions))
+        return values
 
 
 def place(text: str) -> str:

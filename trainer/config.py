@@ -257,7 +257,7 @@ def _folder(path: str) -> str:
 
 def train_parser() -> argparse.ArgumentParser:
     """The parser of `python -m trainer.task`."""
-    parser = argparse.ArgumentParser(
+    parser = arguments.Parser(
         prog="python -m trainer.task",
         description="Trains a segmentation model on a data set of beam_pipelines, evaluates it and exports it. Run the "
         "same command again to resume at the step where it was stopped.",

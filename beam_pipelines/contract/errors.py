@@ -1,11 +1,11 @@
-"""How a command ends with an error: the base class of errors that a user can fix, and a wrapper for all commands."""
+"""How a command ends with an error: the base class of those that a user can fix, and a wrapper for all commands."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 FAILED = 1  # exit codes; argparse exits with 2 if the arguments are wrong
 INTERRUPTED = 128 + signal.SIGINT
@@ -56,6 +56,17 @@ def exit_code_of(
         print(f"error: {told or unexpected(error)}", file=sys.stderr)
         _discard_output()
         return failed
+
+
+def unknown_option(argument: str, known: Iterable[str]) -> str:
+    """The message about an argument that no option of a command takes: it suggests a similar one of those `known`."""
+    import difflib  # only after a mistake
+
+    name = argument.partition("=")[0]
+    if not name.startswith("-"):
+        return f"{argument!r} is neither an option nor the value of one; --help lists all options"
+    near = difflib.get_close_matches(name, [option for option in known if option != name], n=1)
+    return f"unknown option {name}" + (f"; did you mean {near[0]}?" if near else "; --help lists all options")
 
 
 def _discard_output() -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from beam_pipelines import runners
+from beam_pipelines.contract.errors import unknown_option
 from beam_pipelines.options.parser import build_parser
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def pipeline_options(beam_args: Sequence[str], known: Sequence[str] = ()) -> Pip
     _, unknown = parser.parse_known_args(list(beam_args))
     if unknown:
         options_of_all = [*known, *build_parser()._option_string_actions, *parser._option_string_actions]
-        raise _wrong(_unknown_option(unknown[0], options_of_all))
+        raise _wrong(unknown_option(unknown[0], options_of_all))
     if problem := runners.missing_program(beam_args):
         raise _wrong(problem)
     options = PipelineOptions([*runners.runner_in(beam_args).defaults(), *beam_args])
@@ -48,9 +48,3 @@ def _wrong(message: str) -> SystemExit:
     stopped = SystemExit(message)
     stopped.code = 2
     return stopped
-
-
-def _unknown_option(argument: str, known: Sequence[str]) -> str:
-    name = argument.split("=")[0]
-    near = difflib.get_close_matches(name, [option for option in known if option != name], n=1)
-    return f"unknown option {name}" + (f"; did you mean {near[0]}?" if near else "; --help lists all options")

@@ -16,7 +16,7 @@ from launch import arguments
 from launch.dataflow.cost import IMAGES_PER_SECOND, VCPU_HOUR, Price
 from launch.dataflow.workers import Workers, choose_type
 from launch.errors import LaunchError
-from trainer.arguments import HelpFormatter
+from trainer.arguments import HelpFormatter, Parser
 
 SETUP_FILE = Path(__file__).parents[2] / "setup.py"
 _JOB_NAME = (
@@ -154,7 +154,7 @@ def _problem(args: argparse.Namespace, build_args: Sequence[str]) -> str | None:
 
 def make_parser() -> argparse.ArgumentParser:
     """The options of this command itself; all others go to the build, or to Beam."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m launch.dataflow",
         description="Builds a data set on Google Cloud Dataflow, from a bucket to a bucket.",
         epilog="All options of `python -m beam_pipelines.build` are accepted as well (--image_size, --labels, "

@@ -13,7 +13,7 @@ from launch.dataflow.workers import DEFAULT_TYPE, Workers
 from launch.errors import LaunchError
 from launch.vertex import options as vertex
 from launch.vertex.machines import Machine, choose_machine
-from trainer.arguments import HelpFormatter, names
+from trainer.arguments import HelpFormatter, Parser, names
 
 JOBS = ("dataflow", "vertex")
 
@@ -78,7 +78,7 @@ def parse(argv: Sequence[str] | None = None) -> DoctorSettings:
 
 def make_parser() -> argparse.ArgumentParser:
     """The options are those of launch.dataflow and launch.vertex that the checks depend on."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m launch.doctor",
         description="Checks what jobs on Dataflow and Vertex AI need before they cost anything: versions, the pipeline "
         "graph, the account, APIs, quotas, buckets and the data set. Prints one line per check, with a fix if there is "

@@ -5,21 +5,17 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from beam_pipelines.options import build_parser, pipeline_options
 from launch import arguments
 from launch.dataflow import options as dataflow
+from launch.errors import missing_packages
+from launch.pipeline.problems import option_problem, place_problem, split_problem
 from launch.vertex import options as vertex
 from launch.vertex.request import TrainingJob
-from trainer.arguments import HelpFormatter
+from trainer.arguments import HelpFormatter, Parser
 from trainer.config import train_parser
 
-_REFUSED = {
-    "--local": "a pipeline runs on Google Cloud: use `python -m launch.vertex --local`",
-    "--no_wait": "the training has to wait for the data set: leave it out",
-    "--plan": "a pipeline builds the data set: use `python -m launch.dataflow --plan`",
-    "--template_location": "a pipeline builds the data set: use `python -m launch.dataflow --template_location`",
-}
 _BOTH = ("--seed", "--verbose")  # of the build and of the training
 
 
@@ -45,7 +41,7 @@ def parse(argv: Sequence[str] | None = None) -> PipelineSettings:
     parser = make_parser()
     args, rest = parser.parse_known_args(argv)
     options = [*_grouped(rest)]
-    if problem := _problem(options):
+    if problem := option_problem(options) or place_problem(args):
         parser.error(problem)
     place = (f"--project={args.project}", f"--region={args.region}")
     of_vertex, of_trainer = _names_of(vertex.make_parser()), _names_of(train_parser())
@@ -53,9 +49,12 @@ def parse(argv: Sequence[str] | None = None) -> PipelineSettings:
     training = [option for option in options if _name(option) in of_trainer - of_vertex]
     others = [option for option in options if _name(option) not in of_vertex | of_trainer or _name(option) in _BOTH]
     build = [*place, f"--input={args.input}", f"--output={args.dataset}", *_flat(others)]
-    dataflow.parse(build)
+    built = dataflow.parse(build).build
+    _check_with_beam(build, built.beam_args, (parser, vertex.make_parser(), train_parser()))
     output = (*place, f"--output={args.output}", *_flat(own))
     settings = vertex.parse([*output, f"--dataset={args.dataset}", *_flat(training)])
+    if problem := split_problem(built.recipe, settings.train):
+        parser.error(problem)
     return PipelineSettings(
         build=tuple(build),
         # As parsed: a recipe may be a file of this machine.
@@ -66,9 +65,23 @@ def parse(argv: Sequence[str] | None = None) -> PipelineSettings:
     )
 
 
+def _check_with_beam(build: Sequence[str], beam_args: Sequence[str], others: Iterable[argparse.ArgumentParser]) -> None:
+    """Refuses arguments of the `build` that are left to Beam, with others as `beam_args`, and that it does not know.
+
+    Raises:
+      SystemExit: with code 2 and a message, which suggests an option of the build, of Beam or of the `others`.
+      LaunchError: Beam is not installed.
+    """
+    mine = dataflow.make_parser()
+    _, unknown = build_parser().parse_known_args(mine.parse_known_args(build)[1])
+    if unknown:  # importing Beam takes seconds
+        with missing_packages("pipelines"):
+            pipeline_options(beam_args, [name for each in (mine, *others) for name in _names_of(each)])
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The options of this command itself; all others go to the steps."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m launch.pipeline",
         usage="%(prog)s --project=ID --region=REGION --input=gs://... --dataset=gs://... --output=gs://... [option]",
         description="Builds a data set on Dataflow and trains on it on Vertex AI, as one pipeline of Vertex AI "
@@ -119,19 +132,3 @@ def _name(option: tuple[str, ...]) -> str:
 
 def _names_of(parser: argparse.ArgumentParser) -> set[str]:
     return {name for action in parser._actions for name in action.option_strings}
-
-
-def _problem(options: Iterable[tuple[str, ...]]) -> str | None:
-    """Why an option can't be used in a pipeline."""
-    for option in options:
-        name, _, value = option[0].partition("=")
-        if name in _REFUSED:
-            return f"{name}: {_REFUSED[name]}"
-        values = [each for text in (value, *option[1:]) for each in text.split(",") if each]
-        if name != "--recipe" and (found := next(filter(_is_file, values), None)):
-            return f"{name}={found} is a file of this machine, which a step can't read: copy it to gs://"
-    return None
-
-
-def _is_file(text: str) -> bool:
-    return len(text) < 4096 and Path(text).expanduser().is_file()

@@ -422,7 +422,6 @@ def test_on_dataflow_verify_refuses_a_data_set_on_this_machine(capsys: pytest.Ca
         ("--image-size=256x512", "; did you mean --image_size?"),
         ("--direct_num_worker=2", "; did you mean --direct_num_workers?"),
         ("--qqqqqq", "; --help lists all options"),
-        ("folder", "; --help lists all options"),
     ],
 )
 def test_an_unknown_option_ends_the_program_with_the_nearest_known_one(
@@ -432,6 +431,14 @@ def test_an_unknown_option_ends_the_program_with_the_nearest_known_one(
         beam_options(option)
     assert caught.value.code == 2
     assert capsys.readouterr().err == f"error: unknown option {option.split('=')[0]}{hint}\n"
+
+
+def test_a_word_that_belongs_to_no_option_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        beam_options("folder")
+    assert caught.value.code == 2
+    message = "error: 'folder' is neither an option nor the value of one; --help lists all options\n"
+    assert capsys.readouterr().err == message
 
 
 @pytest.mark.parametrize("module", ["build", "verify"])

@@ -538,7 +538,7 @@ def test_options_that_fit_together_are_accepted(arguments: tuple[str, ...]):
 
 
 def test_options_are_not_guessed_from_their_beginnings(capsys: pytest.CaptureFixture[str]):
-    assert refusal_of(capsys, "--dataset=data", "--epoch=1") == "unrecognized arguments: --epoch=1"
+    assert refusal_of(capsys, "--dataset=data", "--epoch=1") == "unknown option --epoch; did you mean --epochs?"
 
 
 def test_earlier_names_of_evaluate_are_accepted_and_not_shown(capsys: pytest.CaptureFixture[str]):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer import settings
-from trainer.arguments import place
+from trainer.arguments import Parser, place
 from trainer.recipes.errors import RecipeError as RecipeError
 from trainer.settings import Option
 
@@ -45,7 +45,7 @@ def expanded(argv: Sequence[str], parser: argparse.ArgumentParser, options: Iter
     Raises:
       RecipeError: the recipe does not exist, can't be read, or has a value that is wrong.
     """
-    chooser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    chooser = Parser(prog=parser.prog, add_help=False, allow_abbrev=False)
     chooser.add_argument(f"--{OPTION}", type=place)
     chosen, rest = chooser.parse_known_args(argv)
     given = settings.given(parser, rest)

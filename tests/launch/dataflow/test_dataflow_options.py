@@ -20,7 +20,8 @@ def refusal_of(capsys: pytest.CaptureFixture[str], *options: str) -> str:
     with pytest.raises(SystemExit) as caught:
         parse([*WHERE, *PATHS, *options])
     assert caught.value.code == 2
-    return capsys.readouterr().err.splitlines()[-1].partition("error: ")[2].removesuffix(" (see --help)")
+    (message,) = capsys.readouterr().err.splitlines()
+    return message.partition("error: ")[2].removesuffix(" (see --help)")
 
 
 def test_the_defaults() -> None:

@@ -55,14 +55,14 @@ def test_ctrl_c_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
         ("--accelerator_count=3", ("--accelerator_count=3", "1, 2, 4, 8 of NVIDIA_L4")),
         ("--worker_machine_type=big", ("--worker_machine_type", "'big'", "e2-standard-4")),
         ("--hosts=0", ("--hosts", "'0'")),
-        ("--regoin=us-central1", ("--regoin=us-central1",)),
+        ("--regoin=us-central1", ("unknown option --regoin; did you mean --region?",)),
     ],
 )
 def test_wrong_arguments_are_told(argument: str, parts: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         parse([argument])
     assert stopped.value.code == 2
-    message = capsys.readouterr().err.splitlines()[-1]
+    (message,) = capsys.readouterr().err.splitlines()
     assert not [part for part in parts if part not in message], message
 
 

@@ -59,7 +59,26 @@ def test_a_recipe_of_this_machine_is_read_here(tmp_path: Path) -> None:
     [
         (["--local"], ("--local", "launch.vertex --local")),
         (["--no_wait"], ("--no_wait", "leave it out")),
+        (["--wait"], ("--wait", "leave it out")),
         (["--plan"], ("--plan", "launch.dataflow --plan")),
+        (["--print_config"], ("--print_config", "python -m trainer.task --print_config")),
+        ([f"--setup_file={PROJECT / 'setup.py'}"], ("--setup_file", "--sdk_container_image")),
+        (["--epochz=3"], ("unknown option --epochz; did you mean --epochs?",)),
+        (["--image_sise=512x1024"], ("unknown option --image_sise; did you mean --image_size?",)),
+        (["--acelerator", "NVIDIA_L4"], ("unknown option --acelerator; did you mean --accelerator?",)),
+        (["foo"], ("'foo' is neither an option nor the value of one",)),
+        (["--spot", "foo"], ("'foo' is neither an option nor the value of one",)),
+        (["--image_size=32x64", "foo"], ("'foo' is neither an option nor the value of one",)),
+        ([f"--moments_from={PROJECT}"], (f"{PROJECT} is a folder of this machine", "copy it to gs://")),
+        (["--labels", str(PROJECT)], (f"{PROJECT} is a folder of this machine", "copy it to gs://")),
+        (["--initial_model=out/run"], ("--initial_model=out/run", "copy it to gs://")),
+        (["--dataset=gs://street/runs/first/"], ("--output=gs://street/runs/first is also --dataset", "another")),
+        (["--dataset=gs://street/cs"], ("--dataset=gs://street/cs is also --input", "beside the input")),
+        (["--output=gs://street/cs"], ("--output=gs://street/cs is also --input", "beside the input")),
+        (["--output=gs://street/cs/gtFine/run"], ("--output=", "among the images of --input=gs://street/cs", "beside")),
+        (["--splits=train"], ("--val_split=val is not one of the splits", "--splits", "--val_split=''")),
+        (["--splits=train=0.8,test=0.2"], ("--val_split=val", "train, test")),
+        (["--splits=train,val", "--train_split=trian"], ("--train_split=trian", "train, val", "add it there")),
         ([f"--labels={PROJECT / 'setup.py'}"], ("setup.py is a file of this machine", "copy it to gs://")),
         (["--labels", str(PROJECT / "setup.py")], ("setup.py is a file of this machine", "copy it to gs://")),
         (["--image_size=big"], ("--image_size", "'big'")),
@@ -74,8 +93,14 @@ def test_what_a_step_would_refuse_is_refused_here(
     with pytest.raises(SystemExit) as stopped:
         main([*ALL, *arguments])
     assert stopped.value.code == 2
-    message = capsys.readouterr().err.splitlines()[-1]
+    (message,) = capsys.readouterr().err.splitlines()
     assert not [part for part in parts if part not in message], message
+
+
+def test_splits_that_the_options_do_not_tell_are_left_to_the_build() -> None:
+    parse([*ALL, "--train_split=train,train_extra"])
+    parse([*ALL, "--splits=train", "--val_split="])
+    parse([*ALL, "--splits=train,test", "--val_split=test"])
 
 
 def dry_run(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:

@@ -23,7 +23,8 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     with pytest.raises(SystemExit) as stopped:
         main(list(arguments))
     assert stopped.value.code == 2
-    return capsys.readouterr().err.splitlines()[-1]
+    (message,) = capsys.readouterr().err.splitlines()
+    return message
 
 
 def test_the_metric_of_a_search_is_the_one_that_the_trainer_reports() -> None:
@@ -34,7 +35,11 @@ def test_the_metric_of_a_search_is_the_one_that_the_trainer_reports() -> None:
 
 # Arguments -> what the message must name: the option or the value, and the cure.
 REFUSED = {
-    "--epocs=3": ("trainer.task: error", "--epocs=3"),
+    "--epocs=3": ("launch.vertex: error: unknown option --epocs; did you mean --epochs?",),
+    "--acelerator=NVIDIA_L4": ("launch.vertex: error: unknown option --acelerator; did you mean --accelerator?",),
+    "--spot --dry_run=1x": ("launch.vertex: error: argument --dry_run",),
+    "--print_config": ("--print_config", "leave it out", "python -m trainer.task --print_config"),
+    "--print_config --container=p/r/trainer:1": ("--print_config", "python -m trainer.task --print_config"),
     "--model=u3net": ("trainer.task: error", "--model", "'u3net'"),
     "--dataset=out/scenes": ("--dataset=out/scenes", "copy it to gs://"),
     "--initial_model=out/run": ("--initial_model=out/run", "copy it to gs://"),
