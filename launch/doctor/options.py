@@ -52,9 +52,11 @@ def parse(argv: Sequence[str] | None = None) -> DoctorSettings:
     parser = make_parser()
     args = parser.parse_args(argv)
     try:
-        machine = choose_machine(args.accelerator, args.accelerator_count)
+        machine = choose_machine(args.accelerator, args.accelerator_count, args.machine_type)
     except LaunchError as error:
         parser.error(str(error))
+    if args.container and args.build_container:
+        parser.error("--container and --build_container name the image of the job: leave out one of them")
     worker_type = args.worker_machine_type
     workers = Workers(machine_type=worker_type, vcpus=arguments.vcpus_of(worker_type), limit=args.max_num_workers)
     return DoctorSettings(
@@ -71,7 +73,7 @@ def parse(argv: Sequence[str] | None = None) -> DoctorSettings:
         machine=machine,
         hosts=args.hosts,
         spot=args.spot,
-        trainer_image=args.container,
+        trainer_image=args.container or args.build_container,
         endpoint=args.endpoint,
     )
 
@@ -116,6 +118,6 @@ def _add_vertex(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--val_split", metavar="NAME", default="val", help="split to validate on; '' for none")
     add = functools.partial(arguments.add, group, vertex.MACHINES)
-    add("accelerator", "accelerator_count", "hosts")
+    add("accelerator", "accelerator_count", "machine_type", "hosts")
     add("spot", help="check the quotas of spot machines, which have their own")
-    add("container")
+    add("container", "build_container")

@@ -6,11 +6,13 @@ and a request must name both.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from launch.errors import LaunchError
+from launch.vertex import machine_types
 
 CPU = "none"
 DEFAULT_ACCELERATOR = "NVIDIA_L4"
@@ -41,6 +43,9 @@ ACCELERATORS = {
     "TPU_V3": Accelerator({8: "cloud-tpu"}, "tpu_v3"),
     "TPU_V5_LITEPOD": Accelerator({n: f"ct5lp-hightpu-{n}t" for n in (1, 4, 8)}, "tpu_v5e"),
 }
+# Those of the table, and others that a machine type can have.
+_OTHERS = (*machine_types.ATTACHED, *(name for name, _ in machine_types.FIXED.values()), "NVIDIA_RTX_PRO_6000")
+_NAMES = tuple(dict.fromkeys((*ACCELERATORS, *_OTHERS)))
 _V5E = "ct5lp-"
 _TOPOLOGIES = {1: "1x1", 4: "2x2", 8: "2x4"}  # chips of a TPU_V5_LITEPOD -> their arrangement
 
@@ -88,36 +93,56 @@ class Machine:
 
 
 def choose_machine(accelerator: str, count: int | None = None, machine_type: str | None = None) -> Machine:
-    """The machine with `count` accelerators (None: the smallest number); `machine_type` overrides the table.
+    """The machine with `count` accelerators; `machine_type` overrides the table.
+
+    None is as many as `machine_type` has, or the smallest number.
 
     Raises:
       LaunchError: the table has no such machine and `machine_type` is None, or the three contradict each other.
     """
-    known = ACCELERATORS[accelerator].machine_types if accelerator in ACCELERATORS else {}
-    count = min(known, default=1) if count is None else count
     if machine_type is not None:
         return _named_machine(machine_type, accelerator, count)
+    known = ACCELERATORS[accelerator].machine_types if accelerator in ACCELERATORS else {}
     if not known:
-        raise LaunchError(
-            f"--accelerator={accelerator} is not one of {', '.join(ACCELERATORS)}; to use another, set --machine_type "
-            "as well"
-        )
+        raise LaunchError(_not_in_the_table(accelerator))
+    count = min(known) if count is None else count
     if count not in known:
+        types = [name for name, row in machine_types.FIXED.items() if row == (accelerator, count)]
+        more = f"; for {count} set --machine_type={types[0]} as well" if types else ": set one of these numbers"
         raise LaunchError(
-            f"--accelerator_count={count}: machines have {', '.join(map(str, known))} of {accelerator}; to use another "
-            "number, set --machine_type as well"
+            f"--accelerator_count={count}: machines have {', '.join(map(str, known))} of {accelerator}{more}"
         )
     return Machine(type=known[count], accelerator=accelerator, count=count)
 
 
-def _named_machine(machine_type: str, accelerator: str, count: int) -> Machine:
+def _not_in_the_table(accelerator: str) -> str:
+    """The message about an accelerator that has no usual machine: its machine types, or that there is none."""
+    if accelerator in machine_types.ATTACHED:
+        return f"--accelerator={accelerator} has no usual machine: set --machine_type as well, such as n1-standard-8"
+    types = [name for name, (found, _) in machine_types.FIXED.items() if found == accelerator]
+    if accelerator in _OTHERS:
+        such = f", {' or '.join(types)}" if types else ""
+        return f"--accelerator={accelerator} has no usual machine: set --machine_type as well{such}"
+    model = accelerator.rpartition("_")[2]  # V100 of NVIDIA_V100
+    near = [name for name in _NAMES if model in name.split("_")] or difflib.get_close_matches(accelerator, _NAMES, 1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"--accelerator={accelerator} is not one of {', '.join(_NAMES)}{hint}"
+
+
+def _named_machine(machine_type: str, accelerator: str, count: int | None) -> Machine:
     if accelerator.startswith("TPU_"):
         raise LaunchError(
             f"--machine_type={machine_type}: the machine type of {accelerator} follows from --accelerator_count; leave "
             "out --machine_type"
         )
-    if (accelerator == CPU) != (count == 0):
+    if count is not None and (accelerator == CPU) != (count == 0):
         raise LaunchError(
             f"--accelerator={accelerator} and --accelerator_count={count} contradict each other; leave out one of them"
         )
+    if accelerator == CPU:
+        machine_types.check_without(machine_type)
+        return Machine(type=machine_type, accelerator=CPU, count=0)
+    if accelerator not in _NAMES:
+        raise LaunchError(_not_in_the_table(accelerator))
+    count = machine_types.count_on(machine_type, accelerator, count)
     return Machine(type=machine_type, accelerator=accelerator, count=count)

@@ -55,7 +55,7 @@ MACHINES: arguments.Options = {  # the machines, their image and their time limi
     "accelerator_count": {
         "type": arguments.whole(0),
         "metavar": "N",
-        "help": "accelerators per host; the smallest number that a machine has unless set",
+        "help": "accelerators per host; what --machine_type has, or the smallest number, unless set",
     },
     "machine_type": {"metavar": "TYPE", "help": "machine type; the usual one for these accelerators unless set"},
     "hosts": {

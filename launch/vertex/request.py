@@ -10,6 +10,7 @@ from typing import Any
 from launch.start import extras_of
 from launch.vertex import bootstrap
 from launch.vertex.image import PUBLIC
+from launch.vertex.machine_types import is_known
 from launch.vertex.machines import Machine
 from launch.vertex.package import Package
 from launch.vertex.search import METRIC, Search
@@ -125,7 +126,8 @@ def summarize(job: TrainingJob, dataset: str, package: Package | None, is_built:
 def _machines(job: TrainingJob) -> str:
     workers = f" (chief and {job.hosts - 1} worker{'s' if job.hosts > 2 else ''})" if job.hosts > 1 else ""
     market = "spot: after a preemption the job restarts and resumes from its checkpoint" if job.spot else "on demand"
-    return f"{job.hosts} x {job.machine}{workers}, {market}"
+    unknown = "" if is_known(job.machine.type) else "; only Vertex AI knows what this machine type has"
+    return f"{job.hosts} x {job.machine}{workers}, {market}{unknown}"
 
 
 def _limit(job: TrainingJob) -> str:

@@ -66,7 +66,11 @@ def check_accelerators(session: Session) -> Iterator[Finding]:
       LaunchError: Google does not report the quota.
     """
     project, region, chosen = session.option("project"), session.option("region"), session.settings
-    quota = ACCELERATORS[chosen.machine.accelerator].quota
+    accelerator = chosen.machine.accelerator
+    if accelerator not in ACCELERATORS:
+        yield Finding(SKIPPED, f"the name of the quota of {accelerator} is not known here: see {_PAGE}{project}")
+        return
+    quota = ACCELERATORS[accelerator].quota
     if quota is None:
         yield Finding(SKIPPED, f"none requested: {chosen.hosts} x {chosen.machine}")
         return

@@ -25,7 +25,7 @@ def check_tag(session: Session) -> Iterator[Finding]:
         yield Finding(SKIPPED, "Docker Hub could not be reached")
         return
     if answer.status_code == requests.codes.not_found:
-        yield Finding(FAILURE, f"Docker Hub has no {name}: set --container, or give launch.vertex --build_container")
+        yield Finding(FAILURE, f"Docker Hub has no {name}: set --container or --build_container")
     elif answer.status_code != requests.codes.ok:
         yield Finding(SKIPPED, f"Docker Hub answered {answer.status_code}; try again later")
     else:

@@ -70,7 +70,9 @@ def check_trainer(session: Session) -> Iterator[Finding]:
     custom_image = session.settings.trainer_image
     machine = session.settings.machine
     if machine.is_tpu and not custom_image:
-        yield Finding(FAILURE, f"{PUBLIC.uri(has_gpus=False)} has no support for TPUs: set --container")
+        yield Finding(
+            FAILURE, f"{PUBLIC.uri(has_gpus=False)} has no support for TPUs: set --container or --build_container"
+        )
         return
     image = trainer_image(machine.is_tpu) if custom_image else public_image(machine.has_gpus)
     yield _source(custom_image, image)

@@ -53,6 +53,8 @@ def test_ctrl_c_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
         ("--job=flink", ("--job", "'flink'", "vertex")),
         ("--accelerator=L4", ("--accelerator=L4", "NVIDIA_L4")),
         ("--accelerator_count=3", ("--accelerator_count=3", "1, 2, 4, 8 of NVIDIA_L4")),
+        ("--machine_type=g2-standrad-48", ("--machine_type=g2-standrad-48", "did you mean g2-standard-48?")),
+        ("--accelerator=NVIDIA_V100", ("--accelerator=NVIDIA_V100", "did you mean NVIDIA_TESLA_V100?")),
         ("--worker_machine_type=big", ("--worker_machine_type", "'big'", "e2-standard-4")),
         ("--hosts=0", ("--hosts", "'0'")),
         ("--regoin=us-central1", ("unknown option --regoin; did you mean --region?",)),
@@ -64,6 +66,15 @@ def test_wrong_arguments_are_told(argument: str, parts: tuple[str, ...], capsys:
     assert stopped.value.code == 2
     (message,) = capsys.readouterr().err.splitlines()
     assert not [part for part in parts if part not in message], message
+
+
+def test_cures_that_it_names_are_options_of_its_own() -> None:
+    chosen = parse(["--accelerator=NVIDIA_TESLA_V100", "--machine_type=n1-standard-8"])
+    assert str(chosen.machine) == "n1-standard-8 with 1 x NVIDIA_TESLA_V100"
+    image = "europe-docker.pkg.dev/street/images/trainer"
+    assert parse([f"--build_container={image}"]).trainer_image == image
+    with pytest.raises(SystemExit, match="2"):
+        parse([f"--build_container={image}", OWN_TRAINER])
 
 
 def test_without_network_and_account_it_looks_at_what_it_can_and_does_not_wait(dataset: Path, tmp_path: Path) -> None:

@@ -97,6 +97,10 @@ def test_a_region_that_is_not_there_is_a_failure(google: FakeGoogle) -> None:
         (["--accelerator=NVIDIA_TESLA_T4"], "failure custom_model_training_nvidia_t4_gpus is 0 in"),
         (["--accelerator=NVIDIA_H100_80GB"], "ok custom_model_training_nvidia_h100_gpus is inf in"),
         (["--accelerator=TPU_V2"], "skipped europe-west4 reports no quota custom_model_training_tpu_v2: see https"),
+        (
+            ["--accelerator=NVIDIA_TESLA_V100", "--machine_type=n1-standard-8"],
+            "skipped the name of the quota of NVIDIA_TESLA_V100 is not known here: see https",
+        ),
         (["--accelerator=none"], "skipped none requested: 1 x n2-standard-16 without accelerators"),
     ],
 )

@@ -109,14 +109,14 @@ def test_the_tag_of_the_public_image_is_looked_up() -> None:
     endpoint = f"--endpoint={hub.start()}"
     assert found_by("image tag", endpoint) == {"image tag": f"ok Docker Hub has {PUBLIC}-gpu, pushed on 2026-03-09"}
     assert found_by("image tag", endpoint, "--accelerator=none") == {
-        "image tag": f"failure Docker Hub has no {PUBLIC}: set --container, or give launch.vertex --build_container"
+        "image tag": f"failure Docker Hub has no {PUBLIC}: set --container or --build_container"
     }
     hub.refusals = {"GET /v2/": (429, "Too many requests")}
     assert found_by("image tag", endpoint) == {"image tag": "skipped Docker Hub answered 429; try again later"}
 
 
 def test_a_tpu_has_no_public_image() -> None:
-    message = f"failure {PUBLIC} has no support for TPUs: set --container"
+    message = f"failure {PUBLIC} has no support for TPUs: set --container or --build_container"
     assert trainer_findings("--accelerator=TPU_V3") == {"trainer image": message}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from launch import start
-from launch.vertex import options
+from launch.vertex import machine_types, machines, options
 from launch.vertex.__main__ import main
 from launch.vertex.machines import ACCELERATORS
 from launch.vertex.search import METRIC
@@ -60,10 +60,26 @@ REFUSED = {
     "--reuse_packages": ("--reuse_packages", "without --local"),
     "--project=My Street": ("--project", "'My Street'", "street-scenes-123"),
     "--region=europe-west4-a": ("--region", "'europe-west4-a'", "us-central1"),
-    "--accelerator=L4": ("--accelerator=L4", "NVIDIA_L4", "--machine_type"),
-    "--accelerator_count=3": ("--accelerator_count=3", "1, 2, 4, 8 of NVIDIA_L4", "--machine_type"),
+    "--accelerator=L4": ("--accelerator=L4", "did you mean NVIDIA_L4?"),
+    "--accelerator=L4 --machine_type=g2-standard-4": ("--accelerator=L4", "did you mean NVIDIA_L4?"),
+    "--accelerator=NVIDIA_TESLA_V100": ("--accelerator=NVIDIA_TESLA_V100", "--machine_type", "n1-standard-8"),
+    "--accelerator=NVIDIA_B200": ("--accelerator=NVIDIA_B200", "--machine_type", "a4-highgpu-8g"),
+    "--accelerator=NVIDIA_TESLA_A100 --accelerator_count=16": ("=16", "1, 2, 4, 8", "--machine_type=a2-megagpu-16g"),
+    "--accelerator_count=3": ("--accelerator_count=3", "1, 2, 4, 8 of NVIDIA_L4", "set one of these"),
+    "--machine_type=n1-standard-4": ("=n1-standard-4", "--accelerator=NVIDIA_L4", "NVIDIA_TESLA_T4", "leave out"),
+    "--machine_type=e2-standard-4": ("=e2-standard-4", "--accelerator=NVIDIA_L4", "--accelerator=none"),
+    "--machine_type=g2-standard-48 --accelerator_count=1": ("4 x NVIDIA_L4", "--accelerator_count=1", "leave out"),
+    "--machine_type=a3-highgpu-1g --accelerator=NVIDIA_H100_80GB --accelerator_count=8": ("has 1 x NVIDIA_H100", "=8"),
+    "--machine_type=a2-highgpu-1g": ("1 x NVIDIA_TESLA_A100, not --accelerator=NVIDIA_L4", "leave out --machine_type"),
+    "--machine_type=g2-standard-12 --accelerator=none": ("1 x NVIDIA_L4", "none", "n2-standard-16"),
+    "--machine_type=g2-standrad-48": ("=g2-standrad-48", "g2-standard-96", "did you mean g2-standard-48?"),
+    "--machine_type=gg2-standard-48": ("=gg2-standard-48 is not a machine type", "did you mean g2-standard-48?"),
+    "--machine_type=n2-standrad-16 --accelerator=none": ("=n2-standrad-16", "did you mean n2-standard-16?"),
+    "--machine_type=ct5lp-hightpu-4t": ("=ct5lp-hightpu-4t has TPUs", "--accelerator_count"),
+    "--machine_type=n1-standard-8 --accelerator=NVIDIA_TESLA_T4 --accelerator_count=3": ("=3", "1, 2, 4 of NVIDIA_"),
+    "--machine_type=x": ("--machine_type=x is not a machine type", "g2-standard-12"),
     "--accelerator_count=0 --machine_type=x": ("--accelerator=NVIDIA_L4", "--accelerator_count=0", "leave out one"),
-    "--accelerator=none --accelerator_count=1": ("--accelerator_count=1", "0 of none", "--machine_type"),
+    "--accelerator=none --accelerator_count=1": ("--accelerator_count=1", "0 of none", "set one of these"),
     "--accelerator=TPU_V3 --machine_type=x": ("--machine_type=x", "TPU_V3", "leave out --machine_type"),
     "--accelerator=TPU_V3": ("TPU", "--container"),
     "--accelerator=TPU_V3 --container=x --hosts=2": ("--hosts=2", "leave out --hosts"),
@@ -102,6 +118,35 @@ def test_what_can_not_be_is_refused_before_anything_is_built_or_asked(
     monkeypatch.setattr("launch.vertex.submit.submit", lambda *_: pytest.fail("submitted"))
     message = refused(capsys, *PLACE, f"--dataset={DATASET}", *re.split(" (?=--)", arguments))
     assert not [part for part in REFUSED[arguments] if part not in message], message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "machine"),
+    [
+        (["--machine_type=g2-standard-48"], "g2-standard-48 with 4 x NVIDIA_L4"),
+        (["--machine_type=g2-standard-32", "--accelerator_count=1"], "g2-standard-32 with 1 x NVIDIA_L4"),
+        (["--machine_type=n1-highmem-8", "--accelerator=NVIDIA_TESLA_T4"], "n1-highmem-8 with 1 x NVIDIA_TESLA_T4"),
+        (["--machine_type=a4-highgpu-8g", "--accelerator=NVIDIA_B200"], "a4-highgpu-8g with 8 x NVIDIA_B200"),
+        (["--machine_type=e2-highmem-16", "--accelerator=none"], "e2-highmem-16 without accelerators"),
+        (
+            ["--machine_type=g4-standard-48", "--accelerator=NVIDIA_RTX_PRO_6000"],
+            "g4-standard-48 with 1 x NVIDIA_RTX_P",
+        ),
+    ],
+)
+def test_a_machine_type_says_how_many_accelerators_it_has(
+    arguments: list[str], machine: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert str(options.parse([*PLACE, f"--dataset={DATASET}", *arguments]).job.machine).startswith(machine)
+    _, summary = dry_run(capsys, *arguments, "--container=p/r/trainer:1")
+    assert ("only Vertex AI knows" in summary) == machine.startswith("g4-")
+
+
+def test_the_usual_machine_types_are_those_that_the_names_say() -> None:
+    for name, accelerator in ACCELERATORS.items():
+        for count, machine_type in accelerator.machine_types.items():
+            if name.startswith("NVIDIA_"):
+                assert machine_types.count_on(machine_type, name, count) == count
 
 
 def test_options_that_need_each_other_are_tuned_together() -> None:
@@ -171,4 +216,4 @@ def test_what_a_container_gets_has_nothing_that_kubernetes_replaces() -> None:
 def test_the_accelerators_are_those_that_google_knows() -> None:
     from google.cloud import aiplatform_v1
 
-    assert set(ACCELERATORS) - {"none"} <= {each.name for each in aiplatform_v1.AcceleratorType}
+    assert {*ACCELERATORS, *machines._OTHERS} - {"none"} <= {each.name for each in aiplatform_v1.AcceleratorType}
