@@ -27,6 +27,7 @@ _EMAIL = (r"[^@\s]+@[^@\s]+", "the email address of an account")
 _IN_BUCKET = (r"gs://[a-z0-9][-_.a-z0-9]+[a-z0-9](/.*)?", "a path in a bucket, gs://BUCKET/...")
 # A name may have spaces; line breaks are the only characters that no object of a bucket may have.
 _FOLDER = (r"gs://[a-z0-9][-_.a-z0-9]+[a-z0-9](/[^/\r\n]+)+/?", "a folder in a bucket, gs://BUCKET/FOLDER")
+_URL = (r"https?://[^\s/]+(/\S*)?", "a URL such as https://europe-west4-aiplatform.googleapis.com")
 _MACHINE = re.compile(r"(?:.+-)?custom-(\d+)-\d+(?:-ext)?|[a-z]\d?[a-z]*-[a-z]+-(\d+)")
 
 
@@ -43,7 +44,7 @@ def matching(pattern: str, meaning: str) -> Callable[[str], str]:
 
 project, region, label = matching(*_PROJECT), matching(*_REGION), matching(*_LABEL)
 # An empty text is refused, too: an unset shell variable would otherwise select the default image silently.
-image, email = matching(*_IMAGE), matching(*_EMAIL)
+image, email, url = matching(*_IMAGE), matching(*_EMAIL), matching(*_URL)
 built_image = matching(BUILT_IMAGE, "an image REGION-docker.pkg.dev/PROJECT/REPOSITORY/NAME without a tag")
 
 
@@ -106,7 +107,7 @@ JOB: Options = {  # where a job runs
     "project": {"metavar": "ID", "type": project, "help": "Google Cloud project of the job"},
     "region": {"type": region, "help": "region of the job, such as us-central1; use the region of the bucket"},
     "output": {"metavar": "DIR", "type": bucket_folder, "help": "gs:// folder that the job writes to"},
-    "endpoint": {"metavar": "URL", "help": "address of the services; Google's unless set"},
+    "endpoint": {"metavar": "URL", "type": url, "help": "address of the services; Google's unless set"},
 }
 
 

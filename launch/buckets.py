@@ -7,8 +7,11 @@ from typing import Any
 
 from google.cloud import storage
 
-from launch.account import google_errors
+from launch.account import LOGIN, google_errors, login
 from launch.dataset import Files
+from launch.errors import LaunchError
+
+_SECONDS = 20.0  # timeout of a request of `read_here`
 
 
 def split_path(path: str) -> tuple[str, str]:
@@ -36,6 +39,23 @@ def read_bytes(client: storage.Client, path: str, cures: Mapping[int, str], **op
     with google_errors(path, cures):
         blob = blob_at(client, path)
         return bytes(blob.download_as_bytes(**options)) if blob.exists(**options) else None
+
+
+def read_here(path: str) -> bytes | None:
+    """The content of the object at a gs:// path, with the account of this machine or, without one, as anybody.
+
+    Raises:
+      LaunchError: Google refused, or could not be reached.
+    """
+    try:
+        client = storage.Client(project=None, credentials=login())
+    except LaunchError:  # TensorFlow reads public buckets without an account, too
+        client = storage.Client.create_anonymous_client()
+    try:
+        cures = dict.fromkeys((401, 403), f"give the account of this machine access to the bucket, or {LOGIN}")
+        return read_bytes(client, path, cures, timeout=_SECONDS)
+    finally:
+        client.close()
 
 
 def bucket_files(client: storage.Client, folder: str, cures: Mapping[int, str], **options: Any) -> Files:

@@ -11,7 +11,7 @@ from launch.errors import LaunchError
 from launch.vertex.environment import check_environment
 from launch.vertex.machines import choose_machine
 from launch.vertex.parser import MACHINES, make_parser
-from launch.vertex.problems import rehearsal_problem, submission_problem
+from launch.vertex.problems import output_problem, rehearsal_problem, submission_problem
 from launch.vertex.request import TrainingJob
 from launch.vertex.search import parse_search
 from trainer import settings
@@ -21,6 +21,11 @@ from trainer.recipes import RecipeError
 __all__ = ["MACHINES", "VertexSettings", "make_parser", "parse"]
 
 _NEEDS = {"trials": "tune", "parallel_trials": "tune", "venv": "local", "reuse_packages": "local"}
+# Of a job on Vertex AI alone. Not --project and --region, which a rehearsal may keep from the command that follows it.
+_OF_JOBS = (
+    *("name", "label", "service_account", "wait", "tensorboard", "endpoint", "accelerator", "accelerator_count"),
+    *("machine_type", "hosts", "container", "build_container", "spot", "timeout_hours"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,10 +74,14 @@ def parse(argv: Sequence[str] | None = None) -> VertexSettings:
             check_environment(args.venv)
     except LaunchError as error:
         parser.error(str(error))
-    problem = _unused_option(args, settings.given(parser, argv)) or (
-        rehearsal_problem(bool(job.search), args.dry_run)
-        if args.local
-        else submission_problem(job, train, args.build_container)
+    problem = (
+        _unused_option(args, settings.given(parser, argv))
+        or output_problem(train)
+        or (
+            rehearsal_problem(bool(job.search), args.dry_run)
+            if args.local
+            else submission_problem(job, train, args.build_container)
+        )
     )
     if problem:
         parser.error(problem)
@@ -132,4 +141,12 @@ def _unused_option(args: argparse.Namespace, names: Collection[str]) -> str | No
     for option, needed in _NEEDS.items():
         if option in names and not getattr(args, needed):
             return f"--{option} has no effect without --{needed}"
+    idle = next((option for option in _OF_JOBS if option in names), None)
+    if args.local and idle:
+        instead = ", and set --local=HOSTS" if idle == "hosts" else ""
+        return f"--{idle} has no effect with --local, which runs on this machine: leave it out{instead}"
+    if args.reuse_packages and "venv" in names:
+        return "--venv has no effect with --reuse_packages, whose environment is temporary: leave out one of them"
+    if "parallel_trials" in names and args.parallel_trials > args.trials:
+        return f"--parallel_trials={args.parallel_trials} is more than --trials={args.trials}: set at most as many"
     return None

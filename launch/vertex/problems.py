@@ -33,6 +33,17 @@ def submission_problem(job: TrainingJob, train: TrainConfig, build_container: st
     )
 
 
+def output_problem(train: TrainConfig) -> str | None:
+    """Why the folder of the run cannot be used, with a fix; None if it can."""
+    output = train.places.output
+    if output in train.places.datasets:
+        return (
+            f"--output={output} is also --dataset: the run would write among the files of the data set; choose another "
+            "--output"
+        )
+    return None
+
+
 def rehearsal_problem(is_search: bool, is_dry_run: bool) -> str | None:
     """Why the job cannot be rehearsed, with a fix; None if it can."""
     if is_search or is_dry_run:

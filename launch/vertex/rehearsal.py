@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import socket
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from beam_pipelines.contract.manifest import FILE_NAME
@@ -52,13 +53,24 @@ def rehearse(
 
 
 def _check_datasets(train: TrainConfig, hosts: int) -> None:
-    """Raises LaunchError if local data sets cannot be trained on, before installing takes minutes."""
+    """Raises LaunchError if the data sets cannot be trained on, before installing takes minutes."""
     manifests = {
-        folder: open_manifest(folder, local_files(folder).read(FILE_NAME), splits, hosts)
+        folder: open_manifest(folder, read(), splits, hosts)
         for folder, splits in train.reads.items()
-        if "://" not in folder
+        if (read := _reader_of(folder))
     }
     check_together(manifests, train)
+
+
+def _reader_of(folder: str) -> Callable[[], bytes | None] | None:
+    """What reads the manifest of a data set; None if it can't be read before the trainer is installed."""
+    if "://" not in folder:
+        return functools.partial(local_files(folder).read, FILE_NAME)
+    try:
+        from launch.buckets import read_here
+    except ImportError:  # Google's client, which a rehearsal itself does not need
+        return None
+    return functools.partial(read_here, f"{folder}/{FILE_NAME}") if folder.startswith("gs://") else None
 
 
 def environments(output: str, hosts: int) -> list[dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any
 
 from launch.errors import LaunchError
 from trainer import settings
-from trainer.config import parse_train
+from trainer.config import parse_train, train_parser
 from trainer.sections import SECTIONS
 
 METRIC = "mean_iou"  # as in trainer.training.journal; a test compares the two
@@ -83,6 +84,7 @@ def parse_search(tune: Sequence[str], trials: int, parallel_trials: int, trainer
 
 def _parse_parameter(text: str, tune: Sequence[str], trainer_options: Sequence[str]) -> Parameter:
     """The parameter that `text` describes; each of its values is parsed together with each value of the others."""
+    _check_option(text, _name_of(text.partition("=")[0]))
     _, _, _, log, values = _match(text).groups()
     name = _tuned(text)
     if any(_name_of(option.removeprefix("--").partition("=")[0]) == name for option in trainer_options):
@@ -92,6 +94,22 @@ def _parse_parameter(text: str, tune: Sequence[str], trainer_options: Sequence[s
     if not values:
         return _make_range(text, name, parsed, bool(log))
     return Parameter(name=name, values=tuple(values.split(",")))
+
+
+def _check_option(text: str, name: str) -> None:
+    """Raises LaunchError unless the option `name` of the trainer can have another value in each trial."""
+    options = {
+        each.option.name: each.option for section, _ in SECTIONS.values() for each in settings.declared_by(section)
+    }
+    if name in options and options[name].type is not bool and name != "val_split":
+        return
+    if f"--{name}" not in train_parser()._option_string_actions:
+        near = difflib.get_close_matches(name, options, 1)
+        hint = f"; did you mean --{near[0]}?" if near else ""
+        raise LaunchError(f"--tune={text}: the trainer has no option --{name}{hint}")
+    reasons = {"val_split": "trials are compared by their scores on it", "dataset": "trials train on the same data"}
+    reason = "it takes no value" if name in options and options[name].type is bool else reasons.get(name, "")
+    raise LaunchError(f"--tune={text}: --{name} can't be tuned{reason and f', {reason}'}; set it without --tune")
 
 
 def _match(text: str) -> re.Match[str]:

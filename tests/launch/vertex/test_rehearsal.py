@@ -24,7 +24,7 @@ from launch.vertex import hosts as hosts_module
 from launch.vertex.__main__ import main
 from launch.vertex.environment import MARK, check_environment, kept_environment
 from launch.vertex.rehearsal import environments
-from tests.support.builds import PROJECT, build, make_flat
+from tests.support.builds import PROJECT, build, make_flat, upload
 from trainer.config import parse_train
 
 pytestmark = pytest.mark.usefixtures("without_transform")
@@ -238,6 +238,23 @@ def test_a_data_set_that_is_not_there_is_told_before_anything_is_installed(
     place = (f"--output={tmp_path / 'run'}", f"--venv={tmp_path / 'venv'}", "--local")
     assert main([*place, f"--dataset={tmp_path}"]) == 1
     assert f"error: {tmp_path} has no dataset.json: there is no data set" in capsys.readouterr().err
+    assert not (tmp_path / "venv").exists()
+
+
+def test_a_data_set_that_is_not_in_its_bucket_is_told_before_anything_is_installed(
+    bucket: str, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = (f"--output={tmp_path / 'run'}", f"--venv={tmp_path / 'venv'}", "--local")
+    assert main([*place, f"--dataset={bucket}/nothing"]) == 1
+    assert f"error: {bucket}/nothing has no dataset.json: there is no data set" in capsys.readouterr().err
+    upload(dataset, f"{bucket}/made")
+    assert main([*place, f"--dataset={bucket}/made", "--val_split=tests"]) == 1
+    assert "--val_split" in capsys.readouterr().err
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS")
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    assert main([*place, f"--dataset={bucket}/nothing"]) == 1, "a public bucket needs no account"
+    assert f"error: {bucket}/nothing has no dataset.json: there is no data set" in capsys.readouterr().err
     assert not (tmp_path / "venv").exists()
 
 
