@@ -27,7 +27,6 @@ _EMAIL = (r"[^@\s]+@[^@\s]+", "the email address of an account")
 _IN_BUCKET = (r"gs://[a-z0-9][-_.a-z0-9]+[a-z0-9](/.*)?", "a path in a bucket, gs://BUCKET/...")
 # A name may have spaces; line breaks are the only characters that no object of a bucket may have.
 _FOLDER = (r"gs://[a-z0-9][-_.a-z0-9]+[a-z0-9](/[^/\r\n]+)+/?", "a folder in a bucket, gs://BUCKET/FOLDER")
-_URL = (r"https?://[^\s/]+(/\S*)?", "a URL such as https://europe-west4-aiplatform.googleapis.com")
 _MACHINE = re.compile(r"(?:.+-)?custom-(\d+)-\d+(?:-ext)?|[a-z]\d?[a-z]*-[a-z]+-(\d+)")
 
 
@@ -44,7 +43,7 @@ def matching(pattern: str, meaning: str) -> Callable[[str], str]:
 
 project, region, label = matching(*_PROJECT), matching(*_REGION), matching(*_LABEL)
 # An empty text is refused, too: an unset shell variable would otherwise select the default image silently.
-image, email, url = matching(*_IMAGE), matching(*_EMAIL), matching(*_URL)
+image, email = matching(*_IMAGE), matching(*_EMAIL)
 built_image = matching(BUILT_IMAGE, "an image REGION-docker.pkg.dev/PROJECT/REPOSITORY/NAME without a tag")
 
 
@@ -100,6 +99,8 @@ def whole(least: int) -> Callable[[str], int]:
 
     return parse
 
+
+url = matching(r"https?://[^\s/]+(/\S*)?", "a URL such as https://europe-west4-aiplatform.googleapis.com")
 
 Options = Mapping[str, Mapping[str, Any]]  # name -> the keyword arguments of argparse's add_argument
 

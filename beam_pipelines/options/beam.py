@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from beam_pipelines import runners
 from beam_pipelines.contract.errors import unknown_option
-from beam_pipelines.options.parser import build_parser
+from beam_pipelines.options.parser import Parser, build_parser
 
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -25,7 +24,7 @@ def pipeline_options(beam_args: Sequence[str], known: Sequence[str] = ()) -> Pip
     from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
     from apache_beam.runners.runner import create_runner
 
-    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
+    parser = Parser(allow_abbrev=False, add_help=False)
     for view in PipelineOptions.__subclasses__():
         view._add_argparse_args(parser)
     _, unknown = parser.parse_known_args(list(beam_args))

@@ -21,7 +21,7 @@ MAX_REJECTS = 0.01
 ASPECTS = ("reject", "crop", "pad", "stretch")
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Prints errors as one line; argparse would print the usage of all options first."""
 
     def error(self, message: str) -> NoReturn:
@@ -30,7 +30,7 @@ class _Parser(argparse.ArgumentParser):
 
 def build_parser(prog: str = "python -m beam_pipelines.build") -> argparse.ArgumentParser:
     """The parser of `python -m beam_pipelines.build`, or of a command `prog` with the same options."""
-    parser = _Parser(
+    parser = Parser(
         prog=prog,
         description="Builds a normalized, sharded, self-describing segmentation data set from images and masks. "
         "Without --input it draws street scenes and builds from these.",
@@ -50,7 +50,7 @@ def build_parser(prog: str = "python -m beam_pipelines.build") -> argparse.Argum
 
 def verify_parser() -> argparse.ArgumentParser:
     """The parser of `python -m beam_pipelines.verify`."""
-    parser = _Parser(
+    parser = Parser(
         prog="python -m beam_pipelines.verify",
         description="Reads every record of a data set and checks it: checksums, counts, shapes, ids, moments. "
         "Exit code 0: every check passed; 1: a check failed, or there is no data set; 2: an error, or wrong arguments.",
@@ -64,7 +64,7 @@ def verify_parser() -> argparse.ArgumentParser:
 
 def card_parser() -> argparse.ArgumentParser:
     """The parser of `python -m beam_pipelines.card`."""
-    parser = _Parser(
+    parser = Parser(
         prog="python -m beam_pipelines.card",
         description="Writes the card of a data set again: card/index.html, a page that shows what is in it, and "
         "card/statistics.json. Exit code 0: it is written; 1: there is no data set, or an error; 2: wrong arguments.",
@@ -77,7 +77,7 @@ def card_parser() -> argparse.ArgumentParser:
 
 def labels_parser() -> argparse.ArgumentParser:
     """The parser of `python -m beam_pipelines.labels`."""
-    parser = _Parser(
+    parser = Parser(
         prog="python -m beam_pipelines.labels",
         description="Counts what the masks of an input hold, tells which label tables fit, and drafts a label file; "
         "with --labels it checks that table instead. Exit code 0: a draft was written, or the table fits; 1: the table "

@@ -441,6 +441,14 @@ def test_a_word_that_belongs_to_no_option_is_told(capsys: pytest.CaptureFixture[
     assert capsys.readouterr().err == message
 
 
+def test_a_wrong_value_of_an_option_of_beam_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        beam_options("--direct_num_workers=many")
+    assert caught.value.code == 2
+    (message,) = capsys.readouterr().err.splitlines()
+    assert message.startswith("error: argument --direct_num_workers: invalid int value: 'many'")
+
+
 @pytest.mark.parametrize("module", ["build", "verify"])
 def test_an_unknown_option_ends_the_command_with_2_and_one_line(module: str, tmp_path: Path) -> None:
     done = run_module(module, tmp_path if module == "verify" else f"--output={tmp_path}", "--qqqqqq")
