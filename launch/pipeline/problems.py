@@ -45,12 +45,7 @@ def _is_here(text: str, option: str) -> bool:
 
 
 def place_problem(args: argparse.Namespace) -> str | None:
-    """Why the folders of the pipeline can't be used together."""
-    if args.dataset == args.output:
-        return (
-            f"--output={args.output} is also --dataset: the run would write among the files of the data set; choose "
-            "another --output"
-        )
+    """Why a folder that the pipeline writes to can't be used with its input."""
     for path in input_paths(args.input):
         for option, folder in (("dataset", args.dataset), ("output", args.output)):
             if folder == path.rstrip("/"):

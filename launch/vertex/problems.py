@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 
+from beam_pipelines.files.names import BUILD, TRANSFORM_FOLDERS
 from launch import arguments
 from launch.vertex.machines import Machine
 from launch.vertex.request import TrainingJob
@@ -11,6 +13,8 @@ from trainer.config import TrainConfig
 from trainer.models.weights import INITIAL
 
 _SHARED = ("gs://", "/gcs/")  # paths that all hosts of a job can read; Vertex AI mounts buckets at /gcs
+_OF_RUNS = ("checkpoints", "logs", "model", "packages", "pipeline")  # what a job writes in its output
+_OF_BUILDS = (BUILD, *TRANSFORM_FOLDERS)  # what a build deletes in its output
 _TENSORBOARD = re.compile(r"projects/[^/]+/locations/([^/]+)/tensorboards/[^/]+")
 
 
@@ -34,14 +38,33 @@ def submission_problem(job: TrainingJob, train: TrainConfig, build_container: st
 
 
 def output_problem(train: TrainConfig) -> str | None:
-    """Why the folder of the run cannot be used, with a fix; None if it can."""
-    output = train.places.output
-    if output in train.places.datasets:
-        return (
-            f"--output={output} is also --dataset: the run would write among the files of the data set; choose another "
-            "--output"
-        )
+    """Why the run and a data set would write or delete each other's files, with a fix; None if they don't."""
+    given = train.places.output
+    output = _real(given)
+    for dataset in train.places.datasets:
+        folder = _real(dataset)
+        if folder == output:
+            problem = f"--output={given} is also --dataset: the run would write among the files of the data set"
+        elif _first_below(output, folder) in _OF_RUNS:
+            problem = f"--dataset={dataset} is in a folder that a run with --output={given} writes to"
+        elif _first_below(folder, output) in _OF_BUILDS:
+            problem = f"--output={given} is in a folder that a build of --dataset={dataset} deletes"
+        else:
+            continue
+        return f"{problem}; choose another --output"
     return None
+
+
+def _real(path: str) -> str:
+    """The path in the form that two of the same folder have in common; Vertex AI mounts buckets at /gcs."""
+    if path.startswith("/gcs/"):
+        return f"gs://{path.removeprefix('/gcs/')}"
+    return path if "://" in path else os.path.realpath(path)
+
+
+def _first_below(folder: str, path: str) -> str:
+    """The first part of `path` below `folder`; empty if it is not below it."""
+    return path.removeprefix(f"{folder}/").partition("/")[0] if path.startswith(f"{folder}/") else ""
 
 
 def rehearsal_problem(is_search: bool, is_dry_run: bool) -> str | None:

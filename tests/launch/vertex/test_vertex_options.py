@@ -107,6 +107,13 @@ REFUSED = {
     "--tune --trials=2 --parallel_trials=5": ("--parallel_trials=5 is more than --trials=2", "at most"),
     "--endpoint=foo": ("--endpoint", "'foo'", "https://europe-west4-aiplatform.googleapis.com"),
     f"--output={DATASET}": (f"--output={DATASET} is also --dataset", "another --output"),
+    f"--output={DATASET} --dataset=/gcs/{DATASET.removeprefix('gs://')}": ("is also --dataset", "another --output"),
+    f"--output={DATASET}/_build/run": ("/_build/run is in a folder that a build of --dataset=", "another --output"),
+    "--output=gs://a/run --dataset=gs://a/run/model/cs": (
+        "--dataset=gs://a/run/model/cs",
+        "--output=gs://a/run writes",
+    ),
+    "--output=./out/cs --dataset=out/cs --local": ("--output=./out/cs is also --dataset", "another --output"),
     f"--output={DATASET}/ --local": (f"--output={DATASET} is also --dataset", "another --output"),
     "--local --spot": ("--spot has no effect with --local", "leave it out"),
     "--local --wait": ("--wait has no effect with --local",),
