@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -168,6 +169,12 @@ class Running:
 
 
 def digests_below(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file below a folder, by its relative path."""
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+    """SHA-256 of each file below a folder, by its relative path. What a killed command started runs on for a second,
+    and may delete some meanwhile.
+    """
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        with contextlib.suppress(FileNotFoundError):
+            if path.is_file():
+                found[str(path.relative_to(folder))] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
