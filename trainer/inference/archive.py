@@ -27,6 +27,7 @@ _MIB = 2**20
 _LIMITS = {DESCRIPTION: 4 * _MIB, METADATA: _MIB, CONFIG: 64 * _MIB}  # bytes
 _MEMBERS = 64  # Keras writes three, and this trainer adds one
 _RATIO = 16  # largest ratio of size to compressed size; Keras does not compress, and weights hardly shrink
+_LARGEST = 2**31 - 1  # stride, kernel, rate or side that TensorFlow takes
 _LEVELS = 64  # of nesting in a configuration
 _ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError)
 
@@ -159,6 +160,9 @@ def _check_config(config: Any) -> None:
         for each in objects:
             _check_object(each)
         lists = [each for each in level if isinstance(each, list)]
+        large = [value for each in lists for value in each if isinstance(value, int) and abs(value) > _LARGEST]
+        if large:
+            raise ArchiveError(f"is damaged: its {CONFIG} has a size of {large[0]:,}, more than {_LARGEST:,}")
         level = [value for each in objects for value in each.values()] + [value for each in lists for value in each]
     if any(isinstance(each, (dict, list)) for each in level):
         raise ArchiveError(f"is damaged: its {CONFIG} is nested more than {_LEVELS} levels deep")

@@ -340,6 +340,7 @@ def test_a_member_that_is_longer_than_the_file_is_not_read(saved: Path, tmp_path
         ({"Conv2D": {"name": " "}}, "has a layer called ' ', which TensorFlow can't run"),
         ({"InputLayer": {"dtype": "int32"}}, "takes int32 values, but normalized images have fractions"),
         ({"Conv2D": {"strides": [0, 0]}}, "can't load it"),
+        ({"Conv2D": {"strides": [2**53, 1]}}, "has a size of 9,007,199,254,740,992, more than 2,147,483,647"),
         (
             {"InputLayer": {"batch_shape": [None, 8, 8, 3]}, "Conv2D": {"strides": [5e-324, 1]}},
             "can't load it (cannot convert float infinity to integer)",
