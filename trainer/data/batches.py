@@ -94,9 +94,10 @@ def training_batches(
 
     Args:
       normalized: False leaves normalization to the caller, see `records.normalize`: images are uint8 then, a quarter of
-        the bytes. The data sets have to store pixels, and the augmentation has to take them.
+        the bytes. The data sets have to store pixels, and the augmentation has to take them and to pad none.
 
     Raises:
+      ValueError: `normalized` is False, but images are not uint8.
       DatasetError: a data set has no image in an epoch; or sampling is class-uniform, and the index of a shard is
         missing or damaged.
     """
@@ -109,6 +110,8 @@ def training_batches(
         for part, before in zip(parts, done, strict=True)
     ]
     examples = streams[0] if len(streams) == 1 else _mixed(streams, turns, start[1] * epochs.batch)
+    if not normalized and examples.element_spec["image"].dtype != tf.uint8:
+        raise ValueError("the images are not uint8: leave out normalized=False")
     batches = examples.batch(epochs.batch, drop_remainder=True)
     # Otherwise, several hosts would agree before each batch on whether there is one more.
     endless = batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))

@@ -355,6 +355,36 @@ def test_a_configuration_that_is_none_is_refused(changes: dict[str, dict], told:
     assert told in refusal_of(path)
 
 
+@pytest.mark.parametrize(("block", "layer"), [("_block", "-conv"), (".", "a.b>c")])
+def test_names_that_tensorflow_takes_within_a_model_are_taken(block: str, layer: str, tmp_path: Path):
+    path = tmp_path / "model.keras"
+    save_model(str(path), with_a_block(block, layer), describe())
+    loaded, _ = load_model(str(path))
+    assert tf.function(loaded)(IMAGES[:, :8, :8]).shape == (2, 8, 8, 19)
+
+
+@pytest.mark.parametrize(("block", "layer"), [("a block", "conv"), ("block", "conv:0")])
+def test_names_that_tensorflow_does_not_take_are_refused_on_all_levels(block: str, layer: str, tmp_path: Path):
+    path = tmp_path / "model.keras"
+    save_model(str(path), with_a_block(block, layer), describe())
+    unfit = block if " " in block else layer
+    cure = f"name it with A-Z, a-z, 0-9, _ and -, or {CURE}"
+    assert refusal_of(path) == f"{path} has a layer called {unfit!r}, which TensorFlow can't run: {cure}"
+
+
+def test_a_model_may_take_its_images_by_name(tmp_path: Path):
+    inputs = {"images": keras.Input((8, 8, 3), name="images")}
+    save_model(f"{tmp_path}/model.keras", keras.Model(inputs, keras.layers.Conv2D(19, 1)(inputs["images"])), describe())
+    loaded, _ = load_model(f"{tmp_path}/model.keras")
+    assert loaded({"images": IMAGES[:, :8, :8]}).shape == (2, 8, 8, 19)
+
+
+def with_a_block(block: str, layer: str) -> keras.Model:
+    images, inputs = keras.Input((8, 8, 3)), keras.Input((8, 8, 3))
+    inner = keras.Model(images, keras.layers.Conv2D(19, 1, name=layer)(images), name=block)
+    return keras.Model(inputs, inner(inputs))
+
+
 @pytest.mark.parametrize("member", [MEMBER, "config.json"])
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"[" * 100_000, b'{"a":' * 100_000, b"[]", b"null"])
 def test_members_that_are_no_description_are_refused(member: str, content: bytes, saved: Path, tmp_path: Path):
