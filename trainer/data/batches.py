@@ -190,8 +190,8 @@ def evaluation_batches(split: Split, batch: int, batches: int | None = None) -> 
 
 def _ignored_if(is_padding: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     """The mask of a padding example is IGNORE everywhere; any other one is not even copied."""
-    mask_or_none: tf.Tensor = tf.cond(is_padding, lambda: tf.ones_like(mask) * IGNORE, lambda: mask)
-    return mask_or_none
+    ignored_or_mask: tf.Tensor = tf.cond(is_padding, lambda: tf.ones_like(mask) * IGNORE, lambda: mask)
+    return ignored_or_mask
 
 
 def files_of_batch(training: TrainingSet, epochs: Epochs, at: tuple[int, int]) -> list[str]:

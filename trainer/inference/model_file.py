@@ -184,10 +184,11 @@ def load_model(path: str) -> tuple[keras.Model, Description]:
         except _LOAD_FAULTS as error:
             if _is_lack(error):
                 raise
-            said = (str(error).splitlines() or [type(error).__name__])[0]
+            said, version = (str(error).splitlines() or [type(error).__name__])[0], _keras_version(local)
+            is_other = version != keras.__version__
             raise ModelFileError(
-                f"{file} was saved by Keras {_keras_version(local)}, and Keras {keras.__version__} can't load it "
-                f"({said}): install the version that saved it, or a newer one"
+                f"{file} was saved by Keras {version}, and Keras {keras.__version__} can't load it ({said}): "
+                f"{'install the version that saved it, or a newer one' if is_other else _CURE}"
             ) from error
         _check_model(model, description, file)
         return model, description

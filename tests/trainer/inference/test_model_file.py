@@ -347,12 +347,26 @@ def test_a_member_that_is_longer_than_the_file_is_not_read(saved: Path, tmp_path
     ],
 )
 def test_a_configuration_that_is_none_is_refused(changes: dict[str, dict], told: str, saved: Path, tmp_path: Path):
+    refusal = refusal_of(with_layers(saved, tmp_path / "model.keras", changes))
+    assert told in refusal
+    assert refusal.endswith(CURE)
+
+
+def test_what_another_keras_has_saved_may_need_it(saved: Path, tmp_path: Path):
+    unfit = with_layers(saved, tmp_path / "unfit.keras", {"Conv2D": {"strides": [0, 0]}})
+    path = replaced(unfit, tmp_path / "model.keras", "metadata.json", b'{"keras_version": "99.0"}')
+    refusal = refusal_of(path)
+    assert refusal.startswith(f"{path} was saved by Keras 99.0, and Keras {keras.__version__} can't load it (")
+    assert refusal.endswith("): install the version that saved it, or a newer one")
+
+
+def with_layers(saved: Path, path: Path, changes: dict[str, dict]) -> Path:
+    """A copy of `saved` with other values in the configuration of layers of these classes."""
     with zipfile.ZipFile(saved) as archive:
         config = json.loads(archive.read("config.json"))
     for layer in config["config"]["layers"]:
         layer["config"].update(changes.get(layer["class_name"], {}))
-    path = replaced(saved, tmp_path / "model.keras", "config.json", json.dumps(config).encode())
-    assert told in refusal_of(path)
+    return replaced(saved, path, "config.json", json.dumps(config).encode())
 
 
 @pytest.mark.parametrize(("block", "layer"), [("_block", "-conv"), (".", "a.b>c")])
