@@ -38,12 +38,10 @@ def main() -> None:
     print("encoding | reading | before | after | ratio")
     with tempfile.TemporaryDirectory(dir=args.scratch) as scratch:
         for number, encoding in enumerate(args.encodings):
-            folder = build(Path(scratch), args, encoding, is_first=number == 0)
-            rounds = [
-                {tree: child(tree, folder, args) for tree in (args.checkout, PROJECT)} for _ in range(args.rounds)
-            ]
+            folder = build(Path(scratch).resolve(), args, encoding, is_first=number == 0)
+            rounds = [[child(tree, folder, args) for tree in (args.checkout, PROJECT)] for _ in range(args.rounds)]
             for way in WAYS:
-                before, after = ([each[tree][way] for each in rounds] for tree in (args.checkout, PROJECT))
+                before, after = ([each[which][way] for each in rounds] for which in (0, 1))
                 print(f"{encoding} | {way} | {summary(before, after)}", flush=True)
 
 

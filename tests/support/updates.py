@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from beam_pipelines.contract.normalization import Normalization
 from trainer.objective.ema import WeightAverages
 from trainer.objective.losses import SegmentationLoss
 from trainer.objective.optimizers import build_optimizer
@@ -50,6 +51,7 @@ class Training:
     multiplier: float = 1.0  # of the learning rate of the first layer
     is_frozen: bool = False  # the first layer
     xla: bool = False
+    normalization: Normalization | None = None  # images are uint8 then
     strategy: tf.distribute.Strategy = field(default_factory=lambda: tf.distribute.OneDeviceStrategy("/cpu:0"))
 
     def __post_init__(self) -> None:
@@ -75,6 +77,7 @@ class Training:
                 self.strategy,
                 self.batches,
                 pixels=SIZE[0] * SIZE[1] * self.batches.global_batch,
+                normalization=self.normalization,
                 xla=self.xla,
             )
 
@@ -83,6 +86,8 @@ class Training:
         return [self.steps(source, count, **signals) for count in counts]
 
     def _batches(self, images: np.ndarray, masks: np.ndarray) -> Iterator[Any]:
+        if self.normalization is not None:
+            images = np.clip(images * 50 + 128, 0, 255).astype(np.uint8)
         flat = {"image": images.reshape(-1, *SIZE, 3), "mask": masks.reshape(-1, *SIZE)}
         dataset = tf.data.Dataset.from_tensor_slices(flat).batch(self.batches.per_replica)
         return iter(self.strategy.distribute_datasets_from_function(lambda _: dataset))

@@ -94,9 +94,10 @@ def training_batches(
 
     Args:
       normalized: False leaves normalization to the caller, see `records.normalize`: images are uint8 then, a quarter of
-        the bytes. The data sets have to store pixels, and the augmentation has to take them.
+        the bytes. The data sets have to store pixels, and the augmentation has to take them and to pad none.
 
     Raises:
+      ValueError: `normalized` is False, but images are not uint8.
       DatasetError: a data set has no image in an epoch; or sampling is class-uniform, and the index of a shard is
         missing or damaged.
     """
@@ -109,6 +110,8 @@ def training_batches(
         for part, before in zip(parts, done, strict=True)
     ]
     examples = streams[0] if len(streams) == 1 else _mixed(streams, turns, start[1] * epochs.batch)
+    if not normalized and examples.element_spec["image"].dtype != tf.uint8:
+        raise ValueError("the images are not uint8: leave out normalized=False")
     batches = examples.batch(epochs.batch, drop_remainder=True)
     # Otherwise, several hosts would agree before each batch on whether there is one more.
     endless = batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
@@ -187,8 +190,8 @@ def evaluation_batches(split: Split, batch: int, batches: int | None = None) -> 
 
 def _ignored_if(is_padding: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     """The mask of a padding example is IGNORE everywhere; any other one is not even copied."""
-    mask_or_none: tf.Tensor = tf.cond(is_padding, lambda: tf.ones_like(mask) * IGNORE, lambda: mask)
-    return mask_or_none
+    ignored_or_mask: tf.Tensor = tf.cond(is_padding, lambda: tf.ones_like(mask) * IGNORE, lambda: mask)
+    return ignored_or_mask
 
 
 def files_of_batch(training: TrainingSet, epochs: Epochs, at: tuple[int, int]) -> list[str]:

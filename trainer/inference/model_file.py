@@ -15,7 +15,7 @@ import os
 import re
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,15 +29,15 @@ from beam_pipelines.contract.normalization import Normalization
 from trainer.files import is_folder, make_folder, new_name, publish
 from trainer.inference import archive
 from trainer.inference.archive import ArchiveError
-from trainer.models import as_list, register_layers
-from trainer.models.layers import leaves
+from trainer.models import register_layers
 
 BEST = "best.keras"  # name of the best model in the folder of a run
 _MEMBER = archive.DESCRIPTION
 _VERSION = 1
 
 
-_SCOPE = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")  # a name scope of TensorFlow, which Keras makes of names
+# Name scopes of TensorFlow, which Keras makes of the names of a model and of the layers in it.
+_SCOPE, _SCOPE_WITHIN = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*"), re.compile(r"[A-Za-z0-9_.\\/>-]+")
 _CURE = "restore the file from a backup, or train the model again"
 _LOAD_FAULTS = (
     ValueError,
@@ -184,12 +184,13 @@ def load_model(path: str) -> tuple[keras.Model, Description]:
         except _LOAD_FAULTS as error:
             if _is_lack(error):
                 raise
-            said = (str(error).splitlines() or [type(error).__name__])[0]
+            said, version = (str(error).splitlines() or [type(error).__name__])[0], _keras_version(local)
+            is_other = version != keras.__version__
             raise ModelFileError(
-                f"{file} was saved by Keras {_keras_version(local)}, and Keras {keras.__version__} can't load it "
-                f"({said}): install the version that saved it, or a newer one"
+                f"{file} was saved by Keras {version}, and Keras {keras.__version__} can't load it ({said}): "
+                f"{'install the version that saved it, or a newer one' if is_other else _CURE}"
             ) from error
-        _check_outputs(model, description, file)
+        _check_model(model, description, file)
         return model, description
 
 
@@ -227,21 +228,33 @@ def check_labels(description: Description, manifest: Manifest, folder: str) -> N
     )
 
 
-def _check_outputs(model: Any, description: Description, file: str) -> None:
-    """Raises ModelFileError if the layers do not fit the description."""
+def _check_model(model: Any, description: Description, file: str) -> None:
+    """Raises ModelFileError if TensorFlow can't run the layers, or they do not fit the description."""
     classes = description.labels.num_classes
     if not isinstance(model, keras.Model):
         raise ModelFileError(f"{file} contains a {type(model).__name__} instead of a model; {_CURE}")
-    run = [model, *(each for each in leaves(model) if not isinstance(each, keras.layers.InputLayer))]
-    unfit = next((each.name for each in run if not _SCOPE.fullmatch(each.name)), None)
-    if unfit is not None:
-        raise ModelFileError(f"{file} has a layer called {unfit!r}, which TensorFlow can't run; {_CURE}")
-    kinds = {each.dtype for each in as_list(model.input)} - {"float16", "bfloat16", "float32", "float64"}
+    unfit = [] if _SCOPE.fullmatch(model.name) else [model.name]
+    unfit += [name for name in _names_within(model) if not _SCOPE_WITHIN.fullmatch(name)]
+    if unfit:
+        raise ModelFileError(
+            f"{file} has a layer called {unfit[0]!r}, which TensorFlow can't run: name it with A-Z, a-z, 0-9, _ and -, "
+            f"or {_CURE}"
+        )
+    kinds = {each.dtype for each in model.inputs} - {"float16", "bfloat16", "float32", "float64"}
     if kinds:
         raise ModelFileError(f"{file} takes {min(kinds)} values, but normalized images have fractions; {_CURE}")
-    found = [output.shape[-1] for output in as_list(model.output)]
+    found = [output.shape[-1] for output in model.outputs]
     if any(channels not in (None, classes) for channels in found):
         raise ModelFileError(f"{file} has {found[0]} outputs, but its {_MEMBER} describes {classes} classes; {_CURE}")
+
+
+def _names_within(model: keras.Model) -> Iterator[str]:
+    """The names of the layers and blocks of a model that are run, on all levels."""
+    for each in model.layers:
+        if not isinstance(each, keras.layers.InputLayer):
+            yield each.name
+        if isinstance(each, keras.Model):
+            yield from _names_within(each)
 
 
 def _is_lack(error: Exception) -> bool:

@@ -74,7 +74,7 @@ class TrainSteps:
         self._model, self._optimizer, self._averages = model, optimizer, learner.averages
         self._loss, self._strategy, self._batches = loss, strategy, batches
         # Tensors, not constants: those of a model's first layer could be multiplied with constants beforehand, which
-        # changes rounding. For the same reason, XLA does not compile the normalization.
+        # changes rounding. For the same reason, `xla` leaves out the normalization.
         self._shift_and_factor = (
             None if normalization is None else [*map(tf.constant, normalization.shift_and_factor())]
         )

@@ -227,7 +227,11 @@ def test_a_mask_has_the_nearest_pixel_of_each_row_and_column(
     spans = [Span(*map(tf.constant, lengths)) for lengths in (vertical, horizontal)]
     image, mask = make_pair((sum(vertical[:2]), sum(horizontal[:2])))
     _, ids = cut(tf.constant(image), tf.constant(mask), (spans[0], spans[1]))
-    np.testing.assert_array_equal(ids, mask[np.ix_(spans[0].nearest(), spans[1].nearest())], strict=True)
+    rows, columns = (  # in which the centers of the resized pixels lie
+        start + np.floor((np.arange(resized) + 0.5) * taken / resized).astype(int)
+        for start, taken, resized in (vertical, horizontal)
+    )
+    np.testing.assert_array_equal(ids, mask[np.ix_(rows, columns)], strict=True)
 
 
 def test_outside_the_picture_the_image_is_the_mean_and_the_mask_is_ignored() -> None:

@@ -200,7 +200,8 @@ def test_digests_of_all_files_lie_inside(exported: Path, tmp_path: Path) -> None
     graph = bytearray((copy / "saved_model.pb").read_bytes())
     graph[len(graph) // 2] ^= 1
     (copy / "saved_model.pb").write_bytes(graph)
-    done = subprocess.run(check, cwd=copy, capture_output=True, text=True, check=False)
+    english = os.environ | {"LC_ALL": "C"}
+    done = subprocess.run(check, cwd=copy, env=english, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "saved_model.pb: FAILED\n")
 
 

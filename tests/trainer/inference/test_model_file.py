@@ -348,12 +348,56 @@ def test_a_member_that_is_longer_than_the_file_is_not_read(saved: Path, tmp_path
     ],
 )
 def test_a_configuration_that_is_none_is_refused(changes: dict[str, dict], told: str, saved: Path, tmp_path: Path):
+    refusal = refusal_of(with_layers(saved, tmp_path / "model.keras", changes))
+    assert told in refusal
+    assert refusal.endswith(CURE)
+
+
+def test_what_another_keras_has_saved_may_need_it(saved: Path, tmp_path: Path):
+    unfit = with_layers(saved, tmp_path / "unfit.keras", {"Conv2D": {"strides": [0, 0]}})
+    path = replaced(unfit, tmp_path / "model.keras", "metadata.json", b'{"keras_version": "99.0"}')
+    refusal = refusal_of(path)
+    assert refusal.startswith(f"{path} was saved by Keras 99.0, and Keras {keras.__version__} can't load it (")
+    assert refusal.endswith("): install the version that saved it, or a newer one")
+
+
+def with_layers(saved: Path, path: Path, changes: dict[str, dict]) -> Path:
+    """A copy of `saved` with other values in the configuration of layers of these classes."""
     with zipfile.ZipFile(saved) as archive:
         config = json.loads(archive.read("config.json"))
     for layer in config["config"]["layers"]:
         layer["config"].update(changes.get(layer["class_name"], {}))
-    path = replaced(saved, tmp_path / "model.keras", "config.json", json.dumps(config).encode())
-    assert told in refusal_of(path)
+    return replaced(saved, path, "config.json", json.dumps(config).encode())
+
+
+@pytest.mark.parametrize(("block", "layer"), [("_block", "-conv"), (".", "a.b>c")])
+def test_names_that_tensorflow_takes_within_a_model_are_taken(block: str, layer: str, tmp_path: Path):
+    path = tmp_path / "model.keras"
+    save_model(str(path), with_a_block(block, layer), describe())
+    loaded, _ = load_model(str(path))
+    assert tf.function(loaded)(IMAGES[:, :8, :8]).shape == (2, 8, 8, 19)
+
+
+@pytest.mark.parametrize(("block", "layer"), [("a block", "conv"), ("block", "conv:0")])
+def test_names_that_tensorflow_does_not_take_are_refused_on_all_levels(block: str, layer: str, tmp_path: Path):
+    path = tmp_path / "model.keras"
+    save_model(str(path), with_a_block(block, layer), describe())
+    unfit = block if " " in block else layer
+    cure = f"name it with A-Z, a-z, 0-9, _ and -, or {CURE}"
+    assert refusal_of(path) == f"{path} has a layer called {unfit!r}, which TensorFlow can't run: {cure}"
+
+
+def test_a_model_may_take_its_images_by_name(tmp_path: Path):
+    inputs = {"images": keras.Input((8, 8, 3), name="images")}
+    save_model(f"{tmp_path}/model.keras", keras.Model(inputs, keras.layers.Conv2D(19, 1)(inputs["images"])), describe())
+    loaded, _ = load_model(f"{tmp_path}/model.keras")
+    assert loaded({"images": IMAGES[:, :8, :8]}).shape == (2, 8, 8, 19)
+
+
+def with_a_block(block: str, layer: str) -> keras.Model:
+    images, inputs = keras.Input((8, 8, 3)), keras.Input((8, 8, 3))
+    inner = keras.Model(images, keras.layers.Conv2D(19, 1, name=layer)(images), name=block)
+    return keras.Model(inputs, inner(inputs))
 
 
 @pytest.mark.parametrize("member", [MEMBER, "config.json"])

@@ -28,6 +28,7 @@ from trainer.training.steps import TrainSteps, Updates
 CROP, BATCH, STEPS = (5, 7), 6, 3
 STRATEGY = tf.distribute.OneDeviceStrategy("/cpu:0")
 STORED = ("raw_uint8", "png")  # data sets of pixels
+COMPILED = tf.function(normalize, jit_compile=True)
 MOVING = {"random_scale": (1.0, 1.0), "color": 0.0, "flip": 0.5}
 
 # TensorFlow's tensors take no `copy` keyword yet, which NumPy 2 says wherever Keras saves a variable.
@@ -68,9 +69,8 @@ def test_normalized_batches_are_those_that_are_normalized_later(
     options = {"cache_mib": cache_mib, "augment": augment, "start": (1, 1)}
     pixels = batches_of(training, normalized=False, **options)
     assert pixels.element_spec["image"] == tf.TensorSpec([BATCH, *(SIZE if augment is None else CROP), 3], tf.uint8)
-    compiled = tf.function(normalize, jit_compile=True)
     for found, wanted in zip(pixels, batches_of(training, **options), strict=True):
-        for each in (normalize, compiled):
+        for each in (normalize, COMPILED):
             image = each(found["image"], *normalization.shift_and_factor())
             np.testing.assert_array_equal(image, wanted["image"], strict=True)
         np.testing.assert_array_equal(found["mask"], wanted["mask"], strict=True)
@@ -120,8 +120,7 @@ def type_of_images(inputs: Inputs) -> tf.DType:
     return batches.element_spec["image"].dtype
 
 
-@pytest.mark.parametrize("xla", [False, True])
-@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+@pytest.mark.parametrize(("policy", "xla"), [("float32", False), ("float32", True), ("mixed_float16", False)])
 def test_updates_are_the_same_to_the_bit(folders: dict[str, str], policy: str, xla: bool) -> None:
     training = TrainingSet((open_split(folders["raw_uint8"], "train"),))
     batches = {normalized: batches_of(training, normalized=normalized) for normalized in (True, False)}
@@ -162,6 +161,16 @@ def rescaling_model(policy: str) -> keras.Model:
     rescaled = keras.layers.Rescaling([0.7, 1.3, 1.1], offset=[0.1, -0.2, 0.3], dtype=policy)(images)
     features = keras.layers.Conv2D(4, 3, padding="same", activation="relu", dtype=policy)(rescaled)
     return keras.Model(images, keras.layers.Conv2D(11, 1, dtype="float32")(features))
+
+
+@pytest.mark.parametrize(("name", "values"), [("raw_float32", MOVING), ("png", {**MOVING, "random_scale": (0.5, 2.0)})])
+def test_batches_that_are_left_to_the_caller_are_pixels(
+    folders: dict[str, str], name: str, values: dict[str, Any]
+) -> None:
+    training = TrainingSet((open_split(folders[name], "train"),))
+    augment = make_augment(Target(CROP, training.manifest.moments.normalization), values)
+    with pytest.raises(ValueError, match="the images are not uint8: leave out normalized=False"):
+        batches_of(training, normalized=False, augment=augment)
 
 
 def test_pixels_without_their_normalization_are_refused(folders: dict[str, str]) -> None:

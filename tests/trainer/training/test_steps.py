@@ -133,8 +133,10 @@ import sys
 import numpy as np
 from trainer.training.devices import make_strategy
 strategy = make_strategy("mirrored", logical_devices=2)
+from beam_pipelines.contract.normalization import Normalization
 from tests.support.updates import Training, assert_close
 cases = [
+    {"normalization": Normalization((0.5, 0.4, 0.3), (0.2, 0.3, 0.1))},
     {},
     {"accumulate": 2, "clip_norm": 0.05, "ema": 0.5},
     {"policy": "mixed_float16"},
@@ -161,4 +163,4 @@ def test_two_replicas_do_as_one() -> None:
     line = [sys.executable, "-c", REPLICAS]
     done = subprocess.run(line, cwd=PROJECT, capture_output=True, text=True, check=False, timeout=200)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("same") == 7
+    assert done.stdout.count("same") == 8

@@ -16,7 +16,7 @@ from trainer.models.weights.transfer import Source
 _ENDING = re.compile(r"\.(index|meta|data-\d+-of-\d+)$")
 # TensorFlow's reader has no error of its own for damage, and gives some errors as those of Python.
 _DAMAGE = (tf.errors.OpError, IndexError, MemoryError, RuntimeError, ValueError)
-_MOST_BYTES = 2**26  # of an index
+_MOST_BYTES = 2**23  # of an index; Xception-65 and all slots of its optimizer have 2**18
 _CURE = "get the files again: all of PREFIX.index and PREFIX.data-..."
 
 
@@ -41,7 +41,7 @@ def open_checkpoint(path: str) -> Source:
         with refusals():
             entries = read_index(read_bytes(f"{prefix}.index", _MOST_BYTES))
             reader = tf.train.load_checkpoint(prefix)
-    except tf.errors.NotFoundError as error:
+    except (FileNotFoundError, tf.errors.NotFoundError) as error:
         raise WeightsError(f"{prefix}: a file of the checkpoint is missing ({cause_of(error)}); {_CURE}") from error
     except _DAMAGE as error:
         raise ModelError(f"{prefix} is not a checkpoint that can be read ({cause_of(error)}); {_CURE}") from error

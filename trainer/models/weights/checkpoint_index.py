@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -21,8 +20,9 @@ from beam_pipelines.contract.tfrecord import masked_crc
 
 _MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)
 _FOOTER = 48  # bytes: where two blocks are, zeros, and _MAGIC
-_TRAILER = 5  # bytes after a block: its compression and checksum
 _MOST_AXES = 254  # of a tensor
+_MOST_VALUES = 2**63 - 1  # of a tensor; TensorFlow multiplies sides of a shape before it comes to one of 0
+_MOST_LETTERS = 1024  # of a name, of which a few bytes in each entry would make gigabytes
 _HEADER = b""  # the name of the first entry
 
 
@@ -45,15 +45,12 @@ def read_index(data: bytes) -> dict[str, Entry]:
     """The tensors by name, of the content of an index. Raises ValueError, which says what is wrong."""
     if len(data) < _FOOTER or not data.endswith(_MAGIC):
         raise ValueError("its index is no table of TensorFlow")
-    _, position = _handle(data[-_FOOTER:], 0)
-    (place, _) = _handle(data[-_FOOTER:], position)
-    pairs = [pair for _, value in _pairs(_block(data, *place)) for pair in _pairs(_block(data, *_handle(value, 0)[0]))]
-    if any(one >= other for (one, _), (other, _) in pairwise(pairs)):
-        raise ValueError("the names in its index are not in order")
-    if not pairs or pairs[0][0] != _HEADER:
+    entries = _entries(data)
+    name, value = next(entries, (None, b""))
+    if name != _HEADER:
         raise ValueError("its index has no header")
-    header = _message(tensor_bundle_pb2.BundleHeaderProto, pairs[0][1])
-    return {name.decode(): _entry(name.decode(), value, header.num_shards) for name, value in pairs[1:]}
+    header = _message(tensor_bundle_pb2.BundleHeaderProto, value)
+    return {name.decode(): _entry(name.decode(), value, header.num_shards) for name, value in entries}
 
 
 def check_end(prefix: str, entry: Entry) -> None:
@@ -65,20 +62,46 @@ def check_end(prefix: str, entry: Entry) -> None:
         raise ValueError(f"it ends at byte {entry.end:,} of a file of {size:,} bytes")
 
 
+def _entries(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """(name, value) of the header and of each tensor: the second block that the footer names has the places of the
+    blocks with them.
+    """
+    (_, _, offset, size), _ = _numbers(data[-_FOOTER:], 0, 4)
+    last, end = None, 0
+    for _, place in _pairs(_block(data, offset, size)):
+        (offset, size), _ = _numbers(place, 0, 2)
+        if offset < end:
+            raise ValueError("the blocks of its index overlap")
+        end = offset + size
+        for name, value in _pairs(_block(data, offset, size)):
+            if last is not None and name <= last:
+                raise ValueError("the names in its index are not in order")
+            yield name, value
+            last = name
+
+
 def _entry(name: str, value: bytes, files: int) -> Entry:
     found = _message(tensor_bundle_pb2.BundleEntryProto, value)
-    try:
-        dtype = tf.dtypes.as_dtype(found.dtype)
-    except TypeError as error:
-        raise ValueError(f"{name} has the unknown type {found.dtype}") from error
-    shape = tuple(axis.size for axis in found.shape.dim)
+    dtype, shape = _dtype(name, found.dtype), tuple(axis.size for axis in found.shape.dim)
     if found.slices or found.shape.unknown_rank or len(shape) > _MOST_AXES or min(shape, default=0) < 0:
         raise ValueError(f"{name} has no shape, or is in several parts")
+    if math.prod(side or 1 for side in shape) > _MOST_VALUES:
+        raise ValueError(f"{name} has the impossible shape {shape}")
     values, is_of_numbers = math.prod(shape), dtype.size > 0 and dtype != tf.string
     if found.offset < 0 or (found.size != values * dtype.size if is_of_numbers else found.size < values):
         raise ValueError(f"{name} has {found.size:,} bytes from byte {found.offset:,} on for the shape {shape}")
     file = f".data-{found.shard_id:05}-of-{files:05}"
     return Entry(dtype, shape, file, found.offset + found.size)
+
+
+def _dtype(name: str, number: int) -> tf.DType:
+    try:
+        dtype = tf.dtypes.as_dtype(number)
+    except TypeError as error:
+        raise ValueError(f"{name} has the unknown type {number}") from error
+    if dtype != dtype.base_dtype:
+        raise ValueError(f"{name} has the type {dtype.name}, which no tensor has")
+    return dtype
 
 
 def _block(data: bytes, offset: int, size: int) -> bytes:
@@ -105,18 +128,14 @@ def _pairs(block: bytes) -> Iterator[tuple[bytes, bytes]]:
         (shared, rest, length), position = _numbers(block, position, 3)
         if shared > len(key) or position + rest + length > end:
             raise ValueError("an entry of its index is longer than the block")
+        if shared + rest > _MOST_LETTERS:
+            raise ValueError(f"its index has a name of {shared + rest:,} bytes, more than {_MOST_LETTERS:,}")
         whole += [before] * (not shared)
         key = key[:shared] + block[position : position + rest]
         yield key, block[position + rest : position + rest + length]
         position += rest + length
     if beginnings[0] or not set(beginnings) <= set(whole) or list(beginnings) != sorted(beginnings):
         raise ValueError("a block of its index begins elsewhere")
-
-
-def _handle(data: bytes, position: int) -> tuple[tuple[int, int], int]:
-    """-> (offset, size) of a block, and the position after it."""
-    (offset, size), position = _numbers(data, position, 2)
-    return (offset, size), position
 
 
 def _numbers(data: bytes, position: int, count: int) -> tuple[list[int], int]:
