@@ -173,7 +173,7 @@ def guarded(work: Callable[[Console], int], verbose: bool, failed: int = 1) -> i
             raise
 
     with without_worker_tracebacks(verbose):  # until all is said: a thread may report its error late
-        return exit_code_of(attempt, verbose=verbose, explain=_in_words, failed=failed, stopped=stopping.STOPPED)
+        return exit_code_of(attempt, verbose=verbose, explain=_in_words, failed=failed, stopped=stopping.last_line())
 
 
 def _in_words(error: Exception) -> str | None:

@@ -137,6 +137,7 @@ def _recipe(parser: argparse.ArgumentParser, args: argparse.Namespace, inputs: S
         parser.error("--shards and --shard_size_mb both set the number of shards: give only one of them")
     try:
         labels = load_labels(args.labels or DEFAULT_LABELS)
+        values.check_pixels(args.image_size, args.max_image_pixels)
         split_names, split_fractions = values.splits(args.splits)
         borrowed = _borrowed(args.moments_from) if args.moments_from else None
     except (UserError, argparse.ArgumentTypeError) as error:

@@ -173,8 +173,19 @@ def test_verify_asks_for_a_data_set(capsys: pytest.CaptureFixture[str]) -> None:
         (["--max_pairs=-1"], "argument --max_pairs: '-1' is not a number above 0"),
         (["--max_image_pixels=many"], "argument --max_image_pixels: 'many' is not a number above 0"),
         (["--image_size=256"], "argument --image_size: '256' is not HEIGHTxWIDTH, like 256x512, nor native"),
-        (["--image_size=0x5"], "argument --image_size: '0x5' is not HEIGHTxWIDTH, like 256x512, nor native"),
-        (["--image_size=9x65536"], "argument --image_size: '9x65536' is not HEIGHTxWIDTH, like 256x512, nor native"),
+        (
+            ["--image_size=0x5"],
+            "argument --image_size: '0x5': height and width must be from 1 to 65,535, as in 256x512",
+        ),
+        (
+            ["--image_size=9x65536"],
+            "argument --image_size: '9x65536': height and width must be from 1 to 65,535, as in 256x512",
+        ),
+        (
+            ["--image_size=32768x32768"],
+            "--image_size=32768x32768 has 1,073,741,824 pixels, and the most are 100,000,000: give a smaller size, or, "
+            "if the workers have the memory, a larger --max_image_pixels",
+        ),
         (["--image_size=-1x5"], "argument --image_size: '-1x5' is not HEIGHTxWIDTH, like 256x512, nor native"),
         (["--max_rejects=1.5"], "argument --max_rejects: '1.5' is not a share: give 0.01 or 1%"),
         (["--max_rejects=101%"], "argument --max_rejects: '101%' is not a share: give 0.01 or 1%"),
