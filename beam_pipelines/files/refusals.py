@@ -14,7 +14,7 @@ from beam_pipelines.errors import BuildError
 LOGIN = "log in with `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS"
 NO_ANSWER = 0  # in place of an HTTP status
 _AGAIN = "fix this and run the same command again"
-_SPACE = "free some space, or choose a smaller --image_encoding"
+_SPACE = "free some space"
 
 
 @dataclass(frozen=True, kw_only=True)
