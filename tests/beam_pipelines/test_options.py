@@ -196,7 +196,15 @@ def test_verify_asks_for_a_data_set(capsys: pytest.CaptureFixture[str]) -> None:
                 [f"--input={path}", "--output=out"],
                 f"--input={path}: {path.partition(':')[0]}: is not supported; give a local path, or gs://BUCKET/FOLDER",
             )
-            for path in ("s3://b/x", "https://host/x.zip", "az://x", "hdfs://x", "gs:/b/x", "gs:///x")
+            for path in ("s3://b/x", "https://host/x.zip", "az://x", "hdfs://x")
+        ),
+        *(
+            ([f"--output={path}"], f"--output={path} is not a path in a bucket, gs://BUCKET/FOLDER: {rule}")
+            for path, rule in {
+                "gs:/b/x": "it names no bucket",
+                "gs:///x": "it names no bucket",
+                "gs://My_Bucket/x": "a bucket's name has only a-z, 0-9, -, _ and ., and 'My_Bucket' has 'B' and 'M'",
+            }.items()
         ),
         (["--input=in", "--output=file:///x/y"], "--output=file:///x/y: give the plain path, /x/y"),
         (["--input=a,", "--output=out"], "--input: a path is empty; commas separate the paths of --input"),
