@@ -77,6 +77,14 @@ def share(text: str) -> float:
     return value
 
 
+def whole(text: str) -> int:
+    """A whole number, which may be below 0."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, like 0 or 7") from None
+
+
 def positive(number: type) -> Any:
     """An argparse type: a `number` above 0."""
 

@@ -171,6 +171,8 @@ def test_verify_asks_for_a_data_set(capsys: pytest.CaptureFixture[str]) -> None:
         (["--shard_size_mb=0"], "argument --shard_size_mb: '0' is not a number above 0"),
         (["--shard_size_mb=nan"], "argument --shard_size_mb: 'nan' is not a number above 0"),
         (["--max_pairs=-1"], "argument --max_pairs: '-1' is not a number above 0"),
+        (["--seed=x"], "argument --seed: 'x' is not a whole number, like 0 or 7"),
+        (["--seed=1.5"], "argument --seed: '1.5' is not a whole number, like 0 or 7"),
         (["--max_image_pixels=many"], "argument --max_image_pixels: 'many' is not a number above 0"),
         (["--image_size=256"], "argument --image_size: '256' is not HEIGHTxWIDTH, like 256x512, nor native"),
         (
@@ -479,7 +481,22 @@ def test_an_unknown_runner_ends_the_program_with_2(capsys: pytest.CaptureFixture
     with pytest.raises(SystemExit) as caught:
         beam_options("--runner=NoRunner")
     assert caught.value.code == 2
-    assert capsys.readouterr().err.startswith("error: Unexpected pipeline runner: NoRunner")
+    (line,) = capsys.readouterr().err.splitlines()
+    start = (
+        "error: --runner=NoRunner is no runner: give DirectRunner, PrismRunner, FlinkRunner, DataflowRunner, another"
+    )
+    assert line.startswith(start)
+    assert "SparkRunner" in line
+    assert line.endswith("or the full name of a class of one")
+
+
+@pytest.mark.parametrize("name", ["no.such.Runner", "beam_pipelines.runners.Fast"])
+def test_a_class_that_is_no_runner_ends_the_program_with_2(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        beam_options(f"--runner={name}")
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: --runner={name} can't be loaded: ")
 
 
 def test_an_option_of_build_is_unknown_to_verify_and_not_its_own_hint() -> None:
