@@ -208,11 +208,11 @@ def test_the_space_for_card_and_transform_fn_is_needed_too(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = (f"--input={source}", f"--output={tmp_path / 'out'}", "--image_size=8x16", "--image_encoding=png")
-    arguments += ("--labels=camvid11", "--aspect=stretch")
+    options = ("--labels=camvid11", "--aspect=stretch")
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1_500_000))
-    assert build(*arguments) == 1
+    assert build(*arguments, *options) == 1
     fails(capsys.readouterr(), "the build needs about 1.", "the disk has 1.50 MB free; free some space")
-    assert build(*arguments, "--no_transform_fn") == 0
+    assert build(*arguments, *options, "--no_transform_fn") == 0
 
 
 def test_a_disk_that_is_full_when_transform_fn_is_written_is_told(
@@ -221,11 +221,10 @@ def test_a_disk_that_is_full_when_transform_fn_is_written_is_told(
     pictures = make_uneven(tmp_path / "in", train=4, val=4, size=(32, 64))
     output, ballast = full_soon / "out", full_soon / "ballast"
     arguments = (f"--input={pictures}", f"--output={output}", "--labels=camvid11", "--image_size=16x32")
-    arguments += ("--aspect=stretch",)
-    assert build(*arguments, "--no_transform_fn") == 0
+    assert build(*arguments, "--aspect=stretch", "--no_transform_fn") == 0
     ballast.write_bytes(bytes(shutil.disk_usage(full_soon).free - 60_000))
     capsys.readouterr()
-    assert build(*arguments) == 1
+    assert build(*arguments, "--aspect=stretch") == 1
     fails(
         capsys.readouterr(),
         "the data set is complete, but writing its transform_fn failed: ",
@@ -233,7 +232,7 @@ def test_a_disk_that_is_full_when_transform_fn_is_written_is_told(
         "run the same command again",
     )
     ballast.unlink()
-    assert build(*arguments) == 0
+    assert build(*arguments, "--aspect=stretch") == 0
     assert (output / "transform_fn").exists()
 
 
