@@ -18,6 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     started = time.time()
     settings = parse_build(argv)
+    stopping.resumes(not settings.plan_only)
     # Beam takes a second to import; --help and wrong options exit before that.
     gc.disable()  # it would scan all imported modules again and again, and find nothing
     from beam_pipelines.builder import run
@@ -29,4 +30,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    stopping.resumes(True)
     stopping.command(main)

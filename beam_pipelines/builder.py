@@ -22,6 +22,7 @@ from beam_pipelines.files import cloud, lease, storage, workspace
 from beam_pipelines.files.recipe_check import finished_build, write_recipe
 from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.graph import build_dataset
+from beam_pipelines.inputs.layout import listed
 from beam_pipelines.inputs.sources import Found, Source
 from beam_pipelines.machine import cores
 from beam_pipelines.metadata import libraries
@@ -37,6 +38,9 @@ from beam_pipelines.shards.previous import Previous, mend_previous, write_previo
 from beam_pipelines.shards.publish import Limits, check_rejects, write_pairing, write_rejected
 from beam_pipelines.shards.update import Changes
 
+# Beside the shards, rounded up: the index of an example, the card, and transform_fn with the files of TensorFlow
+# that are there while it is written.
+_INDEX_BYTES, _CARD_BYTES, _TRANSFORM_BYTES = 4_000, 700_000, 900_000
 _PAIRING_ONLY = "No file has been decoded yet: images and masks that turn out to be bad count as well"
 Execute = Callable[[beam.Pipeline, progress.Watcher, BuildSettings, Console], "report.Took | None"]
 
@@ -70,7 +74,7 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
         if before and plan.difference and plan.difference.is_empty:
             return _leave(before, settings, place, console)
         ownership.refuse_foreign(place, [*plan.files, *libraries.names()])
-        _check_space(plan, recipe, place)
+        _check_space(plan, settings, place)
         if settings.overwrite:  # only when there is something to put in its place
             _check_pairing(plan.found, settings, "The first of them are listed above; nothing was deleted")
         place = ownership.take(place)
@@ -230,20 +234,27 @@ def _prepare(
     write_plan(place, publish_documents(place, plan.shards))
 
 
-def _check_space(plan: BuildPlan, recipe: Recipe, place: Workspace) -> None:
-    """Raises BuildError if a local disk has too little space for the data set and its staged shards."""
+def _check_space(plan: BuildPlan, settings: BuildSettings, place: Workspace) -> None:
+    """Raises BuildError if a local disk has too little space for the data set and its staged shards, which stay until
+    the card and transform_fn are written.
+    """
     if not storage.is_local(place.root):
         return
     written = sum(len(shard.pairs) for shard in plan.shards if not shard.is_kept)
     staged = sum(len(shard.pairs) for shard in plan.decoded)
-    needed = written * plan.estimate.example_bytes[recipe.image_encoding] + staged * plan.estimate.staged_bytes
+    of_encoding = plan.estimate.example_bytes
+    own = of_encoding[settings.recipe.image_encoding]
+    beside = _CARD_BYTES + (_TRANSFORM_BYTES if settings.transform_fn and settings.recipe.image_size else 0)
+    needed = written * (own + _INDEX_BYTES) + staged * plan.estimate.staged_bytes + beside
     if plan.difference is None:
         needed -= ownership.bytes_there(place)
     free = shutil.disk_usage(place.root).free
     if needed > free:
+        smaller = [] if plan.difference else [name for name, size in of_encoding.items() if size < own]
+        cure = f", or choose --image_encoding={listed(smaller)} (the plan above has their sizes)" if smaller else ""
         raise BuildError(
             f"{place.root}: the build needs about {report.readable(needed)} and the disk has {report.readable(free)} "
-            "free; free some space, or choose --image_encoding=uint8 or png (the plan above has their sizes)"
+            f"free; free some space{cure}"
         )
 
 

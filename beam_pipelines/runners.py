@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from beam_pipelines import stopping
 from beam_pipelines.contract.errors import exit_code_of
 from beam_pipelines.errors import LOST_WORKER, BuildError, as_build_error, first_line, without_worker_tracebacks
+from beam_pipelines.files.refusals import of_system
 from beam_pipelines.machine import cores
 
 # Beam takes a second to import, and options are parsed before that.
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 _LOST_WORKER = (LOST_WORKER, "Channel closed prematurely")  # in the errors of any runner
 _WHY_LOST = "it may have been killed, or run out of memory"
 _NO_WORKER = "didn't get control connection"
-
-
 _LOCKED_SECONDS = 0.0016  # that a thread holds the interpreter's lock for a pair; decoding and resizing release it
 _PROCESSES_START_SECONDS = 5.0  # until worker processes have imported Beam
 _THREADS, _PROCESSES = "multi_threading", "multi_processing"
@@ -162,8 +161,7 @@ def guarded(work: Callable[[Console], int], verbose: bool, failed: int = 1) -> i
     from rich.console import Console
 
     console = Console(soft_wrap=True, markup=False)  # a path may contain brackets
-    if not verbose:
-        keep_quiet()
+    (show_log if verbose else keep_quiet)()
 
     def attempt() -> int:
         try:
@@ -173,7 +171,7 @@ def guarded(work: Callable[[Console], int], verbose: bool, failed: int = 1) -> i
             raise
 
     with without_worker_tracebacks(verbose):  # until all is said: a thread may report its error late
-        return exit_code_of(attempt, verbose=verbose, explain=_in_words, failed=failed, stopped=stopping.STOPPED)
+        return exit_code_of(attempt, verbose=verbose, explain=_in_words, failed=failed, stopped=stopping.last_line())
 
 
 def _in_words(error: Exception) -> str | None:
@@ -182,9 +180,14 @@ def _in_words(error: Exception) -> str | None:
     if _is_of_lost_worker(error):
         return f"a worker process died; {_WHY_LOST}. Fewer workers need less memory; run the same command again"
     if isinstance(error, OSError):
-        place = f"{error.filename}: " if error.filename else ""
-        return f"{place}{error.strerror or first_line(error)}; fix this and run the same command again"
+        return of_system(error)
     return None
+
+
+def show_log() -> None:
+    """Shows the logs of Beam and its runners in this process, from INFO on."""
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    logging.getLogger("apache_beam.typehints").setLevel(logging.WARNING)  # a line for each annotation
 
 
 def keep_quiet() -> None:

@@ -2,6 +2,7 @@
 
 A thread waits for the signals, whatever the main thread is doing; it cleans up and ends the process. No exception is
 raised anywhere: a build can be stopped at any moment, and the same command resumes it.
+The line promises that only of a command that has said so (`resumes`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-STOPPED = "stopped; run the same command again to continue"
+_STOPPED = "stopped"
 _CLEANUP_SECONDS = 30.0  # canceling a remote job may take long, but must end
 _PARENT_POLL_SECONDS = 0.5
 _HEARING_SECONDS = 0.2
@@ -26,6 +27,7 @@ _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 _SHOW_CURSOR = b"\x1b[?25h\n"  # a progress bar hides the cursor
 
 _cleanups: list[Callable[[], str | None]] = []
+_resuming = threading.Event()
 _listening = threading.Event()  # in a command; elsewhere the caller's signals are its own
 _ending = threading.Lock()  # acquired once, by whatever ends the process: a signal, or the end of the work
 
@@ -40,6 +42,16 @@ def command(main: Callable[[], int]) -> None:
     code = main()
     sys.stderr = io.StringIO()  # errors that threads of Beam report late are of no use
     sys.exit(code)
+
+
+def resumes(whether: bool) -> None:
+    """Says whether the same command goes on with what this one has done if it is stopped."""
+    (_resuming.set if whether else _resuming.clear)()
+
+
+def last_line() -> str:
+    """What a command that is stopped says last."""
+    return f"{_STOPPED}; run the same command again to continue" if _resuming.is_set() else _STOPPED
 
 
 @contextlib.contextmanager
@@ -125,7 +137,7 @@ def _stop(number: int) -> None:
     lines = [line for clean in reversed(_cleanups) if (line := _attempt(clean))]
     _kill_descendants()  # those that the main thread has started in the meantime
     with contextlib.suppress(OSError):  # the terminal may be gone
-        os.write(terminal, "".join(f"{line}\n" for line in (*lines, STOPPED)).encode())
+        os.write(terminal, "".join(f"{line}\n" for line in (*lines, last_line())).encode())
     os._exit(128 + number)
 
 

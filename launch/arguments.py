@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from beam_pipelines.files.bucket_names import broken_by_bucket, broken_by_folder
+
 # Pattern, and what it stands for.
 _PROJECT = (r"[a-z][-a-z0-9:.]+[a-z0-9]", "a project ID such as street-scenes-123 (not the project's name or number)")
 _REGION = (r"[a-z]+-[a-z]+\d+", "a region such as us-central1 (a zone has one more letter)")
@@ -24,9 +26,6 @@ BUILT_IMAGE = (
     r"(?P<name>[a-z0-9][-._a-z0-9]*)"
 )
 _EMAIL = (r"[^@\s]+@[^@\s]+", "the email address of an account")
-_IN_BUCKET = (r"gs://[a-z0-9][-_.a-z0-9]+[a-z0-9](/.*)?", "a path in a bucket, gs://BUCKET/...")
-# A name may have spaces; line breaks are the only characters that no object of a bucket may have.
-_FOLDER = (r"gs://[a-z0-9][-_.a-z0-9]+[a-z0-9](/[^/\r\n]+)+/?", "a folder in a bucket, gs://BUCKET/FOLDER")
 _MACHINE = re.compile(r"(?:.+-)?custom-(\d+)-\d+(?:-ext)?|[a-z]\d?[a-z]*-[a-z]+-(\d+)")
 
 
@@ -47,25 +46,20 @@ image, email = matching(*_IMAGE), matching(*_EMAIL)
 built_image = matching(BUILT_IMAGE, "an image REGION-docker.pkg.dev/PROJECT/REPOSITORY/NAME without a tag")
 
 
-def is_bucket_folder(text: str) -> bool:
-    """Whether `text` is gs://BUCKET/FOLDER."""
-    return re.fullmatch(_FOLDER[0], text) is not None
-
-
-def is_in_bucket(text: str) -> bool:
-    """Whether `text` is gs://BUCKET or a path below it."""
-    return re.fullmatch(_IN_BUCKET[0], text) is not None
-
-
 def bucket_folder(text: str) -> str:
     """gs://BUCKET/FOLDER, without a slash at the end."""
-    return matching(*_FOLDER)(text).rstrip("/")
+    if rule := broken_by_folder(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a folder in a bucket, gs://BUCKET/FOLDER: {rule}")
+    return text.rstrip("/")
 
 
 def paths(text: str) -> str:
     """Comma-separated paths; each one that starts with gs: must name a bucket."""
     parts = [part.strip() for part in text.split(",")]
-    return ",".join(matching(*_IN_BUCKET)(part) if part.startswith("gs:") else part for part in parts)
+    for part in parts:
+        if part.startswith("gs:") and (rule := broken_by_bucket(part)):
+            raise argparse.ArgumentTypeError(f"{part!r} is not a path in a bucket, gs://BUCKET/...: {rule}")
+    return ",".join(parts)
 
 
 def labels(text: str) -> Sequence[str]:

@@ -27,6 +27,7 @@ _CURES = {
 _CURES["HEIF"] = _CURES["HEIC"]
 # What Pillow's parsers stumble over in damaged files.
 _DAMAGE = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, struct.error)
+AGAIN = "copy or download it again"
 _UNSUPPORTED = re.compile(r"unsupported BMP (pixel depth|compression|bitfields)|not yet supported", re.IGNORECASE)
 
 
@@ -51,7 +52,18 @@ def damage_refused(data: bytes, what: str = "") -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     except _DAMAGE as error:
-        raise PictureError(reason_of_damage(data, str(error)), f"{what}{error}") from error
+        raise damaged(data, str(error), what) from error
+
+
+def damaged(data: bytes, error: str, what: str = "") -> PictureError:
+    """The refusal of a damaged file, with what to do; `error` is what its decoder says, and follows `what`."""
+    reason = reason_of_damage(data, error)
+    found = f" ({what}{error})"
+    if reason == "truncated":
+        return PictureError(reason, f"the file ends too early, after {len(data):,} bytes: {AGAIN}{found}")
+    if reason == "corrupt":
+        return PictureError(reason, f"the file of {len(data):,} bytes is damaged: {AGAIN}{found}")
+    return PictureError(reason, f"{what}{error}: convert the picture to RGB of 8 bits as PNG")
 
 
 def told_kind(data: bytes) -> str:

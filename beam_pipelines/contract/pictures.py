@@ -21,7 +21,7 @@ from beam_pipelines.contract.picture_errors import (
     SIGNATURES,
     TIFF_SIGNATURES,
     damage_refused,
-    reason_of_damage,
+    damaged,
     told_kind,
 )
 from beam_pipelines.contract.picture_errors import PictureError as PictureError
@@ -94,8 +94,7 @@ def open_header(data: bytes, max_pixels: int) -> Image.Image:
             if data.startswith(TIFF_SIGNATURES):
                 tiff.check_is_known(data)
             if data.startswith(SIGNATURES):
-                detail = f"the header can't be read; the file has {len(data):,} bytes"
-                raise PictureError(reason_of_damage(data), detail) from error
+                raise damaged(data, "the header can't be read") from error
             raise PictureError("not_an_image", f"it begins with {data[:8]!r}{told_kind(data)}") from error
         frames = _frames(image, data)
     if image.format == "PNG" and data[12 : png.SIZE] != b"IHDR":  # Pillow takes it from anywhere
@@ -133,7 +132,7 @@ def png_pixels(data: bytes) -> np.ndarray:
         # libpng's message about some chunks is gone before imagecodecs reads it: what is there is no text.
         has_words = not isinstance(error, UnicodeDecodeError) and str(error).isprintable()
         told = str(error) if has_words else "a chunk is wrong or missing"
-        raise PictureError(reason_of_damage(data), f"{told}; the file has {len(data):,} bytes") from error
+        raise damaged(data, told) from error
 
 
 def opaque(image: Image.Image, alpha: str = REJECT) -> np.ndarray:

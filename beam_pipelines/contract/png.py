@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import imagecodecs
 import numpy as np
 
-from beam_pipelines.contract.picture_errors import PNG_SIGNATURE, PictureError, reason_of_damage
+from beam_pipelines.contract.picture_errors import AGAIN, PNG_SIGNATURE, PictureError, damaged
 
 try:
     from imgread import load_numpy_from_bytes
@@ -55,11 +55,11 @@ def check_chunks(data: bytes) -> None:
     """Refuses a PNG of which a checksum does not fit, or the end is missing: Pillow does not look at all of them."""
     for name, start, end in chunks(data):
         if end <= len(data) and not _fits(data, start, end):
-            raise PictureError("corrupt", f"the checksum of the chunk {name!r} at byte {start:,} does not fit")
+            found = f"the checksum of the chunk {name.decode('latin-1')} at byte {start:,} does not fit"
+            raise PictureError("corrupt", f"{found}: {AGAIN}")
         if name == b"IEND":
             return
-    detail = f"the last chunk, IEND, is missing; the file has {len(data):,} bytes"
-    raise PictureError(reason_of_damage(data), detail)
+    raise damaged(data, "the last chunk, IEND, is missing")
 
 
 def decode_png(data: bytes) -> np.ndarray:

@@ -9,12 +9,12 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 
-from beam_pipelines.errors import BuildError
+from beam_pipelines.errors import BuildError, first_line
 
 LOGIN = "log in with `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS"
 NO_ANSWER = 0  # in place of an HTTP status
 _AGAIN = "fix this and run the same command again"
-_SPACE = "free some space, or choose a smaller --image_encoding"
+_SPACE = "free some space"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +117,13 @@ def cannot_write(path: str, error: OSError) -> BuildError:
 def cannot_read(path: str, error: OSError, done: str = "read") -> BuildError:
     """The `BuildError` for a `path` that could not be `done`: read, or listed."""
     return BuildError(f"{path} can't be {done}: {error.strerror or error}; {refusal_of(error).read}")
+
+
+def of_system(error: OSError) -> str:
+    """The sentence for an error that nothing is known about but its number."""
+    place = f"{error.filename}: " if error.filename else ""
+    cure = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "fix this"
+    return f"{place}{error.strerror or first_line(error)}; {cure} and run the same command again"
 
 
 def root_cause(error: OSError) -> OSError:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from beam_pipelines.errors import BuildError
-from beam_pipelines.files.reader import read_bytes
+from beam_pipelines.files.reader import is_member, read_bytes
 from beam_pipelines.inputs import diagnosis, layouts
 from beam_pipelines.inputs.input_files import Files
 from beam_pipelines.inputs.layout import AnyTemplate, Layout, Masks, listed
 from beam_pipelines.inputs.suffixes import with_suffixes
 from beam_pipelines.inputs.templates import Template
 from beam_pipelines.recipe import Recipe
+from beam_pipelines.wording import counted
 
 _TABLE_BYTES = 10_000_000
 
@@ -57,6 +60,52 @@ def other_images(files: Files, layout: Layout) -> list[str]:
                     f"--layout={other.option} reads them"
                 )
     return notes
+
+
+def other_folders(files: Files, layout: Layout) -> list[str]:
+    """A note for each folder below the input with images and masks that are read only if it is the input itself."""
+    notes = []
+    for folder, (count, image, mask) in _folders_left_out(files, layout).items():
+        path, below = files[image][0], image[len(folder) + 1 :]
+        cure = f"--input={shlex.quote(path.removesuffix(f'/{below}'))}"
+        if is_member(path):
+            cure = diagnosis.patterns(folder, below, mask[len(folder) + 1 :])
+        images = counted(count, f"image in {folder} is", f"images in {folder} are")
+        notes.append(f"{images} left out: the input is read as {layout.name}; {cure} reads them")
+    return notes
+
+
+def _folders_left_out(files: Files, layout: Layout) -> dict[str, tuple[int, str, str]]:
+    """Folder below the input that has no file of `layout` -> the number of images in its usual folders, and the names
+    of an image and of a mask there.
+    """
+    rows = [row for row in layouts.LAYOUTS if row.alternatives and not row.is_loose]
+    if not any(_may_have(row, files) for row in rows):
+        return {}
+    count: Counter[str] = Counter()
+    first: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in files:
+        folder, _, file = name.rpartition("/")
+        if _is_part_of(layout, name):
+            taken.add(folder)
+        elif layouts.is_picture(name):
+            alike = f"{folder}/x.{file.rpartition('.')[2]}"  # only the folder and the type tell
+            count[alike] += 1
+            first.setdefault(alike, name)
+    taken |= {"/".join(parts[:depth]) for parts in (each.split("/") for each in taken) for depth in range(len(parts))}
+    images: dict[str, list[str]] = defaultdict(list)
+    masks: dict[str, str] = {}
+    for name in count:
+        parts = name.split("/")
+        for depth in range(1, len(parts) - 1):
+            above, rest = "/".join(parts[:depth]), "/".join(parts[depth:])
+            if above not in taken and any(row.is_image(rest) for row in rows):
+                images[above].append(name)
+            elif any(row.is_mask(rest) for row in rows):
+                masks.setdefault(above, first[name])
+    both = sorted(images.keys() & masks.keys())
+    return {each: (sum(count[name] for name in images[each]), first[images[each][0]], masks[each]) for each in both}
 
 
 def _is_part_of(layout: Layout, name: str) -> bool:

@@ -201,6 +201,11 @@ def _several_folders(below: Mapping[str, tuple[str, str]], inputs: str) -> str:
     )
 
 
+def patterns(folder: str, image: str, mask: str) -> str:
+    """`--images` and `--masks` for the files of `folder` that are named like `image` and `mask` there."""
+    return _options(f"{folder}/{_split_shown(image)}", f"{folder}/{_split_shown(mask)}")
+
+
 def _split_shown(name: str) -> str:
     """`images/train/a.png` -> `images/{split}/{key}.png`."""
     *folders, file = name.split("/")

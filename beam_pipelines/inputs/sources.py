@@ -10,7 +10,7 @@ from beam_pipelines.files.reader import modified
 from beam_pipelines.files.spool import Spool
 from beam_pipelines.inputs import lists
 from beam_pipelines.inputs.claims import Claim, Claims, composed
-from beam_pipelines.inputs.detection import Detected, detect, other_images
+from beam_pipelines.inputs.detection import Detected, detect, other_folders, other_images
 from beam_pipelines.inputs.input_files import Files, list_inputs
 from beam_pipelines.inputs.layouts import REGION_OPTIONS
 from beam_pipelines.inputs.pairs import Pair as Pair
@@ -116,7 +116,7 @@ def _paired(files: Files, detected: Detected, recipe: Recipe) -> tuple[PairList,
             rejected.append(_reject(_key(claim), split, files, claim, *problem))
         else:
             pairs.append(_pair(_key(claim), split, files, claim))
-    notes = [*detected.notes, *other_images(files, layout), *selection.notes]
+    notes = [*detected.notes, *other_images(files, layout), *other_folders(files, layout), *selection.notes]
     notes += _mixed(claims, detected, selection.splits)
     if claims.unlisted and layout.split_lists:
         where = layout.split_lists.shown

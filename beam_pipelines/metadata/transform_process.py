@@ -5,18 +5,21 @@ may start before there is a data set, and waits for it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from types import TracebackType
 
-from beam_pipelines.errors import BuildError
+from beam_pipelines.errors import BuildError, as_build_error
 from beam_pipelines.files import storage
 from beam_pipelines.files.workspace import Workspace
 
+_FULL = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT)]  # as TensorFlow quotes it, without the number
 _COMMAND = [sys.executable, "-m", "beam_pipelines.metadata.transform_fn"]
 
 
@@ -59,11 +62,18 @@ class TransformProcess:
         self.close()
         if code:
             self._place.check()
-            raise BuildError(
-                f"the data set is complete, but writing its transform_fn failed; run the same command again. "
-                f"`{' '.join([*_COMMAND, self._place.root])}` exited with {code}: "
-                f"{errors.strip().rpartition(chr(10))[2]}"
-            )
+            raise BuildError(f"the data set is complete, but writing its transform_fn failed{self._why(code, errors)}")
+
+    def _why(self, code: int, errors: str) -> str:
+        again = "run the same command again"
+        if told := as_build_error(RuntimeError(errors)):
+            return f": {told}"
+        if full := next((text for text in _FULL if text in errors), None):
+            return f": {self._place.root}: {full}; free some space and {again}"
+        command = f"`{' '.join([*_COMMAND, self._place.root])}`"
+        if code == -signal.SIGKILL:
+            return f": {command} was killed, maybe for lack of memory; free some memory and {again}"
+        return f"; {again}. {command} exited with {code}: {errors.strip().rpartition(chr(10))[2]}"
 
     def close(self) -> None:
         if self._process:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from beam_pipelines import runners
 from beam_pipelines.contract.errors import UserError
+from beam_pipelines.files.bucket_names import broken_by_bucket
 from beam_pipelines.inputs.label_files import load_labels
 from beam_pipelines.options import values
 from beam_pipelines.options.beam import pipeline_options
@@ -137,6 +138,7 @@ def _recipe(parser: argparse.ArgumentParser, args: argparse.Namespace, inputs: S
         parser.error("--shards and --shard_size_mb both set the number of shards: give only one of them")
     try:
         labels = load_labels(args.labels or DEFAULT_LABELS)
+        values.check_pixels(args.image_size, args.max_image_pixels)
         split_names, split_fractions = values.splits(args.splits)
         borrowed = _borrowed(args.moments_from) if args.moments_from else None
     except (UserError, argparse.ArgumentTypeError) as error:
@@ -268,7 +270,9 @@ def _checked_path(parser: argparse.ArgumentParser, option: str, text: str) -> st
         parser.error(f"{option}: the path {text!r} has a line break, which no object of a bucket may have")
     if text.startswith("file:"):
         parser.error(f"{shown}: give the plain path, {text.removeprefix('file:').removeprefix('//')}")
-    if scheme and not re.match(r"gs://[^/]", text):
+    if text.startswith("gs:/") and (rule := broken_by_bucket(text)):
+        parser.error(f"{shown} is not a path in a bucket, gs://BUCKET/FOLDER: {rule}")
+    if scheme and scheme[1] != "gs":
         parser.error(f"{shown}: {scheme[1]}: is not supported; give a local path, or gs://BUCKET/FOLDER")
     return _path(text)
 

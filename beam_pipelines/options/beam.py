@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from beam_pipelines import runners
 from beam_pipelines.contract.errors import unknown_option
+from beam_pipelines.errors import first_line
 from beam_pipelines.options.parser import Parser, build_parser
 
 if TYPE_CHECKING:
@@ -34,11 +36,22 @@ def pipeline_options(beam_args: Sequence[str], known: Sequence[str] = ()) -> Pip
     if problem := runners.missing_program(beam_args):
         raise _wrong(problem)
     options = PipelineOptions([*runners.runner_in(beam_args).defaults(), *beam_args])
+    name = options.view_as(StandardOptions).runner
     try:
-        create_runner(options.view_as(StandardOptions).runner)
-    except (ValueError, ImportError) as error:
-        raise _wrong(str(error).splitlines()[0]) from error
+        create_runner(name)
+    except (ValueError, ImportError, AttributeError) as error:
+        raise _wrong(_no_runner(name, error)) from error
     return options
+
+
+def _no_runner(name: str, error: Exception) -> str:
+    if "." in name or isinstance(error, ImportError):
+        return f"--runner={name} can't be loaded: {first_line(error)}"
+    found = re.search(r"Valid values are (.*?),? or ", str(error))
+    known = [row.names[0] for row in runners.RUNNERS]
+    others = [each for each in found[1].split(", ") if each not in known] if found else []
+    beams = f", another of Beam's ({', '.join(others)})," if others else ""
+    return f"--runner={name} is no runner: give {', '.join(known)}{beams} or the full name of a class of one"
 
 
 def _wrong(message: str) -> SystemExit:

@@ -276,7 +276,7 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
         type=values.shards,
         help="number of shards of each split, instead of a size: train=32,val=8",
     )
-    group.add_argument("--seed", type=int, default=0, help="seed of the global shuffle (default: 0)")
+    group.add_argument("--seed", type=values.whole, default=0, help="seed of the global shuffle (default: 0)")
     group.add_argument(
         "--max_rejects",
         metavar="SHARE",

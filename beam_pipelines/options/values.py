@@ -7,6 +7,10 @@ import math
 import re
 from typing import Any
 
+from beam_pipelines.contract.pixel import MAX_IMAGE_PIXELS
+
+_MAX_SIDE = 65535
+
 
 def splits(text: str) -> tuple[tuple[str, ...], dict[str, float]]:
     """The value of --splits -> (names to take, shares to assign); at most one of them is not empty."""
@@ -43,9 +47,23 @@ def image_size(text: str) -> tuple[int, int] | None:
     if text == "native":
         return None
     match = re.fullmatch(r"(\d+)x(\d+)", text)
-    if not match or not all(1 <= int(side) <= 65535 for side in match.groups()):
+    if not match:
         raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH, like 256x512, nor native")
-    return int(match[1]), int(match[2])
+    size = int(match[1]), int(match[2])
+    if not all(1 <= side <= _MAX_SIDE for side in size):
+        raise argparse.ArgumentTypeError(f"{text!r}: height and width must be from 1 to {_MAX_SIDE:,}, as in 256x512")
+    return size
+
+
+def check_pixels(size: tuple[int, int] | None, max_image_pixels: int) -> None:
+    """What is written is bounded like what is read: a worker holds several pictures of either."""
+    limit = max(max_image_pixels, MAX_IMAGE_PIXELS)
+    height, width = size or (0, 0)
+    if height * width > limit:
+        raise argparse.ArgumentTypeError(
+            f"--image_size={height}x{width} has {height * width:,} pixels, and the most are {limit:,}: give a smaller "
+            "size, or, if the workers have the memory, a larger --max_image_pixels"
+        )
 
 
 def share(text: str) -> float:
@@ -57,6 +75,14 @@ def share(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a share: give 0.01 or 1%")
     return value
+
+
+def whole(text: str) -> int:
+    """A whole number, which may be below 0."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, like 0 or 7") from None
 
 
 def positive(number: type) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ from beam_pipelines.files.workspace import Workspace
 from beam_pipelines.inputs.pairs import Pair, PairList
 from beam_pipelines.pixels.mask_readings import PLAIN, MaskReading
 from beam_pipelines.recipe import Recipe
+from beam_pipelines.wording import counted
 
 MIN_SHARDS = 16  # of a split with enough pairs: work for many workers, and files for the reader to shuffle
 MIN_SHARD_PAIRS = 4
@@ -116,10 +118,7 @@ def check_splits(chosen: Mapping[str, Sequence[Pair]], recipe: Recipe) -> None:
     """Raises BuildError if there is no split to compute the moments of, or --shards does not fit the splits."""
     empty = recipe.split_fractions.keys() - chosen.keys()
     if empty:
-        raise BuildError(
-            f"--splits: the hash assigned no pair to {', '.join(sorted(empty))}, since there are few pairs or groups: "
-            "give it a larger share, or a list of pairs with the column split"
-        )
+        raise BuildError(_nothing_assigned(sorted(empty), chosen, recipe))
     if recipe.moments_split not in chosen and not recipe.moments_from:
         raise BuildError(
             f"mean and std are those of the split {recipe.moments_split!r}, but the input has only "
@@ -131,6 +130,29 @@ def check_splits(chosen: Mapping[str, Sequence[Pair]], recipe: Recipe) -> None:
         raise BuildError(
             f"--shards must name each split ({', '.join(chosen)}) once; wrong or missing: {', '.join(sorted(strange))}"
         )
+
+
+def _nothing_assigned(empty: Sequence[str], chosen: Mapping[str, Sequence[Pair]], recipe: Recipe) -> str:
+    """Why splits with shares have no pair, and what helps: not --seed, since the hash is that of the key alone."""
+    shares = " and ".join(f"{split}={recipe.split_fractions[split]:g}" for split in empty)
+    keys = [pair.key for pairs in chosen.values() for pair in pairs]
+    found = counted(len(keys), "pair")
+    finer = ""
+    if recipe.group_by:
+        # The key of a pooled pair begins with the split that it had, which is no part of what is hashed.
+        hashed = [key.partition("/")[2] if recipe.pool_splits and "/" in key else key for key in keys]
+        groups = {
+            str(match[1 if match.re.groups else 0]) for key in hashed if (match := re.search(recipe.group_by, key))
+        }
+        found, finer = (
+            f"{found} in {counted(len(groups), 'group')}",
+            f" a --group_by that makes more than {len(groups)},",
+        )
+    several = "them" if len(empty) > 1 else "it"
+    return (
+        f"--splits: of {found} the hash assigned none to {shares}: give {several} a larger share,{finer} "
+        "or a list of pairs with the column split"
+    )
 
 
 def write_plan(workspace: Workspace, shards: Iterable[ShardPlan], path: str | None = None) -> None:

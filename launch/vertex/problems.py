@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 
+from beam_pipelines.files.bucket_names import broken_by_bucket, broken_by_folder
 from beam_pipelines.files.names import BUILD, TRANSFORM_FOLDERS
-from launch import arguments
 from launch.vertex.machines import Machine
 from launch.vertex.request import TrainingJob
 from trainer.config import TrainConfig
@@ -23,8 +23,10 @@ def submission_problem(job: TrainingJob, train: TrainConfig, build_container: st
     for option, value in {"project": job.project, "region": job.region}.items():
         if not value:
             return f"--{option} is required to submit a job"
-    if not arguments.is_bucket_folder(job.output):
+    if not job.output.startswith("gs:"):
         return f"--output={job.output} must be gs://BUCKET/FOLDER: files on the machines of a job are lost when it ends"
+    if rule := broken_by_folder(job.output):
+        return f"--output={_as_given(job.output)} is not a folder in a bucket, gs://BUCKET/FOLDER: {rule}"
     if job.container and build_container:
         return "--container and --build_container name the image of the job: leave out one of them"
     return (
@@ -74,9 +76,14 @@ def rehearsal_problem(is_search: bool, is_dry_run: bool) -> str | None:
     return None
 
 
+def _as_given(path: str) -> str:
+    """A path whose last slashes have been taken off."""
+    return "gs://" if path == "gs:" else path
+
+
 def _path_problem(option: str, path: str | None) -> str | None:
-    if path and path.startswith("gs:") and not arguments.is_in_bucket(path):
-        return f"--{option}={path} does not name a bucket: gs://BUCKET/..."
+    if path and path.startswith("gs:") and (rule := broken_by_bucket(path)):
+        return f"--{option}={_as_given(path)} is not a path in a bucket, gs://BUCKET/...: {rule}"
     if path and path not in ("none", "imagenet", INITIAL) and not path.startswith(_SHARED):
         return f"--{option}={path} is a local path, which a job cannot read: copy it to gs:// and use that path"
     return None

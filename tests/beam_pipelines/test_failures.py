@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -186,7 +187,7 @@ def test_too_little_space_is_told_before_the_work(
         capsys.readouterr(),
         f"{output}: the build needs about",
         "and the disk has",
-        "free some space, or choose --image_encoding=uint8 or png",
+        "free some space, or choose --image_encoding=float16, uint8 or png",
     )
     assert not list(output.rglob("*.tfrecord*"))
     assert not (output / "dataset.json").exists()
@@ -203,6 +204,38 @@ def full_soon(tmp_path: Path) -> Iterator[Path]:
         yield folder
 
 
+def test_the_space_for_card_and_transform_fn_is_needed_too(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = (f"--input={source}", f"--output={tmp_path / 'out'}", "--image_size=8x16", "--image_encoding=png")
+    options = ("--labels=camvid11", "--aspect=stretch")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1_500_000))
+    assert build(*arguments, *options) == 1
+    fails(capsys.readouterr(), "the build needs about 1.", "the disk has 1.50 MB free; free some space")
+    assert build(*arguments, *options, "--no_transform_fn") == 0
+
+
+def test_a_disk_that_is_full_when_transform_fn_is_written_is_told(
+    tmp_path: Path, full_soon: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = make_uneven(tmp_path / "in", train=4, val=4, size=(32, 64))
+    output, ballast = full_soon / "out", full_soon / "ballast"
+    arguments = (f"--input={pictures}", f"--output={output}", "--labels=camvid11", "--image_size=16x32")
+    assert build(*arguments, "--aspect=stretch", "--no_transform_fn") == 0
+    ballast.write_bytes(bytes(shutil.disk_usage(full_soon).free - 60_000))
+    capsys.readouterr()
+    assert build(*arguments, "--aspect=stretch") == 1
+    fails(
+        capsys.readouterr(),
+        "the data set is complete, but writing its transform_fn failed: ",
+        "No space left on device; free some space",
+        "run the same command again",
+    )
+    ballast.unlink()
+    assert build(*arguments, "--aspect=stretch") == 0
+    assert (output / "transform_fn").exists()
+
+
 def test_a_disk_that_fills_up_ends_the_build_and_the_same_command_goes_on_when_there_is_space(
     tmp_path: Path, full_soon: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,7 +250,7 @@ def test_a_disk_that_fills_up_ends_the_build_and_the_same_command_goes_on_when_t
     fails(
         captured,
         f"cannot write {output}/",
-        "No space left on device; free some space, or choose a smaller --image_encoding",
+        "No space left on device; free some space",
         "finished shards are kept, run the same command again",
     )
     assert not (output / "dataset.json").exists()

@@ -171,10 +171,23 @@ def test_verify_asks_for_a_data_set(capsys: pytest.CaptureFixture[str]) -> None:
         (["--shard_size_mb=0"], "argument --shard_size_mb: '0' is not a number above 0"),
         (["--shard_size_mb=nan"], "argument --shard_size_mb: 'nan' is not a number above 0"),
         (["--max_pairs=-1"], "argument --max_pairs: '-1' is not a number above 0"),
+        (["--seed=x"], "argument --seed: 'x' is not a whole number, like 0 or 7"),
+        (["--seed=1.5"], "argument --seed: '1.5' is not a whole number, like 0 or 7"),
         (["--max_image_pixels=many"], "argument --max_image_pixels: 'many' is not a number above 0"),
         (["--image_size=256"], "argument --image_size: '256' is not HEIGHTxWIDTH, like 256x512, nor native"),
-        (["--image_size=0x5"], "argument --image_size: '0x5' is not HEIGHTxWIDTH, like 256x512, nor native"),
-        (["--image_size=9x65536"], "argument --image_size: '9x65536' is not HEIGHTxWIDTH, like 256x512, nor native"),
+        (
+            ["--image_size=0x5"],
+            "argument --image_size: '0x5': height and width must be from 1 to 65,535, as in 256x512",
+        ),
+        (
+            ["--image_size=9x65536"],
+            "argument --image_size: '9x65536': height and width must be from 1 to 65,535, as in 256x512",
+        ),
+        (
+            ["--image_size=32768x32768"],
+            "--image_size=32768x32768 has 1,073,741,824 pixels, and the most are 100,000,000: give a smaller size, or, "
+            "if the workers have the memory, a larger --max_image_pixels",
+        ),
         (["--image_size=-1x5"], "argument --image_size: '-1x5' is not HEIGHTxWIDTH, like 256x512, nor native"),
         (["--max_rejects=1.5"], "argument --max_rejects: '1.5' is not a share: give 0.01 or 1%"),
         (["--max_rejects=101%"], "argument --max_rejects: '101%' is not a share: give 0.01 or 1%"),
@@ -185,7 +198,15 @@ def test_verify_asks_for_a_data_set(capsys: pytest.CaptureFixture[str]) -> None:
                 [f"--input={path}", "--output=out"],
                 f"--input={path}: {path.partition(':')[0]}: is not supported; give a local path, or gs://BUCKET/FOLDER",
             )
-            for path in ("s3://b/x", "https://host/x.zip", "az://x", "hdfs://x", "gs:/b/x", "gs:///x")
+            for path in ("s3://b/x", "https://host/x.zip", "az://x", "hdfs://x")
+        ),
+        *(
+            ([f"--output={path}"], f"--output={path} is not a path in a bucket, gs://BUCKET/FOLDER: {rule}")
+            for path, rule in {
+                "gs:/b/x": "it names no bucket",
+                "gs:///x": "it names no bucket",
+                "gs://My_Bucket/x": "a bucket's name has only a-z, 0-9, -, _ and ., and 'My_Bucket' has 'B' and 'M'",
+            }.items()
         ),
         (["--input=in", "--output=file:///x/y"], "--output=file:///x/y: give the plain path, /x/y"),
         (["--input=a,", "--output=out"], "--input: a path is empty; commas separate the paths of --input"),
@@ -460,7 +481,22 @@ def test_an_unknown_runner_ends_the_program_with_2(capsys: pytest.CaptureFixture
     with pytest.raises(SystemExit) as caught:
         beam_options("--runner=NoRunner")
     assert caught.value.code == 2
-    assert capsys.readouterr().err.startswith("error: Unexpected pipeline runner: NoRunner")
+    (line,) = capsys.readouterr().err.splitlines()
+    start = (
+        "error: --runner=NoRunner is no runner: give DirectRunner, PrismRunner, FlinkRunner, DataflowRunner, another"
+    )
+    assert line.startswith(start)
+    assert "SparkRunner" in line
+    assert line.endswith("or the full name of a class of one")
+
+
+@pytest.mark.parametrize("name", ["no.such.Runner", "beam_pipelines.runners.Fast"])
+def test_a_class_that_is_no_runner_ends_the_program_with_2(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        beam_options(f"--runner={name}")
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: --runner={name} can't be loaded: ")
 
 
 def test_an_option_of_build_is_unknown_to_verify_and_not_its_own_hint() -> None:

@@ -66,10 +66,10 @@ GOOD_MASK = encoded(np.kron(RNG.integers(0, 12, (4, 8)), np.ones((8, 8))).astype
 BAD: dict[str, tuple[tuple[str, bytes] | None, bytes | None, str, str, str]] = {
     "empty_image": (("png", b""), GOOD_MASK, "read", "empty_file", "has no bytes"),
     "empty_mask": (("png", encoded(NOISE)), b"", "read", "empty_file", "has no bytes"),
-    "cut_png": (("png", encoded(NOISE)[:-900]), GOOD_MASK, "decode", "truncated", "the file has"),
+    "cut_png": (("png", encoded(NOISE)[:-900]), GOOD_MASK, "decode", "truncated", "the file ends too early, after"),
     "cut_jpeg": (("jpg", encoded(NOISE, "JPEG")[:-300]), GOOD_MASK, "decode", "truncated", "truncated"),
-    "cut_mask": (("png", encoded(NOISE)), GOOD_MASK[: len(GOOD_MASK) // 2], "decode", "truncated", "the file has"),
-    "damaged": (("png", damaged()), GOOD_MASK, "decode", "corrupt", "the file has"),
+    "cut_mask": (("png", encoded(NOISE)), GOOD_MASK[: len(GOOD_MASK) // 2], "decode", "truncated", "ends too early"),
+    "damaged": (("png", damaged()), GOOD_MASK, "decode", "corrupt", "is damaged: copy or download it again"),
     "text": (("png", b"<html>404</html>"), GOOD_MASK, "decode", "not_an_image", "it begins with b'<html>40'"),
     "jpeg_mask": (
         ("png", encoded(NOISE)),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from beam_pipelines import runners
 from beam_pipelines.errors import BuildError, without_worker_tracebacks
 from beam_pipelines.options import parse_build, pipeline_options
 from beam_pipelines.verify import main as verify
-from tests.support.builds import make_uneven, run_module
+from tests.support.builds import PROJECT, make_uneven, run_module
 from tests.support.handmade import write_dataset
 
 PROCESSES = ("--runner=FnApiRunner", "--direct_num_workers=2", "--direct_running_mode=multi_processing")
@@ -195,12 +197,23 @@ def test_a_verification_whose_worker_dies_before_it_connects_ends(
     )
 
 
+@pytest.mark.parametrize("verbose", [True, False])
+def test_the_log_of_beam_is_shown_if_that_is_wanted(verbose: bool) -> None:
+    code = (
+        "import logging; from beam_pipelines import runners\n"
+        "log = lambda _: logging.getLogger('apache_beam.runners').info('a bundle is done') or 0\n"
+        f"raise SystemExit(runners.guarded(log, verbose={verbose}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert done.stderr == ("apache_beam.runners: a bundle is done\n" if verbose else "")
+
+
 def test_an_error_of_the_system_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     def write(_: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/dev/full")
 
     assert runners.guarded(write, verbose=False) == 1
-    told = "error: /dev/full: No space left on device; fix this and run the same command again\n"
+    told = "error: /dev/full: No space left on device; free some space and run the same command again\n"
     assert capsys.readouterr().err == told
 
 

@@ -20,6 +20,7 @@ from tests.support.builds import PROJECT, build, make_flat, make_uneven, publish
 from tests.support.matrix import standing_for
 
 LINE = "stopped; run the same command again to continue\n"
+ENDED = "stopped\n"  # there is nothing to continue
 MARKER = "STREET_SCENES_TEST"
 OPTIONS = ("--labels=camvid11", "--image_size=native", "--shards=train=16,val=4", "--runner=FnApiRunner")
 MODES = {
@@ -79,9 +80,9 @@ class Command:
         )
         return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
-    def assert_stopped_by(self, number: int) -> None:
+    def assert_stopped_by(self, number: int, line: str = LINE) -> None:
         _, errors = self.process.communicate(timeout=10)
-        assert (self.process.returncode, errors) == (128 + number, LINE)
+        assert (self.process.returncode, errors) == (128 + number, line)
         assert not self.left()
         assert not list(self.temporary.iterdir())
 
@@ -161,6 +162,13 @@ def test_a_terminal_sends_its_signals_to_all_processes_and_more_than_once(
         command.assert_stopped_by(number)
 
 
+def test_a_plan_has_nothing_to_continue(tmp_path: Path) -> None:
+    with started(tmp_path, "beam_pipelines.build", f"--output={tmp_path / 'out'}", "--plan") as command:
+        command.wait_for(lambda: command.children("sample_scenes.drawing"))
+        os.killpg(command.process.pid, signal.SIGINT)
+        command.assert_stopped_by(signal.SIGINT, ENDED)
+
+
 @pytest.mark.parametrize("number", standing_for([signal.SIGHUP, signal.SIGKILL], [*SIGNALS, signal.SIGKILL]))
 def test_a_signal_stops_the_drawing_of_scenes(number: signal.Signals, tmp_path: Path) -> None:
     with started(tmp_path, "beam_pipelines.build", f"--output={tmp_path / 'out'}") as command:
@@ -226,7 +234,7 @@ def test_a_signal_stops_a_verification(number: signal.Signals, mode: str, undist
         else:
             command.wait_for(lambda: list(command.temporary.glob("*/*")))
         command.process.send_signal(number)
-        command.assert_stopped_by(number)
+        command.assert_stopped_by(number, ENDED)
 
 
 def test_what_nohup_ignores_stays_ignored(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ of a core, whether it computes or not: wall seconds times cores.
 from __future__ import annotations
 
 import argparse
+import difflib
 import functools
 import importlib.util
 import json
@@ -39,6 +40,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from beam_pipelines.options import build_parser, positive
 from tests.benchmarks import rates, usage
 from tests.benchmarks.checkouts import check_code, check_same, environment
 from tests.benchmarks.rates import Part, Run
@@ -65,23 +67,34 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--pairs", type=int, default=512)
+    parser.add_argument("--pairs", type=positive(int), default=512)
     parser.add_argument(
         "--source", type=Path, help="a Cityscapes tree (default: the real sample beside the project, else drawn)"
     )
     parser.add_argument("--against", choices=[*ENCODINGS, CHECKOUT], default="bare")
     parser.add_argument("--checkout", type=Path, help="folder of another checkout, for --against checkout")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=positive(int), default=3)
     parser.add_argument("--image_size", default="256x512")
     parser.add_argument("--image_encoding", default="float32", choices=["float32", "float16", "uint8", "png"])
     parser.add_argument("--runner", default="DirectRunner")
-    parser.add_argument("--price", type=float, help="dollars for an hour of a vCPU: also prints what images cost")
+    parser.add_argument(
+        "--price", type=positive(float), help="dollars for an hour of a vCPU: also prints what images cost"
+    )
     parser.add_argument("--scratch", type=Path, help="where to write (default: the system's temporary folder)")
     args, beam_args = parser.parse_known_args(argv)
     args.beam_args = beam_args
-    if problem := problem_with(args):
+    if problem := misspelt(beam_args, [*parser._option_string_actions]) or problem_with(args):
         parser.error(problem)
     return args
+
+
+def misspelt(others: Sequence[str], own: Sequence[str]) -> str | None:
+    """An option that the command does not have either, and that is nearly one of our `own`."""
+    known = build_parser()._option_string_actions
+    for name in (each.partition("=")[0] for each in others if each.startswith("--")):
+        if name not in known and (near := difflib.get_close_matches(name, own, n=1, cutoff=0.8)):
+            return f"unknown option {name}; did you mean {near[0]}?"
+    return None
 
 
 def problem_with(args: argparse.Namespace) -> str | None:

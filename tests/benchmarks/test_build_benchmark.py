@@ -127,6 +127,8 @@ def test_options_that_are_not_known_go_to_the_command() -> None:
     ("given", "told"),
     [
         (["--pairs=4"], "it takes 5 pairs and a round to measure"),
+        (["--pair=4"], "error: unknown option --pair; did you mean --pairs?"),
+        (["--price=-3"], "error: argument --price: '-3' is not a number above 0"),
         (["--against=checkout"], "need each other"),
         (["--checkout=earlier"], "need each other"),
         (["--image_size=native"], "bare has no --image_size native; choose HEIGHTxWIDTH"),

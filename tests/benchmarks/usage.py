@@ -72,7 +72,8 @@ def run(command: Sequence[str], cwd: Path, env: Mapping[str, str]) -> Usage:
         watch.join()
         counted = used.ru_utime + used.ru_stime + sum(wait_for_orphan(pid) for pid, _ in seen.cpu_seconds)
     if process.returncode:
-        raise SystemExit(f"`{' '.join(command)}` in {cwd} exited with {process.returncode}:\n{printed}")
+        output = f":\n{printed}" if printed else ""
+        raise SystemExit(f"`{' '.join(command)}` in {cwd} exited with {process.returncode}{output}")
     check_counted(counted, sum(seen.cpu_seconds.values()))
     return Usage(seconds, counted, printed, seen.transform_fn_cpu_seconds(), seen.memory)
 

@@ -266,7 +266,7 @@ def convert_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--output_stride",
-        type=int,
+        type=arguments.whole(1),
         choices=(16, 8),
         help="output stride of DeepLabV3+: 8 is denser and 4 times slower (default: 16)",
     )

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import socket
 import struct
 import unicodedata
@@ -633,6 +634,36 @@ def test_images_of_another_layout_are_left_out_with_a_note(tree, tmp_path) -> No
         "1 images of the layout folders are left out: the input is read as Cityscapes; --layout=folders reads them"
     )
     assert keys(find(tmp_path, "--layout=folders")) == ["train/a"]
+
+
+def test_folders_below_another_layout_are_left_out_with_a_note(tree, tmp_path) -> None:
+    lay(tmp_path, *cityscapes_names(), *(f"cam/{kind}/{split}.png" for kind in ("images", "masks") for split in "abc"))
+    found = find(tmp_path)
+    assert keys(found) == keys(find(tree))
+    cure = f"--input={tmp_path}/cam"
+    assert found.notes[0] == (f"3 images in cam are left out: the input is read as Cityscapes; {cure} reads them")
+    assert keys(find(cure.removeprefix("--input="), SHARES)) == ["a", "b", "c"]
+
+
+def test_folders_below_the_usual_folders_are_left_out_with_a_note(tmp_path) -> None:
+    above = ("images/train/a.png", "masks/train/a.png", "images/train/images/b.png", "images/train/masks/b.png")
+    lay(tmp_path, *above, "more/x/images/train/a.JPG", "more/x/masks/train/a.png", "alone/images/c.png")
+    of_folders = [note for note in find(tmp_path).notes if "left out" in note]
+    assert of_folders == [
+        f"1 image in more/x is left out: the input is read as folders; --input={tmp_path}/more/x reads them"
+    ]
+
+
+def test_folders_below_in_an_archive_are_read_by_patterns(tmp_path) -> None:
+    lay(tmp_path, "c/images/train/a.png", "c/masks/train/a.png", "d/readme.txt", *cityscapes_names())
+    names = [path for path in tmp_path.rglob("*") if path.is_file()]
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for path in names:
+            archive.write(path, path.relative_to(tmp_path))
+    options = "--images='c/images/{split}/{key}.png' --masks='c/masks/{split}/{key}.png'"
+    found = find(tmp_path / "all.zip")
+    assert f"1 image in c is left out: the input is read as Cityscapes; {options} reads them" in found.notes
+    assert keys(find(tmp_path / "all.zip", *shlex.split(options))) == ["train/a"]
 
 
 NEW_LAYOUT = Layout(

@@ -158,6 +158,32 @@ def test_shards_that_do_not_fit_the_splits_are_refused(shards, message) -> None:
         shards_of(pairs_of(10, 5), f"--shards={shards}")
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ("--splits=train=0.5,val=0.5", "--group_by=^([^/]+)"),
+            "--splits: of 10 pairs in 1 group the hash assigned none to val=0.5: give it a larger share, "
+            "a --group_by that makes more than 1, or a list of pairs with the column split",
+        ),
+        (
+            ("--splits=train=0.5,val=0.5", "--group_by=[0-9]", "--pool_splits"),
+            "--splits: of 10 pairs in 1 group the hash assigned none to val=0.5: give it a larger share, "
+            "a --group_by that makes more than 1, or a list of pairs with the column split",
+        ),
+        (
+            ("--splits=train=0.5,val=0.4999,test=0.0001",),
+            "--splits: of 10 pairs the hash assigned none to test=0.0001 and val=0.4999: give them a larger share, "
+            "or a list of pairs with the column split",
+        ),
+    ],
+)
+def test_a_split_that_the_hash_gives_nothing_tells_how_many_there_are(options, message) -> None:
+    with pytest.raises(BuildError) as caught:
+        shards_of(pairs_of(10), *options)
+    assert str(caught.value) == message
+
+
 def test_without_the_split_of_the_moments_there_is_no_plan() -> None:
     message = "mean and std are those of the split 'train', but the input has only test, val: give --moments_split=test"
     with pytest.raises(BuildError, match=message):
