@@ -59,10 +59,10 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
     recipe = settings.recipe
     if settings.plan_only:
         return _forecast(settings, place, console, opened)
+    complete = None if settings.overwrite or settings.update else tidying.complete(settings, place)
     # A lease is of a build that was killed before its last deed, which was to delete that, or of one that runs.
-    may_be_complete = not (settings.overwrite or settings.update or storage.exists(place.lease))
-    if may_be_complete and (manifest := tidying.complete(settings, place)):
-        return _say_complete(manifest, settings, console, opened)
+    if complete and not storage.exists(place.lease):
+        return _say_complete(complete, settings, console, opened)
     ownership.claim(place, settings.overwrite)
     with lease.hold(place.lease):
         before = _before(settings, place, console)
