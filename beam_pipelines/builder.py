@@ -67,7 +67,8 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
     with lease.hold(place.lease):
         before = _before(settings, place, console)
         if before and not settings.update:
-            ownership.finish(place)
+            if not workspace.update_is_unpublished(place):
+                ownership.finish(place)
             return _say_complete(before, settings, console, opened)
         plan = make_plan(recipe, place, console, opened, before)
         lease.check(place.lease)  # finding the pairs may have taken minutes
