@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from launch.dataflow.workers import Workers
 
 # Of one vCPU, from 2048x1024 PNG to 256x512 float32 (measured, see the table of speeds in beam_pipelines/README.md).
-IMAGES_PER_SECOND = 16.0
+IMAGES_PER_SECOND = 24.0
 # USD in us-central1 on e2-standard: 0.056 for the vCPU and 4 x 0.003557 for its 4 GB.
 VCPU_HOUR = "0.0702@2025-06"
 # Assumption: from the request of a virtual machine to the first image, including the installation of the package.

@@ -49,7 +49,7 @@ def test_the_defaults() -> None:
     assert (settings.project, settings.region) == ("street-scenes", "us-central1")
     assert settings.workers == Workers(machine_type="e2-standard-4", vcpus=4, limit=10)
     assert settings.price == Price(usd=0.0702, date="2025-06")
-    assert (settings.images_per_second, settings.dry_run, settings.wait) == (16.0, False, True)
+    assert (settings.images_per_second, settings.dry_run, settings.wait) == (24.0, False, True)
 
 
 def test_the_command_is_one_of_the_build_with_the_same_recipe() -> None:
