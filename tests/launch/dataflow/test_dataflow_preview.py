@@ -127,7 +127,7 @@ def test_a_dry_run_says_all_and_does_nothing(
     assert "tensorflow" not in printed
     assert "prediction for 17 images, 6 shards" in printed
     assert re.search(r"1 │ +4 │ +4\.0 │ +0\.27 │ +0\.27 ", printed)
-    rate = "1,000 images cost about 0.0174 USD of workers, without their start (16 images/s per vCPU, 1 USD per vCPU"
+    rate = "1,000 images cost about 0.0116 USD of workers, without their start (24 images/s per vCPU, 1 USD per vCPU"
     assert rate in printed
     assert "more than 2 workers stay idle" in printed
     assert "1 USD per vCPU-hour with memory as of 2030-02" in printed
