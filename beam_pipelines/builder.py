@@ -67,8 +67,6 @@ def build(settings: BuildSettings, started: float, console: Console, execute: Ex
     with lease.hold(place.lease):
         before = _before(settings, place, console)
         if before and not settings.update:
-            if not workspace.update_is_unpublished(place):
-                ownership.finish(place)
             return _say_complete(before, settings, console, opened)
         plan = make_plan(recipe, place, console, opened, before)
         lease.check(place.lease)  # finding the pairs may have taken minutes
@@ -134,8 +132,12 @@ def _before(settings: BuildSettings, place: Workspace, console: Console) -> Mani
     found = None if settings.overwrite else _published(place, settings.recipe, console)
     if found is None:
         return None
-    if not workspace.update_is_unpublished(place) and not tidying.complete(settings, place):
+    if workspace.update_is_unpublished(place):
+        return found
+    if not tidying.complete(settings, place):
         tidying.tidy(found, settings, place, console, is_last=not settings.update)
+    elif not settings.update:
+        ownership.finish(place)  # only a lease may be left
     return found
 
 
